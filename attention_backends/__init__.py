@@ -1,0 +1,1 @@
+"""Exact context-parallel attention for diffusers, for any (uneven) sequence length."""
