@@ -1,0 +1,68 @@
+"""Pixels to latents to tokens to the tokens that each rank holds. Pure arithmetic.
+
+FLUX's path, whose numbers diffusers 0.42.1 fixes in `FluxPipeline.prepare_latents`: the VAE turns `vae_scale` x
+`vae_scale` pixels into one latent, and `patch` x `patch` latents are packed into one token.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Size:
+    """A picture's size in pixels."""
+
+    height: int
+    width: int
+
+    def __str__(self) -> str:
+        return f"{self.height} x {self.width}"
+
+
+def render_size(requested: Size, multiple: int) -> Size:
+    """The smallest size that the model takes and that covers the requested one.
+
+    Args:
+        multiple: pixels of a token, each way (`vae_scale * patch`): 16 for FLUX, so 1000 is rendered at 1008.
+    """
+    return Size(-(-requested.height // multiple) * multiple, -(-requested.width // multiple) * multiple)
+
+
+def crop_box(rendered: Size, requested: Size) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) of the requested size in the middle of the rendered one."""
+    left = (rendered.width - requested.width) // 2
+    top = (rendered.height - requested.height) // 2
+    return left, top, left + requested.width, top + requested.height
+
+
+def image_tokens(rendered: Size, multiple: int) -> int:
+    """Tokens of a rendered picture: 1008 x 1024 is 63 x 64 = 4032."""
+    return (rendered.height // multiple) * (rendered.width // multiple)
+
+
+def shares(length: int, ranks: int) -> list[int]:
+    """Tokens that each rank holds of a stream: `torch.tensor_split`'s lengths, the first ranks one longer.
+
+    diffusers splits every stream by itself this way in its "anything" modes, and evenly in the others.
+    """
+    each, more = divmod(length, ranks)
+    return [each + (rank < more) for rank in range(ranks)]
+
+
+def divisors(number: int) -> list[int]:
+    """All divisors in ascending order: divisors(6) = [1, 2, 3, 6]."""
+    return [divisor for divisor in range(1, number + 1) if number % divisor == 0]
+
+
+def sizes_that_divide(rendered: Size, multiple: int, ranks: int) -> list[Size]:
+    """The nearest smaller and larger heights (else widths) whose image tokens `ranks` divides."""
+    found = []
+    for step in (-1, 1):
+        for delta in range(1, ranks):
+            height = rendered.height + step * delta * multiple
+            size = Size(height, rendered.width)
+            if height > 0 and image_tokens(size, multiple) % ranks == 0:
+                found.append(size)
+                break
+    return found

@@ -1,0 +1,157 @@
+"""A LaunchConfig with everything that was left out filled in: degrees, device, size, prompts.
+
+Nothing is refused here. What is illegal stays as it is, for rules.py to name; all of it at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from launcher.config import LaunchConfig
+from launcher.geometry import Size, divisors, image_tokens, render_size, shares
+from launcher.machine import CPU_RANKS, Machine
+from launcher.problems import Problem
+
+MODES = ("none", "ring", "ulysses", "unified", "ulysses_anything", "ring_anything")
+EVEN_MODES = ("ring", "ulysses", "unified")
+MAX_PROMPT_FILE = 1 << 20  # bytes; text encoders read some hundred words
+
+
+@dataclass(frozen=True)
+class Request:
+    """One run, fully determined. Sizes in pixels; `streams` maps each split stream to its tokens."""
+
+    config: LaunchConfig
+    machine: Machine
+    device: str
+    devices: tuple[int, ...]
+    dtype: str
+    mode: str
+    ring_degree: int
+    ulysses_degree: int
+    processes: int
+    threads: int
+    requested: Size
+    rendered: Size
+    prompts: tuple[str, ...]
+    seed: int
+    problems: tuple[Problem, ...] = field(default=())  # found while reading prompts and degrees
+
+    @property
+    def multiple(self) -> int:
+        """Pixels of a token, each way."""
+        return self.config.model.vae_scale * self.config.model.patch
+
+    @property
+    def streams(self) -> dict[str, int]:
+        """Tokens of each stream, in the order that a rank concatenates them."""
+        return {"text": self.config.model.text_tokens, "image": image_tokens(self.rendered, self.multiple)}
+
+    @property
+    def tokens_per_rank(self) -> list[dict[str, int]]:
+        """Tokens of each stream that each rank holds."""
+        each = {name: shares(length, self.processes) for name, length in self.streams.items()}
+        return [{name: lengths[rank] for name, lengths in each.items()} for rank in range(self.processes)]
+
+
+def resolve(config: LaunchConfig, machine: Machine) -> Request:
+    """Fill in what was left out, from the machine and the model."""
+    runtime = config.runtime
+    device = runtime.device if runtime.device != "auto" else ("cuda" if machine.gpus or runtime.devices else "cpu")
+    devices = tuple(runtime.devices) if runtime.devices is not None else tuple(gpu.index for gpu in machine.gpus)
+    devices = devices if device == "cuda" else ()
+    mode, ring, ulysses, processes, problems = _degrees(config, len(devices) if device == "cuda" else None)
+    prompts, prompt_problems = _prompts(config)
+    requested = Size(config.height, config.width)
+    return Request(
+        config=config,
+        machine=machine,
+        device=device,
+        devices=devices[:processes],
+        dtype=runtime.dtype if runtime.dtype != "auto" else ("bfloat16" if device == "cuda" else "float32"),
+        mode=mode,
+        ring_degree=ring,
+        ulysses_degree=ulysses,
+        processes=processes,
+        threads=runtime.threads if runtime.threads is not None else max(1, machine.cores // max(1, processes)),
+        requested=requested,
+        rendered=render_size(requested, max(1, config.model.vae_scale * config.model.patch)),
+        prompts=prompts,
+        seed=config.seed if config.seed is not None else secrets.randbelow(1 << 32),
+        problems=(*problems, *prompt_problems),
+    )
+
+
+def _degrees(config: LaunchConfig, gpus: int | None) -> tuple[str, int, int, int, list[Problem]]:
+    """(mode, ring degree, Ulysses degree, processes): what is given, and what follows from it.
+
+    Args:
+        gpus: GPUs to use, or None on a CPU.
+    """
+    cp, processes = config.cp, config.runtime.processes
+    mode, ring, ulysses = cp.mode, cp.ring_degree, cp.ulysses_degree
+    world = gpus if gpus is not None else CPU_RANKS
+    if mode == "auto":
+        several = max(value or 1 for value in (processes, ring, ulysses, gpus))
+        if (ulysses or 1) > 1:
+            both = (ring or 1) > 1
+            instead = "type cp=unified" if both else "type cp=ulysses_anything"
+            problem = Problem(f"cp.ulysses_degree={ulysses}", "cp=auto chooses between ring_anything and none", instead)
+            return mode, ring or 1, ulysses or 1, processes or 1, [problem]
+        mode = "ring_anything" if several > 1 else "none"
+    if mode == "none":
+        return mode, ring or 1, ulysses or 1, processes or 1, []
+    if mode.startswith("ring"):
+        ulysses = 1 if ulysses is None else ulysses
+        ring = ring if ring is not None else _divide(processes or world, ulysses)
+    elif mode.startswith("ulysses"):
+        ring = 1 if ring is None else ring
+        ulysses = ulysses if ulysses is not None else _divide(processes or world, ring)
+    else:
+        world = processes or (world if gpus is not None else 2 * CPU_RANKS)
+        if ulysses is None:
+            ulysses = _divide(world, ring) if ring is not None else _balanced(world, config.model.heads)
+        ring = ring if ring is not None else _divide(world, ulysses)
+    return mode, ring, ulysses, processes if processes is not None else ring * ulysses, []
+
+
+def _divide(world: int, degree: int) -> int:
+    """The other degree; at least 1, so that a product that does not fit is named by its rule."""
+    return max(1, world // degree) if degree > 0 else max(1, world)
+
+
+def _balanced(world: int, heads: int) -> int:
+    """The Ulysses degree for `cp=unified`: the largest divisor of both that leaves a ring at least as long."""
+    fitting = [degree for degree in divisors(max(1, world)) if heads % degree == 0 and degree * degree <= world]
+    return fitting[-1] if fitting else 1
+
+
+def _prompts(config: LaunchConfig) -> tuple[tuple[str, ...], list[Problem]]:
+    if config.prompt_file is None:
+        return (config.prompt if config.prompt is not None else config.model.prompt,), []
+    value = f"prompt_file={config.prompt_file}"
+    if config.prompt is not None:
+        return (), [Problem(value, "prompt is given too, and a run takes one of them", "leave one out")]
+    path = Path(os.path.expanduser(config.prompt_file))
+    try:
+        if path.stat().st_size > MAX_PROMPT_FILE:
+            rule = f"is {path.stat().st_size} bytes long; a prompt file may have {MAX_PROMPT_FILE}"
+            return (), [Problem(value, rule, "text encoders read a few hundred words: shorten it")]
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        return (), [Problem(value, f"cannot be read ({error.strerror})", "give the path of a text file")]
+    except ValueError:  # UnicodeDecodeError, or a NUL in the path
+        return (), [Problem(value, "is not UTF-8 text", "save it as UTF-8")]
+    if path.suffix != ".json":
+        return (text.removesuffix("\n").removesuffix("\r"),), []
+    try:
+        prompts = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return (), [Problem(value, f"is no JSON ({error})", 'write a list of strings: ["one", "two"]')]
+    if not (isinstance(prompts, list) and prompts and all(isinstance(prompt, str) for prompt in prompts)):
+        return (), [Problem(value, "must be a list of strings, at least one", 'write ["one", "two"]')]
+    return tuple(prompts), []
