@@ -14,35 +14,40 @@ from typing import Any, Optional
 
 def option(default: Any, help: str) -> Any:
     """A field of a configuration with its line on the help page."""
-    if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata={"help": help})
     return field(default=default, metadata={"help": help})
+
+
+def fact(default: Any, help: str) -> Any:
+    """A field that describes a model rather than a wish: given by its file in conf/model, seldom on a command line."""
+    return field(default=default, metadata={"help": help, "fact": True})
 
 
 @dataclass
 class ModelConfig:
     """A model's facts, and the settings it looks good with."""
 
-    name: str = option("", "the model's name")
-    pipeline: str = option("", "the diffusers pipeline class")
+    name: str = fact("", "the model's name")
+    pipeline: str = fact("", "the diffusers pipeline class")
     path: str = option("", "a hub repository, a local folder, or 'bundled'")
     revision: Optional[str] = option(None, "branch, tag or commit of the hub repository")
-    gated: bool = option(False, "the hub asks for an accepted licence and a token")
-    licence: str = option("", "where the licence is read and accepted")
-    needs_gpu: bool = option(False, "too large for a CPU, unless runtime.device=cpu insists")
-    heads: int = option(0, "attention heads")
-    head_dim: int = option(0, "channels of a head")
-    layers: int = option(0, "attention layers")
-    vae_scale: int = option(8, "pixels of a latent, each way")
-    patch: int = option(2, "latents of a token, each way")
+    gated: bool = fact(False, "the hub asks for an accepted licence and a token")
+    licence: str = fact("", "where the licence is read and accepted")
+    needs_gpu: bool = fact(False, "too large for a CPU, unless runtime.device=cpu insists")
+    heads: int = fact(0, "attention heads")
+    head_dim: int = fact(0, "channels of a head")
+    layers: int = fact(0, "attention layers")
+    vae_scale: int = fact(8, "pixels of a latent, each way")
+    patch: int = fact(2, "latents of a token, each way")
     text_tokens: int = option(512, "text tokens, padded to this length and split by themselves")
-    guidance_embeds: bool = option(False, "takes a distilled guidance scale")
-    true_cfg: float = option(1.0, "classifier-free guidance scale; above 1 it uses negative_prompt and doubles the work")
-    prompt: str = option("", "the prompt when none is given")
-    height: int = option(1024, "default height, pixels")
-    width: int = option(1024, "default width, pixels")
-    steps: int = option(28, "default denoising steps")
-    guidance: Optional[float] = option(None, "default guidance scale")
+    guidance_embeds: bool = fact(False, "takes a distilled guidance scale")
+    true_cfg: float = option(
+        1.0, "classifier-free guidance scale; above 1 it uses negative_prompt and doubles the work"
+    )
+    prompt: str = fact("", "the prompt when none is given")
+    height: int = fact(1024, "default height, pixels")
+    width: int = fact(1024, "default width, pixels")
+    steps: int = fact(28, "default denoising steps")
+    guidance: Optional[float] = fact(None, "default guidance scale")
 
 
 @dataclass
@@ -50,7 +55,9 @@ class CpConfig:
     """How the ranks share one picture."""
 
     mode: str = option("auto", "auto, none, ring, ulysses, unified, ulysses_anything, ring_anything")
-    ring_degree: Optional[int] = option(None, "ranks around the ring; default: what the machine and ulysses_degree leave")
+    ring_degree: Optional[int] = option(
+        None, "ranks around the ring; default: what the machine and ulysses_degree leave"
+    )
     ulysses_degree: Optional[int] = option(None, "ranks that share the heads; default: likewise")
     schedule: str = option("auto", "how ring_anything moves keys and values: auto, gather, staged")
 
@@ -68,7 +75,9 @@ class RuntimeConfig:
 
     device: str = option("auto", "auto, cpu or cuda; auto takes the GPUs if there are any")
     devices: Optional[list[int]] = option(None, "which GPUs, e.g. [2,3]; default: all that are visible")
-    processes: Optional[int] = option(None, "ranks to start; default: the product of the degrees, else the machine's GPUs, else 2")
+    processes: Optional[int] = option(
+        None, "ranks to start; default: the product of the degrees, else the machine's GPUs, else 2"
+    )
     dtype: str = option("auto", "auto, float32, bfloat16 or float16; auto is float32 on a CPU and bfloat16 on a GPU")
     threads: Optional[int] = option(None, "threads a rank computes with on the CPU; default: its share of the cores")
     offload: str = option("none", "none, or model: keep idle parts of the pipeline in host memory (GPU only)")
@@ -95,7 +104,9 @@ class LaunchConfig:
     width: int = option(0, "pixels, any number from 1; default: the model's")
     steps: int = option(0, "denoising steps; default: the model's")
     guidance: Optional[float] = option(None, "distilled guidance scale; default: the model's, null where it takes none")
-    seed: Optional[int] = option(None, "the first picture's seed, the next ones count up; default: drawn once and recorded")
+    seed: Optional[int] = option(
+        None, "the first picture's seed, the next ones count up; default: drawn once and recorded"
+    )
     images: int = option(1, "pictures per prompt")
     model: ModelConfig = field(default_factory=ModelConfig)
     cp: CpConfig = field(default_factory=CpConfig)

@@ -28,10 +28,8 @@ class Problem:
 class LauncherError(Exception):
     """Anything the user is told in words; never a traceback on the screen."""
 
-    exit_code = 1
 
-
-class Refused(LauncherError):
+class Refused(LauncherError):  # noqa: N818 - an outcome, read as one: `raise Refused(problems)`
     """The request breaks rules, all of which are in `problems`."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
@@ -39,20 +37,22 @@ class Refused(LauncherError):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
-class RunFailed(LauncherError):
+class RunFailed(LauncherError):  # noqa: N818
     """A run that had started ended without its pictures."""
 
 
 def nearest(word: str, legal: Iterable[str], count: int = 3) -> list[str]:
     """The legal words most like `word`, best first; empty when nothing is alike."""
-    legal = sorted(set(legal))
-    close = difflib.get_close_matches(word, legal, n=count, cutoff=0.6)
-    # 'ring_any' is a prefix of what was meant, though difflib finds 'ring' closer.
-    prefixed = [name for name in legal if word and (name.startswith(word) or word.startswith(name))]
-    return list(dict.fromkeys(close + prefixed))[:count]
+    scores = {name: difflib.SequenceMatcher(None, word.lower(), name.lower()).ratio() for name in legal}
+    for name in scores:  # 'ring_any' is the start of what was meant, though difflib finds 'ring' closer
+        if len(word) > 1 and name.startswith(word):
+            scores[name] = max(scores[name], 0.95)
+    best = max(scores.values(), default=0)
+    alike = [name for name, score in scores.items() if score >= max(0.6, best - 0.1)]
+    return sorted(alike, key=lambda name: (-scores[name], name))[:count]
 
 
-def choices(words: Iterable[str]) -> str:
+def choices(words: Iterable[object]) -> str:
     """'a', 'a or b', 'a, b or c'."""
-    words = [str(word) for word in words]
-    return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+    texts = [str(word) for word in words]
+    return " or ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)

@@ -95,7 +95,9 @@ def processes(request: Request) -> Iterator[Problem]:
     if request.mode == "none":
         for key, number in (("cp.ring_degree", ring), ("cp.ulysses_degree", ulysses), ("runtime.processes", world)):
             if number > 1:
-                yield Problem(f"{key}={number}", "cp=none runs in one process", f"leave it out or type {_parallel(key)}")
+                yield Problem(
+                    f"{key}={number}", "cp=none runs in one process", f"leave it out or type {_parallel(key)}"
+                )
         return
     if ring * ulysses != world:
         formula = f"ring_degree {ring} x ulysses_degree {ulysses} = {ring * ulysses} ranks, not {world}"
@@ -116,7 +118,9 @@ def modes(request: Request) -> Iterator[Problem]:
         if ulysses > 1:
             yield Problem(f"cp.ulysses_degree={ulysses}", f"cp={mode} excludes Ulysses", _instead_of_both(mode))
         if ring < 2:
-            yield Problem(f"cp.ring_degree={ring}", f"cp={mode} needs 2 ranks or more", "type cp.ring_degree=2 or cp=none")
+            yield Problem(
+                f"cp.ring_degree={ring}", f"cp={mode} needs 2 ranks or more", "type cp.ring_degree=2 or cp=none"
+            )
     elif mode in ("ulysses", "ulysses_anything"):
         if ring > 1:
             yield Problem(f"cp.ring_degree={ring}", f"cp={mode} excludes a ring", _instead_of_both(mode))
@@ -145,12 +149,16 @@ def heads(request: Request) -> Iterator[Problem]:
     if request.mode in ("ulysses", "unified") and count % degree:
         legal = [divisor for divisor in divisors(count) if divisor > 1]
         rule = f"{count} heads cannot be shared by {degree} ranks; legal degrees here: {', '.join(map(str, legal))}"
-        yield Problem(f"cp={request.mode}", rule, f"type cp.ulysses_degree={_closest(legal, degree)} or cp=ulysses_anything")
+        yield Problem(
+            f"cp={request.mode}", rule, f"type cp.ulysses_degree={_closest(legal, degree)} or cp=ulysses_anything"
+        )
     if request.mode == "ulysses_anything" and not _heads_pad(count, degree):
         legal = [value for value in range(2, count + 1) if _heads_pad(count, value)]
         rule = f"{count} heads padded for {degree} ranks would leave a rank without a head; nearest legal degrees: "
         rule += ", ".join(map(str, sorted(sorted(legal, key=lambda value: abs(value - degree))[:4])))
-        yield Problem("cp=ulysses_anything", rule, f"type cp.ulysses_degree={_closest(legal, degree)} or cp=ring_anything")
+        yield Problem(
+            "cp=ulysses_anything", rule, f"type cp.ulysses_degree={_closest(legal, degree)} or cp=ring_anything"
+        )
 
 
 def _heads_pad(count: int, degree: int) -> bool:
@@ -212,7 +220,9 @@ def devices(request: Request) -> Iterator[Problem]:
     elif request.device == "cuda":
         available = len(config.runtime.devices) if config.runtime.devices is not None else count
         if count == 0:
-            yield Problem("runtime.device=cuda", f"this machine has {machine}", "type runtime.device=cpu or leave it out")
+            yield Problem(
+                "runtime.device=cuda", f"this machine has {machine}", "type runtime.device=cpu or leave it out"
+            )
         elif request.processes > available:
             rule = f"one GPU a rank, and {available} are there"
             instead = f"type runtime.processes={available}" if available > 1 else "type cp=none"
@@ -228,9 +238,13 @@ def kernels(request: Request) -> Iterator[Problem]:
     if request.device == "cpu":
         yield Problem(value, "is a GPU kernel, and this run uses the CPU", "type attention=auto")
     if request.dtype == "float32" and kernel != "_native_efficient":
-        yield Problem(value, "computes in half precision only", "type runtime.dtype=bfloat16 or attention=native_efficient")
+        yield Problem(
+            value, "computes in half precision only", "type runtime.dtype=bfloat16 or attention=native_efficient"
+        )
     if package and importlib.util.find_spec(package) is None:
-        yield Problem(value, f"needs the package {package}, which is not installed", "install it or type attention=auto")
+        yield Problem(
+            value, f"needs the package {package}, which is not installed", "install it or type attention=auto"
+        )
 
 
 def guidance(request: Request) -> Iterator[Problem]:
@@ -244,7 +258,9 @@ def guidance(request: Request) -> Iterator[Problem]:
             rule = f"{config.model.name} takes no distilled guidance scale"
             yield Problem(value, rule, "leave it out, or type model.true_cfg=2 for classifier-free guidance")
     elif config.model.guidance_embeds:
-        yield Problem("guidance=null", f"{config.model.name} needs a guidance scale", "type guidance=3.5 or leave it out")
+        yield Problem(
+            "guidance=null", f"{config.model.name} needs a guidance scale", "type guidance=3.5 or leave it out"
+        )
     if not (math.isfinite(config.model.true_cfg) and config.model.true_cfg >= 1):
         yield Problem(f"model.true_cfg={config.model.true_cfg:g}", "must be 1 (off) or more", "type model.true_cfg=2")
     elif config.negative_prompt is not None and config.model.true_cfg == 1:

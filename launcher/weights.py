@@ -66,7 +66,9 @@ def _folder_problems(model: ModelConfig) -> Iterator[Problem]:
         yield Problem(value, f"is no diffusers pipeline: model_index.json cannot be read ({_words(error)})", HERE)
         return
     if wanted != model.pipeline:
-        yield Problem(value, f"holds a {wanted}, and model={model.name} is a {model.pipeline}", "choose the fitting model=")
+        yield Problem(
+            value, f"holds a {wanted}, and model={model.name} is a {model.pipeline}", "choose the fitting model="
+        )
     for name in sorted(components):
         part = folder / name
         if not part.is_dir():
@@ -79,8 +81,14 @@ def _folder_problems(model: ModelConfig) -> Iterator[Problem]:
         files = sorted(part.glob("*.safetensors"))
         pickles = [file.name for file in part.iterdir() if file.suffix in (".bin", ".pt", ".ckpt", ".pth", ".pkl")]
         if not files:
-            have = f" (it has {', '.join(sorted(pickles))}, a pickle, which can run code and is not read)" if pickles else ""
-            yield Problem(value, f"'{name}' has no .safetensors file{have}", "fetch or convert the weights to safetensors")
+            have = (
+                f" (it has {', '.join(sorted(pickles))}, a pickle, which can run code and is not read)"
+                if pickles
+                else ""
+            )
+            yield Problem(
+                value, f"'{name}' has no .safetensors file{have}", "fetch or convert the weights to safetensors"
+            )
         for file in files:
             flaw = safetensors_flaw(file)
             if flaw:

@@ -1,0 +1,190 @@
+"""Words on a command line to a LaunchConfig, by Hydra; and Hydra's errors to problems that say what to type.
+
+`hydra.main` prints its errors itself and ends the process; its own class underneath raises them, which is why
+`hydra._internal` is used here, and only here. Hydra is pinned to 1.3 in pyproject.toml.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_automatic_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from launcher.config import LaunchConfig
+from launcher.problems import Problem, Refused, nearest
+
+CONFIG = "config"
+NAMES = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
+
+
+def conf_dir() -> Path:
+    """conf/: inside the installed package, or at the top of a checkout."""
+    package = Path(__file__).parent
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parent / "conf"
+
+
+class Composer:
+    """Composes configurations from conf/ and an optional folder of the user's."""
+
+    def __init__(self, config_dir: str | None = None) -> None:
+        ConfigStore.instance().store("launch_schema", LaunchConfig)
+        # Two runs that start in the same second get different folders; cached, so that one run has one id.
+        OmegaConf.register_new_resolver("short_id", lambda: uuid.uuid4().hex[:6], use_cache=True, replace=True)
+        search_path = create_automatic_config_search_path(None, None, str(conf_dir()))
+        if config_dir is not None:
+            if not os.path.isdir(config_dir):
+                raise Refused(
+                    [Problem(f"--config-dir {config_dir}", "is no folder", "give the folder of your YAML files")]
+                )
+            query = SearchPathQuery(provider="schema")
+            search_path.prepend("command-line", f"file://{os.path.abspath(config_dir)}", query)
+        GlobalHydra.instance().clear()
+        self.hydra = Hydra.create_main_hydra2("launcher", search_path)
+
+    def check_words(self, words: list[str], sweep: bool) -> None:
+        """Refuse overrides that name no setting or no option, each with the nearest legal ones."""
+        problems = []
+        for word in words:
+            try:
+                override = OverridesParser.create().parse_override(word)
+            except HydraException as error:  # the parser's, or that of a function such as range()
+                problems.append(_unreadable(word, error))
+                continue
+            problems += self._key_problems(override, word)
+            if not sweep and override.is_sweep_override():
+                instead = "type -m for a sweep, or quote it: " + _quoted(override)
+                problems.append(Problem(word, "lists several values, and this is a single run", instead))
+        if problems:
+            raise Refused(problems)
+
+    def compose(self, words: list[str], sweep: bool = False) -> DictConfig:
+        """The composed configuration, `hydra` node included.
+
+        Raises:
+            Refused: a value of the wrong type, a broken YAML file, and whatever else Hydra refuses.
+        """
+        with translated():
+            mode = RunMode.MULTIRUN if sweep else RunMode.RUN
+            return self.hydra.compose_config(CONFIG, words, mode, with_log_configuration=False)
+
+    def run(self, words: list[str], task: Callable[[DictConfig], None], sweep: bool) -> None:
+        """Have Hydra make the run directories and call `task` with each job's configuration."""
+        with translated():
+            (self.hydra.multirun if sweep else self.hydra.run)(CONFIG, task, words)
+
+    def groups(self) -> dict[str, list[str]]:
+        """Every choice (`model`, `cp` ...) and its options."""
+        loader = self.hydra.config_loader
+        names = [name for name in loader.list_groups("") if name not in ("hydra", "local")]
+        return {name: loader.get_group_options(name, ObjectType.CONFIG) for name in sorted(names)}
+
+    def _key_problems(self, override: Override, word: str) -> Iterator[Problem]:
+        key, groups = override.key_or_group, self.groups()
+        if key.split(".")[0].split("/")[0] in ("hydra", "local"):
+            return
+        if key in groups and not override.is_delete():
+            chosen = override.value()
+            picked = [chosen] if not override.is_sweep_override() else list(override.sweep_string_iterator())
+            for option in picked:
+                option = str(option)
+                if option not in groups[key] and option not in ("null", "None"):
+                    best = (nearest(option, groups[key], 1) or groups[key])[0]
+                    yield Problem(f"{key}={option}", f"{key} is one of {', '.join(groups[key])}", f"type {key}={best}")
+            return
+        legal = [*fields(), *groups]
+        if key not in legal:
+            # a last part alone, as in `ring_degree=2`, is what people type first
+            tail = [name for name in legal if name.split(".")[-1] == key.split(".")[-1]]
+            near = tail or nearest(key, legal) or nearest(key, [name.split(".")[-1] for name in legal])
+            value = word.partition("=")[2]
+            instead = " or ".join(f"{name}={value}" for name in near)
+            rule = "is no setting of this program"
+            yield Problem(word, rule, f"type {instead}" if near else "type --help for the list")
+
+
+def fields(schema: type = LaunchConfig, prefix: str = "") -> dict[str, dataclasses.Field[Any]]:
+    """Every setting by its dotted name, with its dataclass field."""
+    found = {}
+    for field in dataclasses.fields(schema):
+        nested = field.default_factory
+        if isinstance(nested, type) and dataclasses.is_dataclass(nested):
+            found |= fields(nested, f"{prefix}{field.name}.")
+        else:
+            found[prefix + field.name] = field
+    return found
+
+
+def to_config(composed: DictConfig) -> LaunchConfig:
+    """The typed configuration, every interpolation resolved."""
+    with translated():
+        plain = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(LaunchConfig), plain))
+    assert isinstance(config, LaunchConfig)
+    return config
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Turn what Hydra, OmegaConf and YAML raise into Refused."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, OSError) as error:
+        raise Refused([_problem(error)]) from error
+
+
+def _problem(error: BaseException) -> Problem:
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    if isinstance(cause, OmegaConfBaseException):
+        key, message = str(cause.full_key or "configuration"), str(cause.msg or cause).splitlines()[0]
+        expected = next((words for name, words in NAMES.items() if f"converted to {name}" in message), None)
+        if expected is not None:
+            value = message.split("'")[1] if "'" in message else ""
+            return Problem(f"{key}={value}", f"must be {expected}", f"type {key}={_example(key)}")
+        return Problem(key, message, "type --help for the settings and their types")
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return Problem("configuration", " ".join(lines)[:400] or type(error).__name__, "type --help for what can be set")
+
+
+def _example(key: str) -> str:
+    examples = {"height": "1000", "width": "1000", "guidance": "3.5", "runtime.devices": "[0,1]"}
+    return examples.get(key, "2")
+
+
+def _unreadable(word: str, error: HydraException) -> Problem:
+    key, sign, value = word.partition("=")
+    if not sign:
+        near = nearest(word.lstrip("-"), ["height", "width", "model", "cp", "prompt", "seed", "steps"], 1)
+        return Problem(word, "is no setting: key=value is expected", f"type {near[0]}=..." if near else "type --help")
+    reason = str(error).splitlines()[0] if str(error) else "unreadable"
+    escaped = value.strip("'\"").replace("\\", "\\\\").replace('"', '\\"')
+    return Problem(word, f"cannot be read ({reason})", f"quote it: '{key}=\"{escaped}\"', or use prompt_file=FILE")
+
+
+def _quoted(override: Override) -> str:
+    raw = (override.input_line or "").partition("=")[2]
+    return f"'{override.key_or_group}=\"{raw}\"'"
+
+
+def options(parser: argparse.ArgumentParser) -> list[str]:
+    """The parser's long and short options."""
+    return [name for action in parser._actions for name in action.option_strings]

@@ -1,0 +1,175 @@
+"""One job, from a resolved request to a run directory: the record, the ranks, what they made."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from launcher.channel import Message
+from launcher.geometry import crop_box
+from launcher.pool import Pool, PoolKey
+from launcher.problems import LauncherError, RunFailed
+from launcher.records.picture import SUFFIX
+from launcher.records.run_dir import SCHEMA, RunDir, command_line, portable, versions
+from launcher.request import Request
+from launcher.screen import Progress
+from launcher.weights import location
+
+GetPool = Callable[[PoolKey, RunDir], Pool]
+
+
+class Interrupted(BaseException):
+    """A signal asked the launcher to end."""
+
+    def __init__(self, signum: int) -> None:
+        self.signum = signum
+        super().__init__(f"signal {signum}")
+
+
+def pool_key(request: Request) -> PoolKey:
+    """Which group of ranks can do this."""
+    runtime, model = request.config.runtime, request.config.model
+    return PoolKey(
+        processes=request.processes,
+        device=request.device,
+        devices=request.devices,
+        threads=request.threads,
+        timeout=runtime.timeout,
+        start_timeout=runtime.start_timeout,
+        pipeline=model.pipeline,
+        path=location(model),
+        revision=model.revision,
+        dtype=request.dtype,
+        offload=runtime.offload,
+    )
+
+
+def execute(request: Request, path: Path, overrides: list[str], get_pool: GetPool) -> dict[str, Any]:
+    """Make a job's pictures in the folder `path`.
+
+    Returns:
+        The record's last fields: files, seconds, times, peak_bytes, and the folder.
+
+    Raises:
+        LauncherError: it failed; run.json says so too.
+        Interrupted: a signal came; run.json says `interrupted`.
+    """
+    run_dir = RunDir(path)
+    run_dir.start(_record(request, overrides))
+    try:
+        return _execute(request, run_dir, get_pool)
+    except (Interrupted, KeyboardInterrupt):
+        run_dir.end("interrupted")
+        raise
+    except LauncherError as error:
+        run_dir.end("failed", error=str(error).replace(str(path), path.name))
+        raise
+    except Exception as error:
+        (run_dir.logs / "launcher.log").write_text(traceback.format_exc(), encoding="utf-8")
+        cause = f"{type(error).__name__}: {error}"
+        run_dir.end("failed", error=cause)
+        raise RunFailed(f"{cause} (log: {run_dir.logs / 'launcher.log'})") from error
+
+
+def _execute(request: Request, run_dir: RunDir, get_pool: GetPool) -> dict[str, Any]:
+    began = time.monotonic()
+    job = job_message(request, run_dir)
+    progress = Progress(request.config.steps * len(job["pictures"]))
+    files: dict[int, dict[str, Any]] = {}
+
+    def on_event(rank: int, message: Message) -> None:
+        if message["kind"] == "saved":
+            files[message["picture"]] = message["facts"]
+            run_dir.write(files=[files[number] for number in sorted(files)])
+        elif rank == 0 and message["kind"] == "stage":
+            progress.at(message["name"])
+        elif rank == 0 and message["kind"] == "step":
+            progress.step()
+
+    try:
+        progress.at("starting")
+        pool = get_pool(pool_key(request), run_dir)
+        started = time.monotonic()
+        done = pool.run(job, run_dir, on_event)
+    finally:
+        progress.close()
+    if any(message["digests"] != done[0]["digests"] for message in done):
+        different = [rank for rank, message in enumerate(done) if message["digests"] != done[0]["digests"]]
+        raise RunFailed(f"ranks {different} ended with other latents than rank 0: the pictures are not to be trusted")
+    times = {"start": round(started - began, 3), **done[0]["seconds"]}
+    peaks = [message["peak_bytes"] for message in done]
+    made = [files[number] for number in sorted(files)]
+    run_dir.end("done", files=made, times=times, peak_bytes=peaks, loads=done[0]["loads"])
+    seconds = time.monotonic() - began
+    return {"folder": run_dir.path, "files": made, "seconds": seconds, "times": times, "peak_bytes": peaks}
+
+
+def job_message(request: Request, run_dir: RunDir) -> Message:
+    """What the ranks are told; see worker.jobs.Worker.do."""
+    config, key = request.config, pool_key(request)
+    rendered, crop = request.rendered, crop_box(request.rendered, request.requested)
+    call: dict[str, Any] = {"height": rendered.height, "width": rendered.width, "num_inference_steps": config.steps}
+    call["max_sequence_length"] = config.model.text_tokens
+    if config.guidance is not None:
+        call["guidance_scale"] = config.guidance
+    if config.model.true_cfg > 1:
+        call["true_cfg_scale"] = config.model.true_cfg
+        call["negative_prompt"] = config.negative_prompt or ""
+    pictures = []
+    for number, prompt in enumerate(prompt for prompt in request.prompts for _ in range(config.images)):
+        seed, name = request.seed + number, f"{number:04d}{SUFFIX[config.output.format]}"
+        recipe = {"schema": SCHEMA, "config": _resolved(request, prompt, seed), "crop": crop, "versions": versions()}
+        pictures.append(
+            {"prompt": prompt, "seed": seed, "path": str((run_dir.path / name).absolute()), "recipe": recipe}
+        )
+    cp = {"mode": request.mode, "ring_degree": request.ring_degree, "ulysses_degree": request.ulysses_degree}
+    return {
+        "load": {
+            name: getattr(key, name)
+            for name in ("pipeline", "path", "revision", "dtype", "device", "offload", "timeout")
+        },
+        "cp": {**cp, "schedule": config.cp.schedule},
+        "kernel": config.attention.kernel,
+        "threads": request.threads,
+        "cores": request.machine.cores,
+        "call": call,
+        "crop": crop,
+        "format": config.output.format,
+        "pictures": pictures,
+    }
+
+
+def _resolved(request: Request, prompt: str | None, seed: int) -> dict[str, Any]:
+    """The configuration with everything that was left out filled in: with it, the same is made again."""
+    config = portable(dataclasses.asdict(request.config))
+    config["seed"] = seed
+    if prompt is not None:
+        config |= {"prompt": prompt, "prompt_file": None, "images": 1}
+    config["cp"] |= {"mode": request.mode, "ring_degree": request.ring_degree, "ulysses_degree": request.ulysses_degree}
+    config["runtime"] |= {"device": request.device, "dtype": request.dtype}
+    config["runtime"] |= {"processes": request.processes, "threads": request.threads}
+    return config
+
+
+def _record(request: Request, overrides: list[str]) -> dict[str, Any]:
+    left, top, right, bottom = crop_box(request.rendered, request.requested)
+    gpus = [gpu.name for gpu in request.machine.gpus if gpu.index in request.devices]
+    return {
+        "command": command_line(overrides),
+        "config": _resolved(request, None, request.seed),
+        "prompts": list(request.prompts),
+        "seed": request.seed,
+        "size": {
+            "requested": dataclasses.asdict(request.requested),
+            "rendered": dataclasses.asdict(request.rendered),
+            "crop": {"left": left, "top": top, "right": right, "bottom": bottom},
+        },
+        "tokens_per_rank": request.tokens_per_rank,
+        "devices": gpus or [f"cpu ({request.machine.cores} cores)"],
+        "versions": versions(),
+        "files": [],
+    }

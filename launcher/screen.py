@@ -1,0 +1,124 @@
+"""What the user sees: a header, a progress bar, what was made. Errors go to standard error, and so does progress."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from launcher.problems import LauncherError, Refused
+from launcher.request import Request
+
+LINE_EVERY = 5.0  # seconds between progress lines where there is no terminal to draw a bar on
+
+
+def header(request: Request, run_dir: Path) -> str:
+    """What is about to happen."""
+    size = f"{request.requested} pixels"
+    if request.rendered != request.requested:
+        size += f", rendered at {request.rendered} and cropped"
+    held = [" + ".join(str(count) for count in rank.values()) for rank in request.tokens_per_rank]
+    tokens = " + ".join(f"{count} {name}" for name, count in request.streams.items())
+    if request.processes > 1:
+        tokens += f"; a rank holds {held[0]}" if len(set(held)) == 1 else f"; ranks hold {', '.join(held)}"
+    parallel = request.mode if request.mode != "none" else "none, one process"
+    if request.mode != "none":
+        degrees = {"ring_degree": request.ring_degree, "ulysses_degree": request.ulysses_degree}
+        parallel += "".join(f", {name} {degree}" for name, degree in degrees.items() if degree > 1)
+    prompt = request.prompts[0] if len(request.prompts) == 1 else f"{len(request.prompts)} prompts"
+    rows = {
+        request.config.model.name: shorten(prompt),
+        "size": size,
+        "tokens": tokens,
+        "parallel": parallel,
+        "devices": _devices(request),
+        "seed": str(request.seed),
+        "run": str(run_dir),
+    }
+    return "\n".join(f"{name:<10} {text}" for name, text in rows.items())
+
+
+def _devices(request: Request) -> str:
+    ranks = f"{request.processes} rank{'s' * (request.processes > 1)}"
+    if request.device == "cpu":
+        return f"{ranks} on the CPU, {request.threads} thread{'s' * (request.threads > 1)} each, {request.dtype}"
+    names = sorted({gpu.name for gpu in request.machine.gpus if gpu.index in request.devices})
+    return f"{ranks} on {', '.join(names)}, {request.dtype}"
+
+
+def shorten(text: str, width: int = 100) -> str:
+    """One printable line: control characters escaped, the middle left out when it is long."""
+    text = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+    return text if len(text) <= width else f"{text[: width // 2]} ... {text[-width // 2 :]}"
+
+
+def summary(record: dict[str, Any]) -> str:
+    """What was made, how long it took, and how much memory each rank held at most."""
+    run_dir, lines = record["folder"], []
+    for facts in record["files"]:
+        lines.append(
+            f"{'picture':<10} {run_dir / facts['file']}  ({facts['height']} x {facts['width']}, seed {facts['seed']})"
+        )
+    stages = ", ".join(f"{stage} {value:.1f}" for stage, value in record["times"].items())
+    lines.append(f"{'seconds':<10} {record['seconds']:.1f} ({stages})")
+    peaks = ", ".join(f"{peak / 2**20:.0f}" for peak in record["peak_bytes"])
+    lines.append(f"{'peak MiB':<10} {peaks}" + (" (ranks 0, 1, ...)" if len(record["peak_bytes"]) > 1 else ""))
+    return "\n".join(lines)
+
+
+def complain(error: LauncherError) -> None:
+    """Say what is wrong, each problem on its own lines, on standard error."""
+    if not isinstance(error, Refused):
+        print(f"launcher: {error}", file=sys.stderr)
+        return
+    for problem in error.problems:
+        print(f"launcher: {shorten(problem.value, 300)}: {problem.rule}", file=sys.stderr)
+        if problem.instead:
+            print(f"          {problem.instead}", file=sys.stderr)
+
+
+class Progress:
+    """A bar of denoising steps on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps, self.done, self.stage = steps, 0, ""
+        self._began: float | None = None
+        self._said = 0.0
+        form = "{desc:<10} |{bar:30}| {n_fmt}/{total_fmt} {elapsed}{postfix}"
+        self._bar = tqdm(total=steps, bar_format=form, leave=False) if sys.stderr.isatty() else None
+
+    def at(self, stage: str) -> None:
+        """Enter a stage: importing, loading, denoising, decoding."""
+        if stage == self.stage:
+            return
+        self.stage = stage
+        if self._bar is not None:
+            self._bar.set_description_str(stage)
+        else:
+            self._say(f"{stage} ...")
+
+    def step(self) -> None:
+        """One more step is done on rank 0. The first one of a run is left out of the step time."""
+        now = time.monotonic()
+        self.done += 1
+        if self._began is None:
+            self._began = now
+        pace = f"{(now - self._began) / (self.done - 1):.3g} s/step" if self.done > 1 else ""
+        self.at("denoising")
+        if self._bar is not None:
+            self._bar.set_postfix_str(pace, refresh=False)
+            self._bar.update(1)
+        elif now - self._said > LINE_EVERY:
+            self._say(f"step {self.done} of {self.steps}  {pace}")
+
+    def close(self) -> None:
+        """Take the bar off the screen."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def _say(self, line: str) -> None:
+        self._said = time.monotonic()
+        print(f"           {line}", file=sys.stderr, flush=True)

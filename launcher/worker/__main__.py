@@ -1,0 +1,96 @@
+"""A rank: connects to the launcher, then does the jobs it is given until it is told to stop.
+
+It waits on its socket, never in a collective, and leaves when the socket closes: a launcher that is killed leaves no
+ranks behind. Started by `accelerate launch`, or alone when one process is enough.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+
+from launcher import channel
+from launcher.channel import Channel, Message, ProtocolError
+
+
+def main() -> int:
+    """Serve until told to stop; the exit code is 0 then, and 1 after a failure."""
+    faulthandler.enable()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher decides what a Ctrl-C means
+    rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.connect(os.environ.pop(channel.SOCKET_VARIABLE))
+    peer = Channel(connection)
+    secret = os.environ.pop(channel.SECRET_VARIABLE)
+    peer.send({"kind": "hello", "version": channel.VERSION, "secret": secret, "rank": rank, "pid": os.getpid()})
+    jobs: queue.Queue[Message] = queue.Queue()
+    threading.Thread(target=_listen, args=(peer, jobs), daemon=True).start()
+    try:
+        serve(peer, jobs, rank, world_size)
+    except Exception as error:
+        traceback.print_exc()
+        with contextlib.suppress(OSError):  # the launcher is gone: there is nobody to tell
+            peer.send({"kind": "error", "cause": describe(error)})
+        return 1
+    return 0
+
+
+def serve(peer: Channel, jobs: queue.Queue[Message], rank: int, world_size: int) -> None:
+    """Do jobs as they come, until `stop`."""
+    worker = None
+    while (message := jobs.get())["kind"] != "stop":
+        _log_to(Path(message["log"]))
+        began = time.monotonic()
+        if worker is None:
+            peer.send({"kind": "stage", "name": "importing"})
+            from launcher.worker.jobs import Worker  # torch and diffusers: seconds
+
+            worker = Worker(peer.send, rank, world_size)
+        imported = time.monotonic() - began
+        done = worker.do(message)
+        peer.send({"kind": "done", **done, "seconds": {"import": round(imported, 3), **done["seconds"]}})
+
+
+def describe(error: BaseException) -> str:
+    """One line for the screen: the kind of error and the first line of what it says."""
+    lines = str(error).strip().splitlines()
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}" + (f": {Path(str(error.filename)).name}" if error.filename else "")
+    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+
+
+def _listen(peer: Channel, jobs: queue.Queue[Message]) -> None:
+    """Pass on what the launcher says; when it is gone, so is this rank, whatever it was doing."""
+    while not peer.closed:
+        try:
+            for message in peer.receive():
+                jobs.put(message)
+        except (ProtocolError, OSError):
+            break
+    os._exit(1)
+
+
+def _log_to(path: Path) -> None:
+    """Send this process's output, C libraries' included, to the job's log."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # nothing is left to tidy up, and torch's own exit takes a while
