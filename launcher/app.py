@@ -11,20 +11,23 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from launcher import __version__, machine, screen
 from launcher.compose import Composer, conf_dir, options, to_config
 from launcher.help import page
-from launcher.job import Interrupted, execute
-from launcher.pool import Pool, PoolKey
-from launcher.problems import LauncherError, Problem, Refused, RunFailed, nearest
+from launcher.problems import Interrupted, LauncherError, Problem, Refused, RunFailed, nearest
 from launcher.records.run_dir import RunDir, command_line
 from launcher.request import Request, resolve
 from launcher.rules import problems
+
+if TYPE_CHECKING:
+    from launcher.pool import Pool, PoolKey
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -71,8 +74,8 @@ def _main(argv: list[str]) -> int:
                 )
             try:
                 session.check(composed)  # before Hydra makes a run directory
-            except Refused:
-                session.suggest(composer, args.overrides)
+            except Refused as refused:
+                refused.works_here = session.works_here(composer, args.overrides)
                 raise
         composer.run(args.overrides, session.task, sweep)
         return 1 if session.failed else 0
@@ -100,16 +103,18 @@ class Session:
             raise Refused(found)
         return request
 
-    def suggest(self, composer: Composer, words: list[str]) -> None:
-        """Print the same line for the bundled model, if that one is legal here."""
-        words = [word for word in words if not word.startswith("model")]
-        words.insert(0, "model=flux_tiny")
+    def works_here(self, composer: Composer, words: list[str]) -> str | None:
+        """The same line for the bundled model, if that one is legal on this machine."""
+        words = ["model=flux_tiny", *(word for word in words if not word.startswith("model"))]
         with contextlib.suppress(Refused):
             self.check(composer.compose(words))
-            print(f"this works here:\n  {command_line(words)}\n", file=sys.stderr)
+            return command_line(words)
+        return None
 
     def task(self, composed: DictConfig) -> None:
         """Hydra's task function: one job. In a sweep a failed job is told and counted, and the next one runs."""
+        from launcher.job import execute  # with what a refused request should not wait for: Pillow, tqdm, psutil
+
         hydra = HydraConfig.get()
         try:
             request = self.check(composed)
@@ -130,6 +135,8 @@ class Session:
             self._pool.close()
             self._pool = None
         if self._pool is None:
+            from launcher.pool import Pool
+
             self._pool = Pool(key, run_dir)
         return self._pool
 
@@ -158,6 +165,7 @@ def _ask_hydra(argv: list[str]) -> int:
     """Hydra's own questions about the configuration, answered by Hydra."""
     import hydra
 
+    GlobalHydra.instance().clear()
     sys.argv = ["launcher", *argv]
     hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(lambda _: None)()
     return 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import functools
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -92,17 +93,21 @@ class Composer:
         with translated():
             (self.hydra.multirun if sweep else self.hydra.run)(CONFIG, task, words)
 
+    @functools.cached_property
     def groups(self) -> dict[str, list[str]]:
         """Every choice (`model`, `cp` ...) and its options."""
-        loader = self.hydra.config_loader
-        names = [name for name in loader.list_groups("") if name not in ("hydra", "local")]
-        return {name: loader.get_group_options(name, ObjectType.CONFIG) for name in sorted(names)}
+        found = self.hydra.config_loader.repository  # type: ignore[attr-defined] # get_group_options of the loader copies it
+        names = [name for name in found.get_group_options("", ObjectType.GROUP) if name not in ("hydra", "local")]
+        return {name: found.get_group_options(name, ObjectType.CONFIG) for name in sorted(names)}
 
     def _key_problems(self, override: Override, word: str) -> Iterator[Problem]:
-        key, groups = override.key_or_group, self.groups()
+        key, groups = override.key_or_group, self.groups
         if key.split(".")[0].split("/")[0] in ("hydra", "local"):
             return
-        if key in groups and not override.is_delete():
+        if override.is_delete():
+            yield Problem(word, "takes a setting away, and every setting is needed", "type its value instead")
+            return
+        if key in groups:
             chosen = override.value()
             picked = [chosen] if not override.is_sweep_override() else list(override.sweep_string_iterator())
             for option in picked:

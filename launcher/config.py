@@ -1,6 +1,7 @@
 """What the user asked for: the schema of conf/, as dataclasses and nothing else.
 
-`help` in a field's metadata is what `python -m launcher --help` prints; None as a default means "follows from the rest".
+`help` in a field's metadata is what `python -m launcher --help` prints. None as a default means that the value follows
+from the rest.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def page(composer: Composer, words: list[str]) -> str:
         "Makes pictures with diffusion pipelines, shared by several GPUs or CPU ranks with context parallelism.",
         "python -m launcher [-m] [choice=option ...] [field=value ...]",
         f"Examples\n{EXAMPLES}",
-        "Choices\n" + "\n".join(_choice(name, options) for name, options in composer.groups().items()),
+        "Choices\n" + "\n".join(_choice(name, options) for name, options in composer.groups.items()),
         f"Fields (default for model={config.model.name})\n" + "\n".join(_fields(config)),
         QUOTING,
         f"Options\n{OPTIONS}",
@@ -69,5 +69,5 @@ def _vocabulary(name: str) -> str:
     """What the bundled model can draw; other words are passed over."""
     from launcher.flux_tiny.vocabulary import COLOURS, EXAMPLES, PATTERNS, SCALES
 
-    table = {"patterns": PATTERNS, "colours": COLOURS, "sizes": SCALES, "for example": EXAMPLES}
-    return f"{name} draws wallpaper\n" + "\n".join(_choice(key, list(words)) for key, words in table.items())
+    table = {"patterns": list(PATTERNS), "colours": list(COLOURS), "sizes": list(SCALES), "for example": EXAMPLES}
+    return f"{name} draws wallpaper\n" + "\n".join(_choice(key, words) for key, words in table.items())

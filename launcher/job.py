@@ -12,22 +12,14 @@ from typing import Any
 from launcher.channel import Message
 from launcher.geometry import crop_box
 from launcher.pool import Pool, PoolKey
-from launcher.problems import LauncherError, RunFailed
+from launcher.problems import Interrupted, LauncherError, RunFailed
+from launcher.progress import Progress
 from launcher.records.picture import SUFFIX
 from launcher.records.run_dir import SCHEMA, RunDir, command_line, portable, versions
 from launcher.request import Request
-from launcher.screen import Progress
 from launcher.weights import location
 
 GetPool = Callable[[PoolKey, RunDir], Pool]
-
-
-class Interrupted(BaseException):
-    """A signal asked the launcher to end."""
-
-    def __init__(self, signum: int) -> None:
-        self.signum = signum
-        super().__init__(f"signal {signum}")
 
 
 def pool_key(request: Request) -> PoolKey:

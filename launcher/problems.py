@@ -34,11 +34,20 @@ class Refused(LauncherError):  # noqa: N818 - an outcome, read as one: `raise Re
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = list(problems)
+        self.works_here: str | None = None  # a whole command line that is known to be legal
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
 class RunFailed(LauncherError):  # noqa: N818
     """A run that had started ended without its pictures."""
+
+
+class Interrupted(BaseException):
+    """A signal asked the launcher to end."""
+
+    def __init__(self, signum: int) -> None:
+        self.signum = signum
+        super().__init__(f"signal {signum}")
 
 
 def nearest(word: str, legal: Iterable[str], count: int = 3) -> list[str]:

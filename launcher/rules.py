@@ -209,7 +209,7 @@ def devices(request: Request) -> Iterator[Problem]:
     if request.device == "cpu":
         if config.model.needs_gpu and config.runtime.device == "auto":
             rule = f"is too large for a CPU, and this machine has {machine}"
-            instead = "type model=flux_tiny, which runs here, or insist with runtime.device=cpu (hours a picture)"
+            instead = "type model=flux_tiny, or insist with runtime.device=cpu (hours a picture)"
             yield Problem(f"model={config.model.name}", rule, instead)
         if request.processes > RANKS_PER_CORE * machine.cores:
             most = RANKS_PER_CORE * machine.cores

@@ -15,7 +15,7 @@ from launcher.config import ModelConfig
 from launcher.problems import Problem
 
 BUNDLED = Path(__file__).parent / "flux_tiny" / "pipeline"
-HERE = "or type model=flux_tiny, which is bundled and runs on any machine"
+HERE = "or type model=flux_tiny"
 
 
 def location(model: ModelConfig) -> str:

@@ -1,0 +1,75 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from launcher.records.files import whole
+from launcher.records.picture import SUFFIX, read_recipe, save
+
+RECIPE = {"schema": 1, "prompt": 'a "cat", (sitting)\nünï ☃ 猫 🐈 \x00', "seed": 2**62}
+
+
+@pytest.fixture
+def image() -> Image.Image:
+    pixels = np.random.default_rng(0).integers(0, 256, (10, 14, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize("format", list(SUFFIX))
+def test_a_picture_carries_its_recipe(tmp_path, image, format):
+    path = tmp_path / f"x{SUFFIX[format]}"
+    save(image, path, RECIPE, format)
+    assert read_recipe(path) == RECIPE
+    with Image.open(path) as read:
+        assert (read.format or "").lower() == format
+        assert read.size == image.size
+        if format != "jpeg":
+            assert np.array_equal(np.asarray(read), np.asarray(image))
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_recipe_that_does_not_fit_is_an_error(tmp_path, image):
+    with pytest.raises(ValueError, match="output=png"):
+        save(image, tmp_path / "x.jpg", {"schema": 1, "prompt": "a" * 70_000}, "jpeg")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_picture_without_a_recipe(tmp_path, image):
+    for suffix in SUFFIX.values():
+        image.save(tmp_path / f"x{suffix}")
+        with pytest.raises(ValueError, match="no recipe"):
+            read_recipe(tmp_path / f"x{suffix}")
+
+
+@settings(max_examples=50)
+@given(data=st.binary(max_size=200))
+def test_no_bytes_do_more_than_say_that_it_is_no_picture(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("bytes") / "x.png"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="no picture"):
+        read_recipe(path)
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "{}", '{"schema": "x"}', "[" * 5000])
+def test_a_foreign_chunk_is_no_recipe(tmp_path, image, text):
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.add_itxt("launcher", text)
+    image.save(tmp_path / "x.png", pnginfo=info)
+    with pytest.raises(ValueError, match="recipe"):
+        read_recipe(tmp_path / "x.png")
+
+
+def test_a_file_is_whole_or_absent(tmp_path):
+    path = tmp_path / "x.txt"
+    with pytest.raises(RuntimeError), whole(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+    path.write_text("old")
+    with whole(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"

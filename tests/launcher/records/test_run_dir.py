@@ -1,0 +1,38 @@
+import json
+
+import pytest
+
+from launcher.problems import Refused
+from launcher.records.run_dir import RunDir, command_line, portable, versions
+
+
+def test_the_record_always_says_how_the_run_stands(tmp_path):
+    run = RunDir(tmp_path / "run")
+    run.start({"seed": 1})
+    assert json.loads(run.record.read_text())["status"] == "running"
+    run.end("failed", error="rank 1: it broke")
+    record = json.loads(run.record.read_text())
+    assert (record["status"], record["seed"], record["error"], record["schema"]) == ("failed", 1, "rank 1: it broke", 1)
+    assert record["seconds"] >= 0
+
+
+def test_a_folder_that_holds_a_run_is_never_used_again(tmp_path):
+    RunDir(tmp_path).start({})
+    before = (tmp_path / "run.json").read_bytes()
+    with pytest.raises(Refused, match="holds a run already"):
+        RunDir(tmp_path).start({})
+    assert (tmp_path / "run.json").read_bytes() == before
+
+
+def test_no_absolute_path_reaches_a_record():
+    config = {"model": {"path": "/home/someone/models/flux"}, "prompt": "/imagine", "output": {"dir": "~/pictures"}}
+    kept = portable(config)
+    assert kept == {"model": {"path": ".../flux"}, "prompt": "/imagine", "output": {"dir": ".../pictures"}}
+    line = command_line(["model.path=/home/someone/flux", "prompt=a cat", "prompt_file=~/x.txt"])
+    assert line == "python -m launcher model.path=.../flux 'prompt=a cat' prompt_file=.../x.txt"
+
+
+def test_versions_name_what_made_the_picture():
+    found = versions()
+    assert found["diffusers"].startswith("0.42")
+    assert set(found) >= {"launcher", "python", "torch", "accelerate"}

@@ -1,0 +1,172 @@
+"""Each rule, by lines that break it; and lines that break none."""
+
+import copy
+import shutil
+
+import pytest
+from conftest import GPUS, LAPTOP
+from hypothesis import given
+from hypothesis import strategies as st
+
+from launcher.compose import Composer, to_config
+from launcher.geometry import shares
+from launcher.machine import Machine
+from launcher.request import MODES, resolve
+from launcher.rules import RULES, problems
+
+BROKEN = [
+    # counts
+    ("height=0", "height=0: must be at least 1"),
+    ("width=-5", "width=-5: must be at least 1"),
+    ("height=70000", "a side may have 65536 pixels"),
+    ("output=webp height=20000", "WebP pictures end at 16383"),
+    ("steps=0", "steps=0: must be at least 1"),
+    ("images=0", "images=0: must be at least 1"),
+    ("runtime.threads=0", "runtime.threads=0: must be at least 1"),
+    ("runtime.timeout=nan", "runtime.timeout=nan: must be at least 1"),
+    ("seed=-1", "seeds go from 0"),
+    ("seed=9223372036854775807 images=2", "seeds go from 0"),
+    # words
+    ("cp.mode=rign", "cp.mode=rign: must be auto, none"),
+    ("cp.mode=rign", "type cp=ring"),
+    ("attention.kernel=flush", "type attention.kernel=flash"),
+    ("runtime.device=gpu", "must be auto, cpu or cuda"),
+    ("runtime.dtype=float8", "must be auto, float32, bfloat16 or float16"),
+    ("output.format=gif", "must be png, webp or jpeg"),
+    # degrees
+    ("cp=ring cp.ring_degree=0", "cp.ring_degree=0: must be at least 1"),
+    ("cp=ring_anything cp.ring_degree=1", "needs 2 ranks or more"),
+    ("cp=ring_anything cp.ring_degree=2 cp.ulysses_degree=2", "cp=ring_anything excludes Ulysses"),
+    ("cp=ulysses_anything cp.ring_degree=2", "cp=ulysses_anything excludes a ring"),
+    ("cp=ring_anything cp.ring_degree=2 runtime.processes=3", "ring_degree 2 x ulysses_degree 1 = 2 ranks, not 3"),
+    ("cp=unified cp.ring_degree=2 cp.ulysses_degree=1", "combines both"),
+    ("cp=unified runtime.processes=5", "combines both"),
+    ("cp=none runtime.processes=2", "cp=none runs in one process"),
+    ("cp=auto cp.ulysses_degree=2", "cp=auto chooses between"),
+    ("cp=ring cp.schedule=staged", "only cp=ring_anything has schedules"),
+    # heads and streams
+    ("cp=ulysses cp.ulysses_degree=4", "6 heads cannot be shared by 4 ranks; legal degrees here: 2, 3, 6"),
+    ("cp=ulysses_anything cp.ulysses_degree=4", "would leave a rank without a head"),
+    ("cp=ring cp.ring_degree=3 height=768", "3 ranks cannot share 512 text tokens equally"),
+    ("cp=ring cp.ring_degree=2 height=1000 width=1000", "2 ranks cannot share 3969 image tokens equally"),
+    ("cp=ring cp.ring_degree=2 height=1000 width=1000", "type height=992 or height=1024, or cp=ring_anything"),
+    # devices
+    ("runtime.device=cuda", "this machine has 2 CPU cores, no CUDA GPU"),
+    ("runtime.devices=[0] runtime=cpu", "names GPUs"),
+    ("runtime.devices=[0,1]", "this machine has no CUDA GPU, not 0 or 1"),
+    ("runtime.offload=model", "moves weights off a GPU"),
+    ("cp=ring_anything runtime.processes=100", "2 cores serve at most 16 ranks"),
+    ("model=flux", "is too large for a CPU"),
+    # kernels
+    ("attention=flash", "is a GPU kernel"),
+    ("attention=native_cudnn", "computes in half precision only"),
+    ("attention=sage", "needs the package sageattention"),
+    # guidance
+    ("guidance=3", "takes no distilled guidance scale"),
+    ("negative_prompt=blue", "has no effect while model.true_cfg is 1"),
+    ("model.true_cfg=0.5", "must be 1 (off) or more"),
+    ("model=flux guidance=null runtime=cpu", "needs a guidance scale"),
+    ("model=flux guidance=-1 runtime=cpu", "must be a number from 0"),
+    # weights and output
+    ("model.path=/nowhere/at/all", "is neither a folder nor the name of a hub repository"),
+    ("output.dir=/dev/null/x", "null is a file"),
+    ("prompt=a prompt_file=b.txt", "prompt is given too"),
+]
+ON_GPUS = [
+    ("cp=ring_anything cp.ring_degree=5", "one GPU a rank, and 4 are there"),
+    ("runtime.devices=[1,1]", "must name GPUs, each once"),
+    ("runtime.devices=[]", "must name GPUs, each once"),
+    ("runtime.devices=[4]", "this machine has GPUs 0 to 3, not 4"),
+    ("attention=native_flash runtime.dtype=float32", "computes in half precision only"),
+    ("attention=flash", "needs the package flash_attn"),
+]
+LEGAL = [
+    "",
+    "height=1 width=1 images=3 seed=0",
+    "cp=ring_anything height=1000",
+    "cp=ring_anything cp.ring_degree=5 height=16 width=16 cp.schedule=gather",
+    "cp=ulysses cp.ulysses_degree=2",
+    "cp=ulysses_anything cp.ulysses_degree=3 height=1000 width=1000",
+    "cp=unified cp.ring_degree=2 cp.ulysses_degree=2",
+    "model.true_cfg=2 negative_prompt=blue runtime.dtype=bfloat16",
+]
+
+
+@pytest.mark.parametrize(("line", "said"), BROKEN)
+def test_a_laptop_refuses(ask, line, said):
+    found = [str(problem) for problem in problems(ask(*line.split()))]
+    assert any(said in text for text in found), found
+
+
+@pytest.mark.parametrize(("line", "said"), ON_GPUS)
+def test_a_machine_with_four_gpus_refuses(ask, line, said):
+    found = [str(problem) for problem in problems(ask(*line.split(), machine=GPUS))]
+    assert any(said in text for text in found), found
+
+
+@pytest.mark.parametrize("line", LEGAL)
+def test_a_laptop_takes(ask, line):
+    assert problems(ask(*line.split())) == []
+
+
+def test_every_rule_is_broken_by_some_line(ask):
+    lines = [(line, LAPTOP) for line, _ in BROKEN] + [(line, GPUS) for line, _ in ON_GPUS]
+    requests = [ask(*line.split(), machine=machine) for line, machine in lines]
+    silent = [rule.__name__ for rule in RULES if not any(list(rule(request)) for request in requests)]
+    assert silent == []
+
+
+def test_every_problem_says_what_to_do(ask):
+    for line, _ in BROKEN:
+        assert all(problem.instead for problem in problems(ask(*line.split()))), line
+
+
+def test_all_problems_are_told_at_once(ask):
+    found = " ".join(
+        str(problem) for problem in problems(ask("height=0", "steps=0", "cp=ulysses", "cp.ulysses_degree=4"))
+    )
+    assert all(part in found for part in ("height=0", "steps=0", "6 heads"))
+
+
+def test_the_mission_line_is_legal_on_gpus_but_for_the_weights(ask, tmp_path):
+    request = ask("model=flux", "cp=ring_anything", "height=1000", machine=GPUS)
+    assert [problem.value for problem in problems(request)] == ["model.path=black-forest-labs/FLUX.1-dev"]
+
+
+def test_a_full_disk_is_seen_before_the_start(ask, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": 2 << 20})())
+    (problem,) = problems(ask("height=4000", "width=4000"))
+    assert "has 2 MiB free" in problem.rule
+
+
+DEFAULTS = to_config(Composer().compose([]))
+degrees = st.none() | st.integers(-2, 7)
+
+
+@given(
+    mode=st.sampled_from(["auto", *MODES]),
+    ring=degrees,
+    ulysses=degrees,
+    processes=degrees,
+    sides=st.tuples(st.integers(-3, 1100), st.integers(1, 1100)),
+    text=st.integers(1, 512),
+    machine=st.sampled_from([LAPTOP, GPUS, Machine(cores=1)]),
+)
+def test_what_passes_the_rules_can_be_cut_and_nothing_makes_a_rule_fail(
+    mode, ring, ulysses, processes, sides, text, machine
+):
+    """The shares of a legal request are whole, cover the sequence, and are equal where the mode needs it."""
+    config = copy.deepcopy(DEFAULTS)
+    config.cp.mode, config.cp.ring_degree, config.cp.ulysses_degree = mode, ring, ulysses
+    config.runtime.processes, (config.height, config.width) = processes, sides
+    config.model.text_tokens = text
+    request = resolve(config, machine)
+    if problems(request):
+        return
+    assert request.ring_degree * request.ulysses_degree == request.processes >= 1
+    for length in request.streams.values():
+        held = shares(length, request.processes)
+        assert sum(held) == length
+        assert max(held) - min(held) <= (0 if request.mode in ("ring", "ulysses", "unified") else 1)
+    if request.mode in ("ulysses", "unified"):
+        assert config.model.heads % request.ulysses_degree == 0
