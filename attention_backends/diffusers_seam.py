@@ -1,0 +1,362 @@
+"""The only file that touches diffusers' private names (tests/attention_backends/test_seam.py pins each of them).
+
+enable() does what diffusers' `enable_parallelism` does (hooks that split inputs and gather the output, a
+`_parallel_config` on every attention processor) without the parts of it that need an accelerator, and sends the
+attention of those processors to this package. disable() undoes it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from diffusers.hooks.context_parallel import ContextParallelGatherHook, ContextParallelSplitHook, _get_submodule_by_name
+from diffusers.hooks.hooks import HookRegistry, ModelHook
+from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
+
+from attention_backends import exchange
+from attention_backends.catalog import KERNELS, MODES, SCHEDULES, Mode, mode_name
+from attention_backends.layout import Layout, split_lengths
+from attention_backends.topology import Topology
+from attention_backends.unified_anything import context_parallel_attention
+
+_HOOK = "attention_backends---{}"
+
+
+@dataclass
+class ContextParallel:
+    """What is on for one model: returned by `enable`, held by every attention processor until `disable`."""
+
+    mode: str
+    ring_degree: int
+    ulysses_degree: int
+    kernel: str
+    schedule: str
+    topology: Topology = field(repr=False)
+    # Lengths along the sequence of what was split in this forward, by parameter name, and every rank's lengths at the
+    # first attention of this forward.
+    streams: dict[str, int] = field(default_factory=dict, repr=False)
+    first: list[tuple[int, ...]] | None = field(default=None, repr=False)
+
+    @property
+    def rules(self) -> Mode:
+        return MODES[self.mode]
+
+    @property
+    def context_parallel_config(self) -> Any:
+        raise RuntimeError(
+            "attention_backends is enabled on this model, and the attention backend was changed afterwards. "
+            "Call attention_backends.disable(model), then enable(model, kernel=...) with the backend's name."
+        )
+
+    def start_forward(self) -> None:
+        self.streams.clear()
+        self.first = None
+
+    def split(self, name: str, x: torch.Tensor, dim: int) -> torch.Tensor:
+        """This rank's shard of x along dim."""
+        total, world = x.shape[dim], self.topology.world_size
+        if self.rules.even and total % world:
+            below = total - total % world
+            raise ValueError(
+                f"{name} has {total} tokens: {self.mode} on {world} ranks needs a multiple of {world}. Nearest: "
+                f"{below} or {below + world} tokens; or a mode for any length: "
+                f"{'ulysses_anything' if self.ring_degree == 1 else 'ring_anything'} or unified_anything."
+            )
+        if x.is_floating_point() and x.ndim >= 3:
+            self.streams[name] = total
+        return x.tensor_split(world, dim=dim)[self.topology.rank]
+
+    def gather(self, x: torch.Tensor, dim: int) -> torch.Tensor:
+        """Every rank's shards of x, one after the other along dim."""
+        held, rank, world = x.shape[dim], self.topology.rank, self.topology.world_size
+        named = sorted(self.streams.items(), key=lambda item: item[0] != "hidden_states")
+        for _, total in named:
+            lengths = split_lengths(total, world)
+            if lengths[rank] == held:
+                return exchange.unshard(x, dim, lengths, self.topology.group)
+        raise ValueError(f"the output holds {held} tokens here, but the inputs were split as {self.streams}")
+
+    def layouts(self, queries: int, keys: int, device: torch.device) -> tuple[Layout, Layout]:
+        """Layouts of an attention of this many local queries and keys.
+
+        The first attention of a forward exchanges the lengths of all ranks, together with the sizes of what was
+        split, so that inputs which differ between ranks are an error on every rank and not a short receive. Later
+        ones follow from those and from the splits.
+        """
+        group, rank = self.topology.group, self.topology.rank
+        if self.first is None:
+            sizes = list(self.streams.values())
+            everyone = exchange.exchange_lengths(
+                [queries, keys, len(sizes), *sizes[:13], *[0] * (13 - len(sizes))], group, device
+            )
+            for other, numbers in enumerate(everyone):
+                if numbers[2:] != everyone[0][2:]:
+                    raise ValueError(
+                        f"rank {other} was given {numbers[3 : 3 + numbers[2]]} tokens and rank 0 "
+                        f"{everyone[0][3 : 3 + everyone[0][2]]}: give every rank the same, whole inputs."
+                    )
+            self.first = [tuple(n[0] for n in everyone), tuple(n[1] for n in everyone)]
+        known = {*self.first, *(split_lengths(total, len(self.first[0])) for total in self.streams.values())}
+        if any(a[i] == b[i] for a in known for b in known if a != b for i in range(len(a))):
+            # Two possible layouts look the same to some rank: ask. Every rank knows this of every other.
+            everyone = exchange.exchange_lengths([queries, keys], group, device)
+            return Layout(tuple(n[0] for n in everyone)), Layout(tuple(n[1] for n in everyone))
+        found = []
+        for held in (queries, keys):
+            match = [lengths for lengths in known if lengths[rank] == held]
+            if not match:
+                raise ValueError(
+                    f"an attention over {held} tokens on rank {rank}, which no split explains: the inputs were "
+                    f"split as {self.streams}, the first attention was over {self.first}."
+                )
+            found.append(Layout(match[0]))
+        return found[0], found[1]
+
+    def attend(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: torch.Tensor | None,
+        is_causal: bool,
+        scale: float | None,
+    ) -> torch.Tensor:
+        if mask is not None and not self.rules.masks:
+            raise ValueError(
+                f"{self.mode} takes no attention mask, and this model passes one. Use unified_anything=True with "
+                f"ring_degree={self.ring_degree}."
+            )
+        if self.rules.heads_divide and query.shape[2] % self.ulysses_degree:
+            legal = [n for n in range(2, query.shape[2] + 1) if query.shape[2] % n == 0]
+            raise ValueError(
+                f"ulysses_degree={self.ulysses_degree} does not divide the model's {query.shape[2]} heads. "
+                f"Try ulysses_degree in {legal}, or unified_anything=True for any number of heads."
+            )
+        queries, keys = self.layouts(query.shape[1], key.shape[1], query.device)
+        return context_parallel_attention(
+            query,
+            key,
+            value,
+            mask,
+            queries=queries,
+            keys=keys,
+            topology=self.topology,
+            is_causal=is_causal,
+            scale=scale,
+            kernel=self.kernel,
+        )
+
+
+class _SplitHook(ContextParallelSplitHook):
+    """diffusers' hook finds the tensors of the plan; how one is split is ours."""
+
+    def _prepare_cp_input(self, x: torch.Tensor, cp_input: Any) -> torch.Tensor:
+        name = next(
+            (str(key) for key, entry in self.metadata.items() if entry is cp_input),
+            f"input {len(self.parallel_config.streams)}",
+        )
+        if cp_input.expected_dims is not None and x.dim() != cp_input.expected_dims:
+            return x
+        return self.parallel_config.split(name, x, cp_input.split_dim)
+
+
+class _GatherHook(ContextParallelGatherHook):
+    def post_forward(self, module: torch.nn.Module, output: Any) -> Any:
+        outputs = [output] if isinstance(output, torch.Tensor) else list(output)
+        if len(outputs) != len(self.metadata):
+            raise ValueError(f"the plan gathers {len(self.metadata)} outputs, the module gives {len(outputs)}")
+        outputs = [
+            x if entry is None else self.parallel_config.gather(x, entry.gather_dim)
+            for x, entry in zip(outputs, self.metadata, strict=True)
+        ]
+        return outputs[0] if isinstance(output, torch.Tensor) else tuple(outputs)
+
+
+class _StartHook(ModelHook):
+    def __init__(self, state: ContextParallel) -> None:
+        super().__init__()
+        self.state = state
+
+    def pre_forward(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+        self.state.start_forward()
+        return args, kwargs
+
+
+def enable(
+    model: torch.nn.Module,
+    *,
+    ring_degree: int = 1,
+    ulysses_degree: int = 1,
+    ring_anything: bool = False,
+    ulysses_anything: bool = False,
+    unified_anything: bool = False,
+    kernel: str = "auto",
+    schedule: str = "auto",
+    cp_plan: dict[str, Any] | None = None,
+    process_group: dist.ProcessGroup | None = None,
+) -> ContextParallel:
+    """Shard the sequence of a diffusers model over ring_degree x ulysses_degree ranks.
+
+    Call it on every rank, after torch.distributed is initialised. cp_plan: for a class without a `_cp_plan`.
+    Raises ValueError, with the nearest legal values, for arguments that can't work.
+    """
+    mode = mode_name(
+        ring_degree,
+        ulysses_degree,
+        ring_anything=ring_anything,
+        ulysses_anything=ulysses_anything,
+        unified_anything=unified_anything,
+    )
+    _check_choice("kernel", kernel, tuple(KERNELS))
+    _check_choice("schedule", schedule, SCHEDULES)
+    if getattr(model, "_parallel_config", None) is not None:
+        raise ValueError(
+            "context parallelism is already on for this model. Call attention_backends.disable(model) first."
+        )
+    plan = cp_plan if cp_plan is not None else getattr(model, "_cp_plan", None)
+    if plan is None:
+        raise ValueError(
+            f"{type(model).__name__} has no _cp_plan: pass cp_plan={{module name: what to split or gather}}."
+        )
+    if not dist.is_initialized():
+        raise ValueError("torch.distributed is not initialised: call torch.distributed.init_process_group first.")
+    group = process_group if process_group is not None else dist.group.WORLD
+    assert group is not None
+    world = dist.get_world_size(group)
+    if world != ring_degree * ulysses_degree:
+        needed = ring_degree * ulysses_degree
+        raise ValueError(
+            f"ring_degree={ring_degree} x ulysses_degree={ulysses_degree} = {needed}, but there are {world} ranks. "
+            f"Try ring_degree={world // ulysses_degree or 1}, or start {needed} ranks."
+        )
+    processors = _processors(model)
+    if not processors:
+        raise ValueError(
+            f"no attention processor of {type(model).__name__} can be parallel (none has a _parallel_config)."
+        )
+    topology = Topology(group, dist.get_rank(group), ring_degree, ulysses_degree)
+    state = ContextParallel(mode, ring_degree, ulysses_degree, kernel, schedule, topology)
+
+    undo: list[Callable[[], None]] = []
+    try:
+        for name, entry in plan.items():
+            found = _get_submodule_by_name(model, name)
+            for module in found if isinstance(found, list) else [found]:
+                if isinstance(entry, dict):
+                    hook: ModelHook = _SplitHook(entry, state)
+                else:
+                    hook = _GatherHook(entry if isinstance(entry, (list, tuple)) else [entry], state)
+                undo.append(_add_hook(module, hook, _HOOK.format(name)))
+        undo.append(_add_hook(model, _StartHook(state), _HOOK.format("start")))  # registered last: it runs first
+        backend = AttentionBackendName.NATIVE
+        undo.append(_take_over(backend))
+        for processor in processors:
+            undo.append(_set(processor, "_attention_backend", backend))
+            undo.append(_set(processor, "_parallel_config", state))
+        undo.append(_set(model, "_parallel_config", state))
+    except BaseException:
+        for step in reversed(undo):
+            step()
+        raise
+    undo.append(_set(model, "_attention_backends_undo", undo))
+    return state
+
+
+def disable(model: torch.nn.Module) -> None:
+    """Undo `enable`: the model is left as it was found."""
+    undo = getattr(model, "_attention_backends_undo", None)
+    if undo is None:
+        raise ValueError("attention_backends is not enabled on this model: there is nothing to disable.")
+    for step in reversed(undo):
+        step()
+
+
+def _check_choice(name: str, value: str, legal: tuple[str, ...]) -> None:
+    if value not in legal:
+        raise ValueError(f"{name}={value!r}: no such {name}. Legal: {', '.join(legal)}.")
+
+
+def _processors(model: torch.nn.Module) -> list[Any]:
+    found = {id(p): p for m in model.modules() if hasattr(p := getattr(m, "processor", None), "_parallel_config")}
+    return list(found.values())
+
+
+def _set(thing: Any, name: str, value: Any) -> Callable[[], None]:
+    """Set an instance attribute; returns what puts the old state back, absence included."""
+    if name in vars(thing):
+        undo: Callable[[], None] = partial(setattr, thing, name, vars(thing)[name])
+    else:
+        undo = partial(_delete, thing, name)
+    setattr(thing, name, value)
+    return undo
+
+
+def _delete(thing: Any, name: str) -> None:
+    vars(thing).pop(name, None)
+
+
+def _add_hook(module: torch.nn.Module, hook: ModelHook, name: str) -> Callable[[], None]:
+    had_registry, had_forward = hasattr(module, "_diffusers_hook"), "forward" in vars(module)
+    registry = HookRegistry.check_if_exists_or_initialize(module)
+    registry.register_hook(hook, name)
+
+    def undo() -> None:
+        registry.remove_hook(name, recurse=False)
+        if not registry.hooks:
+            if not had_forward:
+                _delete(module, "forward")
+            if not had_registry:
+                _delete(module, "_diffusers_hook")
+
+    return undo
+
+
+# How many models are enabled on each backend entry, and what the entry was before the first.
+_TAKEN: dict[AttentionBackendName, int] = {}
+
+
+def _take_over(backend: AttentionBackendName) -> Callable[[], None]:
+    """Route the registry's entry for `backend` through `_dispatch`; the last model to leave restores it."""
+    registry = _AttentionBackendRegistry
+    if backend not in _TAKEN:
+        original = registry._backends[backend]
+        registry._backends[backend] = _dispatcher(original)
+    _TAKEN[backend] = _TAKEN.get(backend, 0) + 1
+
+    def undo() -> None:
+        _TAKEN[backend] -= 1
+        if not _TAKEN[backend]:
+            del _TAKEN[backend]
+            registry._backends[backend] = registry._backends[backend].original
+
+    return undo
+
+
+def _dispatcher(original: Callable[..., torch.Tensor]) -> Any:
+    def dispatch(
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attn_mask: torch.Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+        return_lse: bool = False,
+        _parallel_config: Any = None,
+    ) -> torch.Tensor:
+        if isinstance(_parallel_config, ContextParallel):
+            if dropout_p:
+                raise ValueError(f"dropout_p={dropout_p}: attention dropout is not supported with context parallelism.")
+            return _parallel_config.attend(query, key, value, attn_mask, is_causal, scale)
+        if not query.numel():  # a rank without tokens in front of an attention that stays local
+            return torch.empty_like(query)
+        return original(
+            query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa, return_lse, _parallel_config
+        )
+
+    dispatch.original = original  # type: ignore[attr-defined]
+    return dispatch

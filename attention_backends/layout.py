@@ -1,0 +1,73 @@
+"""Who holds which tokens: the lengths of every rank, known to all of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+
+def split_lengths(total: int, parts: int) -> tuple[int, ...]:
+    """Lengths of `torch.tensor_split(x, parts)` for `total` tokens: the first `total % parts` shards hold one more.
+
+    Unlike `torch.chunk` it always gives `parts` shards, some of them empty if there are fewer tokens than parts.
+    """
+    quotient, remainder = divmod(total, parts)
+    return tuple(quotient + 1 if part < remainder else quotient for part in range(parts))
+
+
+def split_heads(heads: int, parts: int) -> tuple[tuple[int, int], ...]:
+    """Half-open head ranges (begin, end) of each part, by the same rule as `split_lengths`."""
+    ends = [0]
+    for length in split_lengths(heads, parts):
+        ends.append(ends[-1] + length)
+    return tuple(pairwise(ends))
+
+
+def key_heads(query_heads: tuple[int, int], group_size: int) -> tuple[int, int]:
+    """Range of key heads that a range of query heads reads; `group_size` query heads share a key head."""
+    begin, end = query_heads
+    return (begin // group_size, -(-end // group_size)) if end > begin else (0, 0)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Tokens held by each rank, in rank order; the global order of tokens is the concatenation over ranks."""
+
+    lengths: tuple[int, ...]
+
+    @cached_property
+    def offsets(self) -> tuple[int, ...]:
+        """Global position of each rank's first token, and the total at the end."""
+        ends = [0]
+        for length in self.lengths:
+            ends.append(ends[-1] + length)
+        return tuple(ends)
+
+    @property
+    def total(self) -> int:
+        return self.offsets[-1]
+
+    def rows(self, width: int) -> "Layout":
+        """The layout of groups of `width` neighbouring ranks, each holding what its members hold together."""
+        return Layout(tuple(sum(self.lengths[i : i + width]) for i in range(0, len(self.lengths), width)))
+
+    def check(self, rank: int, held: int, what: str) -> None:
+        """Raise ValueError unless this rank holds what the layout says: no receive may ever be short or stale."""
+        if self.lengths[rank] != held:
+            raise ValueError(
+                f"{what}: rank {rank} holds {held} tokens where the layout {list(self.lengths)} says "
+                f"{self.lengths[rank]}. Every rank must be given the same, whole inputs."
+            )
+
+
+def subset_lengths(streams: Sequence[int], parts: int) -> set[tuple[int, ...]]:
+    """Every length vector that a concatenation of some of the split streams can have.
+
+    Each stream is split on its own (text and image of FLUX), so rank r of a joint sequence holds
+    split_lengths(text)[r] + split_lengths(image)[r] tokens, which is not split_lengths(text + image)[r].
+    """
+    found: set[tuple[int, ...]] = set()
+    for total in streams:
+        one = split_lengths(total, parts)
+        found |= {tuple(a + b for a, b in zip(one, other, strict=True)) for other in found} | {one}
+    return found

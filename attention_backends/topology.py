@@ -1,0 +1,42 @@
+"""Which rank plays which part: ring outside, Ulysses inside."""
+
+from dataclasses import dataclass
+
+import torch.distributed as dist
+
+
+@dataclass(frozen=True, eq=False)
+class Topology:
+    """ring_degree x ulysses_degree ranks of one group; rank = ring_index * ulysses_degree + ulysses_index.
+
+    Ulysses ranks are neighbours (they move more often, so they get the faster links of one machine); a ring joins the
+    ranks of equal ulysses_index.
+    """
+
+    group: dist.ProcessGroup
+    rank: int
+    ring_degree: int
+    ulysses_degree: int
+
+    @property
+    def world_size(self) -> int:
+        return self.ring_degree * self.ulysses_degree
+
+    @property
+    def ring_index(self) -> int:
+        return self.rank // self.ulysses_degree
+
+    @property
+    def ulysses_index(self) -> int:
+        return self.rank % self.ulysses_degree
+
+    @property
+    def ring(self) -> tuple[int, ...]:
+        """Ranks of this rank's ring, in order."""
+        return tuple(range(self.ulysses_index, self.world_size, self.ulysses_degree))
+
+    @property
+    def row(self) -> tuple[int, ...]:
+        """Ranks of this rank's Ulysses row, in order."""
+        begin = self.ring_index * self.ulysses_degree
+        return tuple(range(begin, begin + self.ulysses_degree))
