@@ -176,6 +176,8 @@ def _signals() -> Iterator[None]:
     """Raise Interrupted in the main thread for each signal that asks the program to end."""
 
     def interrupt(signum: int, _frame: FrameType | None) -> None:
+        for other in SIGNALS:  # one is enough: what follows is the tidying up, which a second Ctrl-C must not cut short
+            signal.signal(other, signal.SIG_IGN)
         raise Interrupted(signum)
 
     if threading.current_thread() is not threading.main_thread():

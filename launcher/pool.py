@@ -93,6 +93,13 @@ class Pool:
         Raises:
             RunFailed: a rank failed; the group is gone then.
         """
+        try:
+            return self._run(job, run_dir, on_event)
+        except BaseException:  # an interrupt too: ranks in the middle of a job are of no use
+            self.close(now=True)
+            raise
+
+    def _run(self, job: Message, run_dir: RunDir, on_event: OnEvent) -> list[Message]:
         done: dict[int, Message] = {}
         for rank, peer in self._ranks.items():
             try:

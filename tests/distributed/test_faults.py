@@ -91,7 +91,7 @@ def test_a_killed_rank_ends_the_run(start, stage):
     code, err, record = run.end()
     assert time.monotonic() - began < 10
     assert code == 1
-    assert [line for line in err.splitlines() if line.startswith("launcher:")][0].startswith(
+    assert next(line for line in err.splitlines() if line.startswith("launcher:")).startswith(
         "launcher: rank 1: killed by SIGKILL"
     )
     assert "Traceback" not in err
