@@ -1,0 +1,45 @@
+"""Every command of the README is run, but for `make test`, which is running."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import pytest
+from conftest import ROOT
+
+TEXT = (ROOT / "README.md").read_text()
+COMMANDS = [
+    shlex.split(line, comments=True)
+    for block in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)
+    for line in block.splitlines()
+    if line.strip()
+]
+LAUNCHER = [words[3:] for words in COMMANDS if words[:3] == ["python", "-m", "launcher"]]
+NEEDS_GPU = ["model=flux", "cp=ring_anything", "height=1000"]
+
+
+def test_all_commands_are_known():
+    assert [words for words in COMMANDS if words[0] != "python"] == [["make", "demo"], ["make", "test"]]
+    assert NEEDS_GPU in LAUNCHER
+
+
+@pytest.mark.parametrize("words", LAUNCHER, ids=" ".join)
+def test_a_command_of_the_readme(launch, words):
+    ended = launch(*words)
+    if words == NEEDS_GPU:  # what it does on a machine without GPUs; with them it needs the weights
+        assert "python -m launcher model=flux_tiny cp=ring_anything height=1000" in ended.err
+        return
+    assert ended.code == 0, ended.err
+    assert "--help" in words or ended.runs
+
+
+def test_make_demo_is_the_line_that_the_readme_shows():
+    makefile = (ROOT / "Makefile").read_text()
+    (line,) = re.findall(r"^demo:.*\n\t.*/python (-m launcher .*)$", makefile, re.MULTILINE)
+    assert shlex.split(line)[2:] in LAUNCHER
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\(([^)h][^)]*)\)", TEXT))
+def test_a_link_leads_somewhere(link):
+    assert (ROOT / link).exists()
