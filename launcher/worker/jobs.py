@@ -141,14 +141,14 @@ def _switch_on(transformer: Any, cp: Message, kernel: str) -> Callable[[], None]
             return lambda: None
         transformer.set_attention_backend(kernel)
         return lambda: transformer.reset_attention_backend()
-    flags = {mode: True} if mode.endswith("_anything") else {}
     attention_backends.enable(
         transformer,
         ring_degree=cp["ring_degree"],
         ulysses_degree=cp["ulysses_degree"],
         kernel=kernel,
+        ring_anything=mode == "ring_anything",
+        ulysses_anything=mode == "ulysses_anything",
         schedule=cp["schedule"],
-        **flags,
     )
     return lambda: attention_backends.disable(transformer)
 
