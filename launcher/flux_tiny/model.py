@@ -13,13 +13,15 @@ from launcher.flux_tiny import vocabulary
 
 FOLDER = Path(__file__).parent / "pipeline"
 EMBEDDING = 64
+# Latents are the mean colour of 8 x 8 pixels, in [-1, 1], shifted and scaled to mean 0 and deviation 1.
+SHIFT, SCALING = 0.03, 1.45
 HEADS = 6  # 2, 3 and 6 ranks divide them, 4 and 5 don't
-FILLERS = (
-    "a an the of in on over against with and to for by at is are that this background ground pattern patterns "
-    "wallpaper seamless print fabric texture tile tiles design picture image drawing painting paper wall nice "
-    "beautiful simple bright pale pretty abstract modern retro style very please make draw show some many few "
-    "color colour colored coloured cat dog house flower tree photo sky sea"
-).split()
+FILLERS = """
+a an the of in on over against with and to for by at is are that this background ground pattern patterns wallpaper
+seamless print fabric texture tile tiles design picture image drawing painting paper wall nice beautiful simple bright
+pale pretty abstract modern retro style very please make draw show some many few color colour colored coloured cat dog
+house flower tree photo sky sea
+"""
 
 
 def known_words() -> list[str]:
@@ -28,7 +30,7 @@ def known_words() -> list[str]:
     phrases += [
         w for table in (vocabulary.COLOUR_WORDS, vocabulary.SCALE_WORDS) for names in table.values() for w in names
     ]
-    return sorted({word for phrase in phrases for word in phrase.split()} | set(FILLERS))
+    return sorted({word for phrase in phrases for word in phrase.split()} | set(FILLERS.split()))
 
 
 def clip_tokenizer() -> CLIPTokenizer:
@@ -50,7 +52,7 @@ def clip_tokenizer() -> CLIPTokenizer:
 
 
 def t5_tokenizer() -> T5Tokenizer:
-    """Unigram tokens: each known word in lower, title and upper case (this tokenizer keeps no normaliser), characters."""
+    """Unigram tokens: known words in lower, title and upper case (it keeps no normaliser), and characters."""
     forms = dict.fromkeys(f for w in known_words() for f in (w, w.capitalize(), w.upper()))
     vocab = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -8.0)]
     vocab += [(f"▁{form}", -4.0) for form in forms]
@@ -76,7 +78,7 @@ def clip_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 def t5_encoder(tokenizer: T5Tokenizer) -> T5EncoderModel:
-    return T5EncoderModel(
+    encoder = T5EncoderModel(
         T5Config(
             vocab_size=len(tokenizer),
             d_model=EMBEDDING,
@@ -90,10 +92,13 @@ def t5_encoder(tokenizer: T5Tokenizer) -> T5EncoderModel:
             dropout_rate=0.0,
         )
     )
+    # Told apart by distance from the start: with the usual small biases it takes long to see the order of two colours.
+    encoder.encoder.block[0].layer[0].SelfAttention.relative_attention_bias.weight.data.normal_(0, 1.5)
+    return encoder
 
 
 def transformer() -> FluxTransformer2DModel:
-    """Axes (16, 4, 4): of a head's 24 numbers 16 carry content alone; each spatial axis turns at 1 and 1/100 rad a token."""
+    """Of a head's 24 numbers 16 carry content alone; each spatial axis turns two at 1 and two at 1/100 rad a token."""
     return FluxTransformer2DModel(
         patch_size=1,
         in_channels=12,
@@ -118,9 +123,14 @@ def autoencoder() -> AutoencoderKL:
         norm_num_groups=4,
         mid_block_add_attention=False,
         sample_size=512,
-        scaling_factor=1.0,
-        shift_factor=0.0,
+        scaling_factor=SCALING,
+        shift_factor=SHIFT,
     )
+
+
+def to_latents(means: torch.Tensor) -> torch.Tensor:
+    """8-pixel mean colours (n, 3, rows, columns) in [-1, 1] -> latents that the transformer works on."""
+    return (means - SHIFT) * SCALING
 
 
 def pipeline(seed: int = 0) -> FluxPipeline:

@@ -38,7 +38,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "turquoise": (40, 208, 220),
 }
 COLOUR_WORDS: dict[str, tuple[str, ...]] = {
-    "black": ("black", "dark", "ebony"),
+    "black": ("black", "ebony", "jet"),
     "white": ("white", "ivory", "snow"),
     "red": ("red", "scarlet", "crimson"),
     "green": ("green", "emerald"),
