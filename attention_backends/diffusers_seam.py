@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from diffusers.hooks.context_parallel import ContextParallelGatherHook, ContextParallelSplitHook, _get_submodule_by_name
 from diffusers.hooks.hooks import HookRegistry, ModelHook
+from diffusers.models import attention_dispatch
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
 
 from attention_backends import exchange
@@ -76,7 +77,7 @@ class ContextParallel:
         for _, total in named:
             lengths = split_lengths(total, world)
             if lengths[rank] == held:
-                return exchange.unshard(x, dim, lengths, self.topology.group)
+                return exchange.Unshard.apply(x, dim, lengths, self.topology.group)
         raise ValueError(f"the output holds {held} tokens here, but the inputs were split as {self.streams}")
 
     def layouts(self, queries: int, keys: int, device: torch.device) -> tuple[Layout, Layout]:
@@ -147,6 +148,7 @@ class ContextParallel:
             is_causal=is_causal,
             scale=scale,
             kernel=self.kernel,
+            schedule=self.schedule,
         )
 
 
@@ -360,3 +362,8 @@ def _dispatcher(original: Callable[..., torch.Tensor]) -> Any:
 
     dispatch.original = original  # type: ignore[attr-defined]
     return dispatch
+
+
+def forward_operator(name: str) -> Callable[..., Any]:
+    """diffusers' own wrapper of an installed attention package; out (B, Sq, H, D) and LSE (B, Sq, H)."""
+    return getattr(attention_dispatch, name)

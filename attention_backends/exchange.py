@@ -5,8 +5,11 @@ wastes the wire, and point-to-point messages are what NCCL's own all-to-all is m
 group, so no sub-groups are needed: a ring is every U-th rank, a Ulysses row is U neighbours.
 """
 
-from collections.abc import Sequence
+import queue
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
@@ -57,9 +60,82 @@ def post(
     return dist.batch_isend_irecv(operations) if operations else []
 
 
-def wait(works: Sequence[dist.Work]) -> None:
+class Waits(Protocol):
+    def wait(self) -> Any: ...
+
+
+def wait(works: Sequence[Waits]) -> None:
     for work in works:
         work.wait()
+
+
+@dataclass
+class Transfer:
+    """Messages under way. span: the range of keys that has arrived after `wait`; None for what is only sent."""
+
+    works: list[dist.Work]
+    span: tuple[int, int] | None = None
+
+    def wait(self) -> None:
+        while self.works:  # once each: a second wait on a gloo receive never returns
+            self.works.pop().wait()
+
+
+Spans = Sequence[Sequence[tuple[int, tuple[int, int]]]]
+
+
+def start(buffer: torch.Tensor, sends: Spans, receives: Spans, group: dist.ProcessGroup) -> list[Transfer]:
+    """Start moving rows of `buffer` in place: for each hop a list of (peer, range of rows), to and from.
+
+    First pieces of all hops go first. NCCL runs all messages of one batch as one, so there a batch is a piece.
+    """
+    transfers = []
+    depth = max((len(hop) for hop in [*sends, *receives]), default=0)
+    for piece in range(depth):
+        out = [hop[piece] for hop in sends if piece < len(hop)]
+        arriving = [hop[piece] for hop in receives if piece < len(hop)]
+        rows = [(peer, buffer[begin:end]) for peer, (begin, end) in arriving]
+        works = post([(peer, buffer[begin:end]) for peer, (begin, end) in out], rows, group)
+        if len(works) == len(out) + len(arriving):  # gloo: a work for each message, receives first as posted
+            spans: list[tuple[int, int] | None] = [span for _, span in arriving]
+            transfers += [Transfer([work], span) for work, span in zip(works, spans + [None] * len(out), strict=True)]
+        else:
+            shared = Transfer(works)
+            transfers += [Transfer([shared], span) for _, span in arriving] or [shared]  # type: ignore[list-item]
+    return transfers
+
+
+def arrivals(transfers: Sequence[Transfer]) -> Iterator[list[tuple[int, int]]]:
+    """Ranges that have arrived since the last turn, at least one; ends when all are here.
+
+    On gloo only a thread that waits can learn of an arrival (is_completed() is False until wait()), so one does; it
+    holds no lock while it waits. NCCL's wait() only orders streams, so there each range is its own turn.
+    """
+    incoming = [transfer for transfer in transfers if transfer.span is not None]
+    if not incoming:
+        return
+    arrived: queue.SimpleQueue[tuple[int, int] | BaseException] = queue.SimpleQueue()
+
+    def follow() -> None:
+        try:
+            for transfer in incoming:
+                transfer.wait()
+                assert transfer.span is not None
+                arrived.put(transfer.span)
+        except BaseException as error:
+            arrived.put(error)
+
+    threading.Thread(target=follow, daemon=True).start()
+    left = len(incoming)
+    while left:
+        news = [arrived.get()]
+        while not arrived.empty():
+            news.append(arrived.get())
+        for item in news:
+            if isinstance(item, BaseException):
+                raise item
+        left -= len(news)
+        yield [item for item in news if not isinstance(item, BaseException)]
 
 
 def exchange_lengths(own: Sequence[int], group: dist.ProcessGroup, device: torch.device) -> list[tuple[int, ...]]:
@@ -73,13 +149,26 @@ def exchange_lengths(own: Sequence[int], group: dist.ProcessGroup, device: torch
     return [tuple(numbers.tolist()) for numbers in everyone]
 
 
-def unshard(x: torch.Tensor, dim: int, lengths: Sequence[int], group: dist.ProcessGroup) -> torch.Tensor:
-    """Concatenate every rank's uneven shard along `dim`; every rank gets the same tensor."""
-    rank = dist.get_rank(group)
-    shard = x.movedim(dim, 0).contiguous()
-    whole = shard.new_empty((sum(lengths), *shard.shape[1:]))
-    parts = whole.split(list(lengths))
-    parts[rank].copy_(shard)
-    peers = [peer for peer in range(len(lengths)) if peer != rank]
-    wait(post([(peer, shard) for peer in peers], [(peer, parts[peer]) for peer in peers], group))
-    return whole.movedim(0, dim).contiguous()
+class Unshard(torch.autograd.Function):
+    """Concatenate every rank's uneven shard along a dimension; every rank gets the same tensor.
+
+    The gradient is this rank's part: every rank computes the same loss from the whole, so gradients of parameters are
+    summed over ranks once, by the caller.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, dim: int, lengths: tuple[int, ...], group: dist.ProcessGroup
+    ) -> torch.Tensor:
+        ctx.dim, ctx.lengths, ctx.rank = dim, lengths, dist.get_rank(group)
+        shard = x.movedim(dim, 0).contiguous()
+        whole = shard.new_empty((sum(lengths), *shard.shape[1:]))
+        parts = whole.split(list(lengths))
+        parts[ctx.rank].copy_(shard)
+        peers = [peer for peer in range(len(lengths)) if peer != ctx.rank]
+        wait(post([(peer, shard) for peer in peers], [(peer, parts[peer]) for peer in peers], group))
+        return whole.movedim(0, dim).contiguous()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+        return grads[0].split(list(ctx.lengths), dim=ctx.dim)[ctx.rank], None, None, None

@@ -75,15 +75,20 @@ def gather_mask(
 
     # Where one rank holds every key, "local" and "global" look alike there; all ranks then treat one row as local.
     alone = max(keys.lengths) == total
-    if mask.shape[-1] == total and not (alone and mask.shape[2] == 1):
-        if mask.shape[2] == 1 or topology.ulysses_degree == 1:
+    per_query = mask.shape[2] != 1
+    if 1 in queries.lengths and (alone or topology.ulysses_degree > 1):
+        # A rank with one query can't tell a row for that query from a row for all: the others can.
+        everyone = exchange.exchange_lengths([mask.shape[2]], topology.group, mask.device)
+        per_query = any(rows != 1 for (rows,) in everyone)
+    if mask.shape[-1] == total and (per_query or not alone):
+        if not per_query or topology.ulysses_degree == 1:
             return RowMask(cut(mask, mine))
         rows = mask.permute(2, 0, 1, 3)  # a row of each query first, so that what moves is contiguous
         lengths = [queries.lengths[peer] for peer in topology.row]
         return RowMask(_gather(rows, lengths, topology.row, topology, cut_heads=heads if per_head else None, dim=2))
     if mask.shape[-1] == total and held != total:
         mask = mask[..., keys.offsets[rank] : keys.offsets[rank + 1]]
-    if mask.shape[2] != 1:
+    if per_query:
         raise ValueError(
             f"attention mask of shape {tuple(mask.shape)} has a row per query but covers only the {held} keys held "
             f"here: queries on other ranks have no row for these keys. Give it over all {total} keys."

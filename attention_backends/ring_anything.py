@@ -1,67 +1,227 @@
-"""Ring attention over uneven shards: this rank's queries against every rank's keys.
+"""Ring attention over uneven shards: this rank's queries against the keys of its whole ring.
 
-Schedule "gather": bring all keys and values into one buffer, attend once. No log-sum-exp is needed, any mask works.
+The wire carries each key and value that a rank needs once, straight from its owner, into one buffer in global order:
+
+    gather: wait for all, attend once. One kernel; no log-sum-exp is needed.
+    staged: attend to the own keys while the others travel, then to whatever has arrived, and merge once at the end.
+            Blocks are cut into pieces, so that after the last byte only the last piece is left to attend to:
+            T = max(compute, wire + last piece) instead of wire + compute.
+
+Under causal attention a rank needs only the keys before its last query: always a prefix of the global order.
 """
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
 from attention_backends import exchange, kernels
+from attention_backends.exchange import Transfer
 from attention_backends.layout import Layout
 from attention_backends.masks import RowMask
+from attention_backends.merge import merge
 from attention_backends.topology import Topology
 
 
-def gather_keys(
-    key: torch.Tensor, value: torch.Tensor, keys: Layout, topology: Topology
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """All keys and values of this rank's ring: (B, S_total, Hkv, D) views of one buffer, real tokens only.
+@dataclass(frozen=True, eq=False)
+class Ring:
+    """One ring attention: everything but the tensors. Layouts are over the members of the ring.
 
-    The buffer is token-major, (S, B, Hkv, Dk + Dv), so that any run of tokens is one contiguous message.
+    key_index: for each query head its key head, where these query heads do not fill whole groups; else None.
+    piece: tokens in a message of schedule "staged".
     """
-    index, width = topology.ring_index, key.shape[-1]
-    packed = torch.cat([key, value], dim=-1).transpose(0, 1)
-    buffer = packed.new_empty((keys.total, *packed.shape[1:]))
-    blocks = buffer.split(list(keys.lengths))
-    blocks[index].copy_(packed)
-    others = [i for i in range(topology.ring_degree) if i != index]
-    sends = [(topology.ring[i], blocks[index]) for i in others]
-    receives = [(topology.ring[i], blocks[i]) for i in others]
-    exchange.wait(exchange.post(sends, receives, topology.group))
-    whole = buffer.transpose(0, 1)
-    return whole[..., :width], whole[..., width:]
+
+    topology: Topology
+    queries: Layout
+    keys: Layout
+    mask: RowMask | None = None
+    is_causal: bool = False
+    scale: float | None = None
+    operator: str = "cpu_flash"
+    schedule: str = "gather"
+    piece: int = 512
+    key_index: torch.Tensor | None = None
+
+    @property
+    def me(self) -> int:
+        return self.topology.ring_index
+
+    def needed(self, member: int) -> int:
+        """How many keys, from the first in global order, this member's queries attend to."""
+        if not self.queries.lengths[member]:
+            return 0
+        return min(self.keys.total, self.queries.offsets[member + 1]) if self.is_causal else self.keys.total
+
+    def pieces(self, owner: int, reader: int) -> list[tuple[int, int]]:
+        """Global ranges in which owner's keys travel to reader; both know them without asking."""
+        begin, end = self.keys.offsets[owner], min(self.keys.offsets[owner + 1], self.needed(reader))
+        step = self.piece if self.schedule == "staged" else max(end - begin, 1)
+        return [(at, min(at + step, end)) for at in range(begin, end, step)]
 
 
-def causal_bias(
-    queries: tuple[int, int], keys: tuple[int, int], dtype: torch.dtype, device: torch.device
-) -> torch.Tensor:
-    """Additive bias (1, 1, Sq, Skv) that hides keys after the query, by global positions (half-open ranges)."""
-    query = torch.arange(*queries, device=device)[:, None]
-    key = torch.arange(*keys, device=device)[None, :]
-    return torch.zeros((), dtype=dtype, device=device).masked_fill(key > query, -math.inf)[None, None]
+def pack(key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """(S, B, Hkv, Dk + Dv): token-major, so that any run of tokens is one contiguous message."""
+    return torch.cat([key, value], dim=-1).transpose(0, 1)
 
 
-def ring_attention(
+def start(ring: Ring, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, list[Transfer]]:
+    """The buffer of all needed keys and values, the own part in place, the rest under way."""
+    packed = pack(key, value)
+    own = ring.keys.offsets[ring.me]
+    here = max(ring.needed(ring.me), ring.keys.offsets[ring.me + 1])  # the own block is also what is sent from
+    buffer = packed.new_empty((here, *packed.shape[1:]))
+    buffer[own : own + len(packed)].copy_(packed)
+    degree, peers = ring.topology.ring_degree, ring.topology.ring
+    sends, receives = [], []
+    for hop in range(1, degree):  # to the next, from the previous: no rank is everyone's first target
+        reader, owner = (ring.me + hop) % degree, (ring.me - hop) % degree
+        sends.append([(peers[reader], span) for span in ring.pieces(ring.me, reader)])
+        receives.append([(peers[owner], span) for span in ring.pieces(owner, ring.me)])
+    return buffer, exchange.start(buffer, sends, receives, ring.topology.group)
+
+
+def attend_range(
+    ring: Ring, query: torch.Tensor, buffer: torch.Tensor, begin: int, end: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention to the keys begin..end of the global order."""
+    width = query.shape[-1]
+    keys = buffer[begin:end].transpose(0, 1)
+    key, value = keys[..., :width], keys[..., width:]
+    if ring.key_index is not None:
+        key, value = key[:, :, ring.key_index], value[:, :, ring.key_index]
+    bias, triangle = block_bias(ring, query, begin, end)
+    return kernels.attend(ring.operator, query, key, value, bias, is_causal=triangle, scale=ring.scale)
+
+
+def block_bias(ring: Ring, query: torch.Tensor, begin: int, end: int) -> tuple[torch.Tensor | None, bool]:
+    """The additive bias of keys begin..end, and whether the block is the plain triangle instead."""
+    dtype = kernels.lse_dtype(query.dtype)
+    bias = ring.mask.bias(begin, end, dtype) if ring.mask is not None else None
+    first = ring.queries.offsets[ring.me]
+    if not ring.is_causal or end <= first + 1:  # every query sees every key of this block
+        return bias, False
+    square = (
+        query.device.type == "cpu" or query.shape[1] == end - begin
+    )  # CUDA's kernels align other triangles elsewhere
+    if bias is None and begin == first and square:
+        return None, True
+    position = torch.arange(first, first + query.shape[1], device=query.device)[:, None]
+    later = torch.arange(begin, end, device=query.device)[None, :] > position
+    causal = torch.zeros(later.shape, dtype=dtype, device=query.device).masked_fill_(later, -math.inf)[None, None]
+    return (causal if bias is None else bias + causal), False
+
+
+def ranges(ring: Ring, transfers: list[Transfer]) -> Iterator[tuple[int, int]]:
+    """Runs of keys in the order in which they can be attended to; returns when all are here."""
+    need = ring.needed(ring.me)
+    if ring.schedule == "gather":
+        exchange.wait(transfers)
+        yield 0, need
+        return
+    own, own_end = ring.keys.offsets[ring.me], min(ring.keys.offsets[ring.me + 1], need)
+    if own < own_end:
+        first = ring.queries.offsets[ring.me]
+        if ring.is_causal and own < first < own_end:  # the triangle on its own needs no bias
+            yield own, first
+            own = first
+        yield own, own_end
+    for arrived in exchange.arrivals(transfers):
+        yield from _runs(arrived)
+
+
+def _runs(spans: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Neighbouring spans joined: one kernel for all that arrived while the last one ran."""
+    begin = end = -1
+    for span in sorted(spans):
+        if span[0] != end:
+            if begin < end:
+                yield begin, end
+            begin = span[0]
+        end = span[1]
+    if begin < end:
+        yield begin, end
+
+
+def forward(
+    ring: Ring, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """out (B, Sq, H, Dv) over the keys of the whole ring, and its LSE."""
+    buffer, transfers = start(ring, key, value)
+    partials = [attend_range(ring, query, buffer, begin, end) for begin, end in ranges(ring, transfers)]
+    if not partials:
+        partials = [attend_range(ring, query, buffer, 0, 0)]
+    exchange.wait(transfers)  # the sends: the buffer must stay as it is until they are out
+    return merge([out for out, _ in partials], [lse for _, lse in partials])
+
+
+def backward(
+    ring: Ring,
+    grad: torch.Tensor,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    mask: RowMask | None,
-    queries: Layout,
-    keys: Layout,
-    topology: Topology,
-    *,
-    is_causal: bool = False,
-    scale: float | None = None,
-    kernel: str = "auto",
-) -> torch.Tensor:
-    """(B, Sq, H, D) against the keys of the whole ring. `queries` and `keys` are the layouts over the ring."""
-    key, value = gather_keys(key, value, keys, topology)
-    bias = mask.bias(0, keys.total, kernels.lse_dtype(query.dtype)) if mask is not None else None
-    if is_causal:
-        begin = queries.offsets[topology.ring_index]
-        causal = causal_bias(
-            (begin, begin + query.shape[1]), (0, keys.total), kernels.lse_dtype(query.dtype), query.device
-        )
-        bias = causal if bias is None else bias + causal
-    return kernels.attend(query, key, value, bias, scale=scale, kernel=kernel)[0]
+    out: torch.Tensor,
+    lse: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Gradients. Keys and values travel again (only the own were kept), their gradients go straight to the owner."""
+    ring = replace(ring, schedule="gather")
+    buffer, transfers = start(ring, key, value)
+    exchange.wait(transfers)
+    need, width = ring.needed(ring.me), key.shape[-1]
+    keys = buffer[:need].transpose(0, 1)
+    k, v = keys[..., :width], keys[..., width:]
+    if ring.key_index is not None:
+        k, v = k[:, :, ring.key_index], v[:, :, ring.key_index]
+    bias, triangle = block_bias(ring, query, 0, need)
+    d_query, d_key, d_value = kernels.attend_backward(
+        ring.operator, grad, query, k, v, out, lse, bias, is_causal=triangle, scale=ring.scale
+    )
+    packed = pack(d_key, d_value)
+    if ring.key_index is not None:
+        whole = packed.new_zeros((need, *buffer.shape[1:]), dtype=kernels.lse_dtype(packed.dtype))
+        packed = whole.index_add_(2, ring.key_index, packed.to(whole.dtype)).to(packed.dtype)
+    return d_query, *_to_owner(ring, packed.contiguous(), width)
+
+
+def _to_owner(ring: Ring, grads: torch.Tensor, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Send each member the gradients of its keys; sum what the others have for mine, in float32."""
+    offsets, peers, members = ring.keys.offsets, ring.topology.ring, range(ring.topology.ring_degree)
+
+    def shared(owner: int, reader: int) -> int:
+        return max(0, min(offsets[owner + 1], ring.needed(reader)) - offsets[owner])
+
+    others = [member for member in members if member != ring.me]
+    sends = [(peers[m], grads[offsets[m] : offsets[m] + shared(m, ring.me)]) for m in others]
+    parts = {m: grads.new_empty((shared(ring.me, m), *grads.shape[1:])) for m in others}
+    exchange.wait(exchange.post(sends, [(peers[m], part) for m, part in parts.items()], ring.topology.group))
+    own = offsets[ring.me]
+    parts[ring.me] = grads[own : own + shared(ring.me, ring.me)]
+    total = grads.new_zeros((ring.keys.lengths[ring.me], *grads.shape[1:]), dtype=kernels.lse_dtype(grads.dtype))
+    for member in members:  # in rank order, so that the sum is the same however messages arrive
+        total[: len(parts[member])] += parts[member]
+    both = total.to(grads.dtype).transpose(0, 1)
+    return both[..., :width], both[..., width:]
+
+
+class RingAttention(torch.autograd.Function):
+    """`forward` above with its gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        ring: Ring,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+    ) -> torch.Tensor:
+        out, lse = forward(ring, query, key, value)
+        ctx.ring = ring
+        ctx.save_for_backward(query, key, value, out, lse)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        query, key, value, out, lse = ctx.saved_tensors
+        return None, *backward(ctx.ring, grads[0], query, key, value, out, lse)

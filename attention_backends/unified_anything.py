@@ -6,13 +6,17 @@ rows of one rank it is the ring alone.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 
 from attention_backends import exchange
+from attention_backends.kernels import choose, lse_dtype
 from attention_backends.layout import Layout, key_heads, split_heads
 from attention_backends.masks import gather_mask
-from attention_backends.ring_anything import ring_attention
+from attention_backends.ring_anything import Ring, RingAttention
+from attention_backends.schedule import PIECE, auto
 from attention_backends.topology import Topology
 
 Ranges = tuple[tuple[int, int], ...]
@@ -27,7 +31,6 @@ def tokens_to_heads(
     several members). layouts[i]: tokens of every rank. One message per peer carries all tensors.
     """
     row, mine = topology.row, topology.ulysses_index
-    parts: list[dict[int, torch.Tensor]] = []  # per tensor: row member -> (S, B, h, D)
     sends, receives, flats = [], [], {}
     for member, peer in enumerate(row):
         cuts = [x[:, :, slice(*ranges[member])].transpose(0, 1) for x, ranges in zip(tensors, heads, strict=True)]
@@ -67,10 +70,15 @@ def heads_to_tokens(
     arrived[mine] = [split[mine] for split in splits]
     results = []
     for i, (x, ranges, layout) in enumerate(zip(tensors, heads, layouts, strict=True)):
-        whole = x.new_zeros((x.shape[0], layout.lengths[rank], max(end for _, end in ranges), x.shape[-1]))
-        for member in range(len(row)):
-            whole[:, :, slice(*ranges[member])] += arrived[member][i].transpose(0, 1)
-        results.append(whole)
+        shares = [arrived[member][i].transpose(0, 1) for member in range(len(row))]
+        if sum(end - begin for begin, end in ranges) == max(end for _, end in ranges):
+            results.append(torch.cat(shares, dim=2))
+            continue
+        shape = (x.shape[0], layout.lengths[rank], max(end for _, end in ranges), x.shape[-1])
+        whole = x.new_zeros(shape, dtype=lse_dtype(x.dtype))  # gradients of shared key heads, summed in float32
+        for share, (begin, end) in zip(shares, ranges, strict=True):
+            whole[:, :, begin:end] += share
+        results.append(whole.to(x.dtype))
     return results
 
 
@@ -105,37 +113,67 @@ def context_parallel_attention(
     is_causal: bool = False,
     scale: float | None = None,
     kernel: str = "auto",
+    schedule: str = "auto",
 ) -> torch.Tensor:
     """Exact attention of the whole sequence; each rank gives and gets its own tokens, (B, S_local, H, D)."""
     queries.check(topology.rank, query.shape[1], "queries")
     keys.check(topology.rank, key.shape[1], "keys")
+    if mask is not None and mask.requires_grad:
+        raise ValueError(
+            "the attention mask requires a gradient: give mask.detach(), a mask's gradient is not computed."
+        )
     group_size = query.shape[2] // key.shape[2]
     q_heads = split_heads(query.shape[2], topology.ulysses_degree)
     k_heads = tuple(key_heads(heads, group_size) for heads in q_heads)
     row_mask = gather_mask(mask, queries, keys, q_heads, topology, query.shape[0]) if mask is not None else None
     inner = topology.ulysses_degree > 1
     if inner:
-        query, key, value = tokens_to_heads(
-            [query, key, value], [q_heads, k_heads, k_heads], [queries, keys, keys], topology
-        )
-        begin, end = q_heads[topology.ulysses_index]
-        first = k_heads[topology.ulysses_index][0]
-        if group_size > 1 and (begin % group_size or (end - begin) % group_size):
-            # These query heads do not fill whole groups: give each query head its own key head.
-            index = torch.arange(begin, end, device=key.device) // group_size - first
-            key, value = key[:, :, index], value[:, :, index]
-    out = ring_attention(
-        query,
-        key,
-        value,
-        row_mask,
+        ranges, layouts = (q_heads, k_heads, k_heads), (queries, keys, keys)
+        query, key, value = ToHeads.apply(topology, ranges, layouts, query, key, value)
+    begin, end = q_heads[topology.ulysses_index]
+    index = None
+    if group_size > 1 and (begin % group_size or (end - begin) % group_size):
+        # These query heads do not fill whole groups: each is told its key head.
+        index = torch.arange(begin, end, device=key.device) // group_size - k_heads[topology.ulysses_index][0]
+    operator = choose(kernel, query, value, mask=mask is not None or is_causal, lse=schedule == "staged")
+    ring = Ring(
+        topology,
         queries.rows(topology.ulysses_degree),
         keys.rows(topology.ulysses_degree),
-        topology,
-        is_causal=is_causal,
-        scale=scale,
-        kernel=kernel,
+        row_mask,
+        is_causal,
+        scale,
+        operator,
+        key_index=index,
     )
+    name, piece = (schedule, PIECE) if schedule != "auto" else auto(ring, query, value)
+    out = RingAttention.apply(replace(ring, schedule=name, piece=piece), query, key, value)
     if inner:
-        (out,) = heads_to_tokens([out], [q_heads], [queries], topology)
+        (out,) = ToTokens.apply(topology, (q_heads,), (queries,), out)
     return out
+
+
+class ToHeads(torch.autograd.Function):
+    """`tokens_to_heads` with its gradient, which is the adjoint."""
+
+    @staticmethod
+    def forward(ctx: Any, topology: Topology, heads: Any, layouts: Any, *tensors: torch.Tensor) -> Any:
+        ctx.plan = heads, layouts, topology
+        return tuple(tokens_to_heads(tensors, heads, layouts, topology))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
+        return None, None, None, *heads_to_tokens(grads, *ctx.plan)
+
+
+class ToTokens(torch.autograd.Function):
+    """`heads_to_tokens` with its gradient, which is the adjoint."""
+
+    @staticmethod
+    def forward(ctx: Any, topology: Topology, heads: Any, layouts: Any, *tensors: torch.Tensor) -> Any:
+        ctx.plan = heads, layouts, topology
+        return tuple(heads_to_tokens(tensors, heads, layouts, topology))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
+        return None, None, None, *tokens_to_heads(grads, *ctx.plan)

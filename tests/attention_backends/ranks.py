@@ -95,7 +95,10 @@ class Ranks:
             failed = any(not ok for ok, _ in answers.values())
             ready = connection.wait(waiting, GRACE if failed else None)
             for pipe in ready:
-                answers[pipe] = pipe.recv()
+                try:
+                    answers[pipe] = pipe.recv()
+                except EOFError:
+                    answers[pipe] = False, ("EOFError: the process died", "the process died (a signal?)")
                 waiting.remove(pipe)
             if not ready:
                 self.stop()
