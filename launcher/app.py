@@ -8,15 +8,15 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, flag_override
 
 from launcher import __version__, machine, screen
 from launcher.compose import Composer, conf_dir, options, to_config
@@ -25,9 +25,10 @@ from launcher.problems import Interrupted, LauncherError, Problem, Refused, RunF
 from launcher.records.run_dir import RunDir, command_line
 from launcher.request import Request, resolve
 from launcher.rules import problems
+from launcher.sweep import DONE, FAILED, REFUSED, Job, Sweep, recorded, resume
 
 if TYPE_CHECKING:
-    from launcher.pool import Pool, PoolKey
+    from launcher.ranks import GroupKey, RankGroup
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -64,81 +65,162 @@ def _main(argv: list[str]) -> int:
     composer.check_words(args.overrides, sweep or args.cfg is not None)
     if args.cfg or args.info or args.hydra_help or args.shell_completion:
         return _ask_hydra(argv)
-    with Session(sweep) as session:
-        if not sweep:
-            composed = composer.compose(args.overrides)
-            if composed.hydra.sweeper.params:
-                names = ", ".join(composed.hydra.sweeper.params)
-                raise Refused(
-                    [Problem("hydra.sweeper.params", f"asks for a sweep over {names}", "type -m for a sweep")]
-                )
-            try:
-                session.check(composed)  # before Hydra makes a run directory
-            except Refused as refused:
-                refused.works_here = session.works_here(composer, args.overrides)
-                raise
-        composer.run(args.overrides, session.task, sweep)
-        return 1 if session.failed else 0
+    with Session(composer) as session:
+        if sweep:
+            return session.sweep(args.overrides)
+        session.single(args.overrides)
+        return 0
 
 
 class Session:
     """The jobs of one command line, and the ranks that stay warm between them."""
 
-    def __init__(self, sweep: bool) -> None:
-        self.sweep, self.failed = sweep, 0
+    def __init__(self, composer: Composer) -> None:
+        self.composer = composer
         self.machine = machine.here()
-        self._pool: Pool | None = None
+        self._ranks: RankGroup | None = None
 
     def __enter__(self) -> Session:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.close()
+        self.close()
 
-    def check(self, composed: DictConfig) -> Request:
-        """Resolve a configuration and refuse it with everything that is wrong with it."""
+    def close(self) -> None:
+        """End the ranks."""
+        if self._ranks is not None:
+            self._ranks.close()
+            self._ranks = None
+
+    def single(self, words: list[str], quiet: bool = False) -> dict[str, Any]:
+        """Run one job and return what `execute` does; whatever is wrong with it is raised."""
+        composed = self.composer.compose(words)
+        for word in ("resume", "fail_fast"):
+            if composed[word]:
+                raise Refused(
+                    [Problem(f"{word}={composed[word]}", "is for sweeps", "type -m for one, or leave it out")]
+                )
+        if composed.hydra.sweeper.params:
+            names = ", ".join(composed.hydra.sweeper.params)
+            raise Refused([Problem("hydra.sweeper.params", f"asks for a sweep over {names}", "type -m for a sweep")])
         request = resolve(to_config(composed), self.machine)
-        if found := problems(request):
-            raise Refused(found)
-        return request
+        if found := problems(request):  # before Hydra makes a run directory
+            raise Refused(found, self.works_here(words))
+        made: dict[str, Any] = {}
 
-    def works_here(self, composer: Composer, words: list[str]) -> str | None:
+        def task(folder: Path) -> None:
+            if not quiet:
+                print(screen.header(request, folder), flush=True)
+            made.update(self._execute(request, folder, words, brief=quiet))
+            if not quiet:
+                print(screen.summary(made), flush=True)
+
+        self._in_folder(composed, task)
+        return made
+
+    def sweep(self, words: list[str]) -> int:
+        """Run all legal jobs of a sweep; 1 if any job did not end in pictures."""
+        master = self.composer.compose(words, sweep=True)
+        sweep = Sweep([self._plan(master, job, number) for number, job in enumerate(self.composer.jobs(master, words))])
+        folder = _shown(Path(master.resume or master.hydra.sweep.dir))
+        if master.resume:
+            resume(sweep, folder)
+        else:
+            _keep(master, folder)
+        print(sweep.opening(folder), flush=True)
+        stop = master.fail_fast and any(job.problems for job in sweep.jobs)
+        for number, job in enumerate(sweep.jobs):
+            if stop or job.status:  # refused, or kept from an earlier sweep
+                continue
+            self._run(job, folder)
+            print(sweep.line(number), flush=True)
+            stop = master.fail_fast and job.status == FAILED
+        print(f"\n{sweep.table()}", flush=True)
+        return 1 if sweep.failed else 0
+
+    def _plan(self, master: DictConfig, words: list[str], number: int) -> Job:
+        """One job of a sweep, resolved and checked."""
+        job = Job(words)
+        try:
+            job.composed = self.composer.job(master, words, number)
+            job.request = resolve(to_config(job.composed), self.machine)
+            job.problems = problems(job.request)
+        except Refused as refused:
+            job.problems = refused.problems
+        if job.problems:
+            job.fail(REFUSED, "; ".join(str(problem) for problem in job.problems))
+        return job
+
+    def _run(self, job: Job, sweep_folder: Path) -> None:
+        """Run one job of a sweep; a failure is noted in it."""
+        composed, request = job.composed, job.request
+        assert composed is not None
+        assert request is not None
+        with flag_override(composed, "readonly", False), flag_override(composed.hydra, "readonly", False):
+            composed.hydra.sweep.dir = str(sweep_folder)
+
+        def task(folder: Path) -> None:
+            job.made = self._execute(request, folder, job.words, brief=True)
+
+        try:
+            self._in_folder(composed, task, sweep=True)
+            job.status = DONE
+        except LauncherError as error:
+            job.fail(FAILED, str(error))
+
+    def _in_folder(self, composed: DictConfig, task: Callable[[Path], None], sweep: bool = False) -> None:
+        """Call `task` with the run directory that Hydra makes. Errors pass Hydra by, which would print them its way."""
+        errors: list[LauncherError] = []
+
+        def hydra_task(_: DictConfig) -> None:
+            try:
+                task(_shown(Path(HydraConfig.get().runtime.output_dir)))
+            except LauncherError as error:
+                errors.append(error)
+
+        self.composer.run(composed, hydra_task, sweep)
+        if errors:
+            raise errors[0]
+
+    def works_here(self, words: list[str]) -> str | None:
         """The same line for the bundled model, if that one is legal on this machine."""
         words = ["model=flux_tiny", *(word for word in words if not word.startswith("model"))]
         with contextlib.suppress(Refused):
-            self.check(composer.compose(words))
-            return command_line(words)
+            if not problems(resolve(to_config(self.composer.compose(words)), self.machine)):
+                return command_line(words)
         return None
 
-    def task(self, composed: DictConfig) -> None:
-        """Hydra's task function: one job. In a sweep a failed job is told and counted, and the next one runs."""
+    def _execute(self, request: Request, folder: Path, words: list[str], brief: bool = False) -> dict[str, Any]:
         from launcher.job import execute  # with what a refused request should not wait for: Pillow, tqdm, psutil
 
-        hydra = HydraConfig.get()
-        try:
-            request = self.check(composed)
-            folder = Path(hydra.runtime.output_dir)
-            shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
-            print(screen.header(request, shown), flush=True)
-            made = execute(request, shown, list(hydra.overrides.task), self.pool)
-            print(screen.summary(made), flush=True)
-        except LauncherError as error:
-            self.failed += 1
-            screen.complain(error)
-        if self.sweep:
-            print(flush=True)
+        return execute(request, folder, recorded(words), self.ranks, brief)
 
-    def pool(self, key: PoolKey, run_dir: RunDir) -> Pool:
+    def ranks(self, key: GroupKey, run_dir: RunDir) -> RankGroup:
         """Ranks for a job: those of the last one if they fit, else new ones, after the old ones have ended."""
-        if self._pool is not None and (self._pool.key != key or not self._pool.alive):
-            self._pool.close()
-            self._pool = None
-        if self._pool is None:
-            from launcher.pool import Pool
+        if self._ranks is not None and (self._ranks.key != key or not self._ranks.alive):
+            self.close()
+        if self._ranks is None:
+            from launcher.ranks import RankGroup
 
-            self._pool = Pool(key, run_dir)
-        return self._pool
+            self._ranks = RankGroup(key, run_dir)
+        return self._ranks
+
+
+def _keep(master: DictConfig, folder: Path) -> None:
+    """Write the sweep's own configuration, as Hydra does."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(master, folder / "multirun.yaml")
+    except OSError as error:
+        problem = Problem(
+            f"hydra.sweep.dir={folder}", f"cannot be written ({error.strerror})", "type output.dir=FOLDER"
+        )
+        raise Refused([problem]) from error
+
+
+def _shown(folder: Path) -> Path:
+    """A folder as the user knows it: from here, if it is below."""
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 from typing import Any
 
 VERSION = 1
@@ -29,6 +30,7 @@ class Channel:
         self.connection = connection
         self.closed = False
         self._pending = bytearray()
+        self._sending = threading.Lock()  # a rank's heartbeat comes from a thread of its own
 
     def send(self, message: Message) -> None:
         """Send one message whole.
@@ -40,7 +42,8 @@ class Channel:
         line = json.dumps(message, separators=(",", ":")).encode() + b"\n"
         if len(line) > MAX_LINE:
             raise ProtocolError(f"a message of {len(line)} bytes; {MAX_LINE} are allowed")
-        self.connection.sendall(line)
+        with self._sending:
+            self.connection.sendall(line)
 
     def receive(self) -> list[Message]:
         """The messages that one read completes (waits for data if there is none); sets `closed` at the end."""

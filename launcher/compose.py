@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_automatic_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
@@ -25,9 +27,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.core.utils import run_job
 from hydra.errors import HydraException
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from launcher.config import LaunchConfig
@@ -73,7 +76,9 @@ class Composer:
                 continue
             problems += self._key_problems(override, word)
             if not sweep and override.is_sweep_override():
-                instead = "type -m for a sweep, or quote it: " + _quoted(override)
+                instead = (
+                    "type -m for a sweep, or quote it: " + f"'{override.key_or_group}={quoted(word.partition('=')[2])}'"
+                )
                 problems.append(Problem(word, "lists several values, and this is a single run", instead))
         if problems:
             raise Refused(problems)
@@ -88,10 +93,42 @@ class Composer:
             mode = RunMode.MULTIRUN if sweep else RunMode.RUN
             return self.hydra.compose_config(CONFIG, words, mode, with_log_configuration=False)
 
-    def run(self, words: list[str], task: Callable[[DictConfig], None], sweep: bool) -> None:
-        """Have Hydra make the run directories and call `task` with each job's configuration."""
+    def jobs(self, master: DictConfig, words: list[str]) -> list[list[str]]:
+        """The settings of each job of a sweep, in Hydra's order.
+
+        Raises:
+            Refused: the sweeper is not Hydra's basic one: which jobs another one makes is not known beforehand.
+        """
+        sweeper, launcher = master.hydra.sweeper, master.hydra.launcher
+        for name, node in (("sweeper", sweeper), ("launcher", launcher)):
+            if not str(node._target_).endswith((".BasicSweeper", ".BasicLauncher")):
+                value = f"hydra/{name}={str(node._target_).rsplit('.', 1)[-1]}"
+                raise Refused([Problem(value, f"sweeps over warm ranks use Hydra's basic {name}", "leave it out")])
         with translated():
-            (self.hydra.multirun if sweep else self.hydra.run)(CONFIG, task, words)
+            fixed = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]
+            own = [word for word in words if not word.startswith(("hydra.", "hydra/", "resume="))]
+            parser = OverridesParser.create(config_loader=self.hydra.config_loader)
+            (batch,) = BasicSweeper.split_arguments(parser.parse_overrides([*fixed, *own]), None)
+            return batch
+
+    def job(self, master: DictConfig, words: list[str], number: int) -> DictConfig:
+        """One job's configuration, as Hydra's own launcher would compose it."""
+        with translated():
+            composed = self.hydra.config_loader.load_sweep_config(master, words)
+            with open_dict(composed):
+                composed.hydra.job.id = composed.hydra.job.num = number
+            return composed
+
+    def run(self, composed: DictConfig, task: Callable[[DictConfig], None], sweep: bool = False) -> None:
+        """Have Hydra make the run directory, with its `.hydra/`, and call `task`.
+
+        `Hydra.run` and `multirun` do the same, but compose again (0.1 s a job), and print errors themselves.
+        """
+        keys = ("hydra.sweep.dir", "hydra.sweep.subdir") if sweep else ("hydra.run.dir", None)
+        callbacks = Callbacks(composed)
+        context = HydraContext(config_loader=self.hydra.config_loader, callbacks=callbacks)
+        with translated():
+            run_job(task, composed, job_dir_key=keys[0], job_subdir_key=keys[1], hydra_context=context)
 
     @functools.cached_property
     def groups(self) -> dict[str, list[str]]:
@@ -181,13 +218,14 @@ def _unreadable(word: str, error: HydraException) -> Problem:
         near = nearest(word.lstrip("-"), ["height", "width", "model", "cp", "prompt", "seed", "steps"], 1)
         return Problem(word, "is no setting: key=value is expected", f"type {near[0]}=..." if near else "type --help")
     reason = str(error).splitlines()[0] if str(error) else "unreadable"
-    escaped = value.strip("'\"").replace("\\", "\\\\").replace('"', '\\"')
-    return Problem(word, f"cannot be read ({reason})", f"quote it: '{key}=\"{escaped}\"', or use prompt_file=FILE")
+    typed = f"'{key}={quoted(value.strip(chr(39) + chr(34)))}'"
+    return Problem(word, f"cannot be read ({reason})", f"quote it: {typed}, or use prompt_file=FILE")
 
 
-def _quoted(override: Override) -> str:
-    raw = (override.input_line or "").partition("=")[2]
-    return f"'{override.key_or_group}=\"{raw}\"'"
+def quoted(value: str) -> str:
+    """A value between double quotes, as Hydra's grammar reads it back."""
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def options(parser: argparse.ArgumentParser) -> list[str]:

@@ -83,6 +83,9 @@ class RuntimeConfig:
     threads: Optional[int] = option(None, "threads a rank computes with on the CPU; default: its share of the cores")
     offload: str = option("none", "none, or model: keep idle parts of the pipeline in host memory (GPU only)")
     timeout: float = option(600.0, "seconds after which a collective that does not finish is an error")
+    stall_timeout: float = option(
+        300.0, "seconds without a sign of life, or without a finished step, after which a rank has failed"
+    )
     start_timeout: float = option(180.0, "seconds that the ranks have to start and connect")
 
 
@@ -109,6 +112,10 @@ class LaunchConfig:
         None, "the first picture's seed, the next ones count up; default: drawn once and recorded"
     )
     images: int = option(1, "pictures per prompt")
+    fail_fast: bool = option(False, "end a sweep (-m) at its first failed job")
+    resume: Optional[str] = option(
+        None, "the folder of an earlier, equal sweep (-m): run only what is missing or failed"
+    )
     model: ModelConfig = field(default_factory=ModelConfig)
     cp: CpConfig = field(default_factory=CpConfig)
     attention: AttentionConfig = field(default_factory=AttentionConfig)

@@ -11,21 +11,21 @@ from typing import Any
 
 from launcher.channel import Message
 from launcher.geometry import crop_box
-from launcher.pool import Pool, PoolKey
 from launcher.problems import Interrupted, LauncherError, RunFailed
 from launcher.progress import Progress
+from launcher.ranks import GroupKey, RankGroup
 from launcher.records.picture import SUFFIX
 from launcher.records.run_dir import SCHEMA, RunDir, command_line, portable, versions
 from launcher.request import Request
 from launcher.weights import location
 
-GetPool = Callable[[PoolKey, RunDir], Pool]
+GetRanks = Callable[[GroupKey, RunDir], RankGroup]
 
 
-def pool_key(request: Request) -> PoolKey:
+def group_key(request: Request) -> GroupKey:
     """Which group of ranks can do this."""
     runtime, model = request.config.runtime, request.config.model
-    return PoolKey(
+    return GroupKey(
         processes=request.processes,
         device=request.device,
         devices=request.devices,
@@ -40,7 +40,9 @@ def pool_key(request: Request) -> PoolKey:
     )
 
 
-def execute(request: Request, path: Path, overrides: list[str], get_pool: GetPool) -> dict[str, Any]:
+def execute(
+    request: Request, path: Path, overrides: list[str], get_ranks: GetRanks, brief: bool = False
+) -> dict[str, Any]:
     """Make a job's pictures in the folder `path`.
 
     Returns:
@@ -53,7 +55,7 @@ def execute(request: Request, path: Path, overrides: list[str], get_pool: GetPoo
     run_dir = RunDir(path)
     run_dir.start(_record(request, overrides))
     try:
-        return _execute(request, run_dir, get_pool)
+        return _execute(request, run_dir, get_ranks, brief)
     except (Interrupted, KeyboardInterrupt):
         run_dir.end("interrupted")
         raise
@@ -67,10 +69,10 @@ def execute(request: Request, path: Path, overrides: list[str], get_pool: GetPoo
         raise RunFailed(f"{cause} (log: {run_dir.logs / 'launcher.log'})") from error
 
 
-def _execute(request: Request, run_dir: RunDir, get_pool: GetPool) -> dict[str, Any]:
+def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, brief: bool) -> dict[str, Any]:
     began = time.monotonic()
     job = job_message(request, run_dir)
-    progress = Progress(request.config.steps * len(job["pictures"]))
+    progress = Progress(request.config.steps * len(job["pictures"]), brief)
     files: dict[int, dict[str, Any]] = {}
 
     def on_event(rank: int, message: Message) -> None:
@@ -84,9 +86,9 @@ def _execute(request: Request, run_dir: RunDir, get_pool: GetPool) -> dict[str, 
 
     try:
         progress.at("starting")
-        pool = get_pool(pool_key(request), run_dir)
+        ranks = get_ranks(group_key(request), run_dir)
         started = time.monotonic()
-        done = pool.run(job, run_dir, on_event)
+        done = ranks.run(job, run_dir, on_event)
     finally:
         progress.close()
     if any(message["digests"] != done[0]["digests"] for message in done):
@@ -102,7 +104,7 @@ def _execute(request: Request, run_dir: RunDir, get_pool: GetPool) -> dict[str, 
 
 def job_message(request: Request, run_dir: RunDir) -> Message:
     """What the ranks are told; see worker.jobs.Worker.do."""
-    config, key = request.config, pool_key(request)
+    config, key = request.config, group_key(request)
     rendered, crop = request.rendered, crop_box(request.rendered, request.requested)
     call: dict[str, Any] = {"height": rendered.height, "width": rendered.width, "num_inference_steps": config.steps}
     call["max_sequence_length"] = config.model.text_tokens
@@ -126,6 +128,7 @@ def job_message(request: Request, run_dir: RunDir) -> Message:
         },
         "cp": {**cp, "schedule": config.cp.schedule},
         "kernel": config.attention.kernel,
+        "stall_timeout": config.runtime.stall_timeout,
         "threads": request.threads,
         "cores": request.machine.cores,
         "call": call,
@@ -152,6 +155,7 @@ def _record(request: Request, overrides: list[str]) -> dict[str, Any]:
     gpus = [gpu.name for gpu in request.machine.gpus if gpu.index in request.devices]
     return {
         "command": command_line(overrides),
+        "overrides": overrides,
         "config": _resolved(request, None, request.seed),
         "prompts": list(request.prompts),
         "seed": request.seed,

@@ -30,11 +30,11 @@ class LauncherError(Exception):
 
 
 class Refused(LauncherError):  # noqa: N818 - an outcome, read as one: `raise Refused(problems)`
-    """The request breaks rules, all of which are in `problems`."""
+    """The request breaks rules, all of which are in `problems`; `works_here` is a command line known to be legal."""
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
+    def __init__(self, problems: Iterable[Problem], works_here: str | None = None) -> None:
         self.problems = list(problems)
-        self.works_here: str | None = None  # a whole command line that is known to be legal
+        self.works_here = works_here
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 

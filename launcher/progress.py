@@ -13,10 +13,11 @@ LINE_EVERY = 5.0  # seconds between progress lines where there is no terminal to
 class Progress:
     """A bar of denoising steps on a terminal, a line now and then elsewhere."""
 
-    def __init__(self, steps: int) -> None:
-        self.steps, self.done, self.stage = steps, 0, ""
+    def __init__(self, steps: int, brief: bool = False) -> None:
+        """`brief` leaves the stages out where there is no bar: a job of a sweep has a line of its own at its end."""
+        self.steps, self.brief, self.done, self.stage = steps, brief, 0, ""
         self._began: float | None = None
-        self._said = 0.0
+        self._said = time.monotonic() if brief else 0.0
         form = "{desc:<10} |{bar:30}| {n_fmt}/{total_fmt} {elapsed}{postfix}"
         self._bar = tqdm(total=steps, bar_format=form, leave=False) if sys.stderr.isatty() else None
 
@@ -27,7 +28,7 @@ class Progress:
         self.stage = stage
         if self._bar is not None:
             self._bar.set_description_str(stage)
-        else:
+        elif not self.brief:
             self._say(f"{stage} ...")
 
     def step(self) -> None:

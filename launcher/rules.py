@@ -68,6 +68,7 @@ def counts(request: Request) -> Iterator[Problem]:
         "runtime.processes": config.runtime.processes,
         "runtime.threads": config.runtime.threads,
         "runtime.timeout": config.runtime.timeout,
+        "runtime.stall_timeout": config.runtime.stall_timeout,
         "runtime.start_timeout": config.runtime.start_timeout,
     }
     for key, number in given.items():

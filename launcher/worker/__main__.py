@@ -21,6 +21,8 @@ from pathlib import Path
 from launcher import channel
 from launcher.channel import Channel, Message, ProtocolError
 
+HEARTBEAT = 1.0  # seconds
+
 
 def main() -> int:
     """Serve until told to stop; the exit code is 0 then, and 1 after a failure."""
@@ -33,9 +35,11 @@ def main() -> int:
     secret = os.environ.pop(channel.SECRET_VARIABLE)
     peer.send({"kind": "hello", "version": channel.VERSION, "secret": secret, "rank": rank, "pid": os.getpid()})
     jobs: queue.Queue[Message] = queue.Queue()
+    busy = threading.Event()
     threading.Thread(target=_listen, args=(peer, jobs), daemon=True).start()
+    threading.Thread(target=_beat, args=(peer, busy), daemon=True).start()
     try:
-        serve(peer, jobs, rank, world_size)
+        serve(peer, jobs, busy, rank, world_size)
     except Exception as error:
         traceback.print_exc()
         with contextlib.suppress(OSError):  # the launcher is gone: there is nobody to tell
@@ -44,10 +48,11 @@ def main() -> int:
     return 0
 
 
-def serve(peer: Channel, jobs: queue.Queue[Message], rank: int, world_size: int) -> None:
-    """Do jobs as they come, until `stop`."""
+def serve(peer: Channel, jobs: queue.Queue[Message], busy: threading.Event, rank: int, world_size: int) -> None:
+    """Do jobs as they come, until `stop`; `busy` is set meanwhile."""
     worker = None
     while (message := jobs.get())["kind"] != "stop":
+        busy.set()
         _log_to(Path(message["log"]))
         began = time.monotonic()
         if worker is None:
@@ -57,6 +62,7 @@ def serve(peer: Channel, jobs: queue.Queue[Message], rank: int, world_size: int)
             worker = Worker(peer.send, rank, world_size)
         imported = time.monotonic() - began
         done = worker.do(message)
+        busy.clear()
         peer.send({"kind": "done", **done, "seconds": {"import": round(imported, 3), **done["seconds"]}})
 
 
@@ -77,6 +83,14 @@ def _listen(peer: Channel, jobs: queue.Queue[Message]) -> None:
         except (ProtocolError, OSError):
             break
     os._exit(1)
+
+
+def _beat(peer: Channel, busy: threading.Event) -> None:
+    """Tell that this process is alive, every second of a job. It does not tell that the job goes on: steps do."""
+    while busy.wait():
+        with contextlib.suppress(OSError):
+            peer.send({"kind": "alive"})
+        time.sleep(HEARTBEAT)
 
 
 def _log_to(path: Path) -> None:

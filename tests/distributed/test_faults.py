@@ -100,6 +100,65 @@ def test_a_killed_rank_ends_the_run(start, stage):
     assert str(run.folder) not in record["error"]
 
 
+def cause(err: str) -> str:
+    """The one line that says what ended the run."""
+    assert "Traceback" not in err
+    (line,) = [line for line in err.splitlines() if line.startswith("launcher:")]
+    return line
+
+
+def test_a_rank_that_segfaults_is_named(start):
+    run = start(*LONG)
+    run.until("denoising")
+    ranks(run.parent)[0].send_signal(signal.SIGSEGV)
+    _, err, record = run.end()
+    assert "rank 0: killed by SIGSEGV" in cause(err)
+    assert record["status"] == "failed"
+
+
+def test_a_rank_that_runs_out_of_memory_is_named(start):
+    """A real limit: from now on the rank gets no more address space than it has."""
+    run = start("cp=ring_anything", "runtime=cpu", "height=1024", "width=1024", "steps=500", "seed=1")
+    run.until("denoising")
+    rank = ranks(run.parent)[1]
+    resource.prlimit(rank.pid, resource.RLIMIT_AS, (rank.memory_info().rss // 2,) * 2)
+    _, err, record = run.end(timeout=60)
+    assert "rank 1: " in cause(err)
+    assert "memory" in cause(err)
+    assert record["status"] == "failed"
+
+
+def test_a_stopped_rank_is_a_stall(start):
+    run = start(*LONG, "runtime.stall_timeout=4")
+    run.until("denoising")
+    ranks(run.parent)[1].suspend()
+    began = time.monotonic()
+    _, err, record = run.end()
+    assert time.monotonic() - began < 15
+    assert "rank 1: no sign of life within runtime.stall_timeout=4 s" in cause(err)
+    assert record["status"] == "failed"
+
+
+def test_a_killed_agent_ends_the_run(start):
+    run = start(*LONG)
+    run.until("denoising")
+    (agent,) = run.parent.children()
+    agent.kill()
+    _, err, record = run.end()
+    assert "the process that starts the ranks: killed by SIGKILL" in cause(err)
+    assert record["status"] == "failed"
+
+
+def test_a_second_ctrl_c_changes_nothing(start):
+    run = start(*LONG)
+    run.until("denoising")
+    run.process.send_signal(signal.SIGINT)
+    time.sleep(0.05)
+    run.process.send_signal(signal.SIGINT)
+    code, _, record = run.end()
+    assert (code, record["status"]) == (130, "interrupted")
+
+
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_ends_the_run_and_the_record_says_interrupted(start, signum, code):
     run = start(*LONG)

@@ -1,0 +1,128 @@
+"""Sweeps over warm ranks: weights are loaded once, jobs do not touch each other, what failed can be made up for."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import Ended, command, hermetic
+from PIL import Image
+
+import launcher
+from launcher.problems import Refused
+from launcher.records.files import sha256
+
+SMALL = ["runtime=cpu", "width=64", "steps=2"]
+
+
+def records(folder: Path) -> dict[str, dict]:
+    return {path.parent.name: json.loads(path.read_text()) for path in folder.rglob("run.json")}
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """Eight jobs over the same two ranks."""
+    folder = tmp_path_factory.mktemp("sweep")
+    words = ["-m", *SMALL, "cp=ring,ring_anything", "runtime.processes=2", "height=48,64", "seed=1,2"]
+    result = subprocess.run(command(*words), cwd=folder, env=hermetic(), capture_output=True, text=True, check=False)
+    (sweep,) = (path.parent for path in folder.rglob("multirun.yaml"))
+    return Ended(result.returncode, result.stdout, result.stderr, sweep), words
+
+
+def test_the_screen_says_how_many_jobs_what_varies_and_how_each_ended(swept):
+    ended, _ = swept
+    lines = ended.out.splitlines()
+    assert lines[0] == "sweep      8 jobs: cp (ring, ring_anything) x height (48, 64) x seed (1, 2)"
+    assert [line[:5] for line in lines if line.startswith("[")] == [f"[{number}/8]" for number in range(1, 9)]
+    assert lines[-1] == "8 done"
+    assert sum(".png" in line for line in lines) == 16  # a line each as it ends, and the table
+    assert ended.err == ""
+    assert ended.code == 0
+
+
+def test_the_weights_are_loaded_once(swept):
+    found = records(swept[0].folder)
+    assert len(found) == 8
+    assert {record["loads"] for record in found.values()} == {1}
+    assert sum(record["times"]["load"] > 0.01 for record in found.values()) == 1
+    assert all(record["status"] == "done" for record in found.values())
+
+
+def test_a_warm_jobs_picture_is_that_of_a_run_alone_to_the_byte(swept, launch):
+    ended, _ = swept
+    alone = launch(*SMALL, "cp=ring_anything", "runtime.processes=2", "height=64", "seed=2")
+    last = ended.folder / "7"
+    assert records(ended.folder)["7"]["overrides"][-1] == "seed=2"
+    assert sha256(alone.runs[0] / "0000.png") == sha256(last / "0000.png")
+
+
+def test_resume_makes_what_is_missing_or_failed(swept, tmp_path):
+    ended, words = swept
+    folder = shutil.copytree(ended.folder, tmp_path / "sweep")
+    shutil.rmtree(folder / "2")
+    record = json.loads((folder / "5" / "run.json").read_text())
+    (folder / "5" / "run.json").write_text(json.dumps(record | {"status": "failed"}))
+    kept = {name: sha256(folder / name / "0000.png") for name in "013467"}
+    changed = {name: (folder / name / "run.json").stat().st_mtime_ns for name in kept}
+    lines = [*words, f"resume={folder}"]
+    result = subprocess.run(command(*lines), cwd=tmp_path, env=hermetic(), capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "2 done, 6 kept"
+    assert {name: (folder / name / "run.json").stat().st_mtime_ns for name in kept} == changed
+    assert (folder / "5.failed1" / "0000.png").exists()
+    for name in ("2", "5"):
+        assert sha256(folder / name / "0000.png") == sha256(ended.folder / name / "0000.png")
+    other = subprocess.run(
+        command(*lines, "steps=3"), cwd=tmp_path, env=hermetic(), capture_output=True, text=True, check=False
+    )
+    assert other.returncode == 1
+    assert "give the same settings as then" in other.stderr
+
+
+def test_illegal_jobs_are_named_first_and_do_not_stop_the_others(launch):
+    ended = launch("-m", *SMALL, "height=64", "cp=ulysses", "cp.ulysses_degree=4,2", "seed=1")
+    assert ended.code == 1
+    lines = ended.out.splitlines()
+    assert lines[2].startswith("refused    [1/2] cp.ulysses_degree=4: cp=ulysses: 6 heads cannot be shared by 4 ranks")
+    assert lines[-1] == "1 done, 1 refused"
+    assert len(ended.runs) == 1
+    stopped = launch("-m", *SMALL, "height=64", "cp.ulysses_degree=4,2", "cp=ulysses", "fail_fast=true")
+    assert stopped.code == 1
+    assert stopped.out.splitlines()[-1] == "1 refused"
+    assert len(stopped.runs) == 1  # the first sweep's
+
+
+def test_a_failed_job_does_not_stop_the_others_unless_it_should(launch, tmp_path):
+    from launcher.weights import BUNDLED
+
+    model = shutil.copytree(BUNDLED, tmp_path / "broken")
+    (model / "scheduler" / "scheduler_config.json").write_text("{")
+    words = ["-m", *SMALL, "height=64", f"model.path={model},bundled", "cp=none"]
+    ended = launch(*words)
+    assert ended.code == 1
+    assert "failed  rank 0: " in ended.out
+    assert ended.out.splitlines()[-1] == "1 done, 1 failed"
+    statuses = [json.loads((run / "run.json").read_text())["status"] for run in ended.runs]
+    assert statuses == ["failed", "done"]
+    assert str(tmp_path) not in "".join((run / "run.json").read_text() for run in ended.runs)
+    fast = launch(*words, "fail_fast=true")
+    assert len(fast.runs) == 3
+
+
+def test_the_pool_serves_runs_from_python(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with launcher.Pool("runtime=cpu", "steps=1", "width=32") as pool:
+        first = pool.run(height=33, prompt='a "cat", (sitting)', seed=3, cp="ring_anything")
+        assert [image.size for image in first.images] == [(32, 33)]
+        assert first.record["prompts"] == ['a "cat", (sitting)']
+        with pytest.raises(Refused, match="height=0"):
+            pool.run(height=0)
+        second = pool.run("cp=ulysses", "cp.ulysses_degree=2", height=32, images=2)
+        assert second.record["loads"] == 1
+        assert len(second.images) == len(second.files) == 2
+        third = pool.run("cp=none", height=32)
+        assert third.record["times"]["load"] > 0
+        assert isinstance(third.images[0], Image.Image)
