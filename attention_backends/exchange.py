@@ -35,8 +35,10 @@ def counters() -> Counters:
     return Counters(**_COUNTERS.asdict())
 
 
-def reset_counters() -> None:
-    _COUNTERS.bytes = _COUNTERS.messages = _COUNTERS.size_exchanges = 0
+def reset_counters(to: Counters | None = None) -> None:
+    """Back to zero, or to an earlier copy."""
+    to = to or Counters()
+    _COUNTERS.bytes, _COUNTERS.messages, _COUNTERS.size_exchanges = to.bytes, to.messages, to.size_exchanges
 
 
 def post(

@@ -74,6 +74,11 @@ def choose(kernel: str, query: torch.Tensor, value: torch.Tensor, *, mask: bool,
     )
 
 
+def gives_lse(operator: str) -> bool:
+    """Whether keys may be attended block by block."""
+    return operator not in KERNELS or KERNELS[operator].lse
+
+
 def attend(
     operator: str,
     query: torch.Tensor,

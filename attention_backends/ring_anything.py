@@ -41,7 +41,7 @@ class Ring:
     scale: float | None = None
     operator: str = "cpu_flash"
     schedule: str = "gather"
-    piece: int = 512
+    piece: int = 256
     key_index: torch.Tensor | None = None
 
     @property

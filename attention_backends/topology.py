@@ -1,6 +1,7 @@
 """Which rank plays which part: ring outside, Ulysses inside."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch.distributed as dist
 
@@ -17,6 +18,7 @@ class Topology:
     rank: int
     ring_degree: int
     ulysses_degree: int
+    measured: dict[Any, Any] = field(default_factory=dict, repr=False)  # link and kernel speeds, by schedule.speeds
 
     @property
     def world_size(self) -> int:

@@ -1,0 +1,242 @@
+"""Ours beside diffusers' own, in one process group, in turns, in one table.
+
+    python -m attention_backends.benchmark --ranks 2 --tokens 4545
+    python -m attention_backends.benchmark --step          # a whole FLUX step on --ranks ranks and on one
+
+Starts its ranks itself; where RANK is set (torchrun, or ranks on several hosts or in network namespaces with a limited
+link) it joins them instead. Times are of the slowest rank of each turn.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from attention_backends import exchange, kernels
+from attention_backends.layout import Layout, split_lengths
+from attention_backends.ring_anything import Ring, start
+from attention_backends.topology import Topology
+from attention_backends.unified_anything import context_parallel_attention
+
+
+def diffusers_config(topology: Topology) -> Any:
+    """What diffusers' attention reads of its own configuration, without the accelerator that making one needs."""
+    mesh = SimpleNamespace(get_group=lambda: topology.group)
+    return SimpleNamespace(
+        context_parallel_config=SimpleNamespace(
+            _ring_mesh=mesh,
+            _ulysses_mesh=mesh,
+            _ring_local_rank=topology.rank,
+            ring_degree=topology.world_size,
+            convert_to_fp32=True,
+        )
+    )
+
+
+def diffusers_operator(ctx: Any, query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
+    """A forward operator for diffusers' classes that gives an LSE, (B, S, H), on any device."""
+    out, lse = kernels.attend(kernels.choose("auto", query, value, mask=False, lse=True), query, key, value)
+    return (out, lse.transpose(1, 2)) if args[5] else out
+
+
+def rows(topology: Topology, layout: Layout, qkv: list[torch.Tensor]) -> dict[str, Callable[[], Any]]:
+    import warnings
+
+    from diffusers.models import attention_dispatch as theirs
+
+    warnings.filterwarnings("ignore")  # torch announces a renaming of what diffusers calls
+
+    config, group = diffusers_config(topology), topology.group
+    rest = (None, 0.0, False, None, False, False, diffusers_operator, None, config)
+    world = topology.world_size
+    ring = Topology(group, topology.rank, world, 1)
+    row = Topology(group, topology.rank, 1, world)
+    whole = [x.new_empty((x.shape[0], layout.total, *x.shape[2:])).normal_() for x in qkv]
+    operator = kernels.choose("auto", qkv[0], qkv[2], mask=False, lse=True)
+
+    def ours(where: Topology, schedule: str) -> Callable[[], torch.Tensor]:
+        return lambda: context_parallel_attention(*qkv, queries=layout, keys=layout, topology=where, schedule=schedule)
+
+    def wire() -> None:
+        exchange.wait(start(Ring(ring, layout, layout), qkv[1], qkv[2])[1])
+
+    return {
+        "diffusers ring_anything": lambda: theirs.TemplatedRingAnythingAttention.apply(*qkv, *rest),
+        "diffusers ulysses_anything": lambda: theirs.TemplatedUlyssesAnythingAttention.apply(*qkv, *rest),
+        "ring gather": ours(ring, "gather"),
+        "ring staged": ours(ring, "staged"),
+        "ring auto": ours(ring, "auto"),
+        "ulysses_anything": ours(row, "gather"),
+        "limit: compute only": lambda: kernels.attend(operator, qkv[0], whole[1], whole[2]),
+        "limit: wire only": wire,
+    }
+
+
+def timed(call: Callable[[], Any], group: dist.ProcessGroup, device: torch.device) -> float:
+    """Milliseconds of the slowest rank, from a common start."""
+    dist.barrier(group)
+    begin = time.perf_counter()
+    call()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    spent = torch.tensor([time.perf_counter() - begin])
+    dist.all_reduce(spent, op=dist.ReduceOp.MAX, group=group)
+    return spent.item() * 1e3
+
+
+def attention_table(arguments: argparse.Namespace, group: dist.ProcessGroup, device: torch.device) -> list[dict]:
+    rank, world = dist.get_rank(group), dist.get_world_size(group)
+    topology = Topology(group, rank, world, 1)
+    layout = Layout(split_lengths(arguments.tokens, world))
+    generator = torch.Generator().manual_seed(0)
+    shape = (1, arguments.tokens, arguments.heads, arguments.head_dim)
+    whole = [torch.randn(shape, generator=generator) for _ in range(3)]
+    begin, end = layout.offsets[rank], layout.offsets[rank + 1]
+    qkv = [x[:, begin:end].to(device, getattr(torch, arguments.dtype)).contiguous() for x in whole]
+    q, k, v = (x.double().transpose(1, 2) for x in whole)
+    exact = torch.nn.functional.scaled_dot_product_attention(q[:, :, begin:end], k, v).transpose(1, 2)
+    calls = rows(topology, layout, qkv)
+    results: dict[str, dict[str, Any]] = {}
+    with torch.no_grad():
+        for name, call in calls.items():  # warm up, check, count
+            call()
+            exchange.reset_counters()
+            out = call()
+            error = float((out.cpu().double() - exact).abs().max()) if name[:5] != "limit" else None
+            count = exchange.counters().asdict() if "diffusers" not in name else {}
+            results[name] = {"row": name, "error": error, **count, "times": []}
+        for _ in range(arguments.turns):
+            for name, call in calls.items():
+                results[name]["times"].append(timed(call, group, device))
+    table = []
+    for entry in results.values():
+        times = entry.pop("times")
+        entry |= {"ms_median": statistics.median(times), "ms_min": min(times)}
+        table.append(entry)
+    find = {entry["row"]: entry["ms_median"] for entry in table}
+    limit = max(find["limit: compute only"], find["limit: wire only"])
+    for entry in table:
+        entry["to_diffusers"] = entry["ms_median"] / find["diffusers ring_anything"]
+        entry["to_limit"] = entry["ms_median"] / limit
+    return table
+
+
+def step_table(arguments: argparse.Namespace, group: dist.ProcessGroup, device: torch.device) -> list[dict]:
+    """One denoising step of a FLUX: all ranks together, then rank 0 alone with the others idle."""
+    from diffusers import FluxTransformer2DModel
+
+    from attention_backends import disable, enable
+
+    torch.manual_seed(0)
+    model = FluxTransformer2DModel(
+        in_channels=64,
+        num_layers=arguments.layers // 3,
+        num_single_layers=arguments.layers - arguments.layers // 3,
+        attention_head_dim=64,
+        num_attention_heads=arguments.hidden // 64,
+        joint_attention_dim=256,
+        pooled_projection_dim=64,
+        axes_dims_rope=(8, 28, 28),
+    ).to(device, getattr(torch, arguments.dtype))
+    image, text = arguments.tokens - arguments.text, arguments.text
+    inputs = {
+        "hidden_states": torch.randn(1, image, 64),
+        "encoder_hidden_states": torch.randn(1, text, 256),
+        "pooled_projections": torch.randn(1, 64),
+        "timestep": torch.full((1,), 0.5),
+        "img_ids": torch.zeros(image, 3),
+        "txt_ids": torch.zeros(text, 3),
+    }
+    inputs = {name: x.to(device, getattr(torch, arguments.dtype)) for name, x in inputs.items()}
+    world, together, alone = dist.get_world_size(group), [], []
+
+    def step() -> Any:
+        return model(**inputs, return_dict=False)[0]
+
+    def first_only() -> Any:
+        return step() if dist.get_rank(group) == 0 else None
+
+    with torch.no_grad():
+        step()
+        for _ in range(max(arguments.turns // 4, 3)):
+            enable(model, ring_degree=world, ring_anything=True)
+            together.append(timed(step, group, device))
+            disable(model)
+            alone.append(timed(first_only, group, device))
+    many, one = statistics.median(together), statistics.median(alone)
+    return [
+        {"row": "one step, 1 rank", "ms_median": one, "ms_min": min(alone), "speedup": 1.0},
+        {"row": f"one step, {world} ranks", "ms_median": many, "ms_min": min(together), "speedup": one / many},
+    ]
+
+
+def show(table: list[dict]) -> str:
+    columns = list(dict.fromkeys(name for entry in table for name in entry))
+
+    def cell(value: Any) -> str:
+        if value is None:
+            return ""
+        return (f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:.2f}") if isinstance(value, float) else str(value)
+
+    lines = [columns, *([cell(entry.get(name)) for name in columns] for entry in table)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in lines)
+
+
+def run(rank: int, arguments: argparse.Namespace, port: int | None) -> None:
+    if port is not None:
+        os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(arguments.ranks), "LOCAL_RANK": str(rank)}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    cuda = arguments.device == "cuda"
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
+    torch.set_num_threads(arguments.threads)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
+    group = dist.group.WORLD
+    assert group is not None
+    table = (step_table if arguments.step else attention_table)(arguments, group, device)
+    if dist.get_rank() == 0:
+        about = {name: getattr(arguments, name) for name in ("tokens", "heads", "head_dim", "dtype", "device")}
+        about["ranks"] = dist.get_world_size()
+        print(json.dumps({**about, "table": table}) if arguments.json else f"{about}\n{show(table)}", flush=True)
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m attention_backends.benchmark", description=__doc__)
+    parser.add_argument("--ranks", type=int, default=2, help="ranks to start (ignored where RANK is set)")
+    parser.add_argument("--tokens", type=int, default=4545, help="tokens of the whole sequence")
+    parser.add_argument("--heads", type=int, default=4)
+    parser.add_argument("--head-dim", type=int, default=64)
+    parser.add_argument("--dtype", default="float32", choices=["float64", "float32", "bfloat16", "float16"])
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads a rank")
+    parser.add_argument("--turns", type=int, default=12, help="how often each row is timed")
+    parser.add_argument("--step", action="store_true", help="time a whole FLUX step instead of one attention")
+    parser.add_argument("--layers", type=int, default=12)
+    parser.add_argument("--hidden", type=int, default=512)
+    parser.add_argument("--text", type=int, default=512, help="text tokens of --step, of --tokens")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    if "RANK" in os.environ:
+        run(int(os.environ["RANK"]), arguments, None)
+        return
+    import socket
+
+    import torch.multiprocessing as multiprocessing
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    multiprocessing.spawn(run, (arguments, port), arguments.ranks)
+
+
+if __name__ == "__main__":
+    main()
