@@ -60,12 +60,12 @@ def execute(
         run_dir.end("interrupted")
         raise
     except LauncherError as error:
-        run_dir.end("failed", error=str(error).replace(str(path), path.name))
+        run_dir.end("failed", error=_without_paths(str(error), request, path))
         raise
     except Exception as error:
         (run_dir.logs / "launcher.log").write_text(traceback.format_exc(), encoding="utf-8")
         cause = f"{type(error).__name__}: {error}"
-        run_dir.end("failed", error=cause)
+        run_dir.end("failed", error=_without_paths(cause, request, path))
         raise RunFailed(f"{cause} (log: {run_dir.logs / 'launcher.log'})") from error
 
 
@@ -136,6 +136,14 @@ def job_message(request: Request, run_dir: RunDir) -> Message:
         "format": config.output.format,
         "pictures": pictures,
     }
+
+
+def _without_paths(text: str, request: Request, folder: Path) -> str:
+    """An error's words without this machine's folders, for the record."""
+    model = Path(location(request.config.model))
+    for known, kept in ((folder, folder.name), (model, f".../{model.name}"), (Path.cwd(), "."), (Path.home(), "~")):
+        text = text.replace(str(known), kept) if len(str(known)) > 1 else text
+    return text
 
 
 def _resolved(request: Request, prompt: str | None, seed: int) -> dict[str, Any]:

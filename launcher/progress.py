@@ -17,7 +17,7 @@ class Progress:
         """`brief` leaves the stages out where there is no bar: a job of a sweep has a line of its own at its end."""
         self.steps, self.brief, self.done, self.stage = steps, brief, 0, ""
         self._began: float | None = None
-        self._said = time.monotonic() if brief else 0.0
+        self._said = 0.0
         form = "{desc:<10} |{bar:30}| {n_fmt}/{total_fmt} {elapsed}{postfix}"
         self._bar = tqdm(total=steps, bar_format=form, leave=False) if sys.stderr.isatty() else None
 
@@ -36,7 +36,7 @@ class Progress:
         now = time.monotonic()
         self.done += 1
         if self._began is None:
-            self._began = now
+            self._began = self._said = now
         pace = f"{(now - self._began) / (self.done - 1):.3g} s/step" if self.done > 1 else ""
         self.at("denoising")
         if self._bar is not None:
