@@ -136,6 +136,14 @@ class Session:
             print(sweep.line(number), flush=True)
             stop = master.fail_fast and job.status == FAILED
         print(f"\n{sweep.table()}", flush=True)
+        if pictures := sweep.pictures():
+            from launcher.records.contact import contact_sheet
+
+            try:
+                contact_sheet(pictures, folder / "contact.png")
+                print(f"side by side: {folder / 'contact.png'}", flush=True)
+            except OSError as error:
+                raise RunFailed(f"the pictures are whole, and the sheet of all is not: {error}") from error
         return 1 if sweep.failed else 0
 
     def _plan(self, master: DictConfig, words: list[str], number: int) -> Job:

@@ -101,6 +101,16 @@ class Sweep:
         """Whether any job did not end in pictures."""
         return any(job.status not in (DONE, KEPT) for job in self.jobs)
 
+    def pictures(self) -> list[tuple[Path, str]]:
+        """Each finished job's first picture, and what sets the job apart."""
+        found = []
+        for job in self.jobs:
+            if job.status == DONE:
+                found.append((job.made["folder"] / job.made["files"][0]["file"], self.varying(job)))
+            elif job.status == KEPT:
+                found.append((Path(job.reason), self.varying(job)))
+        return found
+
     def _label(self, number: int) -> str:
         width = len(str(len(self.jobs)))
         return f"[{number + 1:>{width}}/{len(self.jobs)}] {self.varying(self.jobs[number])}".rstrip()

@@ -37,7 +37,9 @@ def test_the_screen_says_how_many_jobs_what_varies_and_how_each_ended(swept):
     lines = ended.out.splitlines()
     assert lines[0] == "sweep      8 jobs: cp (ring, ring_anything) x height (48, 64) x seed (1, 2)"
     assert [line[:5] for line in lines if line.startswith("[")] == [f"[{number}/8]" for number in range(1, 9)]
-    assert lines[-1] == "8 done"
+    assert lines[-2] == "8 done"
+    assert lines[-1].startswith("side by side: ")
+    assert (ended.folder / "contact.png").exists()
     assert sum(".png" in line for line in lines) == 16  # a line each as it ends, and the table
     assert ended.err == ""
     assert ended.code == 0
@@ -70,7 +72,7 @@ def test_resume_makes_what_is_missing_or_failed(swept, tmp_path):
     lines = [*words, f"resume={folder}"]
     result = subprocess.run(command(*lines), cwd=tmp_path, env=hermetic(), capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines()[-1] == "2 done, 6 kept"
+    assert result.stdout.splitlines()[-2] == "2 done, 6 kept"
     assert {name: (folder / name / "run.json").stat().st_mtime_ns for name in kept} == changed
     assert (folder / "5.failed1" / "0000.png").exists()
     for name in ("2", "5"):
@@ -87,7 +89,7 @@ def test_illegal_jobs_are_named_first_and_do_not_stop_the_others(launch):
     assert ended.code == 1
     lines = ended.out.splitlines()
     assert lines[2].startswith("refused    [1/2] cp.ulysses_degree=4: cp=ulysses: 6 heads cannot be shared by 4 ranks")
-    assert lines[-1] == "1 done, 1 refused"
+    assert lines[-2] == "1 done, 1 refused"
     assert len(ended.runs) == 1
     stopped = launch("-m", *SMALL, "height=64", "cp.ulysses_degree=4,2", "cp=ulysses", "fail_fast=true")
     assert stopped.code == 1
@@ -104,7 +106,7 @@ def test_a_failed_job_does_not_stop_the_others_unless_it_should(launch, tmp_path
     ended = launch(*words)
     assert ended.code == 1
     assert "failed  rank 0: " in ended.out
-    assert ended.out.splitlines()[-1] == "1 done, 1 failed"
+    assert ended.out.splitlines()[-2] == "1 done, 1 failed"
     statuses = [json.loads((run / "run.json").read_text())["status"] for run in ended.runs]
     assert statuses == ["failed", "done"]
     assert str(tmp_path) not in "".join((run / "run.json").read_text() for run in ended.runs)
