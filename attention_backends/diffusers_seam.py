@@ -17,8 +17,9 @@ from diffusers.hooks.hooks import HookRegistry, ModelHook
 from diffusers.models import attention_dispatch
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
 
-from attention_backends import exchange
+from attention_backends import compiled, exchange
 from attention_backends.catalog import KERNELS, MODES, SCHEDULES, Mode, mode_name
+from attention_backends.kernels import choose
 from attention_backends.layout import Layout, split_lengths
 from attention_backends.topology import Topology
 from attention_backends.unified_anything import context_parallel_attention
@@ -40,6 +41,9 @@ class ContextParallel:
     # first attention of this forward.
     streams: dict[str, int] = field(default_factory=dict, repr=False)
     first: list[tuple[int, ...]] | None = field(default=None, repr=False)
+    started: bool = field(default=False, repr=False)  # an attention of this forward has been traced by torch.compile
+    handle: int = field(default=-1, repr=False)
+    operator: str = ""  # the operator that ran last, once one has
 
     @property
     def rules(self) -> Mode:
@@ -55,6 +59,7 @@ class ContextParallel:
     def start_forward(self) -> None:
         self.streams.clear()
         self.first = None
+        self.started = False
 
     def split(self, name: str, x: torch.Tensor, dim: int) -> torch.Tensor:
         """This rank's shard of x along dim."""
@@ -77,6 +82,8 @@ class ContextParallel:
         for _, total in named:
             lengths = split_lengths(total, world)
             if lengths[rank] == held:
+                if torch.compiler.is_compiling():
+                    return compiled.unshard(x, dim, list(lengths), self.handle)
                 return exchange.Unshard.apply(x, dim, lengths, self.topology.group)
         raise ValueError(f"the output holds {held} tokens here, but the inputs were split as {self.streams}")
 
@@ -125,6 +132,21 @@ class ContextParallel:
         is_causal: bool,
         scale: float | None,
     ) -> torch.Tensor:
+        if torch.compiler.is_compiling():
+            first, self.started = not self.started, True
+            streams = list(self.streams.values())
+            return compiled.attend(query, key, value, mask, is_causal, scale, self.handle, first, streams)
+        return self.attend_now(query, key, value, mask, is_causal, scale)
+
+    def attend_now(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: torch.Tensor | None,
+        is_causal: bool,
+        scale: float | None,
+    ) -> torch.Tensor:
         if mask is not None and not self.rules.masks:
             raise ValueError(
                 f"{self.mode} takes no attention mask, and this model passes one. Use unified_anything=True with "
@@ -136,6 +158,9 @@ class ContextParallel:
                 f"ulysses_degree={self.ulysses_degree} does not divide the model's {query.shape[2]} heads. "
                 f"Try ulysses_degree in {legal}, or unified_anything=True for any number of heads."
             )
+        self.operator = choose(
+            self.kernel, query, value, mask=mask is not None or is_causal, lse=self.schedule == "staged"
+        )
         queries, keys = self.layouts(query.shape[1], key.shape[1], query.device)
         return context_parallel_attention(
             query,
@@ -242,7 +267,8 @@ def enable(
     topology = Topology(group, dist.get_rank(group), ring_degree, ulysses_degree)
     state = ContextParallel(mode, ring_degree, ulysses_degree, kernel, schedule, topology)
 
-    undo: list[Callable[[], None]] = []
+    state.handle = compiled.add(state)
+    undo: list[Callable[[], None]] = [partial(compiled.remove, state.handle)]
     try:
         for name, entry in plan.items():
             found = _get_submodule_by_name(model, name)

@@ -1,6 +1,5 @@
 """Who holds which tokens: the lengths of every rank, known to all of them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -11,8 +10,7 @@ def split_lengths(total: int, parts: int) -> tuple[int, ...]:
 
     Unlike `torch.chunk` it always gives `parts` shards, some of them empty if there are fewer tokens than parts.
     """
-    quotient, remainder = divmod(total, parts)
-    return tuple(quotient + 1 if part < remainder else quotient for part in range(parts))
+    return tuple((total + parts - 1 - part) // parts for part in range(parts))
 
 
 def split_heads(heads: int, parts: int) -> tuple[tuple[int, int], ...]:
@@ -58,16 +56,3 @@ class Layout:
                 f"{what}: rank {rank} holds {held} tokens where the layout {list(self.lengths)} says "
                 f"{self.lengths[rank]}. Every rank must be given the same, whole inputs."
             )
-
-
-def subset_lengths(streams: Sequence[int], parts: int) -> set[tuple[int, ...]]:
-    """Every length vector that a concatenation of some of the split streams can have.
-
-    Each stream is split on its own (text and image of FLUX), so rank r of a joint sequence holds
-    split_lengths(text)[r] + split_lengths(image)[r] tokens, which is not split_lengths(text + image)[r].
-    """
-    found: set[tuple[int, ...]] = set()
-    for total in streams:
-        one = split_lengths(total, parts)
-        found |= {tuple(a + b for a, b in zip(one, other, strict=True)) for other in found} | {one}
-    return found

@@ -1,0 +1,73 @@
+"""The exchanges as custom operators, so that torch.compile(fullgraph=True, dynamic=True) can step over them.
+
+Dynamo can't trace point-to-point messages. It sees an opaque operator whose result's shape follows from its arguments;
+at run time the operator does what the eager path does. What was split in the forward travels as integers, because
+Python state written in a traced forward is only there when the graph has ended. Without a gradient: training is eager.
+"""
+
+from typing import Any
+
+import torch
+
+from attention_backends import exchange
+
+_ENABLED: dict[int, Any] = {}  # handle -> ContextParallel
+
+
+def add(state: Any) -> int:
+    """A handle for the state, the same on every rank that enables in the same order."""
+    handle = max(_ENABLED, default=-1) + 1
+    _ENABLED[handle] = state
+    return handle
+
+
+def remove(handle: int) -> None:
+    _ENABLED.pop(handle, None)
+
+
+@torch.library.custom_op("attention_backends::attend", mutates_args=())
+def attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    is_causal: bool,
+    scale: float | None,
+    handle: int,
+    first: bool,
+    streams: list[int],
+) -> torch.Tensor:
+    """Attention over all ranks; first: the first of this forward, in which tensors of `streams` tokens were split."""
+    state = _ENABLED[handle]
+    if first:
+        state.streams = {f"input {index}": total for index, total in enumerate(streams)}
+        state.first = None
+    return state.attend_now(query, key, value, mask, is_causal, scale).contiguous()
+
+
+@attend.register_fake
+def _(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    is_causal: bool,
+    scale: float | None,
+    handle: int,
+    first: bool,
+    streams: list[int],
+) -> torch.Tensor:
+    return query.new_empty((*query.shape[:3], value.shape[3]))
+
+
+@torch.library.custom_op("attention_backends::unshard", mutates_args=())
+def unshard(x: torch.Tensor, dim: int, lengths: list[int], handle: int) -> torch.Tensor:
+    """exchange.Unshard's forward."""
+    return exchange.Unshard.apply(x, dim, tuple(lengths), _ENABLED[handle].topology.group)
+
+
+@unshard.register_fake
+def _(x: torch.Tensor, dim: int, lengths: list[int], handle: int) -> torch.Tensor:
+    shape = list(x.shape)
+    shape[dim] = sum(lengths)
+    return x.new_empty(shape)
