@@ -74,6 +74,7 @@ KERNELS: dict[str, Kernel] = {
         Kernel(
             "flash", ("cuda",), _HALF, head_dim_max=256, head_dim_multiple=8, package="flash-attn", capability=(8, 0)
         ),
+        Kernel("_flash_3", ("cuda",), _HALF, head_dim_max=256, package="flash-attn-3", capability=(9, 0)),
         Kernel("sage", ("cuda",), _HALF, head_dim_max=128, package="sageattention", capability=(8, 0)),
     )
 }

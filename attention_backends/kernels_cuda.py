@@ -67,10 +67,20 @@ def _registered(name: str) -> Callable[[Block], Result]:
     return operator
 
 
+def _flash_3(block: Block) -> Result:
+    from attention_backends.diffusers_seam import forward_operator
+
+    block = block.expanded()
+    q, k, v = (x.transpose(1, 2) for x in (block.query, block.key, block.value))
+    out, lse = forward_operator("_wrapped_flash_attn_3")(q, k, v, softmax_scale=block.scale, causal=block.is_causal)
+    return out.transpose(1, 2), lse.transpose(1, 2).contiguous()
+
+
 OPERATORS: dict[str, Callable[[Block], Result]] = {
     "cuda_flash": _flash,
     "cuda_efficient": _efficient,
     "cuda_cudnn": _cudnn,
     "flash": _registered("_flash_attention_forward_op"),
+    "_flash_3": _flash_3,
     "sage": _registered("_sage_attention_forward_op"),
 }

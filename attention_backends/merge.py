@@ -18,15 +18,6 @@ def merge(outs: Sequence[torch.Tensor], lses: Sequence[torch.Tensor]) -> tuple[t
     """out (B, Sq, H, D) in the blocks' dtype, and LSE (B, H, Sq); a row that no block sees is out 0, LSE -inf."""
     if len(outs) == 1:
         return outs[0], lses[0]
-    if outs[0].device.type == "cuda":
-        from attention_backends import merge_triton
-
-        if merge_triton.available():
-            return merge_triton.merge(outs, lses)
-    return merge_eager(outs, lses)
-
-
-def merge_eager(outs: Sequence[torch.Tensor], lses: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     stacked = torch.stack(list(lses))
     total = stacked.logsumexp(0)
     # A row hidden in every block has total = -inf, and -inf - -inf is NaN: give it weight exp(-inf) = 0.

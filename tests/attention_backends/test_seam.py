@@ -1,4 +1,4 @@
-"""Each private name of diffusers that the seam uses: what it is for, and a clear failure if a new diffusers moves it."""
+"""Each private name of diffusers that the seam uses: what for, and a clear failure if a new diffusers moves it."""
 
 import inspect
 import subprocess
@@ -25,6 +25,7 @@ NAMES = [
     (hooks.HookRegistry, "remove_hook", "removes a hook", ["name", "recurse"]),
     (attention_dispatch, "_native_attention", "is what stays local", ["attn_mask", "_parallel_config"]),
     (attention_dispatch, "_flash_attention_forward_op", "calls flash-attn", ["return_lse", "_save_ctx"]),
+    (attention_dispatch, "_wrapped_flash_attn_3", "calls flash-attn 3", []),
     (attention_dispatch, "_sage_attention_forward_op", "calls sageattention", ["return_lse", "_save_ctx"]),
     (attention_dispatch, "TemplatedRingAnythingAttention", "the benchmark's row", []),
     (attention_dispatch, "TemplatedUlyssesAnythingAttention", "the benchmark's row", []),
