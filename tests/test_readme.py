@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, hermetic
 
 TEXT = (ROOT / "README.md").read_text()
 COMMANDS = [
@@ -32,6 +34,12 @@ def test_a_command_of_the_readme(launch, words):
         return
     assert ended.code == 0, ended.err
     assert "--help" in words or ended.runs
+
+
+def test_the_python_of_the_readme(tmp_path):
+    (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    check = "\nassert picture.size == (328, 200), picture.size\n"
+    subprocess.run([sys.executable, "-c", code + check], cwd=tmp_path, env=hermetic(), check=True)
 
 
 def test_make_demo_is_the_line_that_the_readme_shows():
