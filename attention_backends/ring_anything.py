@@ -68,11 +68,12 @@ def pack(key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
 
 def start(ring: Ring, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, list[Transfer]]:
     """The buffer of all needed keys and values, the own part in place, the rest under way."""
-    packed = pack(key, value)
+    batch, tokens, heads, width = key.shape
     own = ring.keys.offsets[ring.me]
-    here = max(ring.needed(ring.me), ring.keys.offsets[ring.me + 1])  # the own block is also what is sent from
-    buffer = packed.new_empty((here, *packed.shape[1:]))
-    buffer[own : own + len(packed)].copy_(packed)
+    here = max(ring.needed(ring.me), own + tokens)  # the own block is also what is sent from
+    buffer = key.new_empty((here, batch, heads, width + value.shape[-1]))
+    buffer[own : own + tokens, ..., :width] = key.transpose(0, 1)
+    buffer[own : own + tokens, ..., width:] = value.transpose(0, 1)
     degree, peers = ring.topology.ring_degree, ring.topology.ring
     sends, receives = [], []
     for hop in range(1, degree):  # to the next, from the previous: no rank is everyone's first target

@@ -36,3 +36,35 @@ def flux_inputs(image: int, text: int, dtype: torch.dtype = torch.float64, batch
         "txt_ids": torch.zeros(text, 3, dtype=dtype),
         "return_dict": False,
     }
+
+
+def qwen() -> Any:
+    from diffusers import QwenImageTransformer2DModel
+
+    torch.manual_seed(0)
+    model = QwenImageTransformer2DModel(
+        patch_size=1,
+        in_channels=4,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=4,
+        joint_attention_dim=8,
+        axes_dims_rope=(4, 6, 6),
+    )
+    return model.eval()
+
+
+def qwen_inputs(height: int, width: int, text: int) -> dict[str, Any]:
+    """Two prompts, of text and text - 3 tokens: the mask hides the end of the second."""
+    generator = torch.Generator().manual_seed(text)
+    mask = torch.ones(2, text, dtype=torch.bool)
+    mask[1, text - 3 :] = False
+    return {
+        "hidden_states": torch.randn(2, height * width, 4, generator=generator),
+        "encoder_hidden_states": torch.randn(2, text, 8, generator=generator),
+        "encoder_hidden_states_mask": mask,
+        "timestep": torch.full((2,), 0.5),
+        "img_shapes": [[(1, height, width)]] * 2,
+        "return_dict": False,
+    }
