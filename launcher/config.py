@@ -55,12 +55,12 @@ class ModelConfig:
 class CpConfig:
     """How the ranks share one picture."""
 
-    mode: str = option("auto", "auto, none, ring, ulysses, unified, ulysses_anything, ring_anything")
+    mode: str = option("auto", "auto, none, ring, ulysses, unified, or ring_, ulysses_, unified_anything")
     ring_degree: Optional[int] = option(
         None, "ranks around the ring; default: what the machine and ulysses_degree leave"
     )
     ulysses_degree: Optional[int] = option(None, "ranks that share the heads; default: likewise")
-    schedule: str = option("auto", "how ring_anything moves keys and values: auto, gather, staged")
+    schedule: str = option("auto", "how a ring moves keys and values: auto, gather, staged")
 
 
 @dataclass

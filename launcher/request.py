@@ -16,7 +16,7 @@ from launcher.geometry import Size, divisors, image_tokens, render_size, shares
 from launcher.machine import CPU_RANKS, Machine
 from launcher.problems import Problem
 
-MODES = ("none", "ring", "ulysses", "unified", "ulysses_anything", "ring_anything")
+MODES = ("none", "ring", "ulysses", "unified", "ulysses_anything", "ring_anything", "unified_anything")
 EVEN_MODES = ("ring", "ulysses", "unified")
 MAX_PROMPT_FILE = 1 << 20  # bytes; text encoders read some hundred words
 
@@ -114,7 +114,10 @@ def _degrees(config: LaunchConfig, gpus: int | None) -> tuple[str, int, int, int
     else:
         world = processes or (world if gpus is not None else 2 * CPU_RANKS)
         if ulysses is None:
-            ulysses = _divide(world, ring) if ring is not None else _balanced(world, config.model.heads)
+            any_heads = mode == "unified_anything"
+            ulysses = (
+                _divide(world, ring) if ring is not None else _balanced(world, 0 if any_heads else config.model.heads)
+            )
         ring = ring if ring is not None else _divide(world, ulysses)
     return mode, ring, ulysses, processes if processes is not None else ring * ulysses, []
 
@@ -125,7 +128,7 @@ def _divide(world: int, degree: int) -> int:
 
 
 def _balanced(world: int, heads: int) -> int:
-    """The Ulysses degree for `cp=unified`: the largest divisor of both that leaves a ring at least as long."""
+    """The Ulysses degree that divides both (0 heads: any will do) and leaves the shortest ring that is as long."""
     fitting = [degree for degree in divisors(max(1, world)) if heads % degree == 0 and degree * degree <= world]
     return fitting[-1] if fitting else 1
 

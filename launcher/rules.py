@@ -14,6 +14,8 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from attention_backends.catalog import KERNELS, SCHEDULES
+from attention_backends.catalog import MODES as BACKEND_MODES
 from launcher.geometry import divisors, sizes_that_divide
 from launcher.problems import Problem, choices, nearest
 from launcher.request import EVEN_MODES, MODES, Request
@@ -22,16 +24,8 @@ from launcher.weights import weights_problems
 Rule = Callable[[Request], Iterator[Problem]]
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-SCHEDULES = ("auto", "gather", "staged")
 FORMATS = ("png", "webp", "jpeg")
-GPU_KERNELS = {  # diffusers' names of the kernels that need a GPU, and the package that each needs
-    "_native_flash": None,
-    "_native_efficient": None,
-    "_native_cudnn": None,
-    "flash": "flash_attn",
-    "_flash_3": "flash_attn_interface",
-    "sage": "sageattention",
-}
+MODULES = {"flash-attn": "flash_attn", "flash-attn-3": "flash_attn_interface"}  # where the names differ
 MAX_SIDE = 65536  # pixels: beyond it file formats and decoders give up (JPEG ends at 65535)
 RANKS_PER_CORE = 8  # more ranks than that on a CPU only wait for each other
 MAX_SEED = 2**63 - 1
@@ -43,7 +37,7 @@ def words(request: Request) -> Iterator[Problem]:
     given = {
         "cp.mode": (request.config.cp.mode, ("auto", *MODES), "cp="),
         "cp.schedule": (request.config.cp.schedule, SCHEDULES, "cp.schedule="),
-        "attention.kernel": (request.config.attention.kernel, ("auto", "native", *GPU_KERNELS), "attention.kernel="),
+        "attention.kernel": (request.config.attention.kernel, tuple(KERNELS), "attention.kernel="),
         "runtime.device": (runtime.device, ("auto", "cpu", "cuda"), "runtime.device="),
         "runtime.dtype": (runtime.dtype, DTYPES, "runtime.dtype="),
         "runtime.offload": (runtime.offload, ("none", "model"), "runtime.offload="),
@@ -133,39 +127,33 @@ def modes(request: Request) -> Iterator[Problem]:
             if degree < 2:
                 rule = f"cp=unified combines both, each with 2 ranks or more ({ring} x {ulysses} here)"
                 yield Problem(f"cp.{key}={degree}", rule, f"type cp.{key}=2 or cp={other}")
-    if request.config.cp.schedule != "auto" and mode != "ring_anything":
-        rule = f"only cp=ring_anything has schedules, and this is cp={mode}"
+    elif mode == "unified_anything" and ring * ulysses < 2:
+        instead = "type cp.ring_degree=2, cp.ulysses_degree=2 or cp=none"
+        yield Problem("cp=unified_anything", "needs 2 ranks or more", instead)
+    if request.config.cp.schedule != "auto" and not (mode in BACKEND_MODES and BACKEND_MODES[mode].lse):
+        rule = f"only modes with a ring have schedules, and this is cp={mode}"
         yield Problem(f"cp.schedule={request.config.cp.schedule}", rule, "leave it out")
 
 
 def _instead_of_both(mode: str) -> str:
-    return f"leave it out or type cp=unified cp.ring_degree=2 cp.ulysses_degree=2 instead of cp={mode}"
+    both = "unified_anything" if mode.endswith("_anything") else "unified"
+    return f"leave it out, or type cp={both} instead of cp={mode}"
 
 
 def heads(request: Request) -> Iterator[Problem]:
-    """Ulysses gives every rank the same number of heads; ulysses_anything pads, but not a whole rank's worth."""
+    """Ulysses gives every rank the same number of heads; the "anything" modes do not need that."""
     count, degree = request.config.model.heads, request.ulysses_degree
-    if degree < 2 or count < 1:
+    if degree < 2 or count < 1 or request.mode not in ("ulysses", "unified") or count % degree == 0:
         return
-    if request.mode in ("ulysses", "unified") and count % degree:
-        legal = [divisor for divisor in divisors(count) if divisor > 1]
-        rule = f"{count} heads cannot be shared by {degree} ranks; legal degrees here: {', '.join(map(str, legal))}"
-        yield Problem(
-            f"cp={request.mode}", rule, f"type cp.ulysses_degree={_closest(legal, degree)} or cp=ulysses_anything"
-        )
-    if request.mode == "ulysses_anything" and not _heads_pad(count, degree):
-        legal = [value for value in range(2, count + 1) if _heads_pad(count, value)]
-        rule = f"{count} heads padded for {degree} ranks would leave a rank without a head; nearest legal degrees: "
-        rule += ", ".join(map(str, sorted(sorted(legal, key=lambda value: abs(value - degree))[:4])))
-        yield Problem(
-            "cp=ulysses_anything", rule, f"type cp.ulysses_degree={_closest(legal, degree)} or cp=ring_anything"
-        )
+    legal = [divisor for divisor in divisors(count) if divisor > 1]
+    rule = f"{count} heads cannot be shared by {degree} ranks; legal degrees here: {', '.join(map(str, legal))}"
+    instead = f"type cp.ulysses_degree={_closest(legal, degree)} or cp={_anything(request.mode)}"
+    yield Problem(f"cp={request.mode}", rule, instead)
 
 
-def _heads_pad(count: int, degree: int) -> bool:
-    """diffusers asserts that the padding is smaller than a rank's own heads (12 heads on 8 ranks fail)."""
-    local = -(-count // degree)
-    return local * degree - count < local
+def _anything(mode: str) -> str:
+    """The mode that does the same for any length and any number of heads."""
+    return {"ring": "ring_anything", "ulysses": "ulysses_anything"}.get(mode, "unified_anything")
 
 
 def _closest(legal: list[int], wanted: int) -> int:
@@ -177,7 +165,7 @@ def streams_divide(request: Request) -> Iterator[Problem]:
     world = request.processes
     if request.mode not in EVEN_MODES or world < 2 or min(request.requested.height, request.requested.width) < 1:
         return
-    anything = "ulysses_anything" if request.mode == "ulysses" else "ring_anything"
+    anything = _anything(request.mode)
     for name, length in request.streams.items():
         if length % world == 0:
             continue
@@ -231,21 +219,27 @@ def devices(request: Request) -> Iterator[Problem]:
 
 
 def kernels(request: Request) -> Iterator[Problem]:
-    """The kernel runs on this device, in this dtype, and gives what the cp mode needs."""
-    kernel = request.config.attention.kernel
-    if kernel not in GPU_KERNELS:
-        return
-    value, package = f"attention.kernel={kernel}", GPU_KERNELS[kernel]
-    if request.device == "cpu":
-        yield Problem(value, "is a GPU kernel, and this run uses the CPU", "type attention=auto")
-    if request.dtype == "float32" and kernel != "_native_efficient":
-        yield Problem(
-            value, "computes in half precision only", "type runtime.dtype=bfloat16 or attention=native_efficient"
-        )
-    if package and importlib.util.find_spec(package) is None:
-        yield Problem(
-            value, f"needs the package {package}, which is not installed", "install it or type attention=auto"
-        )
+    """The kernel runs on this device, in this dtype, with this head size, and gives what the cp mode needs."""
+    kernel = KERNELS.get(request.config.attention.kernel)
+    if kernel is None:
+        return  # named by words
+    value, head_dim, mode = f"attention.kernel={kernel.name}", request.config.model.head_dim, request.mode
+    if request.device not in kernel.devices:
+        device = "CPU" if request.device == "cpu" else "GPU"
+        yield Problem(value, f"does not run on a {device}, which this run uses", "type attention=auto")
+    if request.dtype in DTYPES and request.dtype not in kernel.dtypes:
+        instead = f"type runtime.dtype={kernel.dtypes[-1]} or attention=auto"
+        yield Problem(value, f"computes in {choices(kernel.dtypes)}, and this run in {request.dtype}", instead)
+    if kernel.head_dim_max and head_dim > kernel.head_dim_max:
+        rule = f"takes heads of up to {kernel.head_dim_max} channels, and {request.config.model.name} has {head_dim}"
+        yield Problem(value, rule, "type attention=auto")
+    if kernel.head_dim_multiple and head_dim % kernel.head_dim_multiple:
+        rule = f"takes heads of a multiple of {kernel.head_dim_multiple} channels, and there are {head_dim}"
+        yield Problem(value, rule, "type attention=auto")
+    if not kernel.lse and mode in BACKEND_MODES and BACKEND_MODES[mode].lse and request.config.cp.schedule != "gather":
+        yield Problem(value, f"gives no log-sum-exp, which cp={mode} merges by", "type cp.schedule=gather")
+    if kernel.package and importlib.util.find_spec(MODULES.get(kernel.package, kernel.package)) is None:
+        yield Problem(value, f"needs the package {kernel.package}, which is not installed", "type attention=auto")
 
 
 def guidance(request: Request) -> Iterator[Problem]:

@@ -148,6 +148,7 @@ def _switch_on(transformer: Any, cp: Message, kernel: str) -> Callable[[], None]
         kernel=kernel,
         ring_anything=mode == "ring_anything",
         ulysses_anything=mode == "ulysses_anything",
+        unified_anything=mode == "unified_anything",
         schedule=cp["schedule"],
     )
     return lambda: attention_backends.disable(transformer)

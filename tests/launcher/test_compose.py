@@ -6,10 +6,11 @@ import pytest
 import yaml
 from conftest import GPUS, ROOT
 
+from attention_backends.catalog import KERNELS
 from launcher.compose import Composer, conf_dir, fields, to_config
 from launcher.problems import Refused
-from launcher.request import resolve
-from launcher.rules import GPU_KERNELS, problems
+from launcher.request import MODES, resolve
+from launcher.rules import problems
 
 FILES = sorted(conf_dir().rglob("*.yaml"))
 HERE_ONLY = ("the weights", "needs the package")  # what a machine may lack without the line being wrong
@@ -54,7 +55,9 @@ def test_groups_of_the_issue_are_there(composer):
     kernels = {
         to_config(composer.compose([f"attention={name}"])).attention.kernel for name in composer.groups["attention"]
     }
-    assert kernels == {"auto", "native", *GPU_KERNELS}
+    assert kernels == set(KERNELS) - {"_native_math"}  # diffusers' reference kernel: attention.kernel=_native_math
+    modes = {to_config(composer.compose([f"cp={name}"])).cp.mode for name in composer.groups["cp"]}
+    assert modes == {"auto", *MODES}
 
 
 @pytest.mark.parametrize(
@@ -128,3 +131,18 @@ def test_a_folder_of_the_users_own(tmp_path):
 def test_every_field_is_explained():
     for name, field in fields().items():
         assert field.metadata.get("help"), name
+
+
+def test_the_bundled_models_facts_are_those_of_its_weights(composer):
+    import json
+
+    from launcher.weights import BUNDLED
+
+    model = to_config(composer.compose(["model=flux_tiny"])).model
+    weights = json.loads((BUNDLED / "transformer" / "config.json").read_text())
+    vae = json.loads((BUNDLED / "vae" / "config.json").read_text())
+    assert model.heads == weights["num_attention_heads"]
+    assert model.head_dim == weights["attention_head_dim"]
+    assert model.layers == weights["num_layers"] + weights["num_single_layers"]
+    assert model.guidance_embeds == weights["guidance_embeds"]
+    assert model.vae_scale == 2 ** (len(vae["block_out_channels"]) - 1)

@@ -43,10 +43,11 @@ BROKEN = [
     ("cp=unified runtime.processes=5", "combines both"),
     ("cp=none runtime.processes=2", "cp=none runs in one process"),
     ("cp=auto cp.ulysses_degree=2", "cp=auto chooses between"),
-    ("cp=ring cp.schedule=staged", "only cp=ring_anything has schedules"),
+    ("cp=ulysses cp.schedule=staged", "only modes with a ring have schedules"),
     # heads and streams
     ("cp=ulysses cp.ulysses_degree=4", "6 heads cannot be shared by 4 ranks; legal degrees here: 2, 3, 6"),
-    ("cp=ulysses_anything cp.ulysses_degree=4", "would leave a rank without a head"),
+    ("cp=unified cp.ring_degree=2 cp.ulysses_degree=4", "or cp=unified_anything"),
+    ("cp=unified_anything cp.ring_degree=1 cp.ulysses_degree=1", "needs 2 ranks or more"),
     ("cp=ring cp.ring_degree=3 height=768", "3 ranks cannot share 512 text tokens equally"),
     ("cp=ring cp.ring_degree=2 height=1000 width=1000", "2 ranks cannot share 3969 image tokens equally"),
     ("cp=ring cp.ring_degree=2 height=1000 width=1000", "type height=992 or height=1024, or cp=ring_anything"),
@@ -58,8 +59,8 @@ BROKEN = [
     ("cp=ring_anything runtime.processes=100", "2 cores serve at most 16 ranks"),
     ("model=flux", "is too large for a CPU"),
     # kernels
-    ("attention=flash", "is a GPU kernel"),
-    ("attention=native_cudnn", "computes in half precision only"),
+    ("attention=flash", "does not run on a CPU"),
+    ("attention=native_cudnn", "computes in float16 or bfloat16, and this run in float32"),
     ("attention=sage", "needs the package sageattention"),
     # guidance
     ("guidance=3", "takes no distilled guidance scale"),
@@ -77,8 +78,10 @@ ON_GPUS = [
     ("runtime.devices=[1,1]", "must name GPUs, each once"),
     ("runtime.devices=[]", "must name GPUs, each once"),
     ("runtime.devices=[4]", "this machine has GPUs 0 to 3, not 4"),
-    ("attention=native_flash runtime.dtype=float32", "computes in half precision only"),
-    ("attention=flash", "needs the package flash_attn"),
+    ("attention=native_flash runtime.dtype=float32", "computes in float16 or bfloat16, and this run in float32"),
+    ("attention=native_flash model.head_dim=20", "takes heads of a multiple of 8 channels"),
+    ("attention=native_cudnn model.head_dim=160", "takes heads of up to 128 channels"),
+    ("attention=flash", "needs the package flash-attn"),
 ]
 LEGAL = [
     "",
@@ -88,6 +91,8 @@ LEGAL = [
     "cp=ulysses cp.ulysses_degree=2",
     "cp=ulysses_anything cp.ulysses_degree=3 height=1000 width=1000",
     "cp=unified cp.ring_degree=2 cp.ulysses_degree=2",
+    "cp=ulysses_anything cp.ulysses_degree=4",
+    "cp=unified_anything cp.ring_degree=1 cp.ulysses_degree=5 height=1000 width=1000",
     "model.true_cfg=2 negative_prompt=blue runtime.dtype=bfloat16",
 ]
 
