@@ -139,7 +139,7 @@ def pipeline(seed: int = 0) -> FluxPipeline:
         torch.manual_seed(seed)
         clip_words, t5_words = clip_tokenizer(), t5_tokenizer()
         return FluxPipeline(
-            scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15),
+            scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, base_shift=1.5, max_shift=2.0),
             vae=autoencoder(),
             text_encoder=clip_encoder(clip_words),
             tokenizer=clip_words,

@@ -1,4 +1,4 @@
-"""The shipped folder, and what its weights draw. `python -m launcher.flux_tiny.evaluate` measures many more pictures."""
+"""The shipped folder and what its weights draw; `python -m launcher.flux_tiny.evaluate` measures many more."""
 
 import json
 
