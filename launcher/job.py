@@ -83,6 +83,8 @@ def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, brief: bool
             progress.at(message["name"])
         elif rank == 0 and message["kind"] == "step":
             progress.step()
+        elif rank == 0 and message["kind"] == "alive":
+            progress.tick()
 
     try:
         progress.at("starting")

@@ -31,6 +31,11 @@ class Progress:
         elif not self.brief:
             self._say(f"{stage} ...")
 
+    def tick(self) -> None:
+        """Time went by."""
+        if self._bar is not None:
+            self._bar.refresh()
+
     def step(self) -> None:
         """One more step is done on rank 0. The first one of a run is left out of the step time."""
         now = time.monotonic()

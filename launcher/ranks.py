@@ -210,7 +210,7 @@ class RankGroup:
                     watch.heard(rank, message)
                     if message["kind"] == "error":
                         failed.append(RankFailure(rank, str(message.get("cause")), told=True))
-                    elif message["kind"] != "alive":
+                    else:
                         yield rank, message
                 if peer.closed:
                     self._selector.unregister(key.fileobj)
