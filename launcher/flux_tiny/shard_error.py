@@ -26,7 +26,7 @@ from launcher.flux_tiny.score import Score, score
 from launcher.flux_tiny.vocabulary import Meaning, read
 
 KINDS = ("exact", "local", "restarted")
-PROMPT = "red dots on a yellow background"
+PROMPT = "blue diagonal stripes on a yellow background"
 
 
 def draw(pipe: FluxPipeline, kind: str, ranks: int, prompt: str, size: int, steps: int, seed: int) -> Image.Image:
@@ -71,7 +71,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m launcher.flux_tiny.shard_error", description=__doc__)
     parser.add_argument("--prompt", default=PROMPT)
     parser.add_argument("--ranks", type=int, default=3)
-    parser.add_argument("--size", type=int, default=576, help="pixels, a multiple of 16 times the ranks")
+    parser.add_argument("--size", type=int, default=528, help="pixels, a multiple of 16 times the ranks")
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("outputs/flux_tiny_shard_error"), help="pictures go here")
