@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, hermetic
+from shared import ROOT, hermetic
 
 
 @pytest.fixture(scope="module")

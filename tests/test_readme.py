@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, hermetic
+from shared import ROOT, hermetic
 
 TEXT = (ROOT / "README.md").read_text()
 COMMANDS = [

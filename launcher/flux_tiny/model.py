@@ -1,7 +1,7 @@
 """flux_tiny's shape: every part of a FluxPipeline, small, with untrained weights from a fixed seed."""
 
+import copy
 import json
-import tempfile
 from pathlib import Path
 
 import torch
@@ -155,19 +155,20 @@ def save(pipe: FluxPipeline, folder: Path = FOLDER) -> int:
     Transformer and autoencoder go to disk in float16. The text encoders stay in float32: transformers loads weights in
     the type they have on disk, diffusers in float32 unless told otherwise, and the two must meet.
     """
-    with tempfile.TemporaryDirectory() as spare:  # the float32 originals outlive the cast
-        pipe.transformer.save_pretrained(f"{spare}/transformer")
-        pipe.vae.save_pretrained(f"{spare}/vae")
-        half = FluxPipeline(
-            scheduler=pipe.scheduler,
-            vae=AutoencoderKL.from_pretrained(f"{spare}/vae", torch_dtype=torch.float16),
-            text_encoder=pipe.text_encoder.float(),
-            tokenizer=pipe.tokenizer,
-            text_encoder_2=pipe.text_encoder_2.float(),
-            tokenizer_2=pipe.tokenizer_2,
-            transformer=FluxTransformer2DModel.from_pretrained(f"{spare}/transformer", torch_dtype=torch.float16),
-        )
-        half.save_pretrained(folder)
+    half = FluxPipeline(
+        scheduler=pipe.scheduler,
+        vae=copy.deepcopy(pipe.vae).half(),  # a copy, since .half() casts in place
+        text_encoder=pipe.text_encoder.float(),
+        tokenizer=pipe.tokenizer,
+        text_encoder_2=pipe.text_encoder_2.float(),
+        tokenizer_2=pipe.tokenizer_2,
+        transformer=copy.deepcopy(pipe.transformer).half(),
+    )
+    half.save_pretrained(folder)
+    for part in ("transformer", "vae"):  # diffusers notes where a model was loaded from: a folder of this machine
+        config = folder / part / "config.json"
+        kept = {key: value for key, value in json.loads(config.read_text()).items() if key != "_name_or_path"}
+        config.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n")
     files = [f for f in folder.rglob("*") if f.is_file()]
     for file in files:
         file.chmod(0o644)  # safetensors are written for their owner alone, and a package is read by others

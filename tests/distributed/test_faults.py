@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import ROOT, command, hermetic
+from shared import ROOT, command, hermetic
 
 from launcher.weights import BUNDLED
 

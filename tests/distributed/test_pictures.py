@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Ended
 from PIL import Image
+from shared import Ended
 
 from launcher.records.files import sha256
 from launcher.records.picture import read_recipe
@@ -46,7 +46,7 @@ def assert_same(one: Path, other: Path) -> None:
 def launch_module(tmp_path_factory):
     import subprocess
 
-    from conftest import command, hermetic
+    from shared import command, hermetic
 
     def run(*words: str) -> Ended:
         folder = tmp_path_factory.mktemp("runs")

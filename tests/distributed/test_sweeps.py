@@ -8,8 +8,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import Ended, command, hermetic
 from PIL import Image
+from shared import Ended, command, hermetic
 
 import launcher
 from launcher.problems import Refused

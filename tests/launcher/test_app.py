@@ -7,7 +7,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, hermetic
+from shared import ROOT, hermetic
 
 REFUSED = ["model=flux", "cp=ring_anything", "height=1000"]
 

@@ -4,7 +4,7 @@ import shlex
 
 import pytest
 import yaml
-from conftest import GPUS, ROOT
+from shared import GPUS, ROOT
 
 from attention_backends.catalog import KERNELS
 from launcher.compose import Composer, conf_dir, fields, to_config

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import GPUS, LAPTOP
+from shared import GPUS, LAPTOP
 
 from launcher.machine import Gpu, Machine
 

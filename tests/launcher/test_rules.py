@@ -4,9 +4,9 @@ import copy
 import shutil
 
 import pytest
-from conftest import GPUS, LAPTOP
 from hypothesis import given
 from hypothesis import strategies as st
+from shared import GPUS, LAPTOP
 
 from launcher.compose import Composer, to_config
 from launcher.geometry import shares
