@@ -2,11 +2,13 @@
 
 import copy
 import json
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import pre_tokenizers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5Tokenizer
 
 from launcher.flux_tiny import vocabulary
@@ -34,17 +36,20 @@ def known_words() -> list[str]:
 
 
 def clip_tokenizer() -> CLIPTokenizer:
-    """Byte-pair tokens trained until each known word is one; other words fall apart into bytes."""
+    """Byte-pair tokens, merged until each known word is one; other words fall apart into pieces and bytes.
+
+    Merges are counted here and not by tokenizers' trainer, whose order among equals changes from call to call: token
+    numbers must be the same when the weights are loaded.
+    """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    bpe.normalizer = normalizers.Lowercase()
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trainer = trainers.BpeTrainer(
-        vocab_size=4000, min_frequency=1, end_of_word_suffix="</w>", initial_alphabet=alphabet, show_progress=False
-    )
-    bpe.train_from_iterator(known_words(), trainer)
-    model = json.loads(bpe.to_str())["model"]
-    merges = [tuple(m) for m in model["merges"]]
+    pieces = [[*word[:-1], word[-1] + "</w>"] for word in known_words()]
+    merges: list[tuple[str, str]] = []
+    while pairs := Counter(pair for word in pieces for pair in pairwise(word)):
+        merges.append(max(pairs, key=lambda pair: (pairs[pair], pair)))
+        for word in pieces:
+            for i in range(len(word) - 1, 0, -1):
+                if (*word[i - 1 : i + 1],) == merges[-1]:
+                    word[i - 1 : i + 1] = ["".join(merges[-1])]
     # Every byte, inside a word and at its end, and what the merges make: nothing in a prompt is unknown.
     tokens = dict.fromkeys(alphabet + [f"{a}</w>" for a in alphabet] + [a + b for a, b in merges])
     vocab = {t: i for i, t in enumerate([*tokens, "<|startoftext|>", "<|endoftext|>"])}
