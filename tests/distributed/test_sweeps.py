@@ -40,7 +40,7 @@ def test_the_screen_says_how_many_jobs_what_varies_and_how_each_ended(swept):
     assert lines[-2] == "8 done"
     assert lines[-1].startswith("side by side: ")
     assert (ended.folder / "contact.png").exists()
-    assert sum(".png" in line for line in lines) == 16  # a line each as it ends, and the table
+    assert sum("0000.png" in line for line in lines) == 16  # a line each as it ends, and the table
     assert ended.err == ""
     assert ended.code == 0
 
