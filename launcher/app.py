@@ -178,12 +178,14 @@ class Session:
 
     def _in_folder(self, composed: DictConfig, task: Callable[[Path], None], sweep: bool = False) -> None:
         """Call `task` with the run directory that Hydra makes. Errors pass Hydra by, which would print them its way."""
-        errors: list[LauncherError] = []
+        errors: list[Exception] = []
 
         def hydra_task(_: DictConfig) -> None:
             try:
                 task(_shown(Path(HydraConfig.get().runtime.output_dir)))
-            except LauncherError as error:
+            except OSError as error:
+                errors.append(RunFailed(f"the run's folder cannot be written: {error}"))
+            except Exception as error:  # Hydra would keep it to itself
                 errors.append(error)
 
         self.composer.run(composed, hydra_task, sweep)

@@ -116,3 +116,12 @@ def test_the_console_script_is_the_same_program():
     assert subprocess.run([script, "--version"], capture_output=True, text=True, check=True).stdout.startswith(
         "launcher"
     )
+
+
+def test_a_folder_that_cannot_be_written_is_told(launch, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "logs").write_text("a file where the logs should be")
+    ended = launch("cp=none", "hydra.run.dir=run")
+    assert ended.code == 1
+    assert "the run's folder cannot be written" in ended.err
+    assert "Traceback" not in ended.err
