@@ -54,7 +54,12 @@ class RunDir:
 
     def end(self, status: str, **changes: Any) -> None:
         """The last word: `done`, `failed` or `interrupted`."""
-        self.write(status=status, seconds=round(time.monotonic() - self.started, 3), **changes)
+        try:
+            self.write(status=status, seconds=round(time.monotonic() - self.started, 3), **changes)
+        except OSError:  # a full disk takes no second file; without its indentation the record fits into the first
+            with self.record.open("r+", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(json.dumps(self._content) + "\n")
+                file.truncate()
 
     def log(self, rank: int | None = None) -> Path:
         """Where a rank's output goes; None is the process that starts the ranks."""

@@ -36,3 +36,17 @@ def test_versions_name_what_made_the_picture():
     found = versions()
     assert found["diffusers"].startswith("0.42")
     assert set(found) >= {"launcher", "python", "torch", "accelerate"}
+
+
+def test_a_disk_without_room_for_a_second_file_still_gets_the_last_word(tmp_path, monkeypatch):
+    run = RunDir(tmp_path)
+    run.start({"config": {str(number): [number] for number in range(50)}})
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("launcher.records.run_dir.whole", full)
+    before = run.record.stat().st_size
+    run.end("failed", error="rank 0: No space left on device")
+    assert json.loads(run.record.read_text())["status"] == "failed"
+    assert run.record.stat().st_size <= before
