@@ -65,7 +65,7 @@ def rows(topology: Topology, layout: Layout, qkv: list[torch.Tensor]) -> dict[st
         return lambda: context_parallel_attention(*qkv, queries=layout, keys=layout, topology=where, schedule=schedule)
 
     def wire() -> None:
-        exchange.wait(start(Ring(ring, layout, layout), qkv[1], qkv[2])[1])
+        exchange.wait(start(Ring(layout, layout, topology=ring), qkv[1], qkv[2])[1])
 
     return {
         "diffusers ring_anything": lambda: theirs.TemplatedRingAnythingAttention.apply(*qkv, *rest),

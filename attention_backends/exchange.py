@@ -5,9 +5,7 @@ wastes the wire, and point-to-point messages are what NCCL's own all-to-all is m
 group, so no sub-groups are needed: a ring is every U-th rank, a Ulysses row is U neighbours.
 """
 
-import queue
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -105,39 +103,6 @@ def start(buffer: torch.Tensor, sends: Spans, receives: Spans, group: dist.Proce
             shared = Transfer(works)
             transfers += [Transfer([shared], span) for _, span in arriving] or [shared]  # type: ignore[list-item]
     return transfers
-
-
-def arrivals(transfers: Sequence[Transfer]) -> Iterator[list[tuple[int, int]]]:
-    """Ranges that have arrived since the last turn, at least one; ends when all are here.
-
-    On gloo only a thread that waits can learn of an arrival (is_completed() is False until wait()), so one does; it
-    holds no lock while it waits. NCCL's wait() only orders streams, so there each range is its own turn.
-    """
-    incoming = [transfer for transfer in transfers if transfer.span is not None]
-    if not incoming:
-        return
-    arrived: queue.SimpleQueue[tuple[int, int] | BaseException] = queue.SimpleQueue()
-
-    def follow() -> None:
-        try:
-            for transfer in incoming:
-                transfer.wait()
-                assert transfer.span is not None
-                arrived.put(transfer.span)
-        except BaseException as error:
-            arrived.put(error)
-
-    threading.Thread(target=follow, daemon=True).start()
-    left = len(incoming)
-    while left:
-        news = [arrived.get()]
-        while not arrived.empty():
-            news.append(arrived.get())
-        for item in news:
-            if isinstance(item, BaseException):
-                raise item
-        left -= len(news)
-        yield [item for item in news if not isinstance(item, BaseException)]
 
 
 def exchange_lengths(own: Sequence[int], group: dist.ProcessGroup, device: torch.device) -> list[tuple[int, ...]]:

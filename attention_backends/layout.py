@@ -1,4 +1,4 @@
-"""Who holds which tokens: the lengths of every rank, known to all of them."""
+"""Who holds which tokens, and which of them travel: known to every rank without asking. No torch."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -56,3 +56,36 @@ class Layout:
                 f"{what}: rank {rank} holds {held} tokens where the layout {list(self.lengths)} says "
                 f"{self.lengths[rank]}. Every rank must be given the same, whole inputs."
             )
+
+
+PIECES = 16  # that all blocks of a staged ring are cut into, about: what is left to attend to after the last byte
+SHORTEST = 256  # keys in a piece: a kernel over fewer costs more than what it hides
+
+
+@dataclass(frozen=True)
+class Route:
+    """Which keys travel around a ring, from whom to whom and in which pieces.
+
+    queries, keys: layouts over the members of the ring. schedule: "gather" sends a block whole, "staged" in pieces.
+    Pieces follow from the lengths alone, so a staged attention is the same to the bit however messages arrive.
+    """
+
+    queries: Layout
+    keys: Layout
+    is_causal: bool = False
+    schedule: str = "gather"
+
+    def needed(self, member: int) -> int:
+        """How many keys, from the first in global order, this member's queries attend to."""
+        if not self.queries.lengths[member]:
+            return 0
+        return min(self.keys.total, self.queries.offsets[member + 1]) if self.is_causal else self.keys.total
+
+    def pieces(self, owner: int, reader: int) -> list[tuple[int, int]]:
+        """Global ranges in which owner's keys travel to reader."""
+        begin, end = self.keys.offsets[owner], min(self.keys.offsets[owner + 1], self.needed(reader))
+        step = max(end - begin, 1)
+        if self.schedule == "staged":
+            each = -(-PIECES // len(self.keys.lengths))
+            step = max(SHORTEST, -(-step // each))
+        return [(at, min(at + step, end)) for at in range(begin, end, step)]

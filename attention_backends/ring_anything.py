@@ -3,8 +3,8 @@
 The wire carries each key and value that a rank needs once, straight from its owner, into one buffer in global order:
 
     gather: wait for all, attend once. One kernel; no log-sum-exp is needed.
-    staged: attend to the own keys while the others travel, then to whatever has arrived, and merge once at the end.
-            Blocks are cut into pieces, so that after the last byte only the last piece is left to attend to:
+    staged: attend to the own keys while the others travel, then to each piece as it arrives, and merge once at the
+            end. Blocks are cut into pieces, so that after the last byte only the last piece is left to attend to:
             T = max(compute, wire + last piece) instead of wire + compute.
 
 Under causal attention a rank needs only the keys before its last query: always a prefix of the global order.
@@ -19,46 +19,28 @@ import torch
 
 from attention_backends import exchange, kernels
 from attention_backends.exchange import Transfer
-from attention_backends.layout import Layout
+from attention_backends.layout import Route
 from attention_backends.masks import RowMask
 from attention_backends.merge import merge
 from attention_backends.topology import Topology
 
 
-@dataclass(frozen=True, eq=False)
-class Ring:
-    """One ring attention: everything but the tensors. Layouts are over the members of the ring.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Ring(Route):
+    """One ring attention: everything but the tensors.
 
     key_index: for each query head its key head, where these query heads do not fill whole groups; else None.
-    piece: tokens in a message of schedule "staged".
     """
 
     topology: Topology
-    queries: Layout
-    keys: Layout
     mask: RowMask | None = None
-    is_causal: bool = False
     scale: float | None = None
     operator: str = "cpu_flash"
-    schedule: str = "gather"
-    piece: int = 256
     key_index: torch.Tensor | None = None
 
     @property
     def me(self) -> int:
         return self.topology.ring_index
-
-    def needed(self, member: int) -> int:
-        """How many keys, from the first in global order, this member's queries attend to."""
-        if not self.queries.lengths[member]:
-            return 0
-        return min(self.keys.total, self.queries.offsets[member + 1]) if self.is_causal else self.keys.total
-
-    def pieces(self, owner: int, reader: int) -> list[tuple[int, int]]:
-        """Global ranges in which owner's keys travel to reader; both know them without asking."""
-        begin, end = self.keys.offsets[owner], min(self.keys.offsets[owner + 1], self.needed(reader))
-        step = self.piece if self.schedule == "staged" else max(end - begin, 1)
-        return [(at, min(at + step, end)) for at in range(begin, end, step)]
 
 
 def pack(key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
@@ -128,21 +110,10 @@ def ranges(ring: Ring, transfers: list[Transfer]) -> Iterator[tuple[int, int]]:
             yield own, first
             own = first
         yield own, own_end
-    for arrived in exchange.arrivals(transfers):
-        yield from _runs(arrived)
-
-
-def _runs(spans: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Neighbouring spans joined: one kernel for all that arrived while the last one ran."""
-    begin = end = -1
-    for span in sorted(spans):
-        if span[0] != end:
-            if begin < end:
-                yield begin, end
-            begin = span[0]
-        end = span[1]
-    if begin < end:
-        yield begin, end
+    for transfer in transfers:  # in the order in which they were posted, which is about that in which they arrive
+        if transfer.span is not None:
+            transfer.wait()
+            yield transfer.span
 
 
 def forward(

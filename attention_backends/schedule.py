@@ -1,38 +1,20 @@
-"""Which schedule a ring runs by when asked for "auto": a cost model over numbers that every rank knows alike.
-
-    wire(rank)    = bytes it receives / bandwidth + messages / message rate
-    compute(rank) = 4 B Sq Skv H D / speed
-    gather = max over ranks of  wire + compute
-    staged = max over ranks of  max(compute, wire + last piece's compute) + merge
+"""Which schedule a ring runs by when asked for "auto": the cost model of cost.py with measured speeds.
 
 Bandwidth, latency and speed are measured once a topology (so once an `enable`), and the slowest rank's numbers are
-taken by all: ranks that chose differently would wait for each other's messages for ever.
+taken by all: ranks that chose differently would wait for each other's messages for ever. A measured choice may differ
+between two runs, and with it the last bits of the result: name a schedule where they must not.
 """
 
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
 import torch
 import torch.distributed as dist
 
 from attention_backends import exchange, kernels
+from attention_backends.cost import Shape, Speeds, cheapest
 from attention_backends.ring_anything import Ring
-
-PIECE = 256  # tokens in a message of schedule "staged": attending to the last piece is what can't hide
-_MARGIN = 0.9  # staged must promise this much: measured speeds are no better than that
-_MERGE_PASSES = 4  # a merge reads and writes the output about this often for each further block
-
-
-@dataclass(frozen=True)
-class Speeds:
-    """latency in s a message; bandwidth in bytes/s into a rank; compute in FLOP/s; memory in bytes/s of one pass."""
-
-    latency: float
-    bandwidth: float
-    compute: float
-    memory: float
 
 
 def speeds(ring: Ring, query: torch.Tensor, value: torch.Tensor) -> Speeds:
@@ -89,40 +71,18 @@ def _median(call: Callable[[], object], device: torch.device, times: int = 5) ->
     return statistics.median(taken[1:])
 
 
-def estimate(ring: Ring, query: torch.Tensor, value: torch.Tensor, known: Speeds) -> float:
-    """Seconds for the slowest rank of the ring. Local lengths come from the layouts, so all ranks agree."""
+def auto(ring: Ring, query: torch.Tensor, value: torch.Tensor) -> str:
+    """The schedule of the least estimated time."""
     batch, _, heads, width = query.shape
-    key_heads = value.shape[2]
-    row = batch * key_heads * (width + value.shape[3]) * query.element_size()
-    worst = 0.0
-    for member, queries in enumerate(ring.queries.lengths):
-        need = ring.needed(member)
-        others = [owner for owner in range(len(ring.keys.lengths)) if owner != member]
-        pieces = [span for owner in others for span in ring.pieces(owner, member)]
-        moved = sum(end - begin for begin, end in pieces) * row
-        wire = moved / known.bandwidth + len(pieces) * known.latency if pieces else 0.0
-        token = 4 * batch * queries * heads * width / known.compute  # seconds for one key
-        if ring.schedule == "gather":
-            worst = max(worst, wire + token * need)
-            continue
-        last = max((end - begin for begin, end in pieces), default=0)
-        merge = _MERGE_PASSES * batch * queries * heads * value.shape[3] * 4 / known.memory
-        worst = max(worst, max(token * need, wire + token * last) + merge)
-    return worst
-
-
-def auto(ring: Ring, query: torch.Tensor, value: torch.Tensor) -> tuple[str, int]:
-    """(schedule, tokens a message) of the least estimated time."""
-    if ring.topology.ring_degree == 1 or not kernels.gives_lse(ring.operator):
-        return "gather", PIECE
+    if ring.topology.ring_degree == 1 or not heads or not kernels.gives_lse(ring.operator):
+        return "gather"
     if not dist.is_initialized():
         raise ValueError("schedule='auto' measures the link: torch.distributed must be initialised")
-    # Heads of a Ulysses row may be uneven: the estimate must not depend on this rank's share.
     known = speeds(ring, query, value)
     measured = ring.topology.measured
+    # Members of one ring hold the same heads and know the same lengths: they choose alike.
     case = (ring.queries, ring.keys, query.shape, value.shape, query.dtype, ring.is_causal)
-    if case in measured:
-        return measured[case], PIECE
-    gather, staged = (estimate(replace(ring, schedule=name), query, value, known) for name in ("gather", "staged"))
-    measured[case] = "staged" if staged < _MARGIN * gather else "gather"
-    return measured[case], PIECE
+    if case not in measured:
+        shape = Shape(heads, width, batch, value.shape[2], value.shape[3], query.element_size())
+        measured[case] = cheapest(ring, shape, known)
+    return measured[case]

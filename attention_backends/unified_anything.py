@@ -16,7 +16,7 @@ from attention_backends.kernels import choose, lse_dtype
 from attention_backends.layout import Layout, key_heads, split_heads
 from attention_backends.masks import gather_mask
 from attention_backends.ring_anything import Ring, RingAttention
-from attention_backends.schedule import PIECE, auto
+from attention_backends.schedule import auto
 from attention_backends.topology import Topology
 
 Ranges = tuple[tuple[int, int], ...]
@@ -137,17 +137,17 @@ def context_parallel_attention(
         index = torch.arange(begin, end, device=key.device) // group_size - k_heads[topology.ulysses_index][0]
     operator = choose(kernel, query, value, mask=mask is not None or is_causal, lse=schedule == "staged")
     ring = Ring(
-        topology,
         queries.rows(topology.ulysses_degree),
         keys.rows(topology.ulysses_degree),
-        row_mask,
         is_causal,
-        scale,
-        operator,
+        topology=topology,
+        mask=row_mask,
+        scale=scale,
+        operator=operator,
         key_index=index,
     )
-    name, piece = (schedule, PIECE) if schedule != "auto" else auto(ring, query, value)
-    out = RingAttention.apply(replace(ring, schedule=name, piece=piece), query, key, value)
+    ring = replace(ring, schedule=schedule if schedule != "auto" else auto(ring, query, value))
+    out = RingAttention.apply(ring, query, key, value)
     if inner:
         (out,) = ToTokens.apply(topology, (q_heads,), (queries,), out)
     return out

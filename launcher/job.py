@@ -128,7 +128,9 @@ def job_message(request: Request, run_dir: RunDir) -> Message:
             name: getattr(key, name)
             for name in ("pipeline", "path", "revision", "dtype", "device", "offload", "timeout")
         },
-        "cp": {**cp, "schedule": config.cp.schedule},
+        # Ranks that measured which schedule is faster would choose differently from run to run, and with another
+        # order of sums the last bits differ: the same request makes the same file.
+        "cp": {**cp, "schedule": "gather" if config.cp.schedule == "auto" else config.cp.schedule},
         "kernel": config.attention.kernel,
         "stall_timeout": config.runtime.stall_timeout,
         "threads": request.threads,

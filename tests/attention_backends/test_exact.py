@@ -8,7 +8,6 @@ import torch.distributed as dist
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from attention_backends import exchange
 from attention_backends.layout import Layout
 from attention_backends.topology import Topology
 from attention_backends.unified_anything import context_parallel_attention
@@ -172,29 +171,3 @@ def test_any_lengths(ranks, data):
     )
     for result in results:
         assert max(result[name] for name in ("forward", "dq", "dk", "dv")) < 1e-12
-
-
-def counted(group: dist.ProcessGroup, ring: int, ulysses: int, lengths: list[int], schedule: str) -> dict[str, int]:
-    topology, layout = Topology(group, dist.get_rank(group), ring, ulysses), Layout(tuple(lengths))
-    q, k, v = (torch.randn(2, lengths[topology.rank], 4, 8) for _ in range(3))
-    exchange.reset_counters()
-    context_parallel_attention(q, k, v, queries=layout, keys=layout, topology=topology, schedule=schedule)
-    return exchange.counters().asdict()
-
-
-def test_nothing_but_real_tokens_moves(ranks):
-    lengths, row = [9, 0, 300], 2 * 4 * 8 * 4  # batch x heads x head size x float32
-    for schedule in ("gather", "staged"):
-        for rank, count in enumerate(ranks.run(counted, 3, ring=3, ulysses=1, lengths=lengths, schedule=schedule)):
-            readers = sum(1 for other in range(3) if other != rank and lengths[other])
-            pieces = -(-lengths[rank] // 256) if schedule == "staged" else min(lengths[rank], 1)
-            assert count["bytes"] == readers * 2 * lengths[rank] * row
-            assert count["messages"] == readers * pieces
-            assert count["size_exchanges"] == 0
-
-
-def test_ulysses_moves_each_head_once(ranks):
-    lengths, row = [5, 2], 2 * 8 * 4  # batch x head size x float32
-    for rank, count in enumerate(ranks.run(counted, 2, ring=1, ulysses=2, lengths=lengths, schedule="gather")):
-        there, back = 3 * lengths[rank] * 2 * row, lengths[1 - rank] * 2 * row
-        assert count == {"bytes": there + back, "messages": 2, "size_exchanges": 0}

@@ -1,0 +1,142 @@
+"""What one attention moves, exactly, and how long it takes, about: plain arithmetic, no torch.
+
+    wire(rank)    = bytes it receives / bandwidth + messages * latency
+    compute(rank) = 4 B Sq Skv H D / speed
+    gather = max over ranks of  wire + compute
+    staged = max over ranks of  max(compute, wire + last piece's compute) + merge
+
+A Ulysses row trades tokens for heads before and after, which nothing hides.
+"""
+
+from dataclasses import dataclass, replace
+
+from attention_backends.layout import Layout, Route, key_heads, split_heads
+
+MARGIN = 0.9  # staged must promise this much: speeds are no better known than that
+MERGE_PASSES = 4  # a merge reads and writes the output about this often, and each further block's partial output once
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One attention of a model: batch entries, query and key heads, channels of a head, bytes of an element."""
+
+    heads: int
+    head_dim: int
+    batch: int = 1
+    key_heads: int = 0  # 0: as many as heads
+    value_dim: int = 0  # 0: as many as head_dim
+    element_size: int = 2
+
+    @property
+    def kv_heads(self) -> int:
+        return self.key_heads or self.heads
+
+    @property
+    def v_dim(self) -> int:
+        return self.value_dim or self.head_dim
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """latency in s a message; bandwidth in bytes/s into a rank; compute in FLOP/s; memory in bytes/s of one pass."""
+
+    latency: float
+    bandwidth: float
+    compute: float
+    memory: float
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What one rank sends in one attention."""
+
+    bytes: int = 0
+    messages: int = 0
+
+
+def sent(
+    queries: Layout,
+    keys: Layout,
+    shape: Shape,
+    *,
+    ring_degree: int,
+    ulysses_degree: int,
+    schedule: str = "gather",
+    is_causal: bool = False,
+) -> list[Moved]:
+    """What each rank sends in the forward of one attention without a mask: what exchange.counters() counts.
+
+    queries, keys: tokens of each rank. schedule: "gather" or "staged".
+    """
+    route = Route(queries.rows(ulysses_degree), keys.rows(ulysses_degree), is_causal, schedule)
+    q_heads, k_heads = _counts(shape, ulysses_degree)
+    found = []
+    for rank in range(ring_degree * ulysses_degree):
+        row, mine = divmod(rank, ulysses_degree)
+        messages = []
+        for member in range(ulysses_degree):
+            if member == mine:
+                continue
+            there = queries.lengths[rank] * q_heads[member] * shape.head_dim
+            there += keys.lengths[rank] * k_heads[member] * (shape.head_dim + shape.v_dim)
+            messages.append(there)  # one for queries, keys and values together
+            messages.append(queries.lengths[row * ulysses_degree + member] * q_heads[mine] * shape.v_dim)
+        for reader in range(ring_degree):
+            if reader != row:
+                pieces = route.pieces(row, reader)
+                messages += [(end - begin) * k_heads[mine] * (shape.head_dim + shape.v_dim) for begin, end in pieces]
+        sizes = [count * shape.batch * shape.element_size for count in messages if count]
+        found.append(Moved(sum(sizes), len(sizes)))
+    return found
+
+
+def seconds(
+    queries: Layout,
+    keys: Layout,
+    shape: Shape,
+    speeds: Speeds,
+    *,
+    ring_degree: int,
+    ulysses_degree: int,
+    schedule: str = "gather",
+    is_causal: bool = False,
+) -> float:
+    """About how long the slowest rank takes for the forward of one attention, all exchanges included."""
+    route = Route(queries.rows(ulysses_degree), keys.rows(ulysses_degree), is_causal, schedule)
+    first_row = Layout(queries.lengths[:ulysses_degree]), Layout(keys.lengths[:ulysses_degree])  # of the most tokens
+    trades = sent(*first_row, shape, ring_degree=1, ulysses_degree=ulysses_degree)
+    trade = max(moved.bytes / speeds.bandwidth + moved.messages * speeds.latency for moved in trades)
+    q_heads, k_heads = _counts(shape, ulysses_degree)
+    return trade + ring_seconds(route, replace(shape, heads=q_heads[0], key_heads=k_heads[0]), speeds)
+
+
+def ring_seconds(route: Route, shape: Shape, speeds: Speeds) -> float:
+    """The same for a ring by itself; shape: with the heads that its members hold."""
+    row = shape.batch * shape.kv_heads * (shape.head_dim + shape.v_dim) * shape.element_size
+    worst = 0.0
+    for member, count in enumerate(route.queries.lengths):
+        others = [owner for owner in range(len(route.keys.lengths)) if owner != member]
+        pieces = [end - begin for owner in others for begin, end in route.pieces(owner, member)]
+        wire = sum(pieces) * row / speeds.bandwidth + len(pieces) * speeds.latency
+        token = 2 * shape.batch * count * shape.heads * (shape.head_dim + shape.v_dim) / speeds.compute  # s for one key
+        compute = token * route.needed(member)
+        if route.schedule == "staged":
+            out = shape.batch * count * shape.heads * shape.v_dim * 4
+            merge = (MERGE_PASSES + len(pieces)) * out / speeds.memory
+            worst = max(worst, max(compute, wire + token * max(pieces, default=0)) + merge)
+        else:
+            worst = max(worst, wire + compute)
+    return worst
+
+
+def cheapest(route: Route, shape: Shape, speeds: Speeds) -> str:
+    """The schedule that takes less time: "staged" where it promises a tenth, else "gather"."""
+    gather, staged = (ring_seconds(replace(route, schedule=name), shape, speeds) for name in ("gather", "staged"))
+    return "staged" if staged < MARGIN * gather else "gather"
+
+
+def _counts(shape: Shape, ulysses_degree: int) -> tuple[list[int], list[int]]:
+    """Query heads and key heads of each member of a Ulysses row."""
+    queries = split_heads(shape.heads, ulysses_degree)
+    keys = [key_heads(heads, shape.heads // shape.kv_heads) for heads in queries]
+    return [end - begin for begin, end in queries], [end - begin for begin, end in keys]

@@ -1,0 +1,91 @@
+"""The bytes and messages that the model states are those that the exchanges count; the cheaper schedule is chosen."""
+
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from attention_backends import exchange
+from attention_backends.cost import Shape, Speeds, cheapest, seconds, sent
+from attention_backends.layout import Layout, Route, split_lengths
+from attention_backends.topology import Topology
+from attention_backends.unified_anything import context_parallel_attention
+
+
+def counted(
+    group: dist.ProcessGroup, ring: int, ulysses: int, q_lengths: list[int], k_lengths: list[int], **case: Any
+) -> dict[str, int]:
+    topology = Topology(group, dist.get_rank(group), ring, ulysses)
+    queries, keys = Layout(tuple(q_lengths)), Layout(tuple(k_lengths))
+    q = torch.randn(2, q_lengths[topology.rank], 4, 8)
+    key_heads = case.pop("key_heads")
+    k, v = (torch.randn(2, k_lengths[topology.rank], key_heads, 8) for _ in range(2))
+    exchange.reset_counters()
+    context_parallel_attention(q, k, v, queries=queries, keys=keys, topology=topology, **case)
+    return exchange.counters().asdict()
+
+
+CASES: list[tuple[int, int, list[int]]] = [
+    (3, 1, [9, 0, 300]),
+    (1, 3, [9, 1, 4]),
+    (2, 2, [700, 5, 0, 3]),
+    (2, 3, [3, 3, 3, 2, 2, 2]),
+    (1, 5, [5, 2, 2, 1, 0]),  # more members than heads
+]
+
+
+@pytest.mark.parametrize(("ring", "ulysses", "lengths"), CASES, ids=str)
+def test_what_moves_is_what_the_formula_says(ranks, ring, ulysses, lengths):
+    for schedule in ("gather", "staged"):
+        for key_heads, is_causal in ((4, False), (2, False), (4, True)):
+            case = {"key_heads": key_heads, "is_causal": is_causal, "schedule": schedule}
+            counts = ranks.run(
+                counted, ring * ulysses, ring=ring, ulysses=ulysses, q_lengths=lengths, k_lengths=lengths, **case
+            )
+            layout, shape = Layout(tuple(lengths)), Shape(4, 8, batch=2, key_heads=key_heads, element_size=4)
+            stated = sent(
+                layout, layout, shape,
+                ring_degree=ring, ulysses_degree=ulysses, schedule=schedule, is_causal=is_causal,
+            )  # fmt: skip
+            for count, moved in zip(counts, stated, strict=True):
+                assert count == {"bytes": moved.bytes, "messages": moved.messages, "size_exchanges": 0}
+
+
+def test_a_ring_moves_each_real_key_and_value_once_to_each_reader():
+    """The formula against the definition, so that both cannot be wrong alike."""
+    lengths, row = (9, 0, 300), 2 * 4 * 8 * 4  # batch x heads x head size x float32
+    layout, shape = Layout(lengths), Shape(4, 8, batch=2, element_size=4)
+    for rank, moved in enumerate(sent(layout, layout, shape, ring_degree=3, ulysses_degree=1)):
+        readers = sum(1 for other in range(3) if other != rank and lengths[other])
+        assert moved.bytes == readers * 2 * lengths[rank] * row
+
+
+def test_flux_on_four_gpus_moves_what_the_papers_say():
+    """FLUX.1-dev at 1024 x 1024, bfloat16: with u = S/N H D 2 bytes, ring 2 (N - 1) u, Ulysses 4 (N - 1) / N u."""
+    layout, shape = Layout(split_lengths(4096 + 512, 4)), Shape(24, 128)
+    u = 1152 * 24 * 128 * 2
+    for degrees, expected in (((4, 1), 6 * u), ((1, 4), 3 * u), ((2, 2), 4 * u)):
+        moved = sent(layout, layout, shape, ring_degree=degrees[0], ulysses_degree=degrees[1])
+        assert {each.bytes for each in moved} == {expected}
+
+
+def test_a_slow_link_is_hidden_and_a_fast_one_is_not_worth_it():
+    layout, shape = Layout(split_lengths(4545, 2)), Shape(4, 64, element_size=4)
+    route = Route(layout, layout)
+    slow, fast = Speeds(1e-4, 25e6, 80e9, 5e9), Speeds(1e-4, 2e9, 80e9, 5e9)
+    assert cheapest(route, shape, slow) == "staged"
+    assert cheapest(route, shape, fast) == "gather"
+    for name in ("gather", "staged"):
+        assert seconds(layout, layout, shape, slow, ring_degree=2, ulysses_degree=1, schedule=name) > 0.1
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_pieces_cover_each_needed_key_once(reverse):
+    for lengths in ((4545, 2), (300, 0, 1000, 257), (1,), (0, 0)):
+        layout = Layout(lengths[::-1] if reverse else lengths)
+        for is_causal in (False, True):
+            route = Route(layout, layout, is_causal, "staged")
+            for reader in range(len(lengths)):
+                spans = [span for owner in range(len(lengths)) for span in route.pieces(owner, reader)]
+                assert [key for begin, end in spans for key in range(begin, end)] == list(range(route.needed(reader)))
