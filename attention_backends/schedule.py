@@ -5,7 +5,6 @@ taken by all: ranks that chose differently would wait for each other's messages 
 between two runs, and with it the last bits of the result: name a schedule where they must not.
 """
 
-import statistics
 import time
 from collections.abc import Callable
 
@@ -18,7 +17,7 @@ from attention_backends.ring_anything import Ring
 
 
 def speeds(ring: Ring, query: torch.Tensor, value: torch.Tensor) -> Speeds:
-    """Measured at the first call for an operator and dtype (some 10 ms, more on a slow link), then remembered."""
+    """Measured at the first call for an operator and dtype (some 50 ms, more on a slow link), then remembered."""
     measured = ring.topology.measured
     key = (ring.operator, query.dtype)
     if key not in measured:
@@ -29,46 +28,43 @@ def speeds(ring: Ring, query: torch.Tensor, value: torch.Tensor) -> Speeds:
 def _measure(ring: Ring, query: torch.Tensor, value: torch.Tensor) -> Speeds:
     before = exchange.counters()
     peers, me, degree = ring.topology.ring, ring.topology.ring_index, ring.topology.ring_degree
-    small, large = (torch.zeros(size, dtype=torch.uint8, device=query.device) for size in (64, 1 << 19))
-    into = [torch.empty_like(small), torch.empty_like(large)]
+    device = query.device
 
-    def swap(x: torch.Tensor, y: torch.Tensor) -> None:
-        sends = [(peers[(me + 1) % degree], x)]
-        exchange.wait(exchange.post(sends, [(peers[(me - 1) % degree], y)], ring.topology.group))
+    def swap(size: int) -> float:
+        """Seconds to send this many bytes to the next member and receive as many, for the slowest rank."""
+        out, into = (torch.zeros(size, dtype=torch.uint8, device=device) for _ in range(2))
+        sends, receives = [(peers[(me + 1) % degree], out)], [(peers[(me - 1) % degree], into)]
+        return slowest(_least(lambda: exchange.wait(exchange.post(sends, receives, ring.topology.group)), device))
 
-    tokens = 256
-    q, v = query.new_ones(1, tokens, *query.shape[2:]), value.new_ones(1, tokens, *value.shape[2:])
-    flops = 4 * tokens * tokens * max(query.shape[2], 1) * query.shape[3]
-    seconds = [
-        _median(lambda: swap(small, into[0]), query.device),
-        _median(lambda: swap(large, into[1]), query.device),
-        _median(
-            lambda: kernels.attend(ring.operator, q, v[..., :1].expand(*v.shape[:-1], q.shape[-1]).contiguous(), v),
-            query.device,
-        ),
-        _median(lambda: large.add_(1), query.device),
-    ]
-    mine = [int(second * 1e9) for second in seconds]
-    slowest = [max(column) / 1e9 for column in zip(*_all(mine, ring, query.device), strict=True)]
+    def slowest(seconds: float) -> float:
+        everyone = exchange.exchange_lengths([int(seconds * 1e9)], ring.topology.group, device)
+        return max(max(numbers[0] for numbers in everyone) / 1e9, 1e-7)
+
+    q, v = (x.new_ones(1, 512, *x.shape[2:]) for x in (query, value))
+    k = v[..., :1].expand(*v.shape[:-1], q.shape[-1]).contiguous()
+    flops = 2 * 512 * 512 * q.shape[2] * (q.shape[3] + v.shape[3])
+    latency, size = swap(64), 1 << 18
+    large = swap(size)
+    if large < 5e-3:  # a fast link: a message that takes long enough to be timed
+        size = 1 << 22
+        large = swap(size)
+    kernel = slowest(_least(lambda: kernels.attend(ring.operator, q, k, v), device))
+    page = torch.zeros(1 << 24, dtype=torch.uint8, device=device)  # more than a cache holds
+    memory = slowest(_least(lambda: page.add_(1), device))
     exchange.reset_counters(before)  # the counters speak of attention alone
-    latency, large_time, kernel, pass_time = (max(second, 1e-7) for second in slowest)
-    bandwidth = large.numel() / max(large_time - latency, 1e-7)
-    return Speeds(latency, bandwidth, max(flops, 1) / kernel, large.numel() / pass_time)
+    return Speeds(latency, size / max(large - latency, 1e-7), flops / kernel, page.numel() / memory)
 
 
-def _all(numbers: list[int], ring: Ring, device: torch.device) -> list[tuple[int, ...]]:
-    return exchange.exchange_lengths(numbers, ring.topology.group, device)
-
-
-def _median(call: Callable[[], object], device: torch.device, times: int = 5) -> float:
+def _least(call: Callable[[], object], device: torch.device, times: int = 5) -> float:
+    """The least of some timings: whatever else runs only ever adds to one."""
     taken = []
-    for _ in range(times):
+    for _ in range(times + 1):  # the first is a warm-up
         start = time.perf_counter()
         call()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         taken.append(time.perf_counter() - start)
-    return statistics.median(taken[1:])
+    return min(taken[1:])
 
 
 def auto(ring: Ring, query: torch.Tensor, value: torch.Tensor) -> str:
