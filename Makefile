@@ -12,7 +12,7 @@ demo: $(VENV)/ready
 test: check
 	$(VENV)/bin/python -m pytest
 
-check: $(VENV)/ready
+check: $(VENV)/ready-to-test
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
@@ -20,6 +20,11 @@ check: $(VENV)/ready
 # An environment of its own, with this checkout in it.
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+# The same, with what the tests need.
+$(VENV)/ready-to-test: $(VENV)/ready
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	touch $@
 

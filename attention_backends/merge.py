@@ -8,6 +8,7 @@ in bfloat16 is several times less exact.
 
 import math
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 import torch
 
@@ -18,6 +19,10 @@ def merge(outs: Sequence[torch.Tensor], lses: Sequence[torch.Tensor]) -> tuple[t
     """out (B, Sq, H, D) in the blocks' dtype, and LSE (B, H, Sq); a row that no block sees is out 0, LSE -inf."""
     if len(outs) == 1:
         return outs[0], lses[0]
+    if outs[0].is_cuda and find_spec("triton") is not None:
+        from attention_backends import merge_triton
+
+        return merge_triton.merge(outs, lses)
     stacked = torch.stack(list(lses))
     total = stacked.logsumexp(0)
     # A row hidden in every block has total = -inf, and -inf - -inf is NaN: give it weight exp(-inf) = 0.
