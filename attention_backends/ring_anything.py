@@ -71,7 +71,7 @@ def attend_range(
     """Attention to the keys begin..end of the global order."""
     width = query.shape[-1]
     keys = buffer[begin:end].transpose(0, 1)
-    key, value = keys[..., :width], keys[..., width:]
+    key, value = keys[..., :width].to(query.dtype), keys[..., width:].to(query.dtype)
     if ring.key_index is not None:
         key, value = key[:, :, ring.key_index], value[:, :, ring.key_index]
     bias, triangle = block_bias(ring, query, begin, end)
@@ -121,11 +121,17 @@ def forward(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """out (B, Sq, H, Dv) over the keys of the whole ring, and its LSE."""
     buffer, transfers = start(ring, key, value)
+    dtype = query.dtype
+    if ring.schedule == "staged" and query.device.type == "cpu":
+        # Partial outputs rounded to half precision would add their errors to one kernel's own (1.6 times as much).
+        # A CPU without matrix units for it computes in float32 as fast or faster; a GPU's kernels give what they take.
+        query = query.to(kernels.lse_dtype(dtype))
     partials = [attend_range(ring, query, buffer, begin, end) for begin, end in ranges(ring, transfers)]
     if not partials:
         partials = [attend_range(ring, query, buffer, 0, 0)]
     exchange.wait(transfers)  # the sends: the buffer must stay as it is until they are out
-    return merge([out for out, _ in partials], [lse for _, lse in partials])
+    out, lse = merge([out for out, _ in partials], [lse for _, lse in partials])
+    return out.to(dtype), lse
 
 
 def backward(
