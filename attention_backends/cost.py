@@ -63,10 +63,12 @@ def sent(
     ulysses_degree: int,
     schedule: str = "gather",
     is_causal: bool = False,
+    key_mask: int = 0,
 ) -> list[Moved]:
-    """What each rank sends in the forward of one attention without a mask: what exchange.counters() counts.
+    """What each rank sends in the forward of one attention: what exchange.counters() counts.
 
-    queries, keys: tokens of each rank. schedule: "gather" or "staged".
+    queries, keys: tokens of each rank. schedule: "gather" or "staged". key_mask: bytes for one key of a mask that is
+    held with the keys (its batch entries and heads times its element size); a mask over all keys is on every rank.
     """
     route = Route(queries.rows(ulysses_degree), keys.rows(ulysses_degree), is_causal, schedule)
     q_heads, k_heads = _counts(shape, ulysses_degree)
@@ -86,6 +88,8 @@ def sent(
                 pieces = route.pieces(row, reader)
                 messages += [(end - begin) * k_heads[mine] * (shape.head_dim + shape.v_dim) for begin, end in pieces]
         sizes = [count * shape.batch * shape.element_size for count in messages if count]
+        if key_mask and keys.lengths[rank]:
+            sizes += [keys.lengths[rank] * key_mask] * (ring_degree * ulysses_degree - 1)
         found.append(Moved(sum(sizes), len(sizes)))
     return found
 

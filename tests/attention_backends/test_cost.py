@@ -19,10 +19,11 @@ def counted(
     topology = Topology(group, dist.get_rank(group), ring, ulysses)
     queries, keys = Layout(tuple(q_lengths)), Layout(tuple(k_lengths))
     q = torch.randn(2, q_lengths[topology.rank], 4, 8)
-    key_heads = case.pop("key_heads")
+    key_heads, masked = case.pop("key_heads"), case.pop("masked")
     k, v = (torch.randn(2, k_lengths[topology.rank], key_heads, 8) for _ in range(2))
+    mask = torch.ones(2, k_lengths[topology.rank], dtype=torch.bool) if masked else None
     exchange.reset_counters()
-    context_parallel_attention(q, k, v, queries=queries, keys=keys, topology=topology, **case)
+    context_parallel_attention(q, k, v, mask, queries=queries, keys=keys, topology=topology, **case)
     return exchange.counters().asdict()
 
 
@@ -38,8 +39,8 @@ CASES: list[tuple[int, int, list[int]]] = [
 @pytest.mark.parametrize(("ring", "ulysses", "lengths"), CASES, ids=str)
 def test_what_moves_is_what_the_formula_says(ranks, ring, ulysses, lengths):
     for schedule in ("gather", "staged"):
-        for key_heads, is_causal in ((4, False), (2, False), (4, True)):
-            case = {"key_heads": key_heads, "is_causal": is_causal, "schedule": schedule}
+        for key_heads, is_causal, masked in ((4, False, False), (2, False, True), (4, True, False)):
+            case = {"key_heads": key_heads, "is_causal": is_causal, "schedule": schedule, "masked": masked}
             counts = ranks.run(
                 counted, ring * ulysses, ring=ring, ulysses=ulysses, q_lengths=lengths, k_lengths=lengths, **case
             )
@@ -47,9 +48,11 @@ def test_what_moves_is_what_the_formula_says(ranks, ring, ulysses, lengths):
             stated = sent(
                 layout, layout, shape,
                 ring_degree=ring, ulysses_degree=ulysses, schedule=schedule, is_causal=is_causal,
+                key_mask=2 * masked,  # a byte for each batch entry
             )  # fmt: skip
             for count, moved in zip(counts, stated, strict=True):
-                assert count == {"bytes": moved.bytes, "messages": moved.messages, "size_exchanges": 0}
+                asked = int(masked and 1 in lengths and ulysses > 1)  # one query: are its mask's rows one or all?
+                assert count == {"bytes": moved.bytes, "messages": moved.messages, "size_exchanges": asked}
 
 
 def test_a_ring_moves_each_real_key_and_value_once_to_each_reader():

@@ -135,33 +135,3 @@ def sizes_asked(group: dist.ProcessGroup) -> int:
 
 def test_lengths_are_exchanged_once_a_forward(ranks):
     assert ranks.run(sizes_asked, 3) == [2, 2, 2]
-
-
-def trained(group: dist.ProcessGroup) -> float:
-    """Difference of the gradients, summed over ranks, from those of one process; every block checkpointed."""
-    model = tiny.flux()
-    model.train()
-    inputs = tiny.flux_inputs(17, 7)
-    wanted = [p for name, p in model.named_parameters() if "attn.to_q" in name or "attn.to_v" in name]
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
-    for parameter in wanted:
-        parameter.requires_grad_(True)
-
-    def gradients() -> list:
-        model.zero_grad()
-        model(**inputs)[0].square().sum().backward()
-        return [p.grad.clone() for p in wanted]
-
-    expected = gradients()
-    attention_backends.enable(model, process_group=group, ring_degree=3, ring_anything=True)
-    model.enable_gradient_checkpointing()
-    mine = gradients()
-    attention_backends.disable(model)
-    for gradient in mine:
-        dist.all_reduce(gradient, group=group)
-    return max((a - b).abs().max().item() / b.abs().max().item() for a, b in zip(mine, expected, strict=True))
-
-
-def test_a_training_step_equals_one_process(ranks):
-    assert max(ranks.run(trained, 3)) < 1e-9
