@@ -39,14 +39,28 @@ class ModelConfig:
     layers: int = fact(0, "attention layers")
     vae_scale: int = fact(8, "pixels of a latent, each way")
     patch: int = fact(2, "latents of a token, each way")
-    text_tokens: int = option(512, "text tokens, padded to this length and split by themselves")
+    frames_per_latent: Optional[int] = fact(None, "frames of each latent after the first; null: it makes pictures")
+    max_positions: Optional[int] = fact(None, "tokens each way, and latents in time, that positions are known for")
+    text: str = fact("padded", "padded (to text_tokens) and prompt (as long as it is) are split, whole is not")
+    text_template: str = fact("{}", "text=prompt: what is around the prompt where the text encoder reads it")
+    text_dropped: int = fact(0, "text=prompt: tokens at the template's start that the transformer does not get")
+    text_tokens: int = option(512, "text tokens, or at most so many where the prompt's own length counts")
+    max_text_tokens: Optional[int] = fact(None, "the most that its call takes")
+    mask: bool = fact(False, "always gives attention a mask")
     guidance_embeds: bool = fact(False, "takes a distilled guidance scale")
+    guidance_cfg: bool = fact(False, "guidance is classifier-free: above 1 it uses negative_prompt, at twice the work")
+    takes_fps: bool = fact(False, "the frame rate changes what is made, and not only how fast it is shown")
+    transformer_params: Optional[int] = fact(None, "parameters of the transformer; null: as its files say")
+    text_params: Optional[int] = fact(None, "parameters of all text encoders")
+    vae_params: Optional[int] = fact(None, "parameters of the VAE")
     true_cfg: float = option(
         1.0, "classifier-free guidance scale; above 1 it uses negative_prompt and doubles the work"
     )
     prompt: str = fact("", "the prompt when none is given")
     height: int = fact(1024, "default height, pixels")
     width: int = fact(1024, "default width, pixels")
+    frames: Optional[int] = fact(None, "default frames of a video")
+    fps: Optional[int] = fact(None, "default frames a second of a video")
     steps: int = fact(28, "default denoising steps")
     guidance: Optional[float] = fact(None, "default guidance scale")
 
@@ -94,7 +108,7 @@ class OutputConfig:
     """What is written, and where."""
 
     dir: str = option("outputs", "the folder that run directories are made in")
-    format: str = option("png", "png, webp (lossless) or jpeg")
+    format: str = option("png", "png, webp (lossless) or jpeg; a video is an animated png or webp")
 
 
 @dataclass
@@ -103,11 +117,13 @@ class LaunchConfig:
 
     prompt: Optional[str] = option(None, "what to draw; default: the model's own example")
     prompt_file: Optional[str] = option(None, "a text file that is one prompt, or a .json file with a list of prompts")
-    negative_prompt: Optional[str] = option(None, "what to avoid; needs model.true_cfg above 1")
+    negative_prompt: Optional[str] = option(None, "what to avoid; needs classifier-free guidance, a scale above 1")
     height: int = option(0, "pixels, any number from 1; default: the model's")
     width: int = option(0, "pixels, any number from 1; default: the model's")
+    frames: Optional[int] = option(None, "frames of a video, from 1; default: the model's, null for a picture")
+    fps: Optional[int] = option(None, "frames a second of a video; default: the model's, null for pictures")
     steps: int = option(0, "denoising steps; default: the model's")
-    guidance: Optional[float] = option(None, "distilled guidance scale; default: the model's, null where it takes none")
+    guidance: Optional[float] = option(None, "guidance scale; default: the model's, null where it takes none")
     seed: Optional[int] = option(
         None, "the first picture's seed, the next ones count up; default: drawn once and recorded"
     )

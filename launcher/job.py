@@ -24,7 +24,7 @@ GetRanks = Callable[[GroupKey, RunDir], RankGroup]
 
 def group_key(request: Request) -> GroupKey:
     """Which group of ranks can do this."""
-    runtime, model = request.config.runtime, request.config.model
+    runtime = request.config.runtime
     return GroupKey(
         processes=request.processes,
         device=request.device,
@@ -32,11 +32,6 @@ def group_key(request: Request) -> GroupKey:
         threads=request.threads,
         timeout=runtime.timeout,
         start_timeout=runtime.start_timeout,
-        pipeline=model.pipeline,
-        path=location(model),
-        revision=model.revision,
-        dtype=request.dtype,
-        offload=runtime.offload,
     )
 
 
@@ -106,27 +101,39 @@ def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, brief: bool
 
 def job_message(request: Request, run_dir: RunDir) -> Message:
     """What the ranks are told; see worker.jobs.Worker.do."""
-    config, key = request.config, group_key(request)
+    config, model = request.config, request.config.model
     rendered, crop = request.rendered, crop_box(request.rendered, request.requested)
     call: dict[str, Any] = {"height": rendered.height, "width": rendered.width, "num_inference_steps": config.steps}
-    call["max_sequence_length"] = config.model.text_tokens
+    call["max_sequence_length"] = model.text_tokens
+    if request.rendered_frames is not None:
+        call["num_frames"] = request.rendered_frames
+    if model.takes_fps:
+        call["frame_rate"] = config.fps
     if config.guidance is not None:
         call["guidance_scale"] = config.guidance
-    if config.model.true_cfg > 1:
-        call["true_cfg_scale"] = config.model.true_cfg
-        call["negative_prompt"] = config.negative_prompt or ""
+    if model.true_cfg > 1:
+        call["true_cfg_scale"] = model.true_cfg
+    if request.negative_prompt is not None:
+        call["negative_prompt"] = request.negative_prompt
     pictures = []
     for number, prompt in enumerate(prompt for prompt in request.prompts for _ in range(config.images)):
         seed, name = request.seed + number, f"{number:04d}{SUFFIX[config.output.format]}"
         recipe = {"schema": SCHEMA, "config": _resolved(request, prompt, seed), "crop": crop, "versions": versions()}
+        if request.frames is not None:
+            recipe["rendered_frames"] = request.rendered_frames
         pictures.append(
             {"prompt": prompt, "seed": seed, "path": str((run_dir.path / name).absolute()), "recipe": recipe}
         )
     cp = {"mode": request.mode, "ring_degree": request.ring_degree, "ulysses_degree": request.ulysses_degree}
     return {
         "load": {
-            name: getattr(key, name)
-            for name in ("pipeline", "path", "revision", "dtype", "device", "offload", "timeout")
+            "pipeline": model.pipeline,
+            "path": location(model),
+            "revision": model.revision,
+            "dtype": request.dtype,
+            "device": request.device,
+            "offload": config.runtime.offload,
+            "timeout": config.runtime.timeout,
         },
         # Ranks that measured which schedule is faster would choose differently from run to run, and with another
         # order of sums the last bits differ: the same request makes the same file.
@@ -137,6 +144,8 @@ def job_message(request: Request, run_dir: RunDir) -> Message:
         "cores": request.machine.cores,
         "call": call,
         "crop": crop,
+        "frames": request.frames,
+        "fps": config.fps,
         "format": config.output.format,
         "pictures": pictures,
     }
@@ -176,6 +185,8 @@ def _record(request: Request, overrides: list[str]) -> dict[str, Any]:
             "rendered": dataclasses.asdict(request.rendered),
             "crop": {"left": left, "top": top, "right": right, "bottom": bottom},
         },
+        "frames": {"requested": request.frames, "rendered": request.rendered_frames, "fps": request.config.fps},
+        "text_tokens": request.texts,  # null: not known before the start, and tokens_per_rank counts the most
         "tokens_per_rank": request.tokens_per_rank,
         "devices": gpus or [f"cpu ({request.machine.cores} cores)"],
         "versions": versions(),

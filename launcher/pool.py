@@ -12,6 +12,7 @@ from PIL import Image
 
 from launcher.app import Session
 from launcher.compose import Composer, quoted
+from launcher.records.picture import read_frames
 
 
 @dataclass(frozen=True)
@@ -19,12 +20,14 @@ class Result:
     """What one run made.
 
     Args:
-        images: the pictures, in memory.
+        images: the pictures, in memory; of a video the first frame.
+        frames: each video's frames, in memory; a picture is one frame.
         files: their paths, in the run's folder.
         record: run.json as data.
     """
 
     images: list[Image.Image]
+    frames: list[list[Image.Image]]
     files: list[Path]
     record: dict[str, Any]
 
@@ -32,8 +35,9 @@ class Result:
 class Pool:
     """A launcher whose ranks are started by the first run and serve the following ones.
 
-    A run with other processes, devices, weights or dtype ends them and starts new ones; everything else (cp mode, size,
-    prompt, steps, seed) changes without a reload. Leaving the `with` block ends the ranks.
+    A run with other processes or devices ends them and starts new ones, one with other weights or another dtype loads
+    those; everything else (cp mode, size, prompt, steps, seed) changes without a reload. Leaving the `with` block ends
+    the ranks.
 
     Args:
         words: settings for every run, as on the command line: `Pool("model=flux", "cp=ring_anything")`.
@@ -64,11 +68,9 @@ class Pool:
         self._session.composer.check_words(line, sweep=False)
         made = self._session.single(line, quiet=True)
         files = [made["folder"] / facts["file"] for facts in made["files"]]
-        images = []
-        for path in files:
-            with Image.open(path) as image:
-                images.append(image.copy())
-        return Result(images, files, json.loads((made["folder"] / "run.json").read_text(encoding="utf-8")))
+        record = json.loads((made["folder"] / "run.json").read_text(encoding="utf-8"))
+        frames = [read_frames(path, record["frames"]["fps"]) for path in files]
+        return Result([shown[0] for shown in frames], frames, files, record)
 
     def close(self) -> None:
         """End the ranks."""

@@ -9,12 +9,14 @@ import json
 import os
 import secrets
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from launcher.config import LaunchConfig
-from launcher.geometry import Size, divisors, image_tokens, render_size, shares
+from launcher.geometry import Size, divisors, image_tokens, latent_frames, render_frames, render_size, shares
 from launcher.machine import CPU_RANKS, Machine
 from launcher.problems import Problem
+from launcher.text import prompt_tokens
 
 MODES = ("none", "ring", "ulysses", "unified", "ulysses_anything", "ring_anything", "unified_anything")
 EVEN_MODES = ("ring", "ulysses", "unified")
@@ -23,7 +25,7 @@ MAX_PROMPT_FILE = 1 << 20  # bytes; text encoders read some hundred words
 
 @dataclass(frozen=True)
 class Request:
-    """One run, fully determined. Sizes in pixels; `streams` maps each split stream to its tokens."""
+    """One run, fully determined. Sizes in pixels; frames are None for pictures."""
 
     config: LaunchConfig
     machine: Machine
@@ -37,6 +39,8 @@ class Request:
     threads: int
     requested: Size
     rendered: Size
+    frames: int | None
+    rendered_frames: int | None
     prompts: tuple[str, ...]
     seed: int
     problems: tuple[Problem, ...] = field(default=())  # found while reading prompts and degrees
@@ -47,9 +51,37 @@ class Request:
         return self.config.model.vae_scale * self.config.model.patch
 
     @property
+    def negative_prompt(self) -> str | None:
+        """The prompt of classifier-free guidance's other half, or None where that is off."""
+        config = self.config
+        on = (config.guidance or 0) > 1 if config.model.guidance_cfg else config.model.true_cfg > 1
+        return (config.negative_prompt or "") if on else None
+
+    @property
+    def latents(self) -> int:
+        """Latents in time."""
+        per_latent = self.config.model.frames_per_latent
+        return latent_frames(self.rendered_frames, max(1, per_latent)) if per_latent and self.rendered_frames else 1
+
+    @cached_property
+    def texts(self) -> tuple[int, ...] | None:
+        """Text tokens of each call of the transformer, as far as they differ and are split; None: not known yet."""
+        model = self.config.model
+        if model.text == "whole":
+            return ()
+        if model.text != "prompt":
+            return (model.text_tokens,)
+        given = [*self.prompts, *([self.negative_prompt] if self.negative_prompt is not None else [])]
+        counted = prompt_tokens(model, given)
+        return None if counted is None else tuple(dict.fromkeys(counted))
+
+    @property
     def streams(self) -> dict[str, int]:
-        """Tokens of each stream, in the order that a rank concatenates them."""
-        return {"text": self.config.model.text_tokens, "image": image_tokens(self.rendered, self.multiple)}
+        """Tokens of each split stream, in the order that a rank concatenates them: the most of any call."""
+        text = self.config.model.text_tokens if self.texts is None else max(self.texts, default=0)
+        visual = "image" if self.frames is None else "video"
+        pixels = {visual: self.latents * image_tokens(self.rendered, self.multiple)}
+        return pixels if self.texts == () else {"text": text, **pixels}
 
     @property
     def tokens_per_rank(self) -> list[dict[str, int]]:
@@ -67,6 +99,8 @@ def resolve(config: LaunchConfig, machine: Machine) -> Request:
     mode, ring, ulysses, processes, problems = _degrees(config, len(devices) if device == "cuda" else None)
     prompts, prompt_problems = _prompts(config)
     requested = Size(config.height, config.width)
+    per_latent = config.model.frames_per_latent
+    frames = config.frames if per_latent is not None else None
     return Request(
         config=config,
         machine=machine,
@@ -80,6 +114,8 @@ def resolve(config: LaunchConfig, machine: Machine) -> Request:
         threads=runtime.threads if runtime.threads is not None else max(1, machine.cores // max(1, processes)),
         requested=requested,
         rendered=render_size(requested, max(1, config.model.vae_scale * config.model.patch)),
+        frames=frames,
+        rendered_frames=render_frames(frames, max(1, per_latent or 1)) if frames is not None else None,
         prompts=prompts,
         seed=config.seed if config.seed is not None else secrets.randbelow(1 << 32),
         problems=(*problems, *prompt_problems),
@@ -102,7 +138,8 @@ def _degrees(config: LaunchConfig, gpus: int | None) -> tuple[str, int, int, int
             instead = "type cp=unified" if both else "type cp=ulysses_anything"
             problem = Problem(f"cp.ulysses_degree={ulysses}", "cp=auto chooses between ring_anything and none", instead)
             return mode, ring or 1, ulysses or 1, processes or 1, [problem]
-        mode = "ring_anything" if several > 1 else "none"
+        anything = "unified_anything" if config.model.mask else "ring_anything"
+        mode = anything if several > 1 else "none"
     if mode == "none":
         return mode, ring or 1, ulysses or 1, processes or 1, []
     if mode.startswith("ring"):

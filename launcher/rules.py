@@ -17,6 +17,7 @@ from pathlib import Path
 from attention_backends.catalog import KERNELS, SCHEDULES
 from attention_backends.catalog import MODES as BACKEND_MODES
 from launcher.geometry import divisors, sizes_that_divide
+from launcher.model_rules import frames, masks, positions
 from launcher.problems import Problem, choices, nearest
 from launcher.request import EVEN_MODES, MODES, Request
 from launcher.weights import weights_problems
@@ -42,6 +43,7 @@ def words(request: Request) -> Iterator[Problem]:
         "runtime.dtype": (runtime.dtype, DTYPES, "runtime.dtype="),
         "runtime.offload": (runtime.offload, ("none", "model"), "runtime.offload="),
         "output.format": (output.format, FORMATS, "output="),
+        "model.text": (request.config.model.text, ("padded", "prompt", "whole"), "model.text="),
     }
     for key, (word, legal, key_to_type) in given.items():
         if word not in legal:
@@ -57,6 +59,7 @@ def counts(request: Request) -> Iterator[Problem]:
         "width": config.width,
         "steps": config.steps,
         "images": config.images,
+        "model.text_tokens": config.model.text_tokens,
         "cp.ring_degree": config.cp.ring_degree,
         "cp.ulysses_degree": config.cp.ulysses_degree,
         "runtime.processes": config.runtime.processes,
@@ -68,6 +71,10 @@ def counts(request: Request) -> Iterator[Problem]:
     for key, number in given.items():
         if number is not None and not (number >= 1 and math.isfinite(number)):
             yield Problem(f"{key}={number}", "must be at least 1", f"type {key}=1 or more")
+    text, most = config.model.text_tokens, config.model.max_text_tokens
+    if most is not None and text > most:
+        rule = f"{config.model.pipeline} takes at most {most}"
+        yield Problem(f"model.text_tokens={text}", rule, f"type model.text_tokens={most} or leave it out")
     for key, side in (("height", config.height), ("width", config.width)):
         if side > MAX_SIDE:
             yield Problem(f"{key}={side}", f"a side may have {MAX_SIDE} pixels", f"type {key}={MAX_SIDE} or less")
@@ -166,19 +173,26 @@ def streams_divide(request: Request) -> Iterator[Problem]:
     if request.mode not in EVEN_MODES or world < 2 or min(request.requested.height, request.requested.width) < 1:
         return
     anything = _anything(request.mode)
-    for name, length in request.streams.items():
-        if length % world == 0:
-            continue
-        rule = f"{world} ranks cannot share {length} {name} tokens equally"
-        if name == "image":
-            rule += f" ({request.rendered} pixels)"
-            sizes = sizes_that_divide(request.rendered, request.multiple, world)
-            near = choices(f"height={size.height}" for size in sizes)
-            instead = f"type {near}, or cp={anything}" if near else f"type cp={anything}"
-        else:
+    if request.texts is None:
+        rule = f"needs a number of text tokens that {world} ranks divide, which {request.config.model.name} takes from "
+        rule += "the prompt: without its tokenizer.json here it is not known before the start"
+        yield Problem(f"cp={request.mode}", rule, f"type cp={anything}")
+    for length in request.texts or ():
+        if length % world:
             legal = [divisor for divisor in divisors(length) if 1 < divisor <= 2 * world]
-            rule += f"; ranks that divide them: {', '.join(map(str, legal))}"
-            instead = f"type cp={anything}"
+            rule = f"{world} ranks cannot share {length} text tokens equally"
+            rule += f"; ranks that divide them: {', '.join(map(str, legal))}" if legal else ""
+            yield Problem(f"cp={request.mode}", rule, f"type cp={anything}")
+    for name, length in request.streams.items():
+        if name == "text" or length % world == 0:
+            continue
+        latents = f" in each of {request.latents} latents in time" if request.latents > 1 else ""
+        rule = f"{world} ranks cannot share {length} {name} tokens equally ({request.rendered} pixels{latents})"
+        near = choices(
+            f"height={size.height}"
+            for size in sizes_that_divide(request.rendered, request.multiple, world, request.latents)
+        )
+        instead = f"type {near}, or cp={anything}" if near else f"type cp={anything}"
         yield Problem(f"cp={request.mode}", rule, instead)
 
 
@@ -244,23 +258,30 @@ def kernels(request: Request) -> Iterator[Problem]:
 
 def guidance(request: Request) -> Iterator[Problem]:
     """No option is ignored: guidance and negative prompts go to models that take them."""
-    config = request.config
+    config, model = request.config, request.config.model
+    takes_scale = model.guidance_embeds or model.guidance_cfg
     if config.guidance is not None:
         value = f"guidance={config.guidance:g}"
         if not math.isfinite(config.guidance) or config.guidance < 0:
-            yield Problem(value, "must be a number from 0", f"type guidance={config.model.guidance or 3.5}")
-        elif not config.model.guidance_embeds:
-            rule = f"{config.model.name} takes no distilled guidance scale"
+            yield Problem(value, "must be a number from 0", f"type guidance={model.guidance or 3.5}")
+        elif not takes_scale:
+            rule = f"{model.name} takes no distilled guidance scale"
             yield Problem(value, rule, "leave it out, or type model.true_cfg=2 for classifier-free guidance")
-    elif config.model.guidance_embeds:
+    elif takes_scale:
+        instead = f"type guidance={model.guidance or 3.5} or leave it out"
+        yield Problem("guidance=null", f"{model.name} needs a guidance scale", instead)
+    scale = "guidance" if model.guidance_cfg else "model.true_cfg"
+    if not (math.isfinite(model.true_cfg) and model.true_cfg >= 1):
+        yield Problem(f"model.true_cfg={model.true_cfg:g}", "must be 1 (off) or more", f"type {scale}=2")
+    elif model.guidance_cfg and model.true_cfg > 1:
+        rule = f"{model.name} takes its classifier-free guidance scale as guidance"
+        yield Problem(f"model.true_cfg={model.true_cfg:g}", rule, f"type guidance={model.true_cfg:g} instead")
+    if config.negative_prompt is not None and request.negative_prompt is None:
         yield Problem(
-            "guidance=null", f"{config.model.name} needs a guidance scale", "type guidance=3.5 or leave it out"
+            "negative_prompt",
+            f"has no effect while {scale} is 1 (off)",
+            f"type {scale}=2, which doubles the work, or leave it out",
         )
-    if not (math.isfinite(config.model.true_cfg) and config.model.true_cfg >= 1):
-        yield Problem(f"model.true_cfg={config.model.true_cfg:g}", "must be 1 (off) or more", "type model.true_cfg=2")
-    elif config.negative_prompt is not None and config.model.true_cfg == 1:
-        rule = "has no effect while model.true_cfg is 1 (off)"
-        yield Problem("negative_prompt", rule, "type model.true_cfg=2, which doubles the work, or leave it out")
 
 
 def output_folder(request: Request) -> Iterator[Problem]:
@@ -274,9 +295,11 @@ def output_folder(request: Request) -> Iterator[Problem]:
             yield Problem(value, "cannot be written to", "choose another folder: output.dir=FOLDER")
         else:
             count = max(1, request.config.images) * max(1, len(request.prompts))
-            need = (1 << 20) + 4 * count * max(1, request.requested.height) * max(1, request.requested.width)
+            pixels = max(1, request.requested.height) * max(1, request.requested.width) * max(1, request.frames or 1)
+            need = (1 << 20) + 4 * count * pixels
             if (free := shutil.disk_usage(there).free) < need:
-                rule = f"has {free / 2**20:.0f} MiB free, and {count} pictures may take {need / 2**20:.0f} MiB"
+                what = "pictures" if request.frames is None else "videos"
+                rule = f"has {free / 2**20:.0f} MiB free, and {count} {what} may take {need / 2**20:.0f} MiB"
                 yield Problem(value, rule, "choose a folder on another disk: output.dir=FOLDER")
     except (OSError, ValueError) as error:
         yield Problem(value, f"is no usable folder ({error})", "choose another: output.dir=FOLDER")
@@ -296,6 +319,9 @@ RULES: tuple[Rule, ...] = (
     modes,
     heads,
     streams_divide,
+    masks,
+    frames,
+    positions,
     kernels,
     guidance,
     output_folder,

@@ -15,8 +15,11 @@ def header(request: Request, run_dir: Path) -> str:
     size = f"{request.requested} pixels"
     if request.rendered != request.requested:
         size += f", rendered at {request.rendered} and cropped"
+    cut = f", rendered as {request.rendered_frames} and cut off" if request.rendered_frames != request.frames else ""
+    frames = f"{request.frames}{cut}; {request.config.fps} a second"
     held = [" + ".join(str(count) for count in rank.values()) for rank in request.tokens_per_rank]
-    tokens = " + ".join(f"{count} {name}" for name, count in request.streams.items())
+    at_most = "" if request.texts is not None and len(request.texts) < 2 else "up to "
+    tokens = " + ".join(f"{at_most * (name == 'text')}{count} {name}" for name, count in request.streams.items())
     if request.processes > 1:
         tokens += f"; a rank holds {held[0]}" if len(set(held)) == 1 else f"; ranks hold {', '.join(held)}"
     parallel = request.mode if request.mode != "none" else "none, one process"
@@ -27,6 +30,7 @@ def header(request: Request, run_dir: Path) -> str:
     rows = {
         request.config.model.name: shorten(prompt),
         "size": size,
+        **({} if request.frames is None else {"frames": frames}),
         "tokens": tokens,
         "parallel": parallel,
         "devices": _devices(request),
@@ -54,9 +58,11 @@ def summary(record: dict[str, Any]) -> str:
     """What was made, how long it took, and how much memory each rank held at most."""
     run_dir, lines = record["folder"], []
     for facts in record["files"]:
-        lines.append(
-            f"{'picture':<10} {run_dir / facts['file']}  ({facts['height']} x {facts['width']}, seed {facts['seed']})"
-        )
+        size = f"{facts['height']} x {facts['width']}"
+        if "frames" in facts:
+            size = f"{facts['frames']} frames of {size}, {facts['fps']} a second"
+        kind = "video" if "frames" in facts else "picture"
+        lines.append(f"{kind:<10} {run_dir / facts['file']}  ({size}, seed {facts['seed']})")
     stages = ", ".join(f"{stage} {value:.1f}" for stage, value in record["times"].items())
     lines.append(f"{'seconds':<10} {record['seconds']:.1f} ({stages})")
     peaks = ", ".join(f"{peak / 2**20:.0f}" for peak in record["peak_bytes"])

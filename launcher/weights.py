@@ -6,6 +6,7 @@ tensor's place: so a truncated file is known by its size alone. https://huggingf
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
@@ -28,6 +29,25 @@ def is_hub(model: ModelConfig) -> bool:
     path = location(model)
     named = path.count("/") == 1 and not path.startswith((".", "/", "~"))
     return named and not Path(path).exists()
+
+
+def folder(model: ModelConfig) -> Path | None:
+    """Where the model's files are: a local folder, or what the hub's cache holds; None where they are not here."""
+    if not is_hub(model):
+        return Path(location(model))
+    return _cached(model)
+
+
+def _cached(model: ModelConfig) -> Path | None:
+    # huggingface_hub's own rules for where things are; its constants import in milliseconds.
+    from huggingface_hub import constants
+
+    cache = Path(constants.HF_HUB_CACHE) / f"models--{model.path.replace('/', '--')}"
+    revision = model.revision or "main"
+    with contextlib.suppress(OSError):
+        revision = (cache / "refs" / revision).read_text(encoding="utf-8").strip()
+    snapshot = cache / "snapshots" / revision
+    return snapshot if (snapshot / "model_index.json").is_file() else None
 
 
 def weights_problems(model: ModelConfig) -> Iterator[Problem]:
@@ -69,15 +89,16 @@ def _folder_problems(model: ModelConfig) -> Iterator[Problem]:
         yield Problem(
             value, f"holds a {wanted}, and model={model.name} is a {model.pipeline}", "choose the fitting model="
         )
+    if "transformer_2" in components:
+        yield Problem(value, "holds two transformers, and the ranks share the work of one", HERE)
+    yield from _fact_problems(model, folder)
     for name in sorted(components):
         part = folder / name
         if not part.is_dir():
             yield Problem(value, f"its part '{name}' is missing", "fetch the folder again")
             continue
-        if components[name][0] != "diffusers" and "model" not in str(components[name][1]).lower():
-            continue  # tokenizers hold no weights
-        if "Scheduler" in str(components[name][1]):
-            continue
+        if any(kind in str(components[name][1]) for kind in ("Tokenizer", "Processor", "Scheduler")):
+            continue  # these hold no weights
         files = sorted(part.glob("*.safetensors"))
         pickles = [file.name for file in part.iterdir() if file.suffix in (".bin", ".pt", ".ckpt", ".pth", ".pkl")]
         if not files:
@@ -93,6 +114,19 @@ def _folder_problems(model: ModelConfig) -> Iterator[Problem]:
             flaw = safetensors_flaw(file)
             if flaw:
                 yield Problem(value, f"{name}/{file.name} {flaw}", "fetch this file again")
+
+
+def _fact_problems(model: ModelConfig, folder: Path) -> Iterator[Problem]:
+    """The facts that decide what is legal, against the transformer's own configuration."""
+    try:
+        own = json.loads((folder / "transformer" / "config.json").read_text(encoding="utf-8"))
+        found = {"heads": own["num_attention_heads"], "head_dim": own["attention_head_dim"]}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return  # whatever is wrong with it is told by the one who loads it
+    for name, number in found.items():
+        if getattr(model, name) != number:
+            rule = f"the transformer in model.path has {number}, by its own configuration"
+            yield Problem(f"model.{name}={getattr(model, name)}", rule, f"type model.{name}={number}")
 
 
 def safetensors_flaw(path: Path) -> str | None:

@@ -1,4 +1,6 @@
-"""Pictures that carry their own recipe: how they were made, as JSON in the file's metadata.
+"""Pictures and videos that carry their own recipe: how they were made, as JSON in the file's metadata.
+
+A video is an animated PNG or WebP, lossless as pictures are: Pillow writes both, and a video encoder is not at hand.
 
 PNG: an iTXt chunk named `launcher`. WebP and JPEG: the EXIF tag UserComment (0x9286, EXIF 2.32 section 4.6.5), which
 has a character code of 8 bytes before the text.
@@ -7,10 +9,11 @@ has a character code of 8 bytes before the text.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageSequence, PngImagePlugin
 
 from launcher.records.files import whole
 
@@ -23,13 +26,20 @@ JPEG_EXIF_ROOM = 65000  # bytes: a JPEG segment ends at 65533
 SUFFIX = {"png": ".png", "webp": ".webp", "jpeg": ".jpg"}
 
 
-def save(image: Image.Image, path: Path, recipe: dict[str, Any], format: str) -> None:
-    """Write a picture under its final name, whole, with its recipe inside.
+def save(
+    frames: Sequence[Image.Image], path: Path, recipe: dict[str, Any], format: str, fps: int | None = None
+) -> None:
+    """Write a picture, or a video's frames, under the final name, whole, with the recipe inside.
+
+    Args:
+        fps: frames a second of a video. Frames that repeat are stored once and shown longer.
 
     Raises:
         OSError: the disk is full or the folder is gone; no file of that name is left then.
         ValueError: the recipe does not fit into the format's metadata.
     """
+    if len(frames) > 1 and (fps is None or format == "jpeg"):
+        raise ValueError(f"{len(frames)} frames in a {format} file at fps={fps}; type output=webp or output=png")
     text = json.dumps(recipe)
     options: dict[str, Any]
     if format == "png":
@@ -42,8 +52,21 @@ def save(image: Image.Image, path: Path, recipe: dict[str, Any], format: str) ->
         exif = Image.Exif()
         exif.get_ifd(EXIF_IFD)[USER_COMMENT] = ASCII_CODE + text.encode("ascii")
         options = {"exif": exif, **({"lossless": True} if format == "webp" else {"quality": 95, "subsampling": 0})}
+    if len(frames) > 1 and fps is not None:
+        options |= {"save_all": True, "append_images": frames[1:], "duration": 1000 / fps, "loop": 0}
     with whole(path) as temporary:
-        image.save(temporary, format=format, **options)
+        frames[0].save(temporary, format=format, **options)
+
+
+def read_frames(path: Path, fps: int | None) -> list[Image.Image]:
+    """A picture, or all frames of a video of `fps` frames a second, repeated ones too.
+
+    Raises:
+        OSError: the file cannot be read, or is no picture.
+    """
+    with Image.open(path) as image:
+        shown = [(frame.convert("RGB"), frame.info.get("duration", 0)) for frame in ImageSequence.Iterator(image)]
+    return [frame for frame, duration in shown for _ in range(max(1, round(duration * (fps or 0) / 1000)))]
 
 
 def read_recipe(path: Path) -> dict[str, Any]:

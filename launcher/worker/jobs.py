@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import inspect
 import os
@@ -32,6 +33,7 @@ class Worker:
     def __init__(self, send: Send, rank: int, world_size: int) -> None:
         self.send, self.rank, self.world_size = send, rank, world_size
         self.pipe: Any = None
+        self.loaded: Message = {}  # what the pipeline was loaded by
         self.loads = 0
 
     def do(self, job: Message) -> Message:
@@ -40,7 +42,7 @@ class Worker:
         Args:
             job: `load` (pipeline, path, revision, dtype, device, offload, timeout), `cp` (mode, ring_degree,
                 ulysses_degree, schedule), `kernel`, `threads` and `cores`, `call` (the pipeline's arguments), `crop`,
-                `format` and `pictures` (prompt, seed, path, recipe).
+                `frames` and `fps` (null for pictures), `format` and `pictures` (prompt, seed, path, recipe).
 
         Returns:
             Seconds of each stage, peak memory in bytes, a digest of each picture's final latents, loads so far.
@@ -48,7 +50,7 @@ class Worker:
         began = time.monotonic()
         torch.set_num_threads(job["threads"])
         _reset_peak_memory()
-        if self.pipe is None:
+        if self.loaded != job["load"]:
             self._load(job["load"])
         loaded = time.monotonic()
         seconds = {"load": loaded - began, "denoise": 0.0, "decode": 0.0, "save": 0.0}
@@ -71,7 +73,11 @@ class Worker:
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
         if cuda:
             torch.cuda.set_device(device)
-        if self.world_size > 1:
+        self.pipe = None  # before the next one, which may fill the memory
+        gc.collect()
+        if cuda:
+            torch.cuda.empty_cache()
+        if self.world_size > 1 and not dist.is_initialized():
             backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
             dist.init_process_group(backend, timeout=timedelta(seconds=load["timeout"]))
         pipeline = getattr(diffusers, load["pipeline"])
@@ -86,6 +92,7 @@ class Worker:
             self.pipe.to(device)
         else:
             self.pipe.enable_model_cpu_offload(device=device)
+        self.loaded = load
         self.loads += 1
 
     def _picture(self, job: Message, number: int, seconds: dict[str, float]) -> str:
@@ -117,19 +124,22 @@ class Worker:
         decoded = time.monotonic()
         torch.set_num_threads(job["threads"])
         if self.rank == 0:
-            self._save(job, number, result.images[0])
+            self._save(job, number, result.images if job["frames"] is None else result.frames[0][: job["frames"]])
         seconds["denoise"] += ended[0] - began
         seconds["decode"] += decoded - ended[0]
         seconds["save"] += time.monotonic() - decoded
         return hashlib.sha256(final[0].numpy().tobytes()).hexdigest()
 
-    def _save(self, job: Message, number: int, image: Any) -> None:
+    def _save(self, job: Message, number: int, frames: list[Any]) -> None:
         picture = job["pictures"][number]
         path = Path(picture["path"])
-        image = image.crop(tuple(job["crop"]))
-        save(image, path, picture["recipe"], job["format"])
+        frames = [frame.crop(tuple(job["crop"])) for frame in frames]
+        save(frames, path, picture["recipe"], job["format"], job["fps"])
         facts = {"file": path.name, "sha256": sha256(path), "bytes": path.stat().st_size}
-        facts |= {"height": image.height, "width": image.width, "seed": picture["seed"], "prompt": picture["prompt"]}
+        facts |= {"height": frames[0].height, "width": frames[0].width}
+        facts |= {"seed": picture["seed"], "prompt": picture["prompt"]}
+        if job["frames"] is not None:
+            facts |= {"frames": len(frames), "fps": job["fps"]}
         self.send({"kind": "saved", "picture": number, "facts": facts})
 
 

@@ -67,7 +67,10 @@ def test_groups_of_the_issue_are_there(composer):
         ("ring_degree=2", "type cp.ring_degree=2"),
         ("cp.rign_degree=2", "type cp.ring_degree=2"),
         ("modle=flux", "type model=flux"),
-        ("model=fluxx", "model is one of flux, flux_schnell, flux_tiny; type model=flux"),
+        (
+            "model=fluxx",
+            "model is one of flux, flux_schnell, flux_tiny, ltx_video, qwenimage, wan_t2v_1_3b; type model=flux",
+        ),
         ("cp=ring_any", "type cp=ring_anything"),
         ("+foo.bar=1", "is no setting of this program"),
         ("xyzzy=1", "type --help"),

@@ -2,7 +2,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.geometry import Size, crop_box, divisors, image_tokens, render_size, shares, sizes_that_divide
+from launcher.geometry import (
+    Size,
+    crop_box,
+    divisors,
+    image_tokens,
+    latent_frames,
+    render_frames,
+    render_size,
+    shares,
+    sizes_that_divide,
+)
 
 sides = st.integers(1, 5000)
 
@@ -23,6 +33,14 @@ def test_the_crop_has_the_requested_size_and_lies_inside(height, width):
     assert (right - left, bottom - top) == (width, height)
     assert 0 <= left <= right <= rendered.width
     assert 0 <= top <= bottom <= rendered.height
+
+
+@given(st.integers(1, 5000), st.sampled_from([1, 4, 8]))
+def test_the_rendered_frames_are_the_fewest_that_the_vae_makes(frames, per_latent):
+    rendered = render_frames(frames, per_latent)
+    assert 0 <= rendered - frames < per_latent
+    assert (rendered - 1) % per_latent == 0
+    assert latent_frames(rendered, per_latent) == (rendered - 1) / per_latent + 1
 
 
 def test_flux_token_counts():
@@ -46,3 +64,4 @@ def test_suggested_sizes_divide():
     assert found == [Size(960, 1008), Size(1024, 1008)]
     assert all(image_tokens(size, 16) % 4 == 0 for size in found)
     assert sizes_that_divide(Size(16, 16), 16, 3) == [Size(48, 16)]
+    assert sizes_that_divide(Size(16, 80), 16, 4, latents=2) == [Size(32, 80)]

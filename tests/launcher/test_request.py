@@ -52,6 +52,41 @@ def test_sizes_and_tokens(ask):
     assert request.tokens_per_rank == [{"text": t, "image": 1344} for t in (171, 171, 170)]
 
 
+def test_tokens_of_a_video_and_what_is_split(ask):
+    wan = ask("model=wan_t2v_1_3b", "frames=80", "height=470")
+    assert (wan.frames, wan.rendered_frames, str(wan.rendered)) == (80, 81, "480 x 832")
+    assert wan.streams == {"video": 21 * 30 * 52}  # every rank holds the text whole
+    ltx = ask("model=ltx_video", "cp=unified_anything", "cp.ring_degree=3")
+    assert ltx.streams == {"text": 128, "video": 21 * 16 * 22}
+    assert [sum(rank.values()) for rank in ltx.tokens_per_rank] == [2507, 2507, 2506]
+    assert ask().frames is None
+
+
+def test_a_mask_asks_for_the_mode_that_takes_one(ask):
+    assert ask("model=ltx_video", "runtime.processes=2").mode == "unified_anything"
+
+
+def test_text_that_is_as_long_as_the_prompt_is_not_known_without_its_tokenizer(ask):
+    request = ask("model=qwenimage")
+    assert request.texts is None
+    assert request.streams == {"text": 512, "image": 83 * 83}  # the most that there can be
+
+
+@pytest.mark.parametrize(
+    ("words", "negative"),
+    [
+        (["model=qwenimage"], ""),
+        (["model=qwenimage", "model.true_cfg=1"], None),
+        (["model=wan_t2v_1_3b", "negative_prompt=blue"], "blue"),
+        (["model=wan_t2v_1_3b", "guidance=1"], None),
+        (["model.true_cfg=2"], ""),
+        (["model=flux"], None),
+    ],
+)
+def test_classifier_free_guidance_has_a_negative_prompt(ask, words, negative):
+    assert ask(*words).negative_prompt == negative
+
+
 def test_a_seed_is_drawn_once_and_a_given_one_is_kept(ask):
     assert ask("seed=7").seed == 7
     assert 0 <= ask().seed < 2**32

@@ -68,6 +68,30 @@ BROKEN = [
     ("model.true_cfg=0.5", "must be 1 (off) or more"),
     ("model=flux guidance=null runtime=cpu", "needs a guidance scale"),
     ("model=flux guidance=-1 runtime=cpu", "must be a number from 0"),
+    ("model=wan_t2v_1_3b guidance=null runtime=cpu", "needs a guidance scale"),
+    ("model=wan_t2v_1_3b model.true_cfg=4 runtime=cpu", "takes its classifier-free guidance scale as guidance"),
+    ("model=ltx_video guidance=1 negative_prompt=blue runtime=cpu", "no effect while guidance is 1 (off)"),
+    ("model=qwenimage guidance=3 runtime=cpu", "takes no distilled guidance scale"),
+    # text
+    ("model.text_tokens=0", "model.text_tokens=0: must be at least 1"),
+    ("model.text_tokens=513", "FluxPipeline takes at most 512"),
+    ("model=qwenimage model.text_tokens=1025 runtime=cpu", "QwenImagePipeline takes at most 1024"),
+    ("model.text=none", "model.text=none: must be padded, prompt or whole"),
+    ("model=qwenimage cp=ulysses runtime=cpu", "is not known before the start; type cp=ulysses_anything"),
+    # masks
+    ("model=ltx_video cp=ring_anything cp.ring_degree=3 runtime=cpu", "type cp=unified_anything cp.ring_degree=3"),
+    ("model=ltx_video attention=flash", "takes no attention mask, and ltx_video always passes one"),
+    ("model=ltx_video model.text_tokens=2 cp=unified_anything runtime.processes=3", "3 ranks need a text token each"),
+    # frames
+    ("frames=5", "frames=5: flux_tiny makes pictures, not videos"),
+    ("fps=16", "fps=16: flux_tiny makes pictures, not videos"),
+    ("model=wan_t2v_1_3b frames=0", "frames=0: wan_t2v_1_3b makes videos: a number from 1 to 65536; type frames=81"),
+    ("model=ltx_video frames=null", "frames=null: ltx_video makes videos"),
+    ("model=ltx_video fps=1001", "fps=1001: ltx_video makes videos: a number from 1 to 1000; type fps=25"),
+    ("model=ltx_video output=jpeg", "output=jpeg: holds one picture, and ltx_video makes videos"),
+    ("model=wan_t2v_1_3b height=16400", "knows 1024 positions each way, of 16 pixels; type height=16384"),
+    ("model=wan_t2v_1_3b frames=4094", "knows 1024 positions in time, of 4 frames; type frames=4093"),
+    ("model=wan_t2v_1_3b cp=ring cp.ring_degree=4 frames=5 height=16 width=80", "cannot share 10 video tokens equally"),
     # weights and output
     ("model.path=/nowhere/at/all", "is neither a folder nor the name of a hub repository"),
     ("output.dir=/dev/null/x", "null is a file"),
@@ -94,6 +118,7 @@ LEGAL = [
     "cp=ulysses_anything cp.ulysses_degree=4",
     "cp=unified_anything cp.ring_degree=1 cp.ulysses_degree=5 height=1000 width=1000",
     "model.true_cfg=2 negative_prompt=blue runtime.dtype=bfloat16",
+    "model.text_tokens=1 cp=unified_anything",
 ]
 
 

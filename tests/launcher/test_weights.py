@@ -15,12 +15,13 @@ def folder(tmp_path):
 
 
 def said(folder) -> list[str]:
-    model = ModelConfig(name="flux_tiny", pipeline="FluxPipeline", path=str(folder))
+    model = ModelConfig(name="flux_tiny", pipeline="FluxPipeline", path=str(folder), heads=6, head_dim=24)
     return [str(problem) for problem in weights_problems(model)]
 
 
 def test_the_bundled_model_is_whole_and_small(folder):
-    assert list(weights_problems(ModelConfig(pipeline="FluxPipeline", path="bundled"))) == []
+    bundled = ModelConfig(pipeline="FluxPipeline", path="bundled", heads=6, head_dim=24)
+    assert list(weights_problems(bundled)) == []
     assert said(folder) == []
     assert sum(file.stat().st_size for file in BUNDLED.rglob("*") if file.is_file()) < 8_000_000
     assert location(ModelConfig(path="~/x")).startswith("/")
@@ -95,3 +96,17 @@ def test_offline_needs_the_cache(hub):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     (problem,) = weights_problems(model)
     assert "HF_HUB_OFFLINE" in problem.rule
+
+
+def test_facts_that_the_files_contradict_are_named(folder):
+    wrong = ModelConfig(name="mine", pipeline="FluxPipeline", path=str(folder), heads=4, head_dim=24)
+    (problem,) = weights_problems(wrong)
+    assert str(problem).startswith("model.heads=4: the transformer in model.path has 6")
+    assert problem.instead == "type model.heads=6"
+
+
+def test_a_second_transformer_is_refused(folder):
+    index = json.loads((folder / "model_index.json").read_text())
+    index["transformer_2"] = index["transformer"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    assert "holds two transformers" in said(folder)[0]

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from launcher.records.files import whole
-from launcher.records.picture import SUFFIX, read_recipe, save
+from launcher.records.picture import SUFFIX, read_frames, read_recipe, save
 
 RECIPE = {"schema": 1, "prompt": 'a "cat", (sitting)\nünï ☃ 猫 🐈 \x00', "seed": 2**62}
 
@@ -19,7 +19,7 @@ def image() -> Image.Image:
 @pytest.mark.parametrize("format", list(SUFFIX))
 def test_a_picture_carries_its_recipe(tmp_path, image, format):
     path = tmp_path / f"x{SUFFIX[format]}"
-    save(image, path, RECIPE, format)
+    save([image], path, RECIPE, format)
     assert read_recipe(path) == RECIPE
     with Image.open(path) as read:
         assert (read.format or "").lower() == format
@@ -29,9 +29,41 @@ def test_a_picture_carries_its_recipe(tmp_path, image, format):
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize("format", ["png", "webp"])
+@pytest.mark.parametrize("fps", [1, 16, 25, 30, 144, 1000])
+def test_a_video_is_lossless_and_carries_its_recipe(tmp_path, format, fps):
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 10, 14, 3), dtype=np.uint8)
+    pixels[3:6] = pixels[2]  # frames that repeat
+    frames = [Image.fromarray(frame) for frame in pixels]
+    path = tmp_path / f"x{SUFFIX[format]}"
+    save(frames, path, RECIPE, format, fps)
+    assert read_recipe(path) == RECIPE
+    assert np.array_equal(np.stack(read_frames(path, fps)), pixels)
+    with Image.open(path) as read:
+        shown = 0.0
+        for number in range(read.n_frames):
+            read.seek(number)
+            read.load()
+            shown += read.info["duration"]
+    assert abs(shown - 7 * 1000 / fps) <= 1  # WebP counts whole milliseconds
+
+
+def test_a_video_of_one_frame_is_a_picture(tmp_path, image):
+    for format in ("png", "webp"):
+        save([image], tmp_path / "x", RECIPE, format, fps=16)
+        assert [np.array_equal(frame, image) for frame in read_frames(tmp_path / "x", 16)] == [True]
+
+
+@pytest.mark.parametrize(("format", "fps"), [("jpeg", 16), ("png", None)])
+def test_frames_need_a_format_and_a_rate(tmp_path, image, format, fps):
+    with pytest.raises(ValueError, match="type output=webp"):
+        save([image, image], tmp_path / "x", RECIPE, format, fps)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_recipe_that_does_not_fit_is_an_error(tmp_path, image):
     with pytest.raises(ValueError, match="output=png"):
-        save(image, tmp_path / "x.jpg", {"schema": 1, "prompt": "a" * 70_000}, "jpeg")
+        save([image], tmp_path / "x.jpg", {"schema": 1, "prompt": "a" * 70_000}, "jpeg")
     assert list(tmp_path.iterdir()) == []
 
 
