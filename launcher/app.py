@@ -42,8 +42,12 @@ def main(argv: list[str] | None = None) -> int:
         screen.complain(error)
         return 1
     except Interrupted as interrupt:
-        print(f"launcher: interrupted by {signal.Signals(interrupt.signum).name}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # the terminal may be what is gone
+            print(f"launcher: interrupted by {signal.Signals(interrupt.signum).name}", file=sys.stderr)
         return 128 + interrupt.signum
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what Python itself flushes at its end
+        return 128 + signal.SIGPIPE
     except Exception as error:
         if os.environ.get("HYDRA_FULL_ERROR"):
             raise
@@ -183,6 +187,8 @@ class Session:
         def hydra_task(_: DictConfig) -> None:
             try:
                 task(_shown(Path(HydraConfig.get().runtime.output_dir)))
+            except BrokenPipeError as error:  # the screen's
+                errors.append(error)
             except OSError as error:
                 errors.append(RunFailed(f"the run's folder cannot be written: {error}"))
             except Exception as error:  # Hydra would keep it to itself
@@ -275,7 +281,8 @@ def _signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {signum: signal.signal(signum, interrupt) for signum in SIGNALS}
+    heard = [signum for signum in SIGNALS if signal.getsignal(signum) != signal.SIG_IGN]  # nohup ignores SIGHUP for us
+    before = {signum: signal.signal(signum, interrupt) for signum in heard}
     try:
         yield
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 import traceback
@@ -52,16 +53,19 @@ def execute(
     try:
         return _execute(request, run_dir, get_ranks, brief)
     except (Interrupted, KeyboardInterrupt):
-        run_dir.end("interrupted")
+        with contextlib.suppress(FileNotFoundError):  # the folder was removed: there is nothing to tell the truth in
+            run_dir.end("interrupted")
         raise
     except LauncherError as error:
-        run_dir.end("failed", error=_without_paths(str(error), request, path))
-        raise
+        failed = error
     except Exception as error:
-        (run_dir.logs / "launcher.log").write_text(traceback.format_exc(), encoding="utf-8")
-        cause = f"{type(error).__name__}: {error}"
-        run_dir.end("failed", error=_without_paths(cause, request, path))
-        raise RunFailed(f"{cause} (log: {run_dir.logs / 'launcher.log'})") from error
+        log = run_dir.logs / "launcher.log"
+        with contextlib.suppress(OSError):  # no room for it, or no folder
+            log.write_text(traceback.format_exc(), encoding="utf-8")
+        failed = RunFailed(f"{type(error).__name__}: {error} (log: {log})")
+    with contextlib.suppress(FileNotFoundError):
+        run_dir.end("failed", error=_without_paths(str(failed), request, path))
+    raise failed if path.exists() else RunFailed(f"{failed}; the run's folder was removed while it ran")
 
 
 def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, brief: bool) -> dict[str, Any]:

@@ -50,13 +50,19 @@ def _gpus() -> tuple[tuple[Gpu, ...], str]:
         found = [(index, uuid, name, int(memory)) for index, uuid, name, memory in rows]
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         return (), f" (nvidia-smi gave no list of GPUs: {type(error).__name__})"
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
+    names = visible_devices()
+    if names is not None:
         chosen = []
-        for name in filter(None, (part.strip() for part in visible.split(","))):
+        for name in names:
             match = [row for row in found if row[0] == name or row[1].startswith(name)]
             if not match:  # CUDA ignores what follows an unknown entry
                 break
             chosen.append(match[0])
         found = chosen
     return tuple(Gpu(position, name, memory) for position, (_, _, name, memory) in enumerate(found)), ""
+
+
+def visible_devices() -> list[str] | None:
+    """The entries of CUDA_VISIBLE_DEVICES, indices or UUIDs; None if it is not set and every GPU may be used."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return None if visible is None else [name for name in (part.strip() for part in visible.split(",")) if name]

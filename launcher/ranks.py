@@ -24,6 +24,7 @@ import psutil
 from launcher import channel, failures
 from launcher.channel import Channel, Message, ProtocolError
 from launcher.failures import RankFailure
+from launcher.machine import visible_devices
 from launcher.problems import RunFailed
 from launcher.records.run_dir import RunDir
 
@@ -292,7 +293,8 @@ def command(processes: int) -> list[str]:
     if processes == 1:
         return [sys.executable, "-m", "launcher.worker"]
     flags = f"--multi_gpu --num_processes {processes} --num_machines 1 --machine_rank 0 --gpu_ids all"
-    flags += " --mixed_precision no --dynamo_backend no --main_process_port 0 --module"
+    flags += " --mixed_precision no --dynamo_backend no --main_process_port 0"  # 0: a free port, each group its own
+    flags += f" --log_dir {os.devnull} --module"  # else torchelastic leaves an empty folder in /tmp after each start
     return [sys.executable, "-m", "accelerate.commands.launch", *flags.split(), "launcher.worker"]
 
 
@@ -311,7 +313,7 @@ def environment(key: GroupKey) -> dict[str, str]:
         kept["ACCELERATE_USE_CPU"] = "true"  # else --multi_gpu insists on GPUs
         kept["CUDA_VISIBLE_DEVICES"] = ""
     else:
-        visible = kept.get("CUDA_VISIBLE_DEVICES")
-        names = visible.split(",") if visible else None
-        kept["CUDA_VISIBLE_DEVICES"] = ",".join(names[index] if names else str(index) for index in key.devices)
+        names = visible_devices()
+        kept["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) if names is None else names[index] for index in key.devices)
+        kept.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # nvidia-smi's order, which the devices were chosen by
     return kept

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from launcher.machine import Gpu, Machine
 
@@ -40,3 +43,47 @@ def hermetic(**more: str) -> dict[str, str]:
     """An environment without the user's GPUs and hub token."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "LAUNCHER_"))}
     return kept | {"HF_HUB_OFFLINE": "", "HF_HOME": "/nonexistent", "CUDA_VISIBLE_DEVICES": ""} | more
+
+
+@dataclass(frozen=True)
+class Group:
+    """The processes of a group of ranks; one rank alone has no agent that starts it."""
+
+    ranks: dict[int, psutil.Process]
+    agent: psutil.Process | None
+
+    @property
+    def processes(self) -> list[psutil.Process]:
+        return [*self.ranks.values(), *([self.agent] if self.agent else [])]
+
+    def left(self, seconds: float = 0) -> list[psutil.Process]:
+        """Those that still run; one that waits to be reaped by the system is gone."""
+        psutil.wait_procs(self.processes, timeout=seconds)
+        return [process for process in self.processes if _runs(process)]
+
+
+def group(launcher: psutil.Process) -> Group:
+    """The ranks below a launcher, and the process that started them."""
+    ranks, agent = {}, None
+    for process in launcher.children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it ended meanwhile
+            if process.cmdline()[-2:] == ["-m", "launcher.worker"] or process.cmdline()[-1:] == ["launcher.worker"]:
+                if "accelerate.commands.launch" in process.cmdline():
+                    agent = process
+                else:
+                    ranks[int(process.environ().get("RANK", "0"))] = process
+    return Group(ranks, agent)
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def cause(err: str) -> str:
+    """The one line on standard error that says what ended the run."""
+    assert "Traceback" not in err, err
+    (line,) = [line for line in err.splitlines() if line.startswith("launcher:")]
+    return line

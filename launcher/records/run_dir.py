@@ -53,7 +53,13 @@ class RunDir:
             temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
     def end(self, status: str, **changes: Any) -> None:
-        """The last word: `done`, `failed` or `interrupted`."""
+        """The last word: `done`, `failed` or `interrupted`; what a killed rank left half-written is removed.
+
+        Raises:
+            FileNotFoundError: the folder is gone.
+        """
+        for half in self.path.glob(".*.tmp"):
+            half.unlink(missing_ok=True)
         try:
             self.write(status=status, seconds=round(time.monotonic() - self.started, 3), **changes)
         except OSError:  # a full disk takes no second file; without its indentation the record fits into the first

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from launcher import channel
 from launcher.channel import Channel, Message, ProtocolError
+from launcher.worker import numa
 
 HEARTBEAT = 1.0  # seconds
 
@@ -29,6 +30,10 @@ def main() -> int:
     faulthandler.enable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher decides what a Ctrl-C means
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    gpus = os.environ.get("CUDA_VISIBLE_DEVICES") or None
+    threads = int(os.environ["OMP_NUM_THREADS"])
+    if (cores := numa.pin(rank, world_size, threads, gpus.split(",")[rank] if gpus else None)) is not None:
+        print(f"rank {rank} runs on cores {sorted(cores)}, which share a NUMA node")
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.connect(os.environ.pop(channel.SOCKET_VARIABLE))
     peer = Channel(connection)
@@ -88,8 +93,13 @@ def _listen(peer: Channel, jobs: queue.Queue[Message]) -> None:
 def _beat(peer: Channel, busy: threading.Event) -> None:
     """Tell that this process is alive, every second of a job. It does not tell that the job goes on: steps do."""
     while busy.wait():
-        with contextlib.suppress(OSError):
+        try:
             peer.send({"kind": "alive"})
+        except MemoryError:  # what computes may be stuck by the same want without saying so: gloo's threads are
+            os.write(2, b"MemoryError: not even a heartbeat's memory is left\n")
+            os._exit(1)
+        except OSError:
+            return
         time.sleep(HEARTBEAT)
 
 

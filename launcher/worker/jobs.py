@@ -15,7 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import diffusers
+import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -23,6 +23,7 @@ import attention_backends
 from launcher.channel import Message
 from launcher.records.files import sha256
 from launcher.records.picture import save
+from launcher.worker.load import load_pipeline
 
 Send = Callable[[Message], None]
 
@@ -80,13 +81,7 @@ class Worker:
         if self.world_size > 1 and not dist.is_initialized():
             backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
             dist.init_process_group(backend, timeout=timedelta(seconds=load["timeout"]))
-        pipeline = getattr(diffusers, load["pipeline"])
-        self.pipe = pipeline.from_pretrained(
-            load["path"],
-            revision=load["revision"],
-            torch_dtype=getattr(torch, load["dtype"]),
-            use_safetensors=True,  # never a pickle
-        )
+        self.pipe = load_pipeline(load)
         self.pipe.set_progress_bar_config(disable=True)
         if load["offload"] == "none":
             self.pipe.to(device)
@@ -108,19 +103,25 @@ class Worker:
                 if not bool(final[0].isfinite().all()):
                     raise FloatingPointError(f"the latents are not finite in {job['load']['dtype']}")
                 if self.rank == 0:  # the other ranks are done: their cores are free for decoding
-                    torch.set_num_threads(job["cores"])
+                    torch.set_num_threads(min(job["cores"], _cores()))
                 self.send({"kind": "stage", "name": "decoding"})
                 ended.append(time.monotonic())
             return {}
 
         torch.manual_seed(picture["seed"])
-        result = self.pipe(
-            **_accepted(self.pipe, job["call"]),
-            prompt=picture["prompt"],
-            generator=torch.Generator("cpu").manual_seed(picture["seed"]),  # the same noise on every rank and device
-            callback_on_step_end=after_step,
-            output_type="pil" if self.rank == 0 else "latent",
-        )
+        try:
+            with np.errstate(invalid="raise"):  # NaN would be saved as black
+                result = self.pipe(
+                    **_accepted(self.pipe, job["call"]),
+                    prompt=picture["prompt"],
+                    generator=torch.Generator("cpu").manual_seed(picture["seed"]),  # the same noise everywhere
+                    callback_on_step_end=after_step,
+                    output_type="pil" if self.rank == 0 else "latent",
+                )
+        except FloatingPointError as error:
+            if not ended:
+                raise
+            raise FloatingPointError(f"the decoded picture is not finite in {job['load']['dtype']}") from error
         decoded = time.monotonic()
         torch.set_num_threads(job["threads"])
         if self.rank == 0:
@@ -131,6 +132,7 @@ class Worker:
         return hashlib.sha256(final[0].numpy().tobytes()).hexdigest()
 
     def _save(self, job: Message, number: int, frames: list[Any]) -> None:
+        self.send({"kind": "stage", "name": "saving"})
         picture = job["pictures"][number]
         path = Path(picture["path"])
         frames = [frame.crop(tuple(job["crop"])) for frame in frames]
@@ -170,6 +172,11 @@ def _accepted(pipe: Any, call: Message) -> Message:
     if unknown := sorted(set(call) - set(known)):
         raise TypeError(f"{type(pipe).__name__} takes no {', '.join(unknown)}")
     return call
+
+
+def _cores() -> int:
+    """Cores that this rank may run on: those of one NUMA node, perhaps."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _reset_peak_memory() -> None:

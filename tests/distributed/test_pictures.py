@@ -120,7 +120,7 @@ def test_the_screen_is_the_launchers_own(launch):
     names = [line.split()[0] for line in ended.out.splitlines()]
     assert names == ["flux_tiny", "size", "tokens", "parallel", "devices", "seed", "run", "picture", "seconds", "peak"]
     stages = [line.strip() for line in ended.err.splitlines()]
-    assert stages == ["starting ...", "importing ...", "loading ...", "denoising ...", "decoding ..."]
+    assert stages == ["starting ...", "importing ...", "loading ...", "denoising ...", "decoding ...", "saving ..."]
     assert "a rank holds 256 + 8" in ended.out
     records = "".join(path.read_text() for run in ended.runs for path in run.glob("run.json"))
     assert str(Path.home()) not in records

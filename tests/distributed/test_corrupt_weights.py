@@ -1,0 +1,107 @@
+"""Corrupt weights as a run sees them: what the headers show is refused before a rank starts, the rest by the ranks."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from shared import Ended, command, hermetic
+
+from launcher.weights import BUNDLED
+
+FILE = "diffusion_pytorch_model.safetensors"
+
+
+class Payload:
+    """Unpickling it makes a file: the test looks for that."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self):
+        return Path.touch, (self.mark,)
+
+
+def renamed(file: Path) -> str:
+    """Change a byte of the header, which stays valid: one tensor has another name. Returns the name that is missing."""
+    data = file.read_bytes()
+    name = max(load_file(file), key=len)
+    assert data.count(f'"{name}"'.encode()) == 1
+    file.write_bytes(data.replace(f'"{name}"'.encode(), f'"{name[:-1]}~"'.encode()))
+    return name
+
+
+def not_finite(file: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Set one number of a tensor's data to NaN; the file stays whole."""
+    tensors = load_file(file)
+    bias = max((name for name in tensors if name.endswith("bias") and "out" in name), key=len)
+    tensors[bias].view(-1)[0] = float("nan")
+    save_file(tensors, file)
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory) -> tuple[Ended, dict[str, str], Path]:
+    """One sweep over models that each have another flaw, and last over the whole one; what each must be told."""
+    place = tmp_path_factory.mktemp("models")
+    names = ("truncated", "pickle", "renamed", "renamed_text", "nan", "nan_vae")
+    model = {name: Path(shutil.copytree(BUNDLED, place / name)) for name in names}
+    file = model["truncated"] / "vae" / FILE
+    file.write_bytes(file.read_bytes()[:-1])
+    (model["pickle"] / "transformer" / FILE).write_bytes(pickle.dumps(Payload(place / "executed")))
+    missing = renamed(model["renamed"] / "transformer" / FILE)
+    missing_text = renamed(model["renamed_text"] / "text_encoder" / "model.safetensors")
+    not_finite(model["nan"] / "transformer" / FILE)
+    not_finite(model["nan_vae"] / "vae" / FILE)
+    said = {
+        "truncated": f"vae/{FILE} is ",
+        "pickle": f"transformer/{FILE} is no safetensors file",
+        "renamed": f"the files of transformer lack its weights {missing}",
+        "renamed_text": f"the files of text_encoder lack its weights {missing_text}",
+        "nan": "the latents are not finite in float32",
+        "nan_vae": "the decoded picture is not finite in float32",
+    }
+    paths = ",".join([*map(str, model.values()), "bundled"])
+    words = ["-m", "cp=none", "runtime=cpu", "height=64", "width=64", "steps=1", "seed=1", f"model.path={paths}"]
+    result = subprocess.run(command(*words), cwd=place, env=hermetic(), capture_output=True, text=True, check=False)
+    (sweep,) = (path.parent for path in place.rglob("multirun.yaml"))
+    return Ended(result.returncode, result.stdout, result.stderr, sweep), said, place
+
+
+def test_what_headers_show_is_refused_before_the_first_rank_starts(swept):
+    ended, said, place = swept
+    refused = [line for line in ended.out.splitlines() if line.startswith("refused ")]
+    assert len(refused) == 2
+    assert said["truncated"] in refused[0]
+    assert "truncated or corrupt" in refused[0]
+    assert said["pickle"] in refused[1]
+    assert not (ended.folder / "0").exists()
+    assert not (place / "executed").exists()
+
+
+def test_what_the_ranks_find_is_told_and_no_picture_is_made_of_it(swept):
+    ended, said, _ = swept
+    failed = [line for line in ended.out.splitlines() if line.startswith("[") and "  failed  rank 0: " in line]
+    assert len(failed) == 4
+    for number, (name, line) in enumerate(zip(list(said)[2:], failed, strict=True), start=2):
+        assert said[name] in line
+        folder = ended.folder / str(number)
+        record = json.loads((folder / "run.json").read_text())
+        assert record["status"] == "failed"
+        assert said[name] in record["error"]
+        assert str(ended.folder.parent) not in json.dumps(record)
+        assert not list(folder.glob("*.png"))
+        assert "Traceback" in (folder / "logs" / "rank0.log").read_text()
+
+
+def test_the_whole_model_beside_them_runs(swept):
+    ended, _, _ = swept
+    assert ended.out.splitlines()[-2] == "1 done, 4 failed, 2 refused"
+    assert (ended.folder / "6" / "0000.png").exists()
+    assert ended.code == 1
+    assert ended.err == ""

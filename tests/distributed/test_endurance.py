@@ -1,0 +1,66 @@
+"""Fifty runs after one another in one process: nothing grows."""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+
+import psutil
+from shared import group
+
+import launcher
+
+GROUPS = (
+    ("cp=none", "runtime.threads=1"),
+    ("cp=ring_anything",),
+    ("cp=none",),
+    ("cp=ring_anything", "runtime.threads=2"),
+)
+RUNS = (12, 13, 12, 13)
+MIB = 2**20
+
+
+def held(process: psutil.Process) -> dict[str, int]:
+    """What a process holds of what could leak."""
+    return {"files and sockets": process.num_fds(), "threads": process.num_threads()}
+
+
+def test_fifty_runs_leave_nothing_behind(tmp_path, monkeypatch):
+    """Four groups of ranks are started, each ended before the next one; the other 46 runs find theirs warm."""
+    monkeypatch.chdir(tmp_path)
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    me, pids, ours, memory = psutil.Process(), set(), [], []
+    gc.collect()  # what earlier tests of this process left
+    before = held(me)
+    with launcher.Pool("runtime=cpu", "steps=1", "height=16", "width=16") as pool:
+        for words, runs in zip(GROUPS, RUNS, strict=True):
+            for run in range(runs):
+                result = pool.run(*words, seed=run)
+                assert result.record["loads"] == 1
+                assert len(result.images) == 1
+                ranks = group(me)
+                if run == 2:  # warmed up
+                    theirs = {rank: (process.pid, held(process)) for rank, process in ranks.ranks.items()}
+                    sizes = {rank: process.memory_info().rss for rank, process in ranks.ranks.items()}
+            assert len(ranks.ranks) == result.record["config"]["runtime"]["processes"]
+            assert len(me.children(recursive=True)) == len(ranks.processes)
+            assert {rank: (process.pid, held(process)) for rank, process in ranks.ranks.items()} == theirs
+            for rank, process in ranks.ranks.items():
+                assert process.memory_info().rss - sizes[rank] < 8 * MIB
+            pids |= {process.pid for process in ranks.ranks.values()}
+            gc.collect()
+            ours.append(held(me) | {"sockets": len(ranks.ranks)})
+            memory.append(me.memory_info().rss)
+    assert len(pids) == 6
+    assert ours[0] == ours[2]
+    assert ours[1] == ours[3]
+    assert memory[3] - memory[1] < 4 * MIB, memory  # 25 runs and two groups later
+    assert held(me) == before
+    assert me.children(recursive=True) == []
+    assert [path.name for path in temporary.iterdir() if not path.name.startswith("torchinductor_")] == []
+    assert len(list(tmp_path.rglob("run.json"))) == sum(RUNS)
+    assert not list(tmp_path.rglob("*.tmp"))

@@ -1,0 +1,167 @@
+"""How a launcher is ended from outside, as processes of their own: signals, a closed terminal, two at once."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import resource
+import select
+import signal
+import struct
+import subprocess
+import termios
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from shared import ROOT, Group, cause, command, group, hermetic
+
+LONG = ["runtime=cpu", "height=128", "width=128", "steps=20000", "seed=1"]
+
+
+class Running:
+    """A launcher that is at work, in a folder of its own; `terminal` gives it one, as a shell would."""
+
+    def __init__(self, folder: Path, *words: str, terminal: bool = False) -> None:
+        folder.mkdir()
+        (folder / "tmp").mkdir()
+        self.folder, self.group = folder, Group({}, None)
+        self.screen, screen = pty.openpty() if terminal else os.pipe()
+        if terminal:
+            fcntl.ioctl(screen, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+        self.process = subprocess.Popen(
+            command(*words),
+            cwd=folder,
+            env=hermetic(TMPDIR=str(folder / "tmp")),
+            stdin=screen if terminal else subprocess.DEVNULL,
+            stdout=screen if terminal else subprocess.DEVNULL,
+            stderr=screen,
+            start_new_session=terminal,
+            preexec_fn=(lambda: os.close(os.open(os.ttyname(0), os.O_RDWR))) if terminal else None,  # becomes its own
+        )
+        os.close(screen)
+        self.said = ""
+
+    def until(self, stage: str) -> None:
+        """Wait until the screen shows a stage."""
+        while stage not in self.said:
+            assert select.select([self.screen], [], [], 60)[0], self.said
+            self.said += os.read(self.screen, 1 << 16).decode(errors="replace")
+        self.group = group(psutil.Process(self.process.pid))
+
+    def end(self) -> tuple[int, str]:
+        """Exit code and how run.json says that it ended; what it started is gone with it."""
+        code = self.process.wait(30)
+        assert self.group.left(5) == []
+        left = [path.name for path in (self.folder / "tmp").iterdir()]
+        assert not [name for name in left if not name.startswith("torchinductor_")]  # torch's own, one for a user
+        (record,) = self.folder.rglob("run.json")
+        return code, json.loads(record.read_text())["status"]
+
+    def rest(self) -> str:
+        """What it said at last."""
+        with open(self.screen, encoding="utf-8") as screen:
+            return screen.read()
+
+
+@pytest.fixture
+def start(tmp_path):
+    running: list[Running] = []
+
+    def run(*words: str, terminal: bool = False) -> Running:
+        running.append(Running(tmp_path / f"launcher{len(running)}", *words, terminal=terminal))
+        return running[-1]
+
+    yield run
+    for one in running:
+        for process in [*one.group.left(), *([one.process] if one.process.poll() is None else [])]:
+            process.kill()
+
+
+def test_a_second_ctrl_c_changes_nothing(start):
+    run = start(*LONG, "cp=ring_anything")
+    run.until("importing")
+    began = time.monotonic()
+    run.process.send_signal(signal.SIGINT)
+    time.sleep(0.02)
+    run.process.send_signal(signal.SIGINT)
+    assert run.end() == (130, "interrupted")
+    assert time.monotonic() - began < 3
+    assert "interrupted by SIGINT" in cause(run.rest())
+
+
+def test_a_closed_terminal_ends_the_run(start):
+    """A real one: the kernel sends SIGHUP, and from then on every write to the screen fails."""
+    run = start(*LONG, "cp=none", terminal=True)
+    run.until("denoising")
+    assert len(run.group.ranks) == 1
+    began = time.monotonic()
+    os.close(run.screen)
+    assert run.end() == (129, "interrupted")
+    assert time.monotonic() - began < 3
+
+
+def test_two_launchers_at_once_share_nothing(start):
+    """One is killed, and leaves no rank behind; the other one goes on until it is asked to end."""
+    one, other = (start(*LONG, "cp=ring_anything") for _ in range(2))
+    ports = []
+    for run in (one, other):
+        run.until("denoising")
+        assert len(run.group.ranks) == 2
+        ports.append({rank.environ()["MASTER_PORT"] for rank in run.group.ranks.values()})
+    assert all(len(port) == 1 for port in ports)
+    assert ports[0] != ports[1]
+    one.process.kill()
+    assert one.end() == (-signal.SIGKILL, "running")  # there was nobody left to write another word
+    assert len(other.group.left()) == 3
+    other.process.terminate()
+    assert other.end() == (143, "interrupted")
+    assert "interrupted by SIGTERM" in cause(other.rest())
+
+
+def test_what_the_shell_has_ignored_stays_ignored():
+    """`nohup` asks for a launcher that outlives its terminal."""
+    code = "from signal import *; from launcher.app import _signals\nwith _signals(): print(repr(getsignal(SIGHUP)))"
+    words = ["sh", "-c", 'trap "" HUP; exec "$0" "$@"', *command()[:1], "-c", code]
+    ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "SIG_IGN" in ended.stdout
+
+
+def test_a_disk_that_is_full_while_saving_leaves_no_half_picture(tmp_path):
+    """A limit on the size of files makes the write fail as a full disk does: part of it is written, then an OSError."""
+    result = subprocess.run(
+        command("cp=none", "runtime=cpu", "steps=1", "height=512", "width=512"),
+        cwd=tmp_path,
+        env=hermetic(),
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (16_000, 16_000)),
+    )
+    assert result.returncode == 1
+    assert "rank 0: File too large" in cause(result.stderr)
+    (record,) = tmp_path.rglob("run.json")
+    assert json.loads(record.read_text())["status"] == "failed"
+    assert not [file for file in tmp_path.rglob("*") if file.suffix in (".png", ".tmp")]
+
+
+def test_two_runs_of_the_same_second_have_folders_of_their_own(tmp_path):
+    words = command("cp=none", "runtime=cpu", "steps=1", "height=16", "width=16", "hydra.run.dir=outputs/same")
+    running = [
+        subprocess.Popen(words, cwd=tmp_path, env=hermetic(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    ended = [(process.communicate(timeout=120)[1], process.returncode) for process in running]
+    assert sorted(code for _, code in ended) == [0, 1]  # a folder that is forced on both serves one of them
+    assert any("holds a run already" in err for err, _ in ended)
+    assert len(list(tmp_path.rglob("*.png"))) == 1
+
+
+def test_the_ranks_run_this_checkout(tmp_path):
+    """An installed launcher, or another checkout's, would make the tests of ranks say nothing about this one."""
+    words = [*command()[:1], "-c", "import launcher; print(launcher.__file__)"]
+    ended = subprocess.run(words, cwd=tmp_path, env=hermetic(), capture_output=True, text=True, check=True)
+    assert Path(ended.stdout.strip()).parent == ROOT / "launcher"
