@@ -25,7 +25,7 @@ GetRanks = Callable[[GroupKey, RunDir], RankGroup]
 
 def group_key(request: Request) -> GroupKey:
     """Which group of ranks can do this."""
-    runtime = request.config.runtime
+    runtime, model = request.config.runtime, request.config.model
     return GroupKey(
         processes=request.processes,
         device=request.device,
@@ -33,6 +33,11 @@ def group_key(request: Request) -> GroupKey:
         threads=request.threads,
         timeout=runtime.timeout,
         start_timeout=runtime.start_timeout,
+        pipeline=model.pipeline,
+        path=location(model),
+        revision=model.revision,
+        dtype=request.dtype,
+        offload=runtime.offload,
     )
 
 
@@ -105,7 +110,7 @@ def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, brief: bool
 
 def job_message(request: Request, run_dir: RunDir) -> Message:
     """What the ranks are told; see worker.jobs.Worker.do."""
-    config, model = request.config, request.config.model
+    config, model, key = request.config, request.config.model, group_key(request)
     rendered, crop = request.rendered, crop_box(request.rendered, request.requested)
     call: dict[str, Any] = {"height": rendered.height, "width": rendered.width, "num_inference_steps": config.steps}
     call["max_sequence_length"] = model.text_tokens
@@ -131,13 +136,8 @@ def job_message(request: Request, run_dir: RunDir) -> Message:
     cp = {"mode": request.mode, "ring_degree": request.ring_degree, "ulysses_degree": request.ulysses_degree}
     return {
         "load": {
-            "pipeline": model.pipeline,
-            "path": location(model),
-            "revision": model.revision,
-            "dtype": request.dtype,
-            "device": request.device,
-            "offload": config.runtime.offload,
-            "timeout": config.runtime.timeout,
+            name: getattr(key, name)
+            for name in ("pipeline", "path", "revision", "dtype", "device", "offload", "timeout")
         },
         # Ranks that measured which schedule is faster would choose differently from run to run, and with another
         # order of sums the last bits differ: the same request makes the same file.

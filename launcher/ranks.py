@@ -45,13 +45,18 @@ class GroupKey:
     threads: int
     timeout: float
     start_timeout: float
+    pipeline: str
+    path: str
+    revision: str | None
+    dtype: str
+    offload: str
 
 
 class RankGroup:
     """Ranks that serve jobs until `close`.
 
     Args:
-        key: how many ranks, and where. Which weights they hold is each job's to say.
+        key: how many ranks, where, and which weights they hold.
         run_dir: the run that starts them; the starting process logs there.
 
     Raises:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import hashlib
 import inspect
 import os
@@ -34,7 +33,6 @@ class Worker:
     def __init__(self, send: Send, rank: int, world_size: int) -> None:
         self.send, self.rank, self.world_size = send, rank, world_size
         self.pipe: Any = None
-        self.loaded: Message = {}  # what the pipeline was loaded by
         self.loads = 0
 
     def do(self, job: Message) -> Message:
@@ -51,7 +49,7 @@ class Worker:
         began = time.monotonic()
         torch.set_num_threads(job["threads"])
         _reset_peak_memory()
-        if self.loaded != job["load"]:
+        if self.pipe is None:
             self._load(job["load"])
         loaded = time.monotonic()
         seconds = {"load": loaded - began, "denoise": 0.0, "decode": 0.0, "save": 0.0}
@@ -74,11 +72,7 @@ class Worker:
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
         if cuda:
             torch.cuda.set_device(device)
-        self.pipe = None  # before the next one, which may fill the memory
-        gc.collect()
-        if cuda:
-            torch.cuda.empty_cache()
-        if self.world_size > 1 and not dist.is_initialized():
+        if self.world_size > 1:
             backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
             dist.init_process_group(backend, timeout=timedelta(seconds=load["timeout"]))
         self.pipe = load_pipeline(load)
@@ -87,7 +81,6 @@ class Worker:
             self.pipe.to(device)
         else:
             self.pipe.enable_model_cpu_offload(device=device)
-        self.loaded = load
         self.loads += 1
 
     def _picture(self, job: Message, number: int, seconds: dict[str, float]) -> str:
