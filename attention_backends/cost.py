@@ -139,6 +139,50 @@ def cheapest(route: Route, shape: Shape, speeds: Speeds) -> str:
     return "staged" if staged < MARGIN * gather else "gather"
 
 
+def held(
+    queries: Layout,
+    keys: Layout,
+    shape: Shape,
+    *,
+    ring_degree: int,
+    ulysses_degree: int,
+    schedule: str = "gather",
+    partial_size: int = 0,
+) -> list[int]:
+    """Bytes that each rank holds at most, above its q, k and v, in the forward of one attention; its output included.
+
+    partial_size: bytes of an element of a partial output of schedule "staged", if not the model's (on a CPU they are in
+    float32).
+    """
+    route = Route(queries.rows(ulysses_degree), keys.rows(ulysses_degree), schedule=schedule)
+    q_heads, k_heads = _counts(shape, ulysses_degree)
+    width, size = shape.head_dim + shape.v_dim, shape.element_size
+    found = []
+    for rank in range(ring_degree * ulysses_degree):
+        row, mine = divmod(rank, ulysses_degree)
+        own_kv = route.keys.lengths[row] * k_heads[mine] * width
+        q = route.queries.lengths[row] * q_heads[mine] * shape.head_dim
+        out = route.queries.lengths[row] * q_heads[mine] * shape.v_dim
+        attended = out * size
+        if ring_degree > 1:
+            attended += route.needed(row) * k_heads[mine] * width * size
+            if schedule == "staged":
+                blocks = 1 + sum(len(route.pieces(owner, row)) for owner in range(ring_degree) if owner != row)
+                attended += blocks * out * (partial_size or size)
+                attended += (q + own_kv) * partial_size if partial_size > size else 0
+        traded = 0
+        if ulysses_degree > 1:
+            joined, local = q + own_kv, queries.lengths[rank] * shape.heads * shape.v_dim
+            away = queries.lengths[rank] * (shape.heads - q_heads[mine]) * shape.head_dim
+            away += keys.lengths[rank] * (shape.kv_heads - k_heads[mine]) * width
+            arrived = joined - queries.lengths[rank] * q_heads[mine] * shape.head_dim
+            arrived -= keys.lengths[rank] * k_heads[mine] * width
+            traded = max(away + arrived, arrived + joined, 2 * out + local, out + 2 * local) * size
+            attended += joined * size
+        found.append(shape.batch * max(attended, traded))
+    return found
+
+
 def _counts(shape: Shape, ulysses_degree: int) -> tuple[list[int], list[int]]:
     """Query heads and key heads of each member of a Ulysses row."""
     queries = split_heads(shape.heads, ulysses_degree)

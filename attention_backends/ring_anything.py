@@ -65,16 +65,24 @@ def start(ring: Ring, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Ten
     return buffer, exchange.start(buffer, sends, receives, ring.topology.group)
 
 
-def attend_range(
-    ring: Ring, query: torch.Tensor, buffer: torch.Tensor, begin: int, end: int
+def gathered(ring: Ring, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """All keys and values that this rank's queries need, from the first in global order."""
+    need, width = ring.needed(ring.me), key.shape[-1]
+    if ring.topology.ring_degree == 1:  # a Ulysses row by itself: they are here
+        return key[:, :need], value[:, :need]
+    buffer, transfers = start(ring, key, value)
+    exchange.wait(transfers)
+    keys = buffer[:need].transpose(0, 1)
+    return keys[..., :width], keys[..., width:]
+
+
+def attend(
+    ring: Ring, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, begin: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention to the keys begin..end of the global order."""
-    width = query.shape[-1]
-    keys = buffer[begin:end].transpose(0, 1)
-    key, value = keys[..., :width].to(query.dtype), keys[..., width:].to(query.dtype)
+    """Attention to a run of keys whose first one is at `begin` in the global order."""
     if ring.key_index is not None:
         key, value = key[:, :, ring.key_index], value[:, :, ring.key_index]
-    bias, triangle = block_bias(ring, query, begin, end)
+    bias, triangle = block_bias(ring, query, begin, begin + key.shape[1])
     return kernels.attend(ring.operator, query, key, value, bias, is_causal=triangle, scale=ring.scale)
 
 
@@ -99,10 +107,6 @@ def block_bias(ring: Ring, query: torch.Tensor, begin: int, end: int) -> tuple[t
 def ranges(ring: Ring, transfers: list[Transfer]) -> Iterator[tuple[int, int]]:
     """Runs of keys in the order in which they can be attended to; returns when all are here."""
     need = ring.needed(ring.me)
-    if ring.schedule == "gather":
-        exchange.wait(transfers)
-        yield 0, need
-        return
     own, own_end = ring.keys.offsets[ring.me], min(ring.keys.offsets[ring.me + 1], need)
     if own < own_end:
         first = ring.queries.offsets[ring.me]
@@ -120,16 +124,21 @@ def forward(
     ring: Ring, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """out (B, Sq, H, Dv) over the keys of the whole ring, and its LSE."""
+    if ring.schedule == "gather":
+        return attend(ring, query, *gathered(ring, key, value), 0)
     buffer, transfers = start(ring, key, value)
-    dtype = query.dtype
-    if ring.schedule == "staged" and query.device.type == "cpu":
+    dtype, width = query.dtype, key.shape[-1]
+    if query.device.type == "cpu":
         # Partial outputs rounded to half precision would add their errors to one kernel's own (1.6 times as much).
         # A CPU without matrix units for it computes in float32 as fast or faster; a GPU's kernels give what they take.
         query = query.to(kernels.lse_dtype(dtype))
-    partials = [attend_range(ring, query, buffer, begin, end) for begin, end in ranges(ring, transfers)]
-    if not partials:
-        partials = [attend_range(ring, query, buffer, 0, 0)]
+    partials = []
+    for begin, end in ranges(ring, transfers):
+        keys = buffer[begin:end].transpose(0, 1).to(query.dtype)
+        partials.append(attend(ring, query, keys[..., :width], keys[..., width:], begin))
     exchange.wait(transfers)  # the sends: the buffer must stay as it is until they are out
+    if not partials:
+        return attend(ring, query, key[:, :0], value[:, :0], 0)
     out, lse = merge([out for out, _ in partials], [lse for _, lse in partials])
     return out.to(dtype), lse
 
@@ -144,12 +153,8 @@ def backward(
     lse: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gradients. Keys and values travel again (only the own were kept), their gradients go straight to the owner."""
-    ring = replace(ring, schedule="gather")
-    buffer, transfers = start(ring, key, value)
-    exchange.wait(transfers)
-    need, width = ring.needed(ring.me), key.shape[-1]
-    keys = buffer[:need].transpose(0, 1)
-    k, v = keys[..., :width], keys[..., width:]
+    k, v = gathered(replace(ring, schedule="gather"), key, value)
+    need = k.shape[1]
     if ring.key_index is not None:
         k, v = k[:, :, ring.key_index], v[:, :, ring.key_index]
     bias, triangle = block_bias(ring, query, 0, need)
@@ -158,9 +163,10 @@ def backward(
     )
     packed = pack(d_key, d_value)
     if ring.key_index is not None:
-        whole = packed.new_zeros((need, *buffer.shape[1:]), dtype=kernels.lse_dtype(packed.dtype))
+        shape = (need, key.shape[0], key.shape[2], packed.shape[3])
+        whole = packed.new_zeros(shape, dtype=kernels.lse_dtype(packed.dtype))
         packed = whole.index_add_(2, ring.key_index, packed.to(whole.dtype)).to(packed.dtype)
-    return d_query, *_to_owner(ring, packed.contiguous(), width)
+    return d_query, *_to_owner(ring, packed.contiguous(), key.shape[-1])
 
 
 def _to_owner(ring: Ring, grads: torch.Tensor, width: int) -> tuple[torch.Tensor, torch.Tensor]:

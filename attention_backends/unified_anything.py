@@ -37,11 +37,12 @@ def tokens_to_heads(
         if member == mine:
             own = cuts
             continue
-        sends.append((peer, torch.cat([cut.reshape(-1) for cut in cuts])))
+        sends.append((peer, _flat(cuts)))
         shapes = _shapes(tensors, heads, layouts, mine, peer)
         flats[member] = (tensors[0].new_empty(sum(map(_numel, shapes))), shapes)
         receives.append((peer, flats[member][0]))
     exchange.wait(exchange.post(sends, receives, topology.group))
+    del sends  # their memory is wanted for what follows
     arrived = {member: _unflatten(flat, shapes) for member, (flat, shapes) in flats.items()}
     arrived[mine] = own
     parts = [{member: arrived[member][i] for member in range(len(row))} for i in range(len(tensors))]
@@ -61,11 +62,12 @@ def heads_to_tokens(
     for member, peer in enumerate(row):
         if member == mine:
             continue
-        sends.append((peer, torch.cat([split[member].reshape(-1) for split in splits])))
+        sends.append((peer, _flat([split[member] for split in splits])))
         shapes = _shapes(tensors, heads, layouts, member, rank)
         flats[member] = (tensors[0].new_empty(sum(map(_numel, shapes))), shapes)
         receives.append((peer, flats[member][0]))
     exchange.wait(exchange.post(sends, receives, topology.group))
+    del sends
     arrived = {member: _unflatten(flat, shapes) for member, (flat, shapes) in flats.items()}
     arrived[mine] = [split[mine] for split in splits]
     results = []
@@ -94,6 +96,14 @@ def _shapes(
 
 def _numel(shape: tuple[int, ...]) -> int:
     return shape[0] * shape[1] * shape[2] * shape[3]
+
+
+def _flat(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """One message of all parts, each copied once."""
+    flat = parts[0].new_empty(sum(part.numel() for part in parts))
+    for place, part in zip(_unflatten(flat, [part.shape for part in parts]), parts, strict=True):
+        place.copy_(part)
+    return flat
 
 
 def _unflatten(flat: torch.Tensor, shapes: Sequence[tuple[int, ...]]) -> list[torch.Tensor]:
@@ -149,6 +159,7 @@ def context_parallel_attention(
     ring = replace(ring, schedule=schedule if schedule != "auto" else auto(ring, query, value))
     out = RingAttention.apply(ring, query, key, value)
     if inner:
+        del query, key, value
         (out,) = ToTokens.apply(topology, (q_heads,), (queries,), out)
     return out
 

@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 
 from attention_backends import exchange
-from attention_backends.cost import Shape, Speeds, cheapest, seconds, sent
+from attention_backends.cost import Shape, Speeds, cheapest, held, seconds, sent
 from attention_backends.layout import Layout, Route, split_lengths
 from attention_backends.topology import Topology
 from attention_backends.unified_anything import context_parallel_attention
@@ -92,3 +92,33 @@ def test_pieces_cover_each_needed_key_once(reverse):
             for reader in range(len(lengths)):
                 spans = [span for owner in range(len(lengths)) for span in route.pieces(owner, reader)]
                 assert [key for begin, end in spans for key in range(begin, end)] == list(range(route.needed(reader)))
+
+
+def peak(group: dist.ProcessGroup, ring: int, ulysses: int, lengths: list[int], schedule: str, dtype: str) -> int:
+    """Bytes that torch had allocated at most during an attention, above what it had before."""
+    topology, layout = Topology(group, dist.get_rank(group), ring, ulysses), Layout(tuple(lengths))
+    q, k, v = (torch.randn(1, lengths[topology.rank], 4, 64).to(getattr(torch, dtype)) for _ in range(3))
+    with torch.no_grad(), torch.profiler.profile(profile_memory=True) as profile:
+        context_parallel_attention(q, k, v, queries=layout, keys=layout, topology=topology, schedule=schedule)
+    assert profile.profiler is not None
+    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    now = most = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        now += event.nbytes()
+        most = max(most, now)
+    return most
+
+
+@pytest.mark.parametrize(
+    ("ring", "ulysses", "dtype"), [(2, 1, "bfloat16"), (1, 2, "bfloat16"), (3, 1, "float32"), (3, 2, "float32")]
+)
+def test_memory_is_what_the_formula_says(ranks, ring, ulysses, dtype):
+    lengths = [4000, 3000, 2900, 2000, 1100, 1000][: ring * ulysses]
+    layout, shape = Layout(tuple(lengths)), Shape(4, 64, element_size=4 if dtype == "float32" else 2)
+    for schedule in ("gather", "staged") if ring > 1 else ("gather",):
+        stated = held(
+            layout, layout, shape, ring_degree=ring, ulysses_degree=ulysses, schedule=schedule, partial_size=4
+        )
+        case = {"ring": ring, "ulysses": ulysses, "lengths": lengths, "schedule": schedule, "dtype": dtype}
+        for measured, bytes_ in zip(ranks.run(peak, ring * ulysses, **case), stated, strict=True):
+            assert 0.9 < measured / bytes_ < 1.15
