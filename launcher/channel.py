@@ -54,10 +54,12 @@ class Channel:
         if not data:
             self.closed = True
             return []
-        self._pending += data
-        *lines, rest = self._pending.split(b"\n")
-        self._pending = bytearray(rest)
-        if len(rest) > MAX_LINE or any(len(line) > MAX_LINE for line in lines):
+        *lines, rest = data.split(b"\n")
+        if lines:
+            lines[0] = bytes(self._pending) + lines[0]
+            self._pending.clear()
+        self._pending += rest
+        if max(map(len, [*lines, self._pending])) > MAX_LINE:
             raise ProtocolError(f"a line of more than {MAX_LINE} bytes")
         return [_parse(line) for line in lines]
 
@@ -67,11 +69,11 @@ class Channel:
         self.connection.close()
 
 
-def _parse(line: bytes | bytearray) -> Message:
+def _parse(line: bytes) -> Message:
     try:
         message = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise ProtocolError(f"a line that is no JSON: {bytes(line[:80])!r}") from error
+        raise ProtocolError(f"a line that is no JSON: {line[:80]!r}") from error
     if not isinstance(message, dict) or not isinstance(message.get("kind"), str):
-        raise ProtocolError(f"a line that is no message: {bytes(line[:80])!r}")
+        raise ProtocolError(f"a line that is no message: {line[:80]!r}")
     return message

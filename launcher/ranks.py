@@ -179,15 +179,18 @@ class RankGroup:
         connection.settimeout(5)
         peer = Channel(connection)
         try:
-            hello = (peer.receive() or [{}])[0]
+            hello = next(iter(peer.receive()), {})  # a rank's is short and comes whole
+            if hello.get("version") != channel.VERSION:
+                raise ProtocolError(f"no hello of protocol version {channel.VERSION}")
+            if not secrets.compare_digest(str(hello.get("secret")).encode(), secret.encode()):
+                raise ProtocolError("without the secret")
             rank, pid = int(hello["rank"]), int(hello["pid"])
-            known = secrets.compare_digest(str(hello["secret"]), secret) and hello["version"] == channel.VERSION
-            if not known or rank in self._ranks or not 0 <= rank < self.key.processes:
-                raise ProtocolError("a stranger")
+            if rank in self._ranks or not 0 <= rank < self.key.processes:
+                raise ProtocolError(f"as rank {rank}, which is not waited for")
             self._processes[rank] = psutil.Process(pid)
         except (ProtocolError, KeyError, TypeError, ValueError, OSError, psutil.Error) as error:
             with self._start_log.open("a") as log:
-                print(f"launcher: refused a connection: {error!r}", file=log)
+                print(f"launcher: refused a connection: {type(error).__name__}: {error}", file=log)
             peer.close()
             return
         connection.settimeout(None)

@@ -23,10 +23,11 @@ from launcher.channel import Channel, Message, ProtocolError
 from launcher.worker import numa
 
 HEARTBEAT = 1.0  # seconds
+OUT_OF_MEMORY = b"MemoryError: not enough is left to say where\n"  # made beforehand
 
 
 def main() -> int:
-    """Serve until told to stop; the exit code is 0 then, and 1 after a failure."""
+    """Serve until told to stop; the exit code is 0 then. A failure ends the process with 1."""
     faulthandler.enable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher decides what a Ctrl-C means
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
@@ -46,10 +47,15 @@ def main() -> int:
     try:
         serve(peer, jobs, busy, rank, world_size)
     except Exception as error:
-        traceback.print_exc()
-        with contextlib.suppress(OSError):  # the launcher is gone: there is nobody to tell
-            peer.send({"kind": "error", "cause": describe(error)})
-        return 1
+        try:
+            with contextlib.suppress(OSError):  # no room for the log
+                traceback.print_exc()
+            with contextlib.suppress(OSError):  # the launcher is gone: there is nobody to tell
+                peer.send({"kind": "error", "cause": describe(error)})
+        except MemoryError:
+            os.write(2, OUT_OF_MEMORY)
+        finally:  # whatever else fails: Python's own end waits for threads that wait for the other ranks
+            os._exit(1)
     return 0
 
 
@@ -96,7 +102,7 @@ def _beat(peer: Channel, busy: threading.Event) -> None:
         try:
             peer.send({"kind": "alive"})
         except MemoryError:  # what computes may be stuck by the same want without saying so: gloo's threads are
-            os.write(2, b"MemoryError: not even a heartbeat's memory is left\n")
+            os.write(2, OUT_OF_MEMORY)
             os._exit(1)
         except OSError:
             return

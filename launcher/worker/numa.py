@@ -29,8 +29,12 @@ def pin(rank: int, ranks: int, threads: int, gpu: str | None, root: Path = SYS) 
     if len(found) < 2:
         return None
     cores = share(rank, ranks, threads, found) if gpu is None else found.get(node_of(gpu, root))
-    if cores:
+    if not cores:
+        return None
+    try:
         os.sched_setaffinity(0, cores)
+    except OSError:  # a container may forbid it
+        return None
     return cores
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import os
 import resource
@@ -65,8 +66,9 @@ def send(rank: int, signum: int) -> Callable[[Group, Path], object]:
 
 def kill_half_way(group: Group, folder: Path) -> None:
     """Rank 0 dies with a half-written picture on the disk."""
-    while not list(folder.glob(".0001.png.*.tmp")):
-        assert group.ranks[0].is_running()
+    end = time.monotonic() + 5
+    while not list(folder.glob(".0001.png.*.tmp")) and time.monotonic() < end:
+        pass
     group.ranks[0].kill()
 
 
@@ -80,8 +82,10 @@ def take_memory(group: Group, _: Path) -> None:
     resource.prlimit(group.ranks[max(group.ranks)].pid, resource.RLIMIT_AS, (1 << 20, resource.RLIM_INFINITY))
 
 
-def nothing(_group: Group, _folder: Path) -> None:
-    """The control: this job ends in its pictures."""
+def step_clock(_group: Group, _folder: Path) -> None:
+    """From now on the launcher's clock steps by a day, forth and back, each time that it is read: no fault at all."""
+    real, days = time.time, itertools.cycle((86_400, -86_400))
+    time.time = lambda: real() + next(days)
 
 
 class Strangers:
@@ -138,11 +142,10 @@ TWO = {
     "strangers": Fault("starting", STRANGERS, "", visit=1),
 }
 ONE = {
-    "alone, killed while saving": Fault("saving", kill_half_way, "rank 0: killed by SIGKILL"),
     "segfault": Fault("decoding", send(0, signal.SIGSEGV), "rank 0: killed by SIGSEGV"),
     "disk full": Fault("denoising", fill_disk, "rank 0: File too large"),
     "folder removed": Fault("denoising", lambda _, folder: shutil.rmtree(folder), "rank 0: No such file or directory"),
-    "none": Fault("denoising", nothing, ""),
+    "clock steps": Fault("denoising", step_clock, "", visit=1),
 }
 INTERRUPT = Fault("denoising", lambda *_: os.kill(os.getpid(), signal.SIGINT), "")
 
@@ -207,10 +210,11 @@ def sweep(faults: list[Fault], place: Path, *words: str) -> Swept:
         (place / "tmp").mkdir()
         patch.setenv("TMPDIR", str(place / "tmp"))
         patch.setattr(tempfile, "tempdir", None)
+        patch.setattr(time, "time", time.time)  # to be put back
         patch.setattr(launcher.job, "Progress", Watched)
         screen, errors = Screen(ended), io.StringIO()
         seeds = ",".join(map(str, range(len(faults) + 1)))
-        size = ["height=512", "width=512", "steps=3", "images=2"]
+        size = ["height=512", "width=512", "steps=2", "images=2"]
         common = ["runtime=cpu", *size, f"runtime.stall_timeout={STALL}", f"seed={seeds}"]
         with contextlib.redirect_stdout(screen), contextlib.redirect_stderr(errors):
             code = main(["-m", *common, *words])
@@ -267,10 +271,11 @@ def test_running_out_of_memory_is_told_as_that(two):
 
 
 def test_jobs_after_faults_make_their_pictures(one, two):
-    for swept, faults, name in ((one, ONE, "none"), (two, TWO, "strangers")):
+    for swept, faults, name in ((one, ONE, "clock steps"), (two, TWO, "strangers")):
         struck = dict(by_name(swept, faults))[name]
         assert "  done  " in struck.line
         record = json.loads((struck.folder / "run.json").read_text())
+        assert 0 < record["seconds"] < 600
         assert [sha256(struck.folder / f"{number:04d}.png") for number in range(2)] == [
             facts["sha256"] for facts in record["files"]
         ]

@@ -148,18 +148,6 @@ def test_a_disk_that_is_full_while_saving_leaves_no_half_picture(tmp_path):
     assert not [file for file in tmp_path.rglob("*") if file.suffix in (".png", ".tmp")]
 
 
-def test_two_runs_of_the_same_second_have_folders_of_their_own(tmp_path):
-    words = command("cp=none", "runtime=cpu", "steps=1", "height=16", "width=16", "hydra.run.dir=outputs/same")
-    running = [
-        subprocess.Popen(words, cwd=tmp_path, env=hermetic(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    ended = [(process.communicate(timeout=120)[1], process.returncode) for process in running]
-    assert sorted(code for _, code in ended) == [0, 1]  # a folder that is forced on both serves one of them
-    assert any("holds a run already" in err for err, _ in ended)
-    assert len(list(tmp_path.rglob("*.png"))) == 1
-
-
 def test_the_ranks_run_this_checkout(tmp_path):
     """An installed launcher, or another checkout's, would make the tests of ranks say nothing about this one."""
     words = [*command()[:1], "-c", "import launcher; print(launcher.__file__)"]

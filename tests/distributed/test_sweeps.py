@@ -86,13 +86,14 @@ def test_resume_makes_what_is_missing_or_failed(swept, tmp_path):
 
 
 def test_illegal_jobs_are_named_first_and_do_not_stop_the_others(launch):
-    ended = launch("-m", *SMALL, "height=64", "cp=ulysses", "cp.ulysses_degree=4,2", "seed=1")
+    words = ["-m", "runtime=cpu", "width=64", "height=64", "cp=none", "steps=0,1", "seed=1"]
+    ended = launch(*words)
     assert ended.code == 1
     lines = ended.out.splitlines()
-    assert lines[2].startswith("refused    [1/2] cp.ulysses_degree=4: cp=ulysses: 6 heads cannot be shared by 4 ranks")
+    assert lines[2] == "refused    [1/2] steps=0: steps=0: must be at least 1; type steps=1 or more"
     assert lines[-2] == "1 done, 1 refused"
     assert len(ended.runs) == 1
-    stopped = launch("-m", *SMALL, "height=64", "cp.ulysses_degree=4,2", "cp=ulysses", "fail_fast=true")
+    stopped = launch(*words, "fail_fast=true")
     assert stopped.code == 1
     assert stopped.out.splitlines()[-1] == "1 refused"
     assert len(stopped.runs) == 1  # the first sweep's
@@ -119,6 +120,4 @@ def test_the_pool_serves_runs_from_python(tmp_path, monkeypatch):
         second = pool.run("cp=ulysses", "cp.ulysses_degree=2", height=32, images=2)
         assert second.record["loads"] == 1
         assert len(second.images) == len(second.files) == 2
-        third = pool.run("cp=none", height=32)
-        assert third.record["times"]["load"] > 0
-        assert isinstance(third.images[0], Image.Image)
+        assert isinstance(second.images[0], Image.Image)

@@ -1,4 +1,6 @@
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -22,6 +24,31 @@ def test_a_folder_that_holds_a_run_is_never_used_again(tmp_path):
     with pytest.raises(Refused, match="holds a run already"):
         RunDir(tmp_path).start({})
     assert (tmp_path / "run.json").read_bytes() == before
+
+
+def test_a_folder_that_several_claim_at_once_serves_one(tmp_path):
+    together = threading.Barrier(8)
+
+    def claim(_) -> bool:
+        together.wait()
+        try:
+            RunDir(tmp_path).start({})
+        except Refused:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as threads:
+        assert sum(threads.map(claim, range(8))) == 1
+    assert json.loads((tmp_path / "run.json").read_text())["status"] == "running"
+
+
+def test_what_a_killed_rank_left_half_written_is_removed(tmp_path):
+    run = RunDir(tmp_path)
+    run.start({})
+    (tmp_path / ".0000.png.123.tmp").write_bytes(b"half")
+    (tmp_path / "0001.png").write_bytes(b"whole")
+    run.end("interrupted")
+    assert {path.name for path in tmp_path.iterdir()} == {"0001.png", "logs", "run.json"}
 
 
 def test_no_absolute_path_reaches_a_record():

@@ -1,0 +1,60 @@
+"""What a launcher does with a rank that breaks the protocol: a process of its own that connects as a rank does."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import psutil
+import pytest
+
+from launcher import channel, ranks
+from launcher.job import group_key
+from launcher.problems import RunFailed
+from launcher.ranks import RankGroup
+from launcher.records.run_dir import RunDir
+
+IMPOSTOR = """
+import os, socket, sys
+from launcher import channel
+from launcher.channel import Channel
+connection = socket.socket(socket.AF_UNIX)
+connection.connect(os.environ[channel.SOCKET_VARIABLE])
+peer = Channel(connection)
+secret = os.environ[channel.SECRET_VARIABLE]
+peer.send({"kind": "hello", "version": channel.VERSION, "secret": secret, "rank": 0, "pid": os.getpid()})
+peer.receive()
+peer.send({"kind": "step", "picture": 0, "step": 1})
+try:
+    connection.sendall(eval(sys.argv[1]))
+except ConnectionError:
+    pass  # the launcher has heard enough
+connection.recv(1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (b'{"kind": "done"\n', "broke the protocol: a line that is no JSON"),
+        (b'["done"]\n', "broke the protocol: a line that is no message"),
+        (b'{"done": true}\n', "broke the protocol: a line that is no message"),
+        (b"\x80\x04\x95\x0e\0\0\0\n", "broke the protocol: a line that is no JSON"),
+        (b"[" * 100_000 + b"\n", "broke the protocol: a line that is no JSON"),
+        ("b'x' * (17 << 20)", "broke the protocol: a line of more than 16777216 bytes"),
+    ],
+)
+def test_a_rank_that_breaks_the_protocol_ends_its_group(ask, tmp_path, monkeypatch, words, told):
+    code = [sys.executable, "-c", IMPOSTOR, words if isinstance(words, str) else repr(words)]
+    monkeypatch.setattr(ranks, "command", lambda processes: code)
+    run_dir = RunDir(tmp_path / "run")
+    run_dir.start({})
+    group = RankGroup(group_key(ask("cp=none", "runtime=cpu")), run_dir)
+    began = time.monotonic()
+    with pytest.raises(RunFailed, match="rank 0: ") as failed:
+        group.run({"stall_timeout": 60.0}, run_dir, lambda *_: None)
+    assert told in str(failed.value)
+    assert time.monotonic() - began < 3
+    assert not group.alive
+    assert not [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    assert channel.MAX_LINE == 16777216
