@@ -40,12 +40,15 @@ def test_fifty_runs_leave_nothing_behind(tmp_path, monkeypatch):
                 ranks = group(me)
                 if run == 2:  # warmed up
                     theirs = {rank: (process.pid, held(process)) for rank, process in ranks.ranks.items()}
-                    sizes = {rank: process.memory_info().rss for rank, process in ranks.ranks.items()}
+                    sizes = {rank: [] for rank in ranks.ranks}
+                if run >= 2:
+                    for rank, process in ranks.ranks.items():
+                        sizes[rank].append(process.memory_info().rss)
             assert len(ranks.ranks) == result.record["config"]["runtime"]["processes"]
             assert len(me.children(recursive=True)) == len(ranks.processes)
             assert {rank: (process.pid, held(process)) for rank, process in ranks.ranks.items()} == theirs
-            for rank, process in ranks.ranks.items():
-                assert process.memory_info().rss - sizes[rank] < 8 * MIB
+            for taken in sizes.values():  # what a job just freed may not have gone back yet: the least of a few
+                assert min(taken[-5:]) - min(taken[:5]) < 8 * MIB, taken
             pids |= {process.pid for process in ranks.ranks.values()}
             gc.collect()
             ours.append(held(me) | {"sockets": len(ranks.ranks)})
