@@ -81,8 +81,8 @@ class RankGroup:
 
     @property
     def alive(self) -> bool:
-        """False once a rank has failed, which ends the group."""
-        return bool(self._ranks)
+        """False once a rank has failed, which ends the group; in the middle of a job or, later, of a pause."""
+        return bool(self._ranks) and self._process is not None and self._process.poll() is None
 
     def run(self, job: Message, run_dir: RunDir, on_event: OnEvent) -> list[Message]:
         """Have every rank do one job and return their `done` messages in rank order.

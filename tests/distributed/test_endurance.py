@@ -10,7 +10,7 @@ from shared import group
 
 import launcher
 
-GROUPS = (("cp=none", "runtime.threads=1"), ("cp=ring_anything",), ("cp=none",))
+GROUPS = (("cp=ring_anything",), ("cp=none",), ("cp=none",))
 RUNS = (16, 17, 17)
 MIB = 2**20
 
@@ -21,7 +21,10 @@ def held(process: psutil.Process) -> dict[str, int]:
 
 
 def test_fifty_runs_leave_nothing_behind(tmp_path, monkeypatch):
-    """Three groups of ranks are started, each ended before the next one; the other 47 runs find theirs warm."""
+    """Three groups of ranks are started, and the other 47 runs find theirs warm.
+
+    One rank cannot do what two did, so theirs end first; a rank that dies in the pause between two runs is replaced.
+    """
     monkeypatch.chdir(tmp_path)
     temporary = tmp_path / "tmp"
     temporary.mkdir()
@@ -53,9 +56,12 @@ def test_fifty_runs_leave_nothing_behind(tmp_path, monkeypatch):
             gc.collect()
             ours.append(held(me) | {"sockets": len(ranks.ranks)})
             memory.append(me.memory_info().rss)
+            if len(memory) == 2:
+                ranks.ranks[0].kill()
+                ranks.left(5)
     assert len(pids) == 4
-    assert ours[0] == ours[2]
-    assert memory[2] - memory[0] < 4 * MIB, memory  # 34 runs and two groups later
+    assert ours[1] == ours[2]
+    assert memory[2] - memory[1] < 4 * MIB, memory  # 17 runs later
     assert all(now <= before[what] for what, now in held(me).items())
     assert me.children(recursive=True) == []
     assert [path.name for path in temporary.iterdir() if not path.name.startswith("torchinductor_")] == []

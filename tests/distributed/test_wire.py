@@ -1,4 +1,4 @@
-"""What a launcher does with a rank that breaks the protocol: a process of its own that connects as a rank does."""
+"""What a launcher does with ranks that break the protocol or never come: processes of their own in a rank's place."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 import psutil
 import pytest
 
-from launcher import channel, ranks
+from launcher import ranks
 from launcher.job import group_key
 from launcher.problems import RunFailed
 from launcher.ranks import RankGroup
@@ -33,6 +33,16 @@ connection.recv(1)
 """
 
 
+@pytest.fixture
+def replace(monkeypatch):
+    """Have this Python code started in place of a rank."""
+
+    def with_code(*code: str) -> None:
+        monkeypatch.setattr(ranks, "command", lambda processes: [sys.executable, "-c", *code])
+
+    return with_code
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -44,9 +54,8 @@ connection.recv(1)
         ("b'x' * (17 << 20)", "broke the protocol: a line of more than 16777216 bytes"),
     ],
 )
-def test_a_rank_that_breaks_the_protocol_ends_its_group(ask, tmp_path, monkeypatch, words, told):
-    code = [sys.executable, "-c", IMPOSTOR, words if isinstance(words, str) else repr(words)]
-    monkeypatch.setattr(ranks, "command", lambda processes: code)
+def test_a_rank_that_breaks_the_protocol_ends_its_group(ask, tmp_path, replace, words, told):
+    replace(IMPOSTOR, words if isinstance(words, str) else repr(words))
     run_dir = RunDir(tmp_path / "run")
     run_dir.start({})
     group = RankGroup(group_key(ask("cp=none", "runtime=cpu")), run_dir)
@@ -56,5 +65,22 @@ def test_a_rank_that_breaks_the_protocol_ends_its_group(ask, tmp_path, monkeypat
     assert told in str(failed.value)
     assert time.monotonic() - began < 3
     assert not group.alive
-    assert not [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
-    assert channel.MAX_LINE == 16777216
+    assert psutil.Process().children() == []
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("import time; time.sleep(60)", "only 0 of 1 ranks started within runtime.start_timeout=1 s"),
+        ("import nothing", "the ranks did not start: ModuleNotFoundError: No module named 'nothing'"),
+        ("raise SystemExit(7)", "the ranks did not start: exit code 7"),
+    ],
+)
+def test_ranks_that_do_not_come_are_told_with_the_reason(ask, tmp_path, replace, code, told):
+    replace(code)
+    run_dir = RunDir(tmp_path / "run")
+    run_dir.start({})
+    with pytest.raises(RunFailed) as failed:
+        RankGroup(group_key(ask("cp=none", "runtime=cpu", "runtime.start_timeout=1")), run_dir)
+    assert str(failed.value) == f"{told} (log: {run_dir.log()})"
+    assert psutil.Process().children() == []
