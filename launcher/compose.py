@@ -34,7 +34,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from launcher.config import LaunchConfig
-from launcher.problems import Problem, Refused, nearest
+from launcher.problems import Problem, Refused, RunFailed, nearest
 
 CONFIG = "config"
 NAMES = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
@@ -128,7 +128,10 @@ class Composer:
         callbacks = Callbacks(composed)
         context = HydraContext(config_loader=self.hydra.config_loader, callbacks=callbacks)
         with translated():
-            run_job(task, composed, job_dir_key=keys[0], job_subdir_key=keys[1], hydra_context=context)
+            try:
+                run_job(task, composed, job_dir_key=keys[0], job_subdir_key=keys[1], hydra_context=context)
+            except OSError as error:
+                raise RunFailed(f"the run's folder cannot be written: {error}") from error
 
     @functools.cached_property
     def groups(self) -> dict[str, list[str]]:

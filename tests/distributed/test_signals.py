@@ -6,7 +6,6 @@ import fcntl
 import json
 import os
 import pty
-import resource
 import select
 import signal
 import struct
@@ -128,24 +127,6 @@ def test_what_the_shell_has_ignored_stays_ignored():
     words = ["sh", "-c", 'trap "" HUP; exec "$0" "$@"', *command()[:1], "-c", code]
     ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "SIG_IGN" in ended.stdout
-
-
-def test_a_disk_that_is_full_while_saving_leaves_no_half_picture(tmp_path):
-    """A limit on the size of files makes the write fail as a full disk does: part of it is written, then an OSError."""
-    result = subprocess.run(
-        command("cp=none", "runtime=cpu", "steps=1", "height=512", "width=512"),
-        cwd=tmp_path,
-        env=hermetic(),
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (16_000, 16_000)),
-    )
-    assert result.returncode == 1
-    assert "rank 0: File too large" in cause(result.stderr)
-    (record,) = tmp_path.rglob("run.json")
-    assert json.loads(record.read_text())["status"] == "failed"
-    assert not [file for file in tmp_path.rglob("*") if file.suffix in (".png", ".tmp")]
 
 
 def test_the_ranks_run_this_checkout(tmp_path):

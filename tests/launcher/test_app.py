@@ -118,9 +118,10 @@ def test_the_console_script_is_the_same_program():
     )
 
 
-def test_a_folder_that_cannot_be_written_is_told(launch, tmp_path):
+@pytest.mark.parametrize("name", ["logs", ".hydra"])
+def test_a_folder_that_cannot_be_written_is_told(launch, tmp_path, name):
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "logs").write_text("a file where the logs should be")
+    (tmp_path / "run" / name).write_text("a file where a folder should be")
     ended = launch("cp=none", "hydra.run.dir=run")
     assert ended.code == 1
     assert "the run's folder cannot be written" in ended.err
