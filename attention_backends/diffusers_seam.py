@@ -5,6 +5,7 @@ enable() does what diffusers' `enable_parallelism` does (hooks that split inputs
 attention of those processors to this package. disable() undoes it.
 """
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,6 +26,7 @@ from attention_backends.topology import Topology
 from attention_backends.unified_anything import context_parallel_attention
 
 _HOOK = "attention_backends---{}"
+_ROTARY = ("apply_rotary_emb", "apply_rotary_emb_qwen")  # FLUX's, QwenImage's
 
 
 @dataclass
@@ -280,7 +282,9 @@ def enable(
                 undo.append(_add_hook(module, hook, _HOOK.format(name)))
         undo.append(_add_hook(model, _StartHook(state), _HOOK.format("start")))  # registered last: it runs first
         backend = AttentionBackendName.NATIVE
-        undo.append(_take_over(backend))
+        undo.append(_take_over(_AttentionBackendRegistry._backends, backend, _dispatcher))
+        for table in (vars(sys.modules[kind.__module__]) for kind in type(model).__mro__):
+            undo += [_take_over(table, name, _passes_empty) for name in _ROTARY if name in table]
         for processor in processors:
             undo.append(_set(processor, "_attention_backend", backend))
             undo.append(_set(processor, "_parallel_config", state))
@@ -342,25 +346,34 @@ def _add_hook(module: torch.nn.Module, hook: ModelHook, name: str) -> Callable[[
     return undo
 
 
-# How many models are enabled on each backend entry, and what the entry was before the first.
-_TAKEN: dict[AttentionBackendName, int] = {}
+# How many enabled models need each replaced entry of one of diffusers' tables.
+_TAKEN: dict[tuple[int, Any], int] = {}
 
 
-def _take_over(backend: AttentionBackendName) -> Callable[[], None]:
-    """Route the registry's entry for `backend` through `_dispatch`; the last model to leave restores it."""
-    registry = _AttentionBackendRegistry
-    if backend not in _TAKEN:
-        original = registry._backends[backend]
-        registry._backends[backend] = _dispatcher(original)
-    _TAKEN[backend] = _TAKEN.get(backend, 0) + 1
+def _take_over(table: dict[Any, Any], name: Any, wrapped: Callable[[Any], Any]) -> Callable[[], None]:
+    """Replace an entry by `wrapped` of it, which keeps it as `original`; the last model to leave restores it."""
+    key = (id(table), name)
+    if key not in _TAKEN:
+        table[name] = wrapped(table[name])
+    _TAKEN[key] = _TAKEN.get(key, 0) + 1
 
     def undo() -> None:
-        _TAKEN[backend] -= 1
-        if not _TAKEN[backend]:
-            del _TAKEN[backend]
-            registry._backends[backend] = registry._backends[backend].original
+        _TAKEN[key] -= 1
+        if not _TAKEN[key]:
+            del _TAKEN[key]
+            table[name] = table[name].original
 
     return undo
+
+
+def _passes_empty(original: Callable[..., torch.Tensor]) -> Any:
+    """A rotary embedding reshapes its input with a -1, which is ambiguous for a shard without tokens."""
+
+    def rotary(x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        return original(x, *args, **kwargs) if x.numel() else x
+
+    rotary.original = original  # type: ignore[attr-defined]
+    return rotary
 
 
 def _dispatcher(original: Callable[..., torch.Tensor]) -> Any:

@@ -154,13 +154,15 @@ def heads(request: Request) -> Iterator[Problem]:
         return
     legal = [divisor for divisor in divisors(count) if divisor > 1]
     rule = f"{count} heads cannot be shared by {degree} ranks; legal degrees here: {', '.join(map(str, legal))}"
-    instead = f"type cp.ulysses_degree={_closest(legal, degree)} or cp={_anything(request.mode)}"
+    instead = f"type cp.ulysses_degree={_closest(legal, degree)} or cp={_anything(request)}"
     yield Problem(f"cp={request.mode}", rule, instead)
 
 
-def _anything(mode: str) -> str:
-    """The mode that does the same for any length and any number of heads."""
-    return {"ring": "ring_anything", "ulysses": "ulysses_anything"}.get(mode, "unified_anything")
+def _anything(request: Request) -> str:
+    """The mode that does the same for any length and any number of heads, and takes the model's mask."""
+    modes = {"ring": "ring_anything", "ulysses": "ulysses_anything"}
+    name = modes.get(request.mode, "unified_anything")
+    return name if BACKEND_MODES[name].masks or not request.config.model.mask else "unified_anything"
 
 
 def _closest(legal: list[int], wanted: int) -> int:
@@ -172,7 +174,7 @@ def streams_divide(request: Request) -> Iterator[Problem]:
     world = request.processes
     if request.mode not in EVEN_MODES or world < 2 or min(request.requested.height, request.requested.width) < 1:
         return
-    anything = _anything(request.mode)
+    anything = _anything(request)
     if request.texts is None:
         rule = f"needs a number of text tokens that {world} ranks divide, which {request.config.model.name} takes from "
         rule += "the prompt: without its tokenizer.json here it is not known before the start"

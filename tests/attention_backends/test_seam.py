@@ -9,7 +9,7 @@ import tiny
 import torch.distributed as dist
 from diffusers.hooks import context_parallel, hooks
 from diffusers.models import attention_dispatch
-from diffusers.models.transformers import transformer_flux
+from diffusers.models.transformers import transformer_flux, transformer_qwenimage
 
 import attention_backends
 from attention_backends import catalog
@@ -27,6 +27,8 @@ NAMES = [
     (attention_dispatch, "_flash_attention_forward_op", "calls flash-attn", ["return_lse", "_save_ctx"]),
     (attention_dispatch, "_wrapped_flash_attn_3", "calls flash-attn 3", []),
     (attention_dispatch, "_sage_attention_forward_op", "calls sageattention", ["return_lse", "_save_ctx"]),
+    (transformer_flux, "apply_rotary_emb", "lets a shard without tokens through", ["x"]),
+    (transformer_qwenimage, "apply_rotary_emb_qwen", "lets a shard without tokens through", ["x"]),
     (attention_dispatch, "TemplatedRingAnythingAttention", "the benchmark's row", []),
     (attention_dispatch, "TemplatedUlyssesAnythingAttention", "the benchmark's row", []),
 ]  # fmt: skip

@@ -55,15 +55,78 @@ def qwen() -> Any:
     return model.eval()
 
 
-def qwen_inputs(height: int, width: int, text: int) -> dict[str, Any]:
-    """Two prompts, of text and text - 3 tokens: the mask hides the end of the second."""
+def wan() -> Any:
+    from diffusers import WanTransformer3DModel
+
+    torch.manual_seed(0)
+    model = WanTransformer3DModel(
+        num_attention_heads=4,
+        attention_head_dim=12,
+        in_channels=4,
+        out_channels=4,
+        text_dim=8,
+        freq_dim=8,
+        ffn_dim=16,
+        num_layers=2,
+    )
+    return model.eval()
+
+
+def wan_inputs(frames: int, height: int, width: int, text: int) -> dict[str, Any]:
+    """Tokens: frames x height x width; every rank holds the text whole."""
+    generator = torch.Generator().manual_seed(text)
+    return {
+        "hidden_states": torch.randn(1, 4, frames, 2 * height, 2 * width, generator=generator),
+        "encoder_hidden_states": torch.randn(1, text, 8, generator=generator),
+        "timestep": torch.tensor([500]),
+        "return_dict": False,
+    }
+
+
+def ltx() -> Any:
+    from diffusers import LTXVideoTransformer3DModel
+
+    torch.manual_seed(0)
+    model = LTXVideoTransformer3DModel(
+        in_channels=4,
+        out_channels=4,
+        num_attention_heads=4,
+        attention_head_dim=12,
+        cross_attention_dim=48,
+        num_layers=2,
+        caption_channels=8,
+    )
+    return model.eval()
+
+
+def ltx_inputs(frames: int, height: int, width: int, text: int) -> dict[str, Any]:
+    """A pair for classifier-free guidance, the first prompt of half the text: cross-attention is masked."""
     generator = torch.Generator().manual_seed(text)
     mask = torch.ones(2, text, dtype=torch.bool)
-    mask[1, text - 3 :] = False
+    mask[0, (text + 1) // 2 :] = False
+    return {
+        "hidden_states": torch.randn(2, frames * height * width, 4, generator=generator),
+        "encoder_hidden_states": torch.randn(2, text, 8, generator=generator),
+        "encoder_attention_mask": mask,
+        "timestep": torch.tensor([500.0, 500.0]),
+        "num_frames": frames,
+        "height": height,
+        "width": width,
+        "rope_interpolation_scale": (8 / 25, 32, 32),
+        "return_dict": False,
+    }
+
+
+def qwen_inputs(height: int, width: int, text: int, hidden: int = 3) -> dict[str, Any]:
+    """Two prompts, of text and text - hidden tokens: the mask hides the end of the second. As in diffusers' pipeline
+    there is none where nothing is hidden."""
+    generator = torch.Generator().manual_seed(text)
+    mask = torch.ones(2, text, dtype=torch.bool)
+    mask[1, text - hidden :] = False
     return {
         "hidden_states": torch.randn(2, height * width, 4, generator=generator),
         "encoder_hidden_states": torch.randn(2, text, 8, generator=generator),
-        "encoder_hidden_states_mask": mask,
+        "encoder_hidden_states_mask": mask if hidden else None,
         "timestep": torch.full((2,), 0.5),
         "img_shapes": [[(1, height, width)]] * 2,
         "return_dict": False,

@@ -1,0 +1,248 @@
+"""Every family on tiny twins: every legal mode makes what one process makes, and whatever the rules let pass runs."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import itertools
+import json
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import twins
+from shared import LAPTOP
+
+from attention_backends.catalog import KERNELS, SCHEDULES
+from launcher import ranks, rules
+from launcher.compose import Composer, to_config
+from launcher.config import LaunchConfig
+from launcher.job import execute, group_key, job_message
+from launcher.ranks import GroupKey, RankGroup
+from launcher.records.picture import read_frames
+from launcher.records.run_dir import RunDir
+from launcher.request import MODES, Request, resolve
+from launcher.rules import RULES, problems
+
+SAMPLES = int(os.environ.get("FAMILY_SAMPLES", "200"))  # random legal requests, over all worlds
+WORLDS = (2, 3, 4)
+COMMAND = ranks.command
+# Two sizes that no even split divides, and one that the even modes take. Pictures have no frames.
+SIZES = [
+    {"height": 50, "width": 40, "frames": 6},
+    {"height": 20, "width": 33, "frames": 2},
+    {"height": 64, "width": 96, "frames": 9},
+]
+# QwenImage's text is as long as its prompts: 6 letters and 6 more, then 7 and 5 more, both divisible.
+PROMPTS = [("a cat", "blurry"), ("猫 🐈", ""), ("cat cat", "dog dog")]
+
+
+class Warm:
+    """Groups of ranks by key, and runs in folders of their own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.count = folder, itertools.count()
+        self.groups: dict[GroupKey, RankGroup] = {}
+
+    def ranks(self, key: GroupKey, run_dir: RunDir) -> RankGroup:
+        if key not in self.groups or not self.groups[key].alive:
+            self.groups[key] = RankGroup(key, run_dir)
+        return self.groups[key]
+
+    def run(self, request: Request) -> tuple[list[np.ndarray], dict[str, Any]]:
+        """Each picture's frames (frames, height, width, 3) and the record."""
+        made = execute(request, self.folder / str(next(self.count)), [], self.ranks, brief=True)
+        record = json.loads((made["folder"] / "run.json").read_text())
+        shown = [read_frames(made["folder"] / facts["file"], record["frames"]["fps"]) for facts in record["files"]]
+        return [np.stack([np.asarray(frame) for frame in frames]).astype(int) for frames in shown], record
+
+    def force(self, asked: Request) -> list[str | None]:
+        """What the ranks answer to a request that no rule was asked about: each rank's error, or None."""
+        run_dir = RunDir(self.folder / str(next(self.count)))
+        run_dir.start({})
+        done = self.ranks(group_key(asked), run_dir).run(job_message(asked, run_dir), run_dir, lambda *_: None)
+        return [message.get("error") for message in done]
+
+    def close(self) -> None:
+        for group in self.groups.values():
+            group.close()
+
+
+@pytest.fixture(scope="module")
+def families(tmp_path_factory) -> dict[str, LaunchConfig]:
+    """A configuration for each family's twin, and the bundled model's."""
+    composer, folder = Composer(), tmp_path_factory.mktemp("twins")
+    # Where only some ranks fail, the others wait for them as long as `timeout`.
+    always = ["runtime=cpu", "runtime.timeout=6", "seed=1", "steps=2"]
+    found = {"flux_tiny": to_config(composer.compose(always))}
+    for name, facts in twins.FACTS.items():
+        path = twins.build(name, folder / name)
+        found[name] = to_config(composer.compose([*facts, f"model.path={path}", *always]))
+    return found
+
+
+@pytest.fixture(scope="module")
+def alone(families, tmp_path_factory) -> dict[tuple[str, int], np.ndarray]:
+    """What one process makes."""
+    single = Warm(tmp_path_factory.mktemp("alone"))
+    found = {
+        (name, number): single.run(sized(families[name], number, "none"))[0][0]
+        for name in twins.FACTS
+        for number in range(len(SIZES))
+    }
+    single.close()
+    return found
+
+
+@pytest.fixture(scope="module", params=WORLDS)
+def warm(request, tmp_path_factory) -> Iterator[tuple[int, Warm]]:
+    """Ranks that tell of an error and stay, so that some thirty refused requests can be tried on them."""
+    group = Warm(tmp_path_factory.mktemp("warm"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranks, "command", lambda world: [*COMMAND(world)[:-1], "forgiving"])
+        here = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, here)))
+        yield request.param, group
+    group.close()
+
+
+def sized(config: LaunchConfig, number: int, mode: str, ring: int | None = None, ulysses: int | None = None) -> Request:
+    config = copy.deepcopy(config)
+    config.height, config.width = SIZES[number]["height"], SIZES[number]["width"]
+    if config.model.frames_per_latent:
+        config.frames = SIZES[number]["frames"]
+    config.prompt, config.negative_prompt = PROMPTS[number]
+    config.cp.mode, config.cp.ring_degree, config.cp.ulysses_degree = mode, ring, ulysses
+    return resolve(config, LAPTOP)
+
+
+def degrees(world: int) -> list[tuple[int, int]]:
+    return [(ring, world // ring) for ring in range(1, world + 1) if world % ring == 0]
+
+
+@pytest.mark.parametrize("name", list(twins.FACTS))
+def test_every_legal_mode_makes_what_one_process_makes(warm, families, alone, name):
+    world, group = warm
+    ran = set()
+    for number, mode, (ring, ulysses) in itertools.product(range(len(SIZES)), MODES[1:], degrees(world)):
+        asked = sized(families[name], number, mode, ring, ulysses)
+        if problems(asked):
+            continue
+        (shown,), _ = group.run(asked)
+        assert shown.shape[:3] == (asked.frames or 1, asked.requested.height, asked.requested.width)
+        assert np.abs(shown - alone[name, number]).max() <= 1, (mode, ring, ulysses, number)
+        ran.add(mode)
+    # 6 heads are not shared by 4 ranks, 128 text tokens not by 3, and LTX has a mask.
+    never = {"ulysses"} if world == 4 else {"unified"}
+    if name == "ltx_video":
+        never |= {"ring_anything"} | ({"ring", "ulysses"} if world == 3 else set())
+    assert ran == set(MODES[1:]) - never
+
+
+ON_CPU = [kernel.name for kernel in KERNELS.values() if "cpu" in kernel.devices]
+
+
+def draw(chance: random.Random, families: dict[str, LaunchConfig], world: int, kernels: list[str]) -> Request:
+    """A random request for `world` ranks."""
+    config = copy.deepcopy(families[chance.choice(list(families))])
+    model = config.model
+    ring, ulysses = chance.choice(degrees(world))
+    config.cp.mode, config.cp.ring_degree, config.cp.ulysses_degree = chance.choice(MODES[1:]), ring, ulysses
+    config.cp.schedule = chance.choice(SCHEDULES)
+    config.attention.kernel = chance.choice(kernels)
+    config.runtime.dtype = chance.choice(["float32", "float32", "bfloat16"])
+    config.height, config.width = chance.choice([1, 16, 48]), chance.randint(1, 64)
+    config.steps, config.seed, config.images = 1, chance.choice([0, 2**63 - 4]), chance.choice([1, 1, 2])
+    config.model.text_tokens = chance.choice([1, 2, 3, 5, 24, model.text_tokens])
+    config.prompt = "".join(chance.choices("abc ,猫🐈\n{}<|>'\"", k=chance.randint(0, 12)))
+    config.output.format = chance.choice(["png", "webp", "jpeg"])
+    if model.frames_per_latent:
+        config.frames, config.fps = chance.randint(1, 9), chance.choice([1, 24, 1000])
+    if model.guidance_cfg:
+        config.guidance = chance.choice([0.0, 1.0, 3.0])
+    elif not model.guidance_embeds:
+        config.model.true_cfg = chance.choice([1.0, 2.0])
+    config.negative_prompt = chance.choice([None, "", "b"])
+    return resolve(config, LAPTOP)
+
+
+def weights(asked: Request) -> tuple[str, str]:
+    """What the ranks load for it: seldom, if requests come in this order."""
+    return asked.config.model.name, asked.dtype
+
+
+def test_what_the_rules_let_pass_runs(warm, families):
+    world, group = warm
+    chance = random.Random(world)
+    drawn = (draw(chance, families, world, ON_CPU) for _ in itertools.count())
+    legal = list(itertools.islice((asked for asked in drawn if not problems(asked)), -(-SAMPLES // len(WORLDS))))
+    assert {asked.config.model.name for asked in legal} == set(families)
+    for asked in sorted(legal, key=weights):
+        made, _ = group.run(asked)
+        assert len(made) == asked.config.images
+        for shown in made:
+            assert shown.shape[:3] == (asked.frames or 1, asked.requested.height, asked.requested.width)
+
+
+def changed(config: LaunchConfig, words: str) -> Request:
+    """The request for four ranks with some settings more."""
+    config = copy.deepcopy(config)
+    config.height, config.width, config.steps = 64, 64, 1
+    config.cp.mode, config.runtime.processes = "unified_anything", 4
+    for key, _, value in (word.partition("=") for word in words.split()):
+        *path, last = key.split(".")
+        setattr(functools.reduce(getattr, path, config), last, int(value) if value.lstrip("-").isdigit() else value)
+    return resolve(config, LAPTOP)
+
+
+ON_RANKS = (rules.heads, rules.streams_divide, rules.masks, rules.kernels)  # what every rank fails over
+ILLEGAL = [
+    # family, what breaks a rule, part of what a rank says
+    ("flux_tiny", "cp.mode=ulysses cp.ulysses_degree=4", "does not divide the model's 6 heads"),
+    (
+        "flux_tiny",
+        "cp.mode=ring cp.ring_degree=4 width=80 height=16",
+        "5 tokens: ring on 4 ranks",
+    ),
+    ("flux_tiny", "cp.mode=unified cp.ring_degree=2 cp.ulysses_degree=2 model.text_tokens=6", "6 tokens: unified"),
+    ("wan_t2v_1_3b", "cp.mode=ring cp.ring_degree=4 width=16 height=16 frames=9", "3 tokens: ring"),
+    ("qwenimage", "cp.mode=ring cp.ring_degree=4 prompt=abc", "tokens: ring on 4 ranks"),
+    ("ltx_video", "cp.mode=ring_anything cp.ring_degree=4", "ring_anything takes no attention mask"),
+    ("flux_tiny", "cp.mode=ring_anything cp.ring_degree=2 cp.ulysses_degree=2", "needs ulysses_degree 1"),
+    ("flux_tiny", "cp.mode=ring_anything cp.ring_degree=3", "there are 4 ranks"),
+    ("flux_tiny", "attention.kernel=flash", "flash"),
+    ("flux_tiny", "attention.kernel=_native_cudnn", "_native_cudnn"),
+    ("flux_tiny", "model.text_tokens=513", "max_sequence_length"),
+    ("qwenimage", "model.text_tokens=1025", "max_sequence_length"),
+    ("wan_t2v_1_3b", "model.true_cfg=2", "takes no true_cfg_scale"),
+    ("wan_t2v_1_3b", "height=16400 width=16 frames=1", "RuntimeError"),
+    ("wan_t2v_1_3b", "frames=0", "IndexError"),
+    ("ltx_video", "frames=9 output.format=jpeg", "type output=webp"),
+    ("flux_tiny", "steps=0", ""),
+    ("flux_tiny", "seed=18446744073709551616", ""),
+    ("flux_tiny", "height=0", ""),
+    ("flux_tiny", "runtime.dtype=float8", "float8"),
+    ("ltx_video", "model.text_tokens=3", "cannot reshape tensor of 0 elements"),  # last: the other ranks wait in vain
+]
+
+
+@pytest.mark.parametrize("warm", [4], indirect=True)
+def test_what_the_rules_refuse_fails_if_it_is_forced(warm, families):
+    _, group = warm
+    chance = random.Random(0)
+    drawn = (draw(chance, families, 4, list(KERNELS)) for _ in itertools.count())
+    # Where only some ranks fail (the last of ILLEGAL) the others wait for them.
+    drawn = (asked for asked in drawn if asked.config.model.text_tokens >= 4)
+    random_ones = (asked for asked in drawn if [r for r in RULES if any(r(asked))] in [[r] for r in ON_RANKS])
+    for asked in sorted(itertools.islice(random_ones, SAMPLES // 10), key=weights):
+        errors = group.force(asked)
+        assert None not in errors, problems(asked)
+    for name, words, said in ILLEGAL:
+        asked = changed(families[name], words)
+        assert problems(asked), words
+        errors = group.force(asked)
+        assert any(error is not None and said in error for error in errors), (name, words, errors)
