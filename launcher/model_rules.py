@@ -20,7 +20,8 @@ def masks(request: Request) -> Iterator[Problem]:
         return
     if mode in BACKEND_MODES and not BACKEND_MODES[mode].masks:
         rule = f"takes no attention mask, and {model.name} always passes one"
-        yield Problem(f"cp={mode}", rule, f"type cp=unified_anything cp.ring_degree={request.ring_degree}")
+        same = f"type cp=unified_anything cp.ring_degree={request.ring_degree} cp.ulysses_degree=1"
+        yield Problem(f"cp={mode}", rule, same)
     if kernel is not None and not kernel.mask:
         rule = f"takes no attention mask, and {model.name} always passes one"
         yield Problem(f"attention.kernel={kernel.name}", rule, "type attention=auto")

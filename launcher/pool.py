@@ -35,9 +35,8 @@ class Result:
 class Pool:
     """A launcher whose ranks are started by the first run and serve the following ones.
 
-    A run with other processes or devices ends them and starts new ones, one with other weights or another dtype loads
-    those; everything else (cp mode, size, prompt, steps, seed) changes without a reload. Leaving the `with` block ends
-    the ranks.
+    A run with other processes, devices, weights or dtype ends them and starts new ones; everything else (cp mode, size,
+    prompt, steps, seed) changes without a reload. Leaving the `with` block ends the ranks.
 
     Args:
         words: settings for every run, as on the command line: `Pool("model=flux", "cp=ring_anything")`.

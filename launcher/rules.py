@@ -176,8 +176,8 @@ def streams_divide(request: Request) -> Iterator[Problem]:
         return
     anything = _anything(request)
     if request.texts is None:
-        rule = f"needs a number of text tokens that {world} ranks divide, which {request.config.model.name} takes from "
-        rule += "the prompt: without its tokenizer.json here it is not known before the start"
+        rule = f"{world} ranks must share the text tokens equally, and how many {request.config.model.name} has follows "
+        rule += "from the prompt: not known before the start without its tokenizer.json"
         yield Problem(f"cp={request.mode}", rule, f"type cp={anything}")
     for length in request.texts or ():
         if length % world:

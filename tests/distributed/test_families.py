@@ -42,16 +42,20 @@ PROMPTS = [("a cat", "blurry"), ("猫 🐈", ""), ("cat cat", "dog dog")]
 
 
 class Warm:
-    """Groups of ranks by key, and runs in folders of their own."""
+    """Ranks of forgiving.py, which serve any model and stay when they are asked for what they cannot do."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.count = folder, itertools.count()
-        self.groups: dict[GroupKey, RankGroup] = {}
+        self.group: RankGroup | None = None
 
     def ranks(self, key: GroupKey, run_dir: RunDir) -> RankGroup:
-        if key not in self.groups or not self.groups[key].alive:
-            self.groups[key] = RankGroup(key, run_dir)
-        return self.groups[key]
+        if self.group is None or not self.group.alive:
+            here = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(ranks, "command", lambda world: [*COMMAND(world)[:-1], "forgiving"])
+                patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, here)))
+                self.group = RankGroup(key, run_dir)
+        return self.group
 
     def run(self, request: Request) -> tuple[list[np.ndarray], dict[str, Any]]:
         """Each picture's frames (frames, height, width, 3) and the record."""
@@ -68,8 +72,8 @@ class Warm:
         return [message.get("error") for message in done]
 
     def close(self) -> None:
-        for group in self.groups.values():
-            group.close()
+        if self.group is not None:
+            self.group.close()
 
 
 @pytest.fixture(scope="module")
@@ -100,13 +104,8 @@ def alone(families, tmp_path_factory) -> dict[tuple[str, int], np.ndarray]:
 
 @pytest.fixture(scope="module", params=WORLDS)
 def warm(request, tmp_path_factory) -> Iterator[tuple[int, Warm]]:
-    """Ranks that tell of an error and stay, so that some thirty refused requests can be tried on them."""
     group = Warm(tmp_path_factory.mktemp("warm"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranks, "command", lambda world: [*COMMAND(world)[:-1], "forgiving"])
-        here = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
-        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, here)))
-        yield request.param, group
+    yield request.param, group
     group.close()
 
 

@@ -77,9 +77,12 @@ BROKEN = [
     ("model.text_tokens=513", "FluxPipeline takes at most 512"),
     ("model=qwenimage model.text_tokens=1025 runtime=cpu", "QwenImagePipeline takes at most 1024"),
     ("model.text=none", "model.text=none: must be padded, prompt or whole"),
-    ("model=qwenimage cp=ulysses runtime=cpu", "is not known before the start; type cp=ulysses_anything"),
+    ("model=qwenimage cp=ulysses runtime=cpu", "without its tokenizer.json; type cp=ulysses_anything"),
     # masks
-    ("model=ltx_video cp=ring_anything cp.ring_degree=3 runtime=cpu", "type cp=unified_anything cp.ring_degree=3"),
+    (
+        "model=ltx_video cp=ring_anything cp.ring_degree=3 runtime=cpu",
+        "cp.ring_degree=3 cp.ulysses_degree=1",
+    ),
     ("model=ltx_video attention=flash", "takes no attention mask, and ltx_video always passes one"),
     ("model=ltx_video model.text_tokens=2 cp=unified_anything runtime.processes=3", "3 ranks need a text token each"),
     ("model=ltx_video cp=ring cp.ring_degree=3 runtime=cpu", "3 ranks cannot share 128 text tokens equally"),
