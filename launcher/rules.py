@@ -176,8 +176,8 @@ def streams_divide(request: Request) -> Iterator[Problem]:
         return
     anything = _anything(request)
     if request.texts is None:
-        rule = f"{world} ranks must share the text tokens equally, and how many {request.config.model.name} has follows "
-        rule += "from the prompt: not known before the start without its tokenizer.json"
+        rule = f"{world} ranks must share the text tokens equally, and how many {request.config.model.name} has "
+        rule += "follows from the prompt: not known before the start without its tokenizer.json"
         yield Problem(f"cp={request.mode}", rule, f"type cp={anything}")
     for length in request.texts or ():
         if length % world:
