@@ -64,11 +64,13 @@ def sent(
     schedule: str = "gather",
     is_causal: bool = False,
     key_mask: int = 0,
+    mask_per_head: bool = False,
 ) -> list[Moved]:
     """What each rank sends in the forward of one attention: what exchange.counters() counts.
 
-    queries, keys: tokens of each rank. schedule: "gather" or "staged". key_mask: bytes for one key of a mask that is
-    held with the keys (its batch entries and heads times its element size); a mask over all keys is on every rank.
+    queries, keys: tokens of each rank. schedule: "gather" or "staged". key_mask: bytes for one key, and for one head
+    if mask_per_head, of a mask that is held with the keys (its batch entries times its element size); a mask over all
+    keys is on every rank. One with a row for each head goes to every rank with that rank's heads only.
     """
     route = Route(queries.rows(ulysses_degree), keys.rows(ulysses_degree), is_causal, schedule)
     q_heads, k_heads = _counts(shape, ulysses_degree)
@@ -89,7 +91,9 @@ def sent(
                 messages += [(end - begin) * k_heads[mine] * (shape.head_dim + shape.v_dim) for begin, end in pieces]
         sizes = [count * shape.batch * shape.element_size for count in messages if count]
         if key_mask and keys.lengths[rank]:
-            sizes += [keys.lengths[rank] * key_mask] * (ring_degree * ulysses_degree - 1)
+            others = [peer for peer in range(ring_degree * ulysses_degree) if peer != rank]
+            rows = [q_heads[peer % ulysses_degree] if mask_per_head else 1 for peer in others]
+            sizes += [keys.lengths[rank] * key_mask * heads for heads in rows if heads]
         found.append(Moved(sum(sizes), len(sizes)))
     return found
 

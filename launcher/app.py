@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -19,11 +20,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, flag_override
 
 from launcher import __version__, machine, screen
+from launcher.choose import resolve
 from launcher.compose import Composer, conf_dir, options, to_config
 from launcher.help import page
 from launcher.problems import Interrupted, LauncherError, Problem, Refused, RunFailed, nearest
 from launcher.records.run_dir import RunDir, command_line
-from launcher.request import Request, resolve
+from launcher.request import Request
 from launcher.rules import problems
 from launcher.sweep import DONE, FAILED, REFUSED, Job, Sweep, recorded, resume
 
@@ -60,6 +62,8 @@ def _main(argv: list[str]) -> int:
     if argv == ["--version"]:
         print(f"launcher {__version__}")
         return 0
+    if argv[:1] == ["plan"]:
+        return _plan(argv[1:])
     args = _parse(argv)
     composer = Composer(args.config_dir)
     sweep = bool(args.multirun)
@@ -74,6 +78,31 @@ def _main(argv: list[str]) -> int:
             return session.sweep(args.overrides)
         session.single(args.overrides)
         return 0
+
+
+def _plan(argv: list[str]) -> int:
+    """`plan ...`: what a run of the same words would do; 1 if it would be refused."""
+    as_json = "--json" in argv
+    args = _parse([word for word in argv if word != "--json"])
+    composer = Composer(args.config_dir)
+    if args.help:
+        print(page(composer, args.overrides))
+        return 0
+    for word, given in {"-m": args.multirun, "--cfg": args.cfg, "--info": args.info}.items():
+        if given:
+            raise Refused([Problem(word, "a plan is of one request", "leave it out")])
+    composer.check_words(args.overrides, sweep=False)
+    request = resolve(to_config(composer.compose(args.overrides)), machine.here())
+    from launcher import plan as plans  # with what a run's refusal should not wait for
+
+    plan = plans.plan(request)
+    if as_json:
+        print(json.dumps(plan.asdict(), indent=2))
+    else:
+        print(plans.page(plan, request), flush=True)
+        if plan.problems:
+            screen.complain(Refused(plan.problems))
+    return 0 if plan.legal else 1
 
 
 class Session:
@@ -105,8 +134,9 @@ class Session:
                     [Problem(f"{word}={composed[word]}", "is for sweeps", "type -m for one, or leave it out")]
                 )
         if composed.hydra.sweeper.params:
-            names = ", ".join(composed.hydra.sweeper.params)
-            raise Refused([Problem("hydra.sweeper.params", f"asks for a sweep over {names}", "type -m for a sweep")])
+            names, chosen = ", ".join(composed.hydra.sweeper.params), composed.hydra.runtime.choices.get("experiment")
+            value = f"experiment={chosen}" if chosen else "hydra.sweeper.params"
+            raise Refused([Problem(value, f"asks for a sweep over {names}", "type -m for a sweep")])
         request = resolve(to_config(composed), self.machine)
         if found := problems(request):  # before Hydra makes a run directory
             raise Refused(found, self.works_here(words))
@@ -200,7 +230,10 @@ class Session:
 
     def works_here(self, words: list[str]) -> str | None:
         """The same line for the bundled model, if that one is legal on this machine."""
-        words = ["model=flux_tiny", *(word for word in words if not word.startswith("model"))]
+        others = [word for word in words if not word.startswith("model")]
+        if others == words:  # that was the bundled model
+            return None
+        words = ["model=flux_tiny", *others]
         with contextlib.suppress(Refused):
             if not problems(resolve(to_config(self.composer.compose(words)), self.machine)):
                 return command_line(words)
@@ -244,6 +277,8 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     known = options(parser)
     for word in argv:
         name = word.partition("=")[0]
+        if word == "plan":
+            raise Refused([Problem(word, "comes first", "type python -m launcher plan ...")])
         if name.startswith("-") and not any(option.startswith(name) for option in known):
             near = nearest(name, known, 2)
             instead = f"type {' or '.join(near)}" if near else "type --help for the list"

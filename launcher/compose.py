@@ -11,9 +11,10 @@ import contextlib
 import dataclasses
 import functools
 import os
+import re
+import shlex
 import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -33,18 +34,12 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from launcher.config import LaunchConfig
+from launcher.config import LaunchConfig, conf_dir
 from launcher.problems import Problem, Refused, RunFailed, nearest
 
 CONFIG = "config"
+SIGNS = "()[]{},:=\\\"'"  # what Hydra's grammar reads for itself
 NAMES = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
-
-
-def conf_dir() -> Path:
-    """conf/: inside the installed package, or at the top of a checkout."""
-    package = Path(__file__).parent
-    installed = package / "conf"
-    return installed if installed.is_dir() else package.parent / "conf"
 
 
 class Composer:
@@ -76,9 +71,10 @@ class Composer:
                 continue
             problems += self._key_problems(override, word)
             if not sweep and override.is_sweep_override():
-                instead = (
-                    "type -m for a sweep, or quote it: " + f"'{override.key_or_group}={quoted(word.partition('=')[2])}'"
-                )
+                instead, field = "type -m for a sweep", fields().get(override.key_or_group)
+                if field is not None and "str" in str(field.type):
+                    typed = shlex.quote(f"{override.key_or_group}={quoted(word.partition('=')[2])}")
+                    instead += f", or quote it: {typed}"
                 problems.append(Problem(word, "lists several values, and this is a single run", instead))
         if problems:
             raise Refused(problems)
@@ -145,7 +141,7 @@ class Composer:
         if key.split(".")[0].split("/")[0] in ("hydra", "local"):
             return
         if override.is_delete():
-            yield Problem(word, "takes a setting away, and every setting is needed", "type its value instead")
+            yield Problem(word, "takes a setting away, and every setting is needed", f"type {key}=VALUE instead")
             return
         if key in groups:
             chosen = override.value()
@@ -193,7 +189,7 @@ def translated() -> Iterator[None]:
     """Turn what Hydra, OmegaConf and YAML raise into Refused."""
     try:
         yield
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError, OSError) as error:
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, UnicodeError) as error:
         raise Refused([_problem(error)]) from error
 
 
@@ -205,8 +201,12 @@ def _problem(error: BaseException) -> Problem:
         if expected is not None:
             value = message.split("'")[1] if "'" in message else ""
             return Problem(f"{key}={value}", f"must be {expected}", f"type {key}={_example(key)}")
-        return Problem(key, message, "type --help for the settings and their types")
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        instead = "type --help for the settings and their types"
+        if "nterpolation" in message or "${" in message:
+            instead = r"type \${ for these two characters themselves, or use prompt_file=FILE"
+        return Problem(key, message, instead)
+    told = str(error).partition("Config search path:")[0]  # which names this machine's folders
+    lines = [line.strip() for line in told.splitlines() if line.strip()]
     return Problem("configuration", " ".join(lines)[:400] or type(error).__name__, "type --help for what can be set")
 
 
@@ -219,16 +219,23 @@ def _unreadable(word: str, error: HydraException) -> Problem:
     key, sign, value = word.partition("=")
     if not sign:
         near = nearest(word.lstrip("-"), ["height", "width", "model", "cp", "prompt", "seed", "steps"], 1)
-        return Problem(word, "is no setting: key=value is expected", f"type {near[0]}=..." if near else "type --help")
+        instead = f"type {near[0]}=VALUE" if near else "type --help for the list"
+        return Problem(word, "is no setting: key=value is expected", instead)
     reason = str(error).splitlines()[0] if str(error) else "unreadable"
-    typed = f"'{key}={quoted(value.strip(chr(39) + chr(34)))}'"
-    return Problem(word, f"cannot be read ({reason})", f"quote it: {typed}, or use prompt_file=FILE")
+    if not value.startswith(("'", '"')) and (signs := [sign for sign in SIGNS if sign in value]):
+        reason = f"{' '.join(signs)} must be quoted"
+    typed = shlex.quote(f"{key}={quoted(value.strip(chr(39) + chr(34)))}")
+    return Problem(word, f"cannot be read: {reason}", f"quote it: {typed}, or use prompt_file=FILE")
 
 
 def quoted(value: str) -> str:
-    """A value between double quotes, as Hydra's grammar reads it back."""
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+    """A value between double quotes, as Hydra's grammar and then OmegaConf's read it back, whatever it holds.
+
+    Backslashes mean something only before a quote, the end, and `${`, which would start an interpolation.
+    """
+    value = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
+    value = re.sub(r"(\\*)\"", r"\1\1" + r'\\"', value)
+    return '"' + re.sub(r"(\\+)\Z", r"\1\1", value) + '"'
 
 
 def options(parser: argparse.ArgumentParser) -> list[str]:

@@ -7,10 +7,18 @@ from the rest.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Optional
 
 # omegaconf resolves these annotations at run time and knows Optional[int], not every spelling of int | None.
 # ruff: noqa: UP045
+
+
+def conf_dir() -> Path:
+    """conf/: inside the installed package, or at the top of a checkout."""
+    package = Path(__file__).parent
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parent / "conf"
 
 
 def option(default: Any, help: str) -> Any:
@@ -47,12 +55,15 @@ class ModelConfig:
     text_tokens: int = option(512, "text tokens, or at most so many where the prompt's own length counts")
     max_text_tokens: Optional[int] = fact(None, "the most that its call takes")
     mask: bool = fact(False, "always gives attention a mask")
+    cross_attention: bool = fact(False, "the text is attended to by itself, not in one sequence with what is drawn")
     guidance_embeds: bool = fact(False, "takes a distilled guidance scale")
     guidance_cfg: bool = fact(False, "guidance is classifier-free: above 1 it uses negative_prompt, at twice the work")
     takes_fps: bool = fact(False, "the frame rate changes what is made, and not only how fast it is shown")
     transformer_params: Optional[int] = fact(None, "parameters of the transformer; null: as its files say")
     text_params: Optional[int] = fact(None, "parameters of all text encoders")
     vae_params: Optional[int] = fact(None, "parameters of the VAE")
+    vae_width: int = fact(256, "channels that the VAE's decoder holds of each pixel at full size")
+    vae_frames: Optional[int] = fact(None, "frames that it decodes at once; null: all")
     true_cfg: float = option(
         1.0, "classifier-free guidance scale; above 1 it uses negative_prompt and doubles the work"
     )
@@ -112,6 +123,26 @@ class OutputConfig:
 
 
 @dataclass
+class MachineConfig:
+    """The machine that is planned for, and the speeds that estimates are made with; None is asked of the system."""
+
+    name: str = fact("here", "the machine's name")
+    card: Optional[str] = option(None, "a GPU's name, as nvidia-smi gives it")
+    capability: Optional[str] = option(None, "a GPU's CUDA compute capability: '9.0'")
+    gpus: Optional[int] = option(None, "GPUs that it has")
+    cores: Optional[int] = option(None, "CPU cores that it has")
+    memory_gib: Optional[float] = option(None, "GiB of a GPU's memory, or of main memory where there is no GPU")
+    tflops: Optional[float] = option(None, "10^12 FLOP/s of a GPU, or core, in half precision, dense")
+    tflops_float32: Optional[float] = option(None, "the same in float32")
+    efficiency: Optional[float] = option(
+        None, "the part of that which a whole step reaches; default: 0.57, as measured"
+    )
+    memory_gbps: Optional[float] = option(None, "10^9 bytes/s that a device reads and writes in its memory")
+    link_gbps: Optional[float] = option(None, "10^9 bytes/s that a rank sends to the others, one way")
+    link_us: Optional[float] = option(None, "10^-6 s that a small message takes, one of many")
+
+
+@dataclass
 class LaunchConfig:
     """One request."""
 
@@ -136,4 +167,5 @@ class LaunchConfig:
     cp: CpConfig = field(default_factory=CpConfig)
     attention: AttentionConfig = field(default_factory=AttentionConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    machine: MachineConfig = field(default_factory=MachineConfig)
     output: OutputConfig = field(default_factory=OutputConfig)

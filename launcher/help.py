@@ -13,13 +13,15 @@ from launcher.problems import Refused
 EXAMPLES = """\
   python -m launcher                                                   a picture with what this machine has
   python -m launcher cp=ring_anything height=1000 prompt='red dots on white'   two ranks or more share one picture
-  python -m launcher -m cp=none,ring_anything seed=1,2                 every combination, one after another"""
+  python -m launcher -m cp=none,ring_anything seed=1,2                 every combination, one after another
+  python -m launcher plan machine=h100x8 model=flux height=1000        what would happen there: nothing is started"""
 
 QUOTING = """\
 A prompt with a comma, bracket, quote or brace needs two pairs of quotes: 'prompt="a cat, sitting"'.
 prompt_file=FILE takes any text as it is."""
 
 OPTIONS = """\
+  plan                tell what a run would do, all cp modes beside it, and why not; --json as data
   -m, --multirun      sweep: every combination of the comma-separated values
   --config-dir DIR    a folder of your own YAML files, laid out like conf/
   --cfg job           print the composed configuration and do nothing else (--resolve fills in references)
@@ -34,7 +36,7 @@ def page(composer: Composer, words: list[str]) -> str:
         config = to_config(composer.compose([]))
     parts = [
         "Makes pictures with diffusion pipelines, shared by several GPUs or CPU ranks with context parallelism.",
-        "python -m launcher [-m] [choice=option ...] [field=value ...]",
+        "python -m launcher [plan [--json] | -m] [choice=option ...] [field=value ...]",
         f"Examples\n{EXAMPLES}",
         "Choices\n" + "\n".join(_choice(name, options) for name, options in composer.groups.items()),
         f"Fields (default for model={config.model.name})\n" + "\n".join(_fields(config)),

@@ -139,9 +139,7 @@ def job_message(request: Request, run_dir: RunDir) -> Message:
             name: getattr(key, name)
             for name in ("pipeline", "path", "revision", "dtype", "device", "offload", "timeout")
         },
-        # Ranks that measured which schedule is faster would choose differently from run to run, and with another
-        # order of sums the last bits differ: the same request makes the same file.
-        "cp": {**cp, "schedule": "gather" if config.cp.schedule == "auto" else config.cp.schedule},
+        "cp": {**cp, "schedule": request.schedule or "gather"},
         "kernel": config.attention.kernel,
         "stall_timeout": config.runtime.stall_timeout,
         "threads": request.threads,
@@ -169,7 +167,12 @@ def _resolved(request: Request, prompt: str | None, seed: int) -> dict[str, Any]
     config["seed"] = seed
     if prompt is not None:
         config |= {"prompt": prompt, "prompt_file": None, "images": 1}
-    config["cp"] |= {"mode": request.mode, "ring_degree": request.ring_degree, "ulysses_degree": request.ulysses_degree}
+    config["cp"] = {
+        "mode": request.mode,
+        "ring_degree": request.ring_degree,
+        "ulysses_degree": request.ulysses_degree,
+        "schedule": request.schedule or "auto",  # which decides nothing in a mode without a ring
+    }
     config["runtime"] |= {"device": request.device, "dtype": request.dtype}
     config["runtime"] |= {"processes": request.processes, "threads": request.threads}
     return config

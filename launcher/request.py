@@ -8,24 +8,29 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from launcher.config import LaunchConfig
 from launcher.geometry import Size, divisors, image_tokens, latent_frames, render_frames, render_size, shares
-from launcher.machine import CPU_RANKS, Machine
+from launcher.machine import CPU_RANKS, Machine, planned
 from launcher.problems import Problem
 from launcher.text import prompt_tokens
 
 MODES = ("none", "ring", "ulysses", "unified", "ulysses_anything", "ring_anything", "unified_anything")
 EVEN_MODES = ("ring", "ulysses", "unified")
+MAX_RANKS = 256  # of one host
 MAX_PROMPT_FILE = 1 << 20  # bytes; text encoders read some hundred words
 
 
 @dataclass(frozen=True)
 class Request:
-    """One run, fully determined. Sizes in pixels; frames are None for pictures."""
+    """One run, fully determined. Sizes in pixels; frames are None for pictures.
+
+    schedule: how a ring moves keys and values, "gather" or "staged"; "" in a mode without a ring. why: what decided
+    cp=auto.
+    """
 
     config: LaunchConfig
     machine: Machine
@@ -43,12 +48,14 @@ class Request:
     rendered_frames: int | None
     prompts: tuple[str, ...]
     seed: int
-    problems: tuple[Problem, ...] = field(default=())  # found while reading prompts and degrees
+    schedule: str = ""
+    why: str = ""
+    problems: tuple[Problem, ...] = field(default=())  # found while reading prompts
 
     @property
     def multiple(self) -> int:
         """Pixels of a token, each way."""
-        return self.config.model.vae_scale * self.config.model.patch
+        return max(1, self.config.model.vae_scale * self.config.model.patch)
 
     @property
     def negative_prompt(self) -> str | None:
@@ -84,64 +91,78 @@ class Request:
         return pixels if self.texts == () else {"text": text, **pixels}
 
     @property
+    def passes(self) -> int:
+        """Runs of the transformer in a step: classifier-free guidance takes two."""
+        return 2 if self.negative_prompt is not None else 1
+
+    @property
     def tokens_per_rank(self) -> list[dict[str, int]]:
         """Tokens of each stream that each rank holds."""
         each = {name: shares(length, self.processes) for name, length in self.streams.items()}
         return [{name: lengths[rank] for name, lengths in each.items()} for rank in range(self.processes)]
 
 
-def resolve(config: LaunchConfig, machine: Machine) -> Request:
-    """Fill in what was left out, from the machine and the model."""
-    runtime = config.runtime
+def fill_in(config: LaunchConfig, here: Machine) -> Request:
+    """Everything but cp=auto and cp.schedule=auto, which `choose.resolve` decides, from the machine and the model."""
+    runtime, machine = config.runtime, planned(config.machine, here)
     device = runtime.device if runtime.device != "auto" else ("cuda" if machine.gpus or runtime.devices else "cpu")
-    devices = tuple(runtime.devices) if runtime.devices is not None else tuple(gpu.index for gpu in machine.gpus)
-    devices = devices if device == "cuda" else ()
-    mode, ring, ulysses, processes, problems = _degrees(config, len(devices) if device == "cuda" else None)
-    prompts, prompt_problems = _prompts(config)
+    prompts, problems = _prompts(config)
     requested = Size(config.height, config.width)
     per_latent = config.model.frames_per_latent
     frames = config.frames if per_latent is not None else None
-    return Request(
+    request = Request(
         config=config,
         machine=machine,
         device=device,
-        devices=devices[:processes],
+        devices=(),
         dtype=runtime.dtype if runtime.dtype != "auto" else ("bfloat16" if device == "cuda" else "float32"),
-        mode=mode,
-        ring_degree=ring,
-        ulysses_degree=ulysses,
-        processes=processes,
-        threads=runtime.threads if runtime.threads is not None else max(1, machine.cores // max(1, processes)),
+        mode=config.cp.mode,
+        ring_degree=1,
+        ulysses_degree=1,
+        processes=1,
+        threads=1,
         requested=requested,
         rendered=render_size(requested, max(1, config.model.vae_scale * config.model.patch)),
         frames=frames,
         rendered_frames=render_frames(frames, max(1, per_latent or 1)) if frames is not None else None,
         prompts=prompts,
         seed=config.seed if config.seed is not None else secrets.randbelow(1 << 32),
-        problems=(*problems, *prompt_problems),
+        problems=tuple(problems),
+    )
+    return shared(request, config.cp.mode, config.cp.ring_degree, config.cp.ulysses_degree, runtime.processes)
+
+
+def shared(request: Request, mode: str, ring: int | None, ulysses: int | None, processes: int | None) -> Request:
+    """The request with its sequence shared in this way; degrees and processes that are None follow from the rest."""
+    config, machine = request.config, request.machine
+    chosen = config.runtime.devices
+    devices = tuple(chosen) if chosen is not None else tuple(gpu.index for gpu in machine.gpus)
+    devices = devices if request.device == "cuda" else ()
+    gpus = len(devices) if request.device == "cuda" else None
+    ring, ulysses, processes = _degrees(mode, ring, ulysses, processes, gpus, config.model.heads)
+    threads = config.runtime.threads
+    return replace(
+        request,
+        mode=mode,
+        ring_degree=ring,
+        ulysses_degree=ulysses,
+        processes=processes,
+        devices=devices[: max(0, processes)],
+        threads=threads if threads is not None else max(1, machine.cores // max(1, processes)),
     )
 
 
-def _degrees(config: LaunchConfig, gpus: int | None) -> tuple[str, int, int, int, list[Problem]]:
-    """(mode, ring degree, Ulysses degree, processes): what is given, and what follows from it.
+def _degrees(
+    mode: str, ring: int | None, ulysses: int | None, processes: int | None, gpus: int | None, heads: int
+) -> tuple[int, int, int]:
+    """(ring degree, Ulysses degree, processes): what is given, and what follows from it.
 
     Args:
         gpus: GPUs to use, or None on a CPU.
     """
-    cp, processes = config.cp, config.runtime.processes
-    mode, ring, ulysses = cp.mode, cp.ring_degree, cp.ulysses_degree
+    if mode in ("auto", "none"):
+        return ring or 1, ulysses or 1, processes or 1
     world = gpus if gpus is not None else CPU_RANKS
-    if mode == "auto":
-        several = max(value or 1 for value in (processes, ring, ulysses, gpus))
-        if (ulysses or 1) > 1:
-            both = (ring or 1) > 1
-            instead = "type cp=unified" if both else "type cp=ulysses_anything"
-            problem = Problem(f"cp.ulysses_degree={ulysses}", "cp=auto chooses between ring_anything and none", instead)
-            return mode, ring or 1, ulysses or 1, processes or 1, [problem]
-        anything = "unified_anything" if config.model.mask else "ring_anything"
-        mode = anything if several > 1 else "none"
-    if mode == "none":
-        return mode, ring or 1, ulysses or 1, processes or 1, []
     if mode.startswith("ring"):
         ulysses = 1 if ulysses is None else ulysses
         ring = ring if ring is not None else _divide(processes or world, ulysses)
@@ -152,11 +173,9 @@ def _degrees(config: LaunchConfig, gpus: int | None) -> tuple[str, int, int, int
         world = processes or (world if gpus is not None else 2 * CPU_RANKS)
         if ulysses is None:
             any_heads = mode == "unified_anything"
-            ulysses = (
-                _divide(world, ring) if ring is not None else _balanced(world, 0 if any_heads else config.model.heads)
-            )
+            ulysses = _divide(world, ring) if ring is not None else _balanced(world, 0 if any_heads else heads)
         ring = ring if ring is not None else _divide(world, ulysses)
-    return mode, ring, ulysses, processes if processes is not None else ring * ulysses, []
+    return ring, ulysses, processes if processes is not None else ring * ulysses
 
 
 def _divide(world: int, degree: int) -> int:
@@ -166,6 +185,8 @@ def _divide(world: int, degree: int) -> int:
 
 def _balanced(world: int, heads: int) -> int:
     """The Ulysses degree that divides both (0 heads: any will do) and leaves the shortest ring that is as long."""
+    if world > MAX_RANKS:
+        return 1
     fitting = [degree for degree in divisors(max(1, world)) if heads % degree == 0 and degree * degree <= world]
     return fitting[-1] if fitting else 1
 

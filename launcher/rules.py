@@ -1,8 +1,8 @@
 """Every constraint, one small function each; `problems` tries all of them.
 
 A rule gets the resolved request and yields a Problem for each way in which the request breaks it. Rules stand alone: a
-rule must not assume that another one passed (a height may be -5 here). The constraints of the cp modes are those of
-diffusers' `ContextParallelConfig` and of its dispatcher (0.42.1, models/_modeling_parallel.py).
+rule must not assume that another one passed (a height may be -5 here). Those on how ranks share the sequence are in
+sharing_rules.py, those of a model's own nature in model_rules.py.
 """
 
 from __future__ import annotations
@@ -11,24 +11,23 @@ import importlib.util
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from attention_backends.catalog import KERNELS, SCHEDULES
-from attention_backends.catalog import MODES as BACKEND_MODES
-from launcher.geometry import divisors, sizes_that_divide
-from launcher.model_rules import frames, masks, positions
+from launcher.hub import reachable
+from launcher.machine import FIGURES, HARDWARE, MAX_DEVICES, MAX_FIGURE
+from launcher.model_rules import frames, positions
 from launcher.problems import Problem, choices, nearest
-from launcher.request import EVEN_MODES, MODES, Request
+from launcher.request import MODES, Request
+from launcher.sharing_rules import MAX_FACT, SHARING, Rule
 from launcher.weights import weights_problems
-
-Rule = Callable[[Request], Iterator[Problem]]
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 FORMATS = ("png", "webp", "jpeg")
 MODULES = {"flash-attn": "flash_attn", "flash-attn-3": "flash_attn_interface"}  # where the names differ
 MAX_SIDE = 65536  # pixels: beyond it file formats and decoders give up (JPEG ends at 65535)
-RANKS_PER_CORE = 8  # more ranks than that on a CPU only wait for each other
+MAX_STEPS = 1000
 MAX_SEED = 2**63 - 1
 
 
@@ -70,7 +69,11 @@ def counts(request: Request) -> Iterator[Problem]:
     }
     for key, number in given.items():
         if number is not None and not (number >= 1 and math.isfinite(number)):
-            yield Problem(f"{key}={number}", "must be at least 1", f"type {key}=1 or more")
+            instead = f"type {key}=2 or more, or leave it out" if "degree" in key else f"type {key}=1 or more"
+            yield Problem(f"{key}={number:g}", "must be at least 1", instead)
+    if config.steps > MAX_STEPS:
+        rule = f"schedulers know {MAX_STEPS} timesteps, and more would repeat some"
+        yield Problem(f"steps={config.steps}", rule, f"type steps={config.model.steps}, the model's own")
     text, most = config.model.text_tokens, config.model.max_text_tokens
     if most is not None and text > most:
         rule = f"{config.model.pipeline} takes at most {most}"
@@ -82,120 +85,56 @@ def counts(request: Request) -> Iterator[Problem]:
         yield Problem("output=webp", "WebP pictures end at 16383 pixels a side", "type output=png")
 
 
+def facts(request: Request) -> Iterator[Problem]:
+    """A model's numbers, which a command line or a file of the user's may change, count something."""
+    model = request.config.model
+    for key in ("heads", "head_dim", "layers", "vae_scale", "patch", "text_tokens"):
+        if not 1 <= (number := getattr(model, key)) <= MAX_FACT:
+            yield Problem(f"model.{key}={number}", f"must be from 1 to {MAX_FACT}", "leave it out: it is the model's")
+
+
+def machine_figures(request: Request) -> Iterator[Problem]:
+    """What a machine has is counted, and what it reaches is above 0."""
+    config = request.config.machine
+    least = {"gpus": 0, "cores": 1}
+    for key in (*least, "memory_gib", *FIGURES):
+        number = getattr(config, key)
+        if number is None:
+            continue
+        if key in least and not least[key] <= number <= MAX_DEVICES:
+            yield Problem(f"machine.{key}={number}", f"must be from {least[key]} to {MAX_DEVICES}", "leave it out")
+        elif key not in least and not 0 < number < MAX_FIGURE:
+            rule = f"must be above 0 and below {MAX_FIGURE:g}"
+            yield Problem(f"machine.{key}={number:g}", rule, "leave it out: the preset's figure is taken")
+    if config.efficiency is not None and config.efficiency > 1:
+        yield Problem(f"machine.efficiency={config.efficiency:g}", "is a part of the whole", "type 1 or less")
+
+
+def this_machine(request: Request) -> Iterator[Problem]:
+    """A run takes place here; a plan may be for elsewhere."""
+    config, typed = (
+        request.config.machine,
+        [key for key in HARDWARE if getattr(request.config.machine, key) is not None],
+    )
+    if not request.machine.here:
+        value = f"machine={config.name}" if config.name != "here" else f"machine.{typed[0]}={getattr(config, typed[0])}"
+        instead = f"leave it out, or plan for it: python -m launcher plan {value} ..."
+        yield Problem(value, "a run takes place on this machine only", instead)
+
+
+def prompts(request: Request) -> Iterator[Problem]:
+    """Prompts are text: tokenizers, records and pictures take no lone surrogates, which stand for broken bytes."""
+    given = {"prompt": " ".join(request.prompts), "negative_prompt": request.config.negative_prompt or ""}
+    for key, text in given.items():
+        if any("\ud800" <= char <= "\udfff" for char in text):
+            yield Problem(key, "is not UTF-8 text", "type it in a UTF-8 terminal, or use prompt_file=FILE")
+
+
 def seeds(request: Request) -> Iterator[Problem]:
     """torch's generators take 64 bits; the last picture's seed counts too."""
     last = request.seed + len(request.prompts) * max(1, request.config.images) - 1
     if request.seed < 0 or last > MAX_SEED:
         yield Problem(f"seed={request.seed}", f"seeds go from 0 to {MAX_SEED}", "type seed=0 or leave it out")
-
-
-def processes(request: Request) -> Iterator[Problem]:
-    """The degrees are whole ranks, and their product is the number of processes."""
-    ring, ulysses, world = request.ring_degree, request.ulysses_degree, request.processes
-    if min(ring, ulysses, world) < 1:
-        return  # named by counts
-    if request.mode == "none":
-        for key, number in (("cp.ring_degree", ring), ("cp.ulysses_degree", ulysses), ("runtime.processes", world)):
-            if number > 1:
-                yield Problem(
-                    f"{key}={number}", "cp=none runs in one process", f"leave it out or type {_parallel(key)}"
-                )
-        return
-    if ring * ulysses != world:
-        formula = f"ring_degree {ring} x ulysses_degree {ulysses} = {ring * ulysses} ranks, not {world}"
-        instead = f"type runtime.processes={ring * ulysses} or leave it out"
-        yield Problem(f"runtime.processes={world}", f"must be the product of the degrees: {formula}", instead)
-
-
-def _parallel(key: str) -> str:
-    return "cp=ulysses_anything" if "ulysses" in key else "cp=ring_anything"
-
-
-def modes(request: Request) -> Iterator[Problem]:
-    """What each cp mode asks of its degrees, as diffusers' ContextParallelConfig does."""
-    mode, ring, ulysses = request.mode, request.ring_degree, request.ulysses_degree
-    if min(ring, ulysses) < 1:
-        return
-    if mode in ("ring", "ring_anything"):
-        if ulysses > 1:
-            yield Problem(f"cp.ulysses_degree={ulysses}", f"cp={mode} excludes Ulysses", _instead_of_both(mode))
-        if ring < 2:
-            yield Problem(
-                f"cp.ring_degree={ring}", f"cp={mode} needs 2 ranks or more", "type cp.ring_degree=2 or cp=none"
-            )
-    elif mode in ("ulysses", "ulysses_anything"):
-        if ring > 1:
-            yield Problem(f"cp.ring_degree={ring}", f"cp={mode} excludes a ring", _instead_of_both(mode))
-        if ulysses < 2:
-            instead = "type cp.ulysses_degree=2 or cp=none"
-            yield Problem(f"cp.ulysses_degree={ulysses}", f"cp={mode} needs 2 ranks or more", instead)
-    elif mode == "unified":
-        for key, degree, other in (("ring_degree", ring, "ulysses"), ("ulysses_degree", ulysses, "ring")):
-            if degree < 2:
-                rule = f"cp=unified combines both, each with 2 ranks or more ({ring} x {ulysses} here)"
-                yield Problem(f"cp.{key}={degree}", rule, f"type cp.{key}=2 or cp={other}")
-    elif mode == "unified_anything" and ring * ulysses < 2:
-        instead = "type cp.ring_degree=2, cp.ulysses_degree=2 or cp=none"
-        yield Problem("cp=unified_anything", "needs 2 ranks or more", instead)
-    if request.config.cp.schedule != "auto" and not (mode in BACKEND_MODES and BACKEND_MODES[mode].lse):
-        rule = f"only modes with a ring have schedules, and this is cp={mode}"
-        yield Problem(f"cp.schedule={request.config.cp.schedule}", rule, "leave it out")
-
-
-def _instead_of_both(mode: str) -> str:
-    both = "unified_anything" if mode.endswith("_anything") else "unified"
-    return f"leave it out, or type cp={both} instead of cp={mode}"
-
-
-def heads(request: Request) -> Iterator[Problem]:
-    """Ulysses gives every rank the same number of heads; the "anything" modes do not need that."""
-    count, degree = request.config.model.heads, request.ulysses_degree
-    if degree < 2 or count < 1 or request.mode not in ("ulysses", "unified") or count % degree == 0:
-        return
-    legal = [divisor for divisor in divisors(count) if divisor > 1]
-    rule = f"{count} heads cannot be shared by {degree} ranks; legal degrees here: {', '.join(map(str, legal))}"
-    instead = f"type cp.ulysses_degree={_closest(legal, degree)} or cp={_anything(request)}"
-    yield Problem(f"cp={request.mode}", rule, instead)
-
-
-def _anything(request: Request) -> str:
-    """The mode that does the same for any length and any number of heads, and takes the model's mask."""
-    modes = {"ring": "ring_anything", "ulysses": "ulysses_anything"}
-    name = modes.get(request.mode, "unified_anything")
-    return name if BACKEND_MODES[name].masks or not request.config.model.mask else "unified_anything"
-
-
-def _closest(legal: list[int], wanted: int) -> int:
-    return min(legal, key=lambda value: abs(value - wanted))
-
-
-def streams_divide(request: Request) -> Iterator[Problem]:
-    """ring, ulysses and unified cut every split stream into equal parts."""
-    world = request.processes
-    if request.mode not in EVEN_MODES or world < 2 or min(request.requested.height, request.requested.width) < 1:
-        return
-    anything = _anything(request)
-    if request.texts is None:
-        rule = f"{world} ranks must share the text tokens equally, and how many {request.config.model.name} has "
-        rule += "follows from the prompt: not known before the start without its tokenizer.json"
-        yield Problem(f"cp={request.mode}", rule, f"type cp={anything}")
-    for length in request.texts or ():
-        if length % world:
-            legal = [divisor for divisor in divisors(length) if 1 < divisor <= 2 * world]
-            rule = f"{world} ranks cannot share {length} text tokens equally"
-            rule += f"; ranks that divide them: {', '.join(map(str, legal))}" if legal else ""
-            yield Problem(f"cp={request.mode}", rule, f"type cp={anything}")
-    for name, length in request.streams.items():
-        if name == "text" or length % world == 0:
-            continue
-        latents = f" in each of {request.latents} latents in time" if request.latents > 1 else ""
-        rule = f"{world} ranks cannot share {length} {name} tokens equally ({request.rendered} pixels{latents})"
-        near = choices(
-            f"height={size.height}"
-            for size in sizes_that_divide(request.rendered, request.multiple, world, request.latents)
-        )
-        instead = f"type {near}, or cp={anything}" if near else f"type cp={anything}"
-        yield Problem(f"cp={request.mode}", rule, instead)
 
 
 def devices(request: Request) -> Iterator[Problem]:
@@ -216,45 +155,43 @@ def devices(request: Request) -> Iterator[Problem]:
             rule = f"is too large for a CPU, and this machine has {machine}"
             instead = "type model=flux_tiny, or insist with runtime.device=cpu (hours a picture)"
             yield Problem(f"model={config.model.name}", rule, instead)
-        if request.processes > RANKS_PER_CORE * machine.cores:
-            most = RANKS_PER_CORE * machine.cores
-            rule = f"{machine.cores} cores serve at most {most} ranks"
-            yield Problem(f"{request.processes} ranks on a CPU", rule, f"type runtime.processes={most} or less")
         if config.runtime.offload == "model":
             yield Problem("runtime.offload=model", "moves weights off a GPU, and this run uses none", "leave it out")
-    elif request.device == "cuda":
-        available = len(config.runtime.devices) if config.runtime.devices is not None else count
-        if count == 0:
-            yield Problem(
-                "runtime.device=cuda", f"this machine has {machine}", "type runtime.device=cpu or leave it out"
-            )
-        elif request.processes > available:
-            rule = f"one GPU a rank, and {available} are there"
-            instead = f"type runtime.processes={available}" if available > 1 else "type cp=none"
-            yield Problem(f"{request.processes} ranks", rule, instead)
+    elif request.device == "cuda" and count == 0 and config.runtime.devices is None:
+        yield Problem("runtime.device=cuda", f"this machine has {machine}", "type runtime.device=cpu or leave it out")
 
 
 def kernels(request: Request) -> Iterator[Problem]:
-    """The kernel runs on this device, in this dtype, with this head size, and gives what the cp mode needs."""
+    """The kernel runs on this device, in this dtype, with this head size."""
     kernel = KERNELS.get(request.config.attention.kernel)
     if kernel is None:
         return  # named by words
-    value, head_dim, mode = f"attention.kernel={kernel.name}", request.config.model.head_dim, request.mode
+    value, head_dim = f"attention.kernel={kernel.name}", request.config.model.head_dim
+    if request.device not in ("cpu", "cuda"):
+        return  # named by words
     if request.device not in kernel.devices:
         device = "CPU" if request.device == "cpu" else "GPU"
         yield Problem(value, f"does not run on a {device}, which this run uses", "type attention=auto")
-    if request.dtype in DTYPES and request.dtype not in kernel.dtypes:
+    elif request.dtype in DTYPES and request.dtype not in kernel.dtypes:
         instead = f"type runtime.dtype={kernel.dtypes[-1]} or attention=auto"
         yield Problem(value, f"computes in {choices(kernel.dtypes)}, and this run in {request.dtype}", instead)
+    for gpu in request.machine.gpus:
+        if gpu.index in request.devices and gpu.capability and gpu.capability < kernel.capability:
+            have, least = (".".join(map(str, each)) for each in (gpu.capability, kernel.capability))
+            rule = f"needs compute capability {least}, and GPU {gpu.index} ({gpu.name}) has {have}"
+            yield Problem(value, rule, "type attention=auto")
+            break
     if kernel.head_dim_max and head_dim > kernel.head_dim_max:
         rule = f"takes heads of up to {kernel.head_dim_max} channels, and {request.config.model.name} has {head_dim}"
         yield Problem(value, rule, "type attention=auto")
     if kernel.head_dim_multiple and head_dim % kernel.head_dim_multiple:
         rule = f"takes heads of a multiple of {kernel.head_dim_multiple} channels, and there are {head_dim}"
         yield Problem(value, rule, "type attention=auto")
-    if not kernel.lse and mode in BACKEND_MODES and BACKEND_MODES[mode].lse and request.config.cp.schedule != "gather":
-        yield Problem(value, f"gives no log-sum-exp, which cp={mode} merges by", "type cp.schedule=gather")
-    if kernel.package and importlib.util.find_spec(MODULES.get(kernel.package, kernel.package)) is None:
+    if (
+        request.machine.here
+        and kernel.package
+        and importlib.util.find_spec(MODULES.get(kernel.package, kernel.package)) is None
+    ):
         yield Problem(value, f"needs the package {kernel.package}, which is not installed", "type attention=auto")
 
 
@@ -288,6 +225,8 @@ def guidance(request: Request) -> Iterator[Problem]:
 
 def output_folder(request: Request) -> Iterator[Problem]:
     """Pictures can be written: an own folder with room in it."""
+    if not request.machine.here:
+        return
     value, folder = f"output.dir={request.config.output.dir}", Path(os.path.expanduser(request.config.output.dir))
     try:
         there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
@@ -309,19 +248,19 @@ def output_folder(request: Request) -> Iterator[Problem]:
 
 def weights(request: Request) -> Iterator[Problem]:
     """The model's weights are here, or can be fetched."""
-    yield from weights_problems(request.config.model)
+    if request.machine.here:
+        yield from weights_problems(request.config.model)
 
 
 RULES: tuple[Rule, ...] = (
     words,
     counts,
+    facts,
+    machine_figures,
+    prompts,
     seeds,
     devices,
-    processes,
-    modes,
-    heads,
-    streams_divide,
-    masks,
+    *SHARING,
     frames,
     positions,
     kernels,
@@ -331,6 +270,12 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def problems(request: Request) -> list[Problem]:
-    """Everything that is wrong with a request: empty when it can run."""
-    return [*request.problems, *(problem for rule in RULES for problem in rule(request))]
+def problems(request: Request, plan: bool = False) -> list[Problem]:
+    """Everything that is wrong with a request: empty when it can run.
+
+    Args:
+        plan: it may be for another machine.
+    """
+    rules = RULES if plan else (this_machine, *RULES)
+    found = [*request.problems, *(problem for rule in rules for problem in rule(request))]
+    return found or list(reachable(request))

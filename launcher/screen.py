@@ -2,42 +2,60 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
+from launcher.notes import notes
 from launcher.problems import LauncherError, Refused
-from launcher.request import Request
+from launcher.request import MAX_RANKS, Request
 
 
 def header(request: Request, run_dir: Path) -> str:
     """What is about to happen."""
+    prompt = request.prompts[0] if len(request.prompts) == 1 else f"{len(request.prompts)} prompts"
+    told = {request.config.model.name: shorten(prompt), **facts(request), "seed": str(request.seed)}
+    return rows(told | {"run": str(run_dir)} | noted(notes(request)))
+
+
+def facts(request: Request) -> dict[str, str]:
+    """Size, tokens, mode and devices in words: the rows that a run's header and a plan share."""
     size = f"{request.requested} pixels"
     if request.rendered != request.requested:
         size += f", rendered at {request.rendered} and cropped"
     cut = f", rendered as {request.rendered_frames} and cut off" if request.rendered_frames != request.frames else ""
-    frames = f"{request.frames}{cut}; {request.config.fps} a second"
-    held = [" + ".join(str(count) for count in rank.values()) for rank in request.tokens_per_rank]
     at_most = "" if request.texts is not None and len(request.texts) < 2 else "up to "
     tokens = " + ".join(f"{at_most * (name == 'text')}{count} {name}" for name, count in request.streams.items())
-    if request.processes > 1:
-        tokens += f"; a rank holds {held[0]}" if len(set(held)) == 1 else f"; ranks hold {', '.join(held)}"
+    if 1 < request.processes <= MAX_RANKS:
+        held = [" + ".join(str(count) for count in rank.values()) for rank in request.tokens_per_rank]
+        groups = [(len(list(same)), each) for each, same in itertools.groupby(held)]
+        several = ", ".join(f"{count} hold{'s' * (count == 1)} {each}" for count, each in groups)
+        tokens += f"; each rank holds {held[0]}" if len(groups) == 1 else f"; of the ranks {several}"
     parallel = request.mode if request.mode != "none" else "none, one process"
     if request.mode != "none":
         degrees = {"ring_degree": request.ring_degree, "ulysses_degree": request.ulysses_degree}
         parallel += "".join(f", {name} {degree}" for name, degree in degrees.items() if degree > 1)
-    prompt = request.prompts[0] if len(request.prompts) == 1 else f"{len(request.prompts)} prompts"
-    rows = {
-        request.config.model.name: shorten(prompt),
-        "size": size,
-        **({} if request.frames is None else {"frames": frames}),
-        "tokens": tokens,
-        "parallel": parallel,
-        "devices": _devices(request),
-        "seed": str(request.seed),
-        "run": str(run_dir),
-    }
-    return "\n".join(f"{name:<10} {text}" for name, text in rows.items())
+        parallel += f", schedule {request.schedule}" if request.schedule else ""
+    told = {"size": size}
+    if request.frames is not None:
+        told["frames"] = f"{request.frames}{cut}; {request.config.fps} a second"
+    told |= {"tokens": tokens, "parallel": parallel}
+    return told | ({"because": request.why} if request.why else {}) | {"devices": _devices(request)}
+
+
+def noted(notes: list[str]) -> dict[str, str]:
+    """Rows for what a user should know."""
+    return {f"note {number}" if len(notes) > 1 else "note": text for number, text in enumerate(notes, 1)}
+
+
+def rows(told: dict[str, str], width: int | None = None) -> str:
+    """One row a fact, folded at `width` columns."""
+    if width is None:
+        return "\n".join(f"{name:<10} {text}" for name, text in told.items())
+    fold = textwrap.TextWrapper(width, subsequent_indent=" " * 11, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(fold.fill(f"{name:<10} {text}") for name, text in told.items())
 
 
 def _devices(request: Request) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from launcher.compose import quoted
 from launcher.problems import Problem, Refused
 from launcher.records.run_dir import portable_override
 from launcher.request import Request
@@ -65,6 +68,10 @@ class Sweep:
             parts.append(f"{key} ({shorten(', '.join(found[:MAX_VALUES]))}{more})")
         count = f"{len(self.jobs)} job{'s' * (len(self.jobs) != 1)}"
         lines = [f"{'sweep':<10} {count}" + (": " + " x ".join(parts) if parts else ""), f"{'run':<10} {folder}"]
+        for key in ("prompt", "negative_prompt"):
+            if key in self.varied:
+                whole = shlex.quote(f"{key}={quoted(', '.join(self.varied[key]))}")
+                lines.append(f"{'note':<10} commas make {len(self.varied[key])} of one {key}; as one: {shorten(whole)}")
         for number, job in enumerate(self.jobs):
             if job.status == KEPT:
                 lines.append(f"{'kept':<10} {self._label(number)}, which is done already")
@@ -169,4 +176,10 @@ def _aside(place: Path) -> Iterator[Path]:
 
 
 def _pairs(words: list[str]) -> list[tuple[str, str]]:
-    return [(key.lstrip("+"), value) for key, _, value in (word.partition("=") for word in words)]
+    pairs = (word.partition("=") for word in words)
+    return [(key.lstrip("+"), value if value.startswith(("'", '"')) else _plain(value)) for key, _, value in pairs]
+
+
+def _plain(value: str) -> str:
+    """A value without the backslashes that Hydra's sweeper puts before spaces and signs."""
+    return re.sub(r"\\([\\()\[\]{}:=, \t])", r"\1", value)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+from typing import Any
 
 from launcher.config import ModelConfig
 from launcher.weights import folder
@@ -17,13 +19,19 @@ def prompt_tokens(model: ModelConfig, prompts: Sequence[str]) -> list[int] | Non
     path = here / "tokenizer" / "tokenizer.json" if here is not None else None
     if path is None or not path.is_file():
         return None
-    from tokenizers import Tokenizer  # 10 ms
-
     try:
-        tokenizer = Tokenizer.from_file(str(path))
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
+        tokenizer = _tokenizer(str(path))
         counts = [len(tokenizer.encode(model.text_template.replace("{}", prompt)).ids) for prompt in prompts]
     except Exception:  # the library's only error; what is wrong with the file is told by whoever loads the weights
         return None
     return [min(max(0, count - model.text_dropped), model.text_tokens) for count in counts]
+
+
+@functools.cache  # a plan asks once for each mode
+def _tokenizer(path: str) -> Any:
+    from tokenizers import Tokenizer  # 10 ms
+
+    tokenizer = Tokenizer.from_file(path)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer

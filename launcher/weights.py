@@ -17,6 +17,7 @@ from launcher.problems import Problem
 
 BUNDLED = Path(__file__).parent / "flux_tiny" / "pipeline"
 HERE = "or type model=flux_tiny"
+FOLDER = f"give the folder of a diffusers pipeline, one with a model_index.json, {HERE}"
 
 
 def location(model: ModelConfig) -> str:
@@ -56,12 +57,9 @@ def weights_problems(model: ModelConfig) -> Iterator[Problem]:
 
 
 def _hub_problems(model: ModelConfig) -> Iterator[Problem]:
-    # huggingface_hub's own rules for where things are; its constants import in milliseconds.
     from huggingface_hub import constants
 
-    cache = Path(constants.HF_HUB_CACHE) / f"models--{model.path.replace('/', '--')}"
-    snapshots = list(cache.glob("snapshots/*/model_index.json"))
-    if snapshots:
+    if _cached(model) is not None:
         return
     value = f"model.path={model.path}"
     folder = f"type model.path=FOLDER for a local copy, {HERE}"
@@ -76,14 +74,14 @@ def _folder_problems(model: ModelConfig) -> Iterator[Problem]:
     folder = Path(location(model))
     value = f"model.path={model.path}"
     if not folder.is_dir():
-        yield Problem(value, "is neither a folder nor the name of a hub repository (owner/name)", HERE)
+        yield Problem(value, "is neither a folder nor the name of a hub repository (owner/name)", FOLDER)
         return
     try:
         index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
         components = {key: part for key, part in index.items() if isinstance(part, list) and part and part[0]}
         wanted = index.get("_class_name")
     except (OSError, ValueError, AttributeError) as error:
-        yield Problem(value, f"is no diffusers pipeline: model_index.json cannot be read ({_words(error)})", HERE)
+        yield Problem(value, f"is no diffusers pipeline: model_index.json cannot be read ({_words(error)})", FOLDER)
         return
     if wanted != model.pipeline:
         yield Problem(

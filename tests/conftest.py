@@ -9,12 +9,17 @@ import hypothesis
 import pytest
 from shared import LAPTOP, Ended, command, hermetic
 
+from launcher.choose import resolve
 from launcher.compose import Composer, to_config
 from launcher.machine import Machine
-from launcher.request import Request, resolve
+from launcher.request import Request
 
 hypothesis.settings.register_profile("shared machine", deadline=None)  # timings are no assertions
 hypothesis.settings.load_profile("shared machine")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write tests/launcher/golden_refusals.txt anew")
 
 
 @pytest.fixture

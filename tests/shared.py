@@ -14,7 +14,7 @@ from launcher.machine import Gpu, Machine
 
 ROOT = Path(__file__).parent.parent
 LAPTOP = Machine(cores=2)
-GPUS = Machine(cores=16, gpus=tuple(Gpu(index, "NVIDIA H100", 81559) for index in range(4)))
+GPUS = Machine(cores=16, gpus=tuple(Gpu(index, "NVIDIA H100 80GB HBM3", 81559) for index in range(4)))
 
 
 @dataclass(frozen=True)

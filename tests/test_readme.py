@@ -33,7 +33,13 @@ def test_a_command_of_the_readme(launch, words):
         assert "python -m launcher model=flux_tiny cp=ring_anything height=1000" in ended.err
         return
     assert ended.code == 0, ended.err
-    assert "--help" in words or ended.runs
+    assert {"--help", "plan"} & set(words) or ended.runs
+
+
+def test_the_table_of_the_readme_is_what_a_plan_prints(launch):
+    (table,) = re.findall(r"```text\n(.*?)```", TEXT, re.DOTALL)
+    (words,) = [words for words in LAUNCHER if "plan" in words and "--json" not in words]
+    assert table in launch(*words).out
 
 
 def test_the_python_of_the_readme(tmp_path):

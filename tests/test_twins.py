@@ -10,10 +10,11 @@ from diffusers import DiffusionPipeline
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
 from shared import LAPTOP
 
+from launcher.choose import resolve
 from launcher.compose import Composer, to_config
 from launcher.job import job_message
 from launcher.records.run_dir import RunDir
-from launcher.request import Request, resolve
+from launcher.request import Request
 from launcher.text import prompt_tokens
 
 

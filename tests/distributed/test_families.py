@@ -19,13 +19,14 @@ from shared import LAPTOP
 
 from attention_backends.catalog import KERNELS, SCHEDULES
 from launcher import ranks, rules
+from launcher.choose import resolve
 from launcher.compose import Composer, to_config
 from launcher.config import LaunchConfig
 from launcher.job import execute, group_key, job_message
 from launcher.ranks import GroupKey, RankGroup
 from launcher.records.picture import read_frames
 from launcher.records.run_dir import RunDir
-from launcher.request import MODES, Request, resolve
+from launcher.request import MODES, Request
 from launcher.rules import RULES, problems
 
 SAMPLES = int(os.environ.get("FAMILY_SAMPLES", "200"))  # random legal requests, over all worlds

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from shared import Ended
 
+from launcher.memory import estimate
 from launcher.records.files import sha256
 from launcher.records.picture import read_recipe
 
@@ -114,6 +115,12 @@ def test_height_1000_is_1000_pixels_high_and_says_how(launch, alone):
     assert not list(run.rglob("*.tmp"))
 
 
+def test_memory_is_about_what_a_plan_says(ask, alone):
+    for (_, height, width), (_, record) in alone.items():
+        planned = estimate(ask("cp=none", f"height={height}", f"width={width}"))
+        assert 0.7 < max(record["peak_bytes"]) / planned.total < 1.4
+
+
 def test_the_screen_is_the_launchers_own(launch):
     ended = launch(*SAME, "cp=ring_anything", "height=64", "width=64", "prompt=waves")
     assert ended.code == 0
@@ -121,7 +128,7 @@ def test_the_screen_is_the_launchers_own(launch):
     assert names == ["flux_tiny", "size", "tokens", "parallel", "devices", "seed", "run", "picture", "seconds", "peak"]
     stages = [line.strip() for line in ended.err.splitlines()]
     assert stages == ["starting ...", "importing ...", "loading ...", "denoising ...", "decoding ...", "saving ..."]
-    assert "a rank holds 256 + 8" in ended.out
+    assert "each rank holds 256 + 8" in ended.out
     records = "".join(path.read_text() for run in ended.runs for path in run.glob("run.json"))
     assert str(Path.home()) not in records
     assert str(ended.folder) not in records

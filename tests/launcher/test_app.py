@@ -4,10 +4,11 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
-from shared import ROOT, hermetic
+from shared import ROOT, command, hermetic
 
 REFUSED = ["model=flux", "cp=ring_anything", "height=1000"]
 
@@ -40,6 +41,17 @@ def test_a_refusal_imports_nothing_heavy(words):
         check=False,
     )
     assert result.returncode == 0, result.stderr
+
+
+def test_a_refusal_takes_at_most_eight_tenths_of_a_second():
+    """Cold, in a process of its own; the fastest of three, for the machine may have other things to do."""
+    taken = []
+    for _ in range(3):
+        began = time.monotonic()
+        ended = subprocess.run(command(*REFUSED), env=hermetic(), cwd=ROOT, capture_output=True, check=False)
+        taken.append(time.monotonic() - began)
+        assert ended.returncode == 1
+    assert min(taken) <= 0.8
 
 
 def test_help_is_a_page_worth_reading(launch):

@@ -7,9 +7,10 @@ import yaml
 from shared import GPUS, ROOT
 
 from attention_backends.catalog import KERNELS
+from launcher.choose import resolve
 from launcher.compose import Composer, conf_dir, fields, to_config
 from launcher.problems import Refused
-from launcher.request import MODES, resolve
+from launcher.request import MODES
 from launcher.rules import problems
 
 FILES = sorted(conf_dir().rglob("*.yaml"))
@@ -28,15 +29,15 @@ def test_a_files_first_comment_is_a_command_that_uses_it(composer, path):
     ]  # Hydra's own come first
     words = shlex.split(header[0].removeprefix("# "))
     assert words[:3] == ["python", "-m", "launcher"]
-    sweep = "-m" in words[3:]
-    words = [word for word in words[3:] if word != "-m"]
+    sweep, plan = "-m" in words[3:], "plan" in words[3:]
+    words = [word for word in words[3:] if word not in ("-m", "plan")]
     group = path.parent.name
     if group != "conf":
         assert f"{group}={path.stem}" in words
     composer.check_words(words, sweep)
     composed = composer.compose(words, sweep)
     assert bool(composed.hydra.sweeper.params) == sweep
-    found = problems(resolve(to_config(composed), GPUS))
+    found = problems(resolve(to_config(composed), GPUS), plan)
     assert [str(problem) for problem in found if not any(part in problem.rule for part in HERE_ONLY)] == []
 
 
@@ -51,7 +52,7 @@ def test_every_option_of_every_group_composes_and_says_nothing_unknown(composer)
 
 
 def test_groups_of_the_issue_are_there(composer):
-    assert set(composer.groups) == {"model", "cp", "attention", "runtime", "output", "experiment"}
+    assert set(composer.groups) == {"model", "cp", "attention", "runtime", "machine", "output", "experiment"}
     kernels = {
         to_config(composer.compose([f"attention={name}"])).attention.kernel for name in composer.groups["attention"]
     }
@@ -74,7 +75,7 @@ def test_groups_of_the_issue_are_there(composer):
         ("cp=ring_any", "type cp=ring_anything"),
         ("+foo.bar=1", "is no setting of this program"),
         ("xyzzy=1", "type --help"),
-        ("height", "key=value is expected; type height=..."),
+        ("height", "key=value is expected; type height=VALUE"),
         ("prompt=a (cat)", "'prompt=\"a (cat)\"'"),
         ("prompt=a cat, sitting", "type -m for a sweep, or quote it: 'prompt=\"a cat, sitting\"'"),
         ("prompt=range(1)", "'prompt=\"range(1)\"'"),

@@ -5,6 +5,7 @@ import json
 import pytest
 from shared import GPUS, LAPTOP
 
+from attention_backends.catalog import MODES as BACKEND_MODES
 from launcher.machine import Gpu, Machine
 
 
@@ -12,7 +13,8 @@ from launcher.machine import Gpu, Machine
     ("words", "machine", "expected"),
     [
         (["cp=auto"], LAPTOP, ("none", 1, 1, 1, "cpu")),
-        (["cp=auto"], GPUS, ("ring_anything", 4, 1, 4, "cuda")),
+        (["cp=auto", "model=flux"], GPUS, ("ulysses", 1, 4, 4, "cuda")),
+        (["cp=auto", "model=flux", "cp.ring_degree=2"], GPUS, ("unified", 2, 2, 4, "cuda")),
         (["cp=auto", "runtime.processes=3"], LAPTOP, ("ring_anything", 3, 1, 3, "cpu")),
         (["cp=auto", "runtime.devices=[1]"], GPUS, ("none", 1, 1, 1, "cuda")),
         (["cp=none"], GPUS, ("none", 1, 1, 1, "cuda")),
@@ -63,7 +65,8 @@ def test_tokens_of_a_video_and_what_is_split(ask):
 
 
 def test_a_mask_asks_for_the_mode_that_takes_one(ask):
-    assert ask("model=ltx_video", "runtime.processes=2").mode == "unified_anything"
+    assert BACKEND_MODES[ask("model=ltx_video", "runtime.processes=2").mode].masks
+    assert ask("model=ltx_video", "runtime.processes=3").mode == "unified_anything"  # 128 text tokens
 
 
 def test_text_that_is_as_long_as_the_prompt_is_not_known_without_its_tokenizer(ask):

@@ -84,6 +84,9 @@ def test_a_gated_repository_needs_a_token_unless_it_is_cached(hub):
     monkeypatch.setenv("HF_TOKEN", "x")
     assert list(weights_problems(model)) == []
     monkeypatch.delenv("HF_TOKEN")
+    refs = folder / "models--owner--name" / "refs"
+    refs.mkdir(parents=True)
+    (refs / "main").write_text("abc")
     snapshot = folder / "models--owner--name" / "snapshots" / "abc"
     snapshot.mkdir(parents=True)
     (snapshot / "model_index.json").write_text("{}")
