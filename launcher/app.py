@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
@@ -14,16 +13,16 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from hydra._internal.utils import get_args_parser
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, flag_override
 
 from launcher import __version__, machine, screen
+from launcher.arguments import ask_hydra, parse
 from launcher.choose import resolve
-from launcher.compose import Composer, conf_dir, options, to_config
+from launcher.compose import Composer, to_config
+from launcher.config import LaunchConfig
 from launcher.help import page
-from launcher.problems import Interrupted, LauncherError, Problem, Refused, RunFailed, nearest
+from launcher.problems import Interrupted, LauncherError, Problem, Refused, RunFailed
 from launcher.records.run_dir import RunDir, command_line
 from launcher.request import Request
 from launcher.rules import problems
@@ -64,7 +63,7 @@ def _main(argv: list[str]) -> int:
         return 0
     if argv[:1] == ["plan"]:
         return _plan(argv[1:])
-    args = _parse(argv)
+    args = parse(argv)
     composer = Composer(args.config_dir)
     sweep = bool(args.multirun)
     if args.help:
@@ -72,7 +71,7 @@ def _main(argv: list[str]) -> int:
         return 0
     composer.check_words(args.overrides, sweep or args.cfg is not None)
     if args.cfg or args.info or args.hydra_help or args.shell_completion:
-        return _ask_hydra(argv)
+        return ask_hydra(argv)
     with Session(composer) as session:
         if sweep:
             return session.sweep(args.overrides)
@@ -83,7 +82,7 @@ def _main(argv: list[str]) -> int:
 def _plan(argv: list[str]) -> int:
     """`plan ...`: what a run of the same words would do; 1 if it would be refused."""
     as_json = "--json" in argv
-    args = _parse([word for word in argv if word != "--json"])
+    args = parse([word for word in argv if word != "--json"])
     composer = Composer(args.config_dir)
     if args.help:
         print(page(composer, args.overrides))
@@ -91,8 +90,14 @@ def _plan(argv: list[str]) -> int:
     for word, given in {"-m": args.multirun, "--cfg": args.cfg, "--info": args.info}.items():
         if given:
             raise Refused([Problem(word, "a plan is of one request", "leave it out")])
-    composer.check_words(args.overrides, sweep=False)
-    request = resolve(to_config(composer.compose(args.overrides)), machine.here())
+    try:
+        composer.check_words(args.overrides, sweep=False)
+        request = resolve(_single(composer.compose(args.overrides)), machine.here())
+    except Refused as refused:  # too wrong to be planned
+        if as_json:
+            print(json.dumps({"legal": False, "problems": [vars(problem) for problem in refused.problems]}, indent=2))
+            return 1
+        raise
     from launcher import plan as plans  # with what a run's refusal should not wait for
 
     plan = plans.plan(request)
@@ -103,6 +108,18 @@ def _plan(argv: list[str]) -> int:
         if plan.problems:
             screen.complain(Refused(plan.problems))
     return 0 if plan.legal else 1
+
+
+def _single(composed: DictConfig) -> LaunchConfig:
+    """The configuration of one run; what only a sweep takes is refused."""
+    for word in ("resume", "fail_fast"):
+        if composed[word]:
+            raise Refused([Problem(f"{word}={composed[word]}", "is for sweeps", "type -m for one, or leave it out")])
+    if composed.hydra.sweeper.params:
+        names, chosen = ", ".join(composed.hydra.sweeper.params), composed.hydra.runtime.choices.get("experiment")
+        value = f"experiment={chosen}" if chosen else "hydra.sweeper.params"
+        raise Refused([Problem(value, f"asks for a sweep over {names}", "type -m for a sweep")])
+    return to_config(composed)
 
 
 class Session:
@@ -128,16 +145,7 @@ class Session:
     def single(self, words: list[str], quiet: bool = False) -> dict[str, Any]:
         """Run one job and return what `execute` does; whatever is wrong with it is raised."""
         composed = self.composer.compose(words)
-        for word in ("resume", "fail_fast"):
-            if composed[word]:
-                raise Refused(
-                    [Problem(f"{word}={composed[word]}", "is for sweeps", "type -m for one, or leave it out")]
-                )
-        if composed.hydra.sweeper.params:
-            names, chosen = ", ".join(composed.hydra.sweeper.params), composed.hydra.runtime.choices.get("experiment")
-            value = f"experiment={chosen}" if chosen else "hydra.sweeper.params"
-            raise Refused([Problem(value, f"asks for a sweep over {names}", "type -m for a sweep")])
-        request = resolve(to_config(composed), self.machine)
+        request = resolve(_single(composed), self.machine)
         if found := problems(request):  # before Hydra makes a run directory
             raise Refused(found, self.works_here(words))
         made: dict[str, Any] = {}
@@ -270,38 +278,6 @@ def _keep(master: DictConfig, folder: Path) -> None:
 def _shown(folder: Path) -> Path:
     """A folder as the user knows it: from here, if it is below."""
     return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
-
-
-def _parse(argv: list[str]) -> argparse.Namespace:
-    parser = get_args_parser()
-    known = options(parser)
-    for word in argv:
-        name = word.partition("=")[0]
-        if word == "plan":
-            raise Refused([Problem(word, "comes first", "type python -m launcher plan ...")])
-        if name.startswith("-") and not any(option.startswith(name) for option in known):
-            near = nearest(name, known, 2)
-            instead = f"type {' or '.join(near)}" if near else "type --help for the list"
-            raise Refused([Problem(word, "is no option of this program", instead)])
-    try:
-        # intermixed: options may stand between the settings
-        args: argparse.Namespace = parser.parse_intermixed_args(argv)
-    except SystemExit as error:  # argparse printed what is wrong
-        raise RunFailed("type --help for the options") from error
-    if args.config_path or args.config_name or args.experimental_rerun:
-        instead = "type --config-dir DIR to add a folder of your own"
-        raise Refused([Problem("--config-path, --config-name", "would replace conf/ as a whole", instead)])
-    return args
-
-
-def _ask_hydra(argv: list[str]) -> int:
-    """Hydra's own questions about the configuration, answered by Hydra."""
-    import hydra
-
-    GlobalHydra.instance().clear()
-    sys.argv = ["launcher", *argv]
-    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(lambda _: None)()
-    return 0
 
 
 @contextlib.contextmanager

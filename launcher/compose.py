@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import dataclasses
 import functools
@@ -236,8 +235,3 @@ def quoted(value: str) -> str:
     value = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
     value = re.sub(r"(\\*)\"", r"\1\1" + r'\\"', value)
     return '"' + re.sub(r"(\\+)\Z", r"\1\1", value) + '"'
-
-
-def options(parser: argparse.ArgumentParser) -> list[str]:
-    """The parser's long and short options."""
-    return [name for action in parser._actions for name in action.option_strings]

@@ -188,6 +188,9 @@ def test_the_data_say_the_same(ask):
     ("words", "said"),
     [
         (["plan", "-m", "height=1,2"], "a plan is of one request"),
+        (["plan", "resume=x"], "is for sweeps"),
+        (["plan", "experiment=odd_sizes"], "asks for a sweep"),
+        (["plan", "--json", "heigth=1"], '"instead": "type height=1"'),
         (["plan", "--frobnicate"], "is no option"),
         (["model=flux", "plan"], "type python -m launcher plan"),
         (["plan", "heigth=1"], "type height=1"),
