@@ -142,7 +142,7 @@ def countable(request: Request) -> bool:
     numbers = [model.heads, model.head_dim, model.layers, *request.streams.values()]
     whole = min(request.ring_degree, request.ulysses_degree) >= 1
     whole = whole and request.ring_degree * request.ulysses_degree == request.processes <= MAX_RANKS
-    return whole and all(1 <= number < 1 << 31 for number in numbers)
+    return whole and all(1 <= number < 1 << 62 for number in numbers)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ def notes(request: Request) -> list[str]:
         advice = "type a smaller size"
         if request.dtype == "float32":
             advice = "type runtime.dtype=bfloat16 or a smaller size"
-        elif request.device == "cuda":
+        elif request.device == "cuda" and need.total - (need.weights or 0) < free * memory.GIB:
             offloads = request.config.runtime.offload != "none"
             advice = "a GPU with more memory is needed" if offloads else "type runtime=gpu_offload"
         needed = f"about {need.total / memory.GIB:.1f} GiB a rank are needed and {free:.1f} are free"

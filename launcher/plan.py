@@ -82,7 +82,10 @@ class Plan:
 
     def asdict(self) -> dict[str, Any]:
         """As data for JSON."""
-        return dataclasses.asdict(self)
+        data = dataclasses.asdict(self)
+        if self.memory is not None:
+            data["memory"]["total"] = self.memory.total
+        return data
 
 
 def plan(request: Request) -> Plan:

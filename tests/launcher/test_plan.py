@@ -181,7 +181,17 @@ def test_the_data_say_the_same(ask):
     assert data["rendered"] == {"height": 1008, "width": 512}
     assert data["tokens_per_rank"] == [{"text": 256, "image": 1008}] * 2
     assert [row["mode"] for row in data["modes"]] == list(MODES)
+    assert data["memory"]["total"] > data["memory"]["weights"] > 1e6
     assert str(Path.home()) not in ended.stdout
+
+
+def test_what_is_legal_and_far_too_large_is_noted(ask):
+    made = plan(ask("machine=h100x8", "model=flux", "height=60000", "width=60000"))
+    assert made.legal
+    assert (
+        "GiB a rank are needed and 79.6 are free: it may end for want of memory; type a smaller size" in made.notes[0]
+    )
+    assert "type runtime=gpu_offload" in notes(ask("machine=rtx4090x4", "model=flux"))[0]
 
 
 @pytest.mark.parametrize(
