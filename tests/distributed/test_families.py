@@ -18,7 +18,7 @@ import twins
 from shared import LAPTOP
 
 from attention_backends.catalog import KERNELS, SCHEDULES
-from launcher import ranks, rules
+from launcher import ranks, rules, sharing_rules
 from launcher.choose import resolve
 from launcher.compose import Composer, to_config
 from launcher.config import LaunchConfig
@@ -199,7 +199,12 @@ def changed(config: LaunchConfig, words: str) -> Request:
     return resolve(config, LAPTOP)
 
 
-ON_RANKS = (rules.heads, rules.streams_divide, rules.masks, rules.kernels)  # what every rank fails over
+ON_RANKS = (
+    sharing_rules.heads,
+    sharing_rules.streams_divide,
+    sharing_rules.masks,
+    rules.kernels,
+)  # what every rank fails over
 ILLEGAL = [
     # family, what breaks a rule, part of what a rank says
     ("flux_tiny", "cp.mode=ulysses cp.ulysses_degree=4", "does not divide the model's 6 heads"),
