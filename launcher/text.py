@@ -20,15 +20,15 @@ def prompt_tokens(model: ModelConfig, prompts: Sequence[str]) -> list[int] | Non
     if path is None or not path.is_file():
         return None
     try:
-        tokenizer = _tokenizer(str(path))
+        tokenizer = _tokenizer(str(path), path.stat().st_mtime_ns, path.stat().st_size)
         counts = [len(tokenizer.encode(model.text_template.replace("{}", prompt)).ids) for prompt in prompts]
     except Exception:  # the library's only error; what is wrong with the file is told by whoever loads the weights
         return None
     return [min(max(0, count - model.text_dropped), model.text_tokens) for count in counts]
 
 
-@functools.cache  # a plan asks once for each mode
-def _tokenizer(path: str) -> Any:
+@functools.lru_cache(4)  # a plan asks once for each mode
+def _tokenizer(path: str, _changed: int, _bytes: int) -> Any:
     from tokenizers import Tokenizer  # 10 ms
 
     tokenizer = Tokenizer.from_file(path)
