@@ -12,14 +12,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from attention_backends.diffusers_seam import ContextParallel, disable, enable
+    from attention_backends.diffusers_seam import disable, enable
     from attention_backends.exchange import Counters, counters, reset_counters
     from attention_backends.layout import Layout
+    from attention_backends.state import ContextParallel
 
 _HOME = {
     "enable": "diffusers_seam",
     "disable": "diffusers_seam",
-    "ContextParallel": "diffusers_seam",
+    "ContextParallel": "state",
     "counters": "exchange",
     "reset_counters": "exchange",
     "Counters": "exchange",

@@ -42,7 +42,7 @@ def attend(
     if first:
         state.streams = {f"input {index}": total for index, total in enumerate(streams)}
         state.first = None
-    return state.attend_now(query, key, value, mask, is_causal, scale).contiguous()
+    return state.attend(query, key, value, mask, is_causal, scale).contiguous()
 
 
 @attend.register_fake

@@ -7,7 +7,6 @@ attention of those processors to this package. disable() undoes it.
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -18,165 +17,13 @@ from diffusers.hooks.hooks import HookRegistry, ModelHook
 from diffusers.models import attention_dispatch
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
 
-from attention_backends import compiled, exchange
-from attention_backends.catalog import KERNELS, MODES, SCHEDULES, Mode, mode_name
-from attention_backends.kernels import choose
-from attention_backends.layout import Layout, split_lengths
+from attention_backends import compiled
+from attention_backends.catalog import KERNELS, SCHEDULES, mode_name
+from attention_backends.state import ContextParallel
 from attention_backends.topology import Topology
-from attention_backends.unified_anything import context_parallel_attention
 
 _HOOK = "attention_backends---{}"
 _ROTARY = ("apply_rotary_emb", "apply_rotary_emb_qwen")  # FLUX's, QwenImage's
-
-
-@dataclass
-class ContextParallel:
-    """What is on for one model: returned by `enable`, held by every attention processor until `disable`."""
-
-    mode: str
-    ring_degree: int
-    ulysses_degree: int
-    kernel: str
-    schedule: str
-    topology: Topology = field(repr=False)
-    # Lengths along the sequence of what was split in this forward, by parameter name, and every rank's lengths at the
-    # first attention of this forward.
-    streams: dict[str, int] = field(default_factory=dict, repr=False)
-    first: list[tuple[int, ...]] | None = field(default=None, repr=False)
-    started: bool = field(default=False, repr=False)  # an attention of this forward has been traced by torch.compile
-    handle: int = field(default=-1, repr=False)
-    operator: str = ""  # the operator that ran last, once one has
-
-    @property
-    def rules(self) -> Mode:
-        return MODES[self.mode]
-
-    @property
-    def context_parallel_config(self) -> Any:
-        raise RuntimeError(
-            "attention_backends is enabled on this model, and the attention backend was changed afterwards. "
-            "Call attention_backends.disable(model), then enable(model, kernel=...) with the backend's name."
-        )
-
-    def start_forward(self) -> None:
-        self.streams.clear()
-        self.first = None
-        self.started = False
-
-    def split(self, name: str, x: torch.Tensor, dim: int) -> torch.Tensor:
-        """This rank's shard of x along dim."""
-        total, world = x.shape[dim], self.topology.world_size
-        if self.rules.even and total % world:
-            below = total - total % world
-            raise ValueError(
-                f"{name} has {total} tokens: {self.mode} on {world} ranks needs a multiple of {world}. Nearest: "
-                f"{below} or {below + world} tokens; or a mode for any length: "
-                f"{'ulysses_anything' if self.ring_degree == 1 else 'ring_anything'} or unified_anything."
-            )
-        if x.is_floating_point() and x.ndim >= 3:
-            self.streams[name] = total
-        return x.tensor_split(world, dim=dim)[self.topology.rank]
-
-    def gather(self, x: torch.Tensor, dim: int) -> torch.Tensor:
-        """Every rank's shards of x, one after the other along dim."""
-        held, rank, world = x.shape[dim], self.topology.rank, self.topology.world_size
-        named = sorted(self.streams.items(), key=lambda item: item[0] != "hidden_states")
-        for _, total in named:
-            lengths = split_lengths(total, world)
-            if lengths[rank] == held:
-                if torch.compiler.is_compiling():
-                    return compiled.unshard(x, dim, list(lengths), self.handle)
-                return exchange.Unshard.apply(x, dim, lengths, self.topology.group)
-        raise ValueError(f"the output holds {held} tokens here, but the inputs were split as {self.streams}")
-
-    def layouts(self, queries: int, keys: int, device: torch.device) -> tuple[Layout, Layout]:
-        """Layouts of an attention of this many local queries and keys.
-
-        The first attention of a forward exchanges the lengths of all ranks, together with the sizes of what was
-        split, so that inputs which differ between ranks are an error on every rank and not a short receive. Later
-        ones follow from those and from the splits.
-        """
-        group, rank = self.topology.group, self.topology.rank
-        if self.first is None:
-            sizes = list(self.streams.values())
-            everyone = exchange.exchange_lengths(
-                [queries, keys, len(sizes), *sizes[:13], *[0] * (13 - len(sizes))], group, device
-            )
-            for other, numbers in enumerate(everyone):
-                if numbers[2:] != everyone[0][2:]:
-                    raise ValueError(
-                        f"rank {other} was given {numbers[3 : 3 + numbers[2]]} tokens and rank 0 "
-                        f"{everyone[0][3 : 3 + everyone[0][2]]}: give every rank the same, whole inputs."
-                    )
-            self.first = [tuple(n[0] for n in everyone), tuple(n[1] for n in everyone)]
-        known = {*self.first, *(split_lengths(total, len(self.first[0])) for total in self.streams.values())}
-        if any(a[i] == b[i] for a in known for b in known if a != b for i in range(len(a))):
-            # Two possible layouts look the same to some rank: ask. Every rank knows this of every other.
-            everyone = exchange.exchange_lengths([queries, keys], group, device)
-            return Layout(tuple(n[0] for n in everyone)), Layout(tuple(n[1] for n in everyone))
-        found = []
-        for held in (queries, keys):
-            match = [lengths for lengths in known if lengths[rank] == held]
-            if not match:
-                raise ValueError(
-                    f"an attention over {held} tokens on rank {rank}, which no split explains: the inputs were "
-                    f"split as {self.streams}, the first attention was over {self.first}."
-                )
-            found.append(Layout(match[0]))
-        return found[0], found[1]
-
-    def attend(
-        self,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        mask: torch.Tensor | None,
-        is_causal: bool,
-        scale: float | None,
-    ) -> torch.Tensor:
-        if torch.compiler.is_compiling():
-            first, self.started = not self.started, True
-            streams = list(self.streams.values())
-            return compiled.attend(query, key, value, mask, is_causal, scale, self.handle, first, streams)
-        return self.attend_now(query, key, value, mask, is_causal, scale)
-
-    def attend_now(
-        self,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        mask: torch.Tensor | None,
-        is_causal: bool,
-        scale: float | None,
-    ) -> torch.Tensor:
-        if mask is not None and not self.rules.masks:
-            raise ValueError(
-                f"{self.mode} takes no attention mask, and this model passes one. Use unified_anything=True with "
-                f"ring_degree={self.ring_degree}."
-            )
-        if self.rules.heads_divide and query.shape[2] % self.ulysses_degree:
-            legal = [n for n in range(2, query.shape[2] + 1) if query.shape[2] % n == 0]
-            raise ValueError(
-                f"ulysses_degree={self.ulysses_degree} does not divide the model's {query.shape[2]} heads. "
-                f"Try ulysses_degree in {legal}, or unified_anything=True for any number of heads."
-            )
-        self.operator = choose(
-            self.kernel, query, value, mask=mask is not None or is_causal, lse=self.schedule == "staged"
-        )
-        queries, keys = self.layouts(query.shape[1], key.shape[1], query.device)
-        return context_parallel_attention(
-            query,
-            key,
-            value,
-            mask,
-            queries=queries,
-            keys=keys,
-            topology=self.topology,
-            is_causal=is_causal,
-            scale=scale,
-            kernel=self.kernel,
-            schedule=self.schedule,
-        )
 
 
 class _SplitHook(ContextParallelSplitHook):
@@ -392,6 +239,8 @@ def _dispatcher(original: Callable[..., torch.Tensor]) -> Any:
         if isinstance(_parallel_config, ContextParallel):
             if dropout_p:
                 raise ValueError(f"dropout_p={dropout_p}: attention dropout is not supported with context parallelism.")
+            if torch.compiler.is_compiling():
+                return compiled.attend(query, key, value, attn_mask, is_causal, scale, *_parallel_config.traced())
             return _parallel_config.attend(query, key, value, attn_mask, is_causal, scale)
         if not query.numel():  # a rank without tokens in front of an attention that stays local
             return torch.empty_like(query)

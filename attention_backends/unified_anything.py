@@ -139,7 +139,8 @@ def context_parallel_attention(
     inner = topology.ulysses_degree > 1
     if inner:
         ranges, layouts = (q_heads, k_heads, k_heads), (queries, keys, keys)
-        query, key, value = ToHeads.apply(topology, ranges, layouts, query, key, value)
+        trade = tokens_to_heads, heads_to_tokens, ranges, layouts, topology
+        query, key, value = Trade.apply(*trade, query, key, value)
     begin, end = q_heads[topology.ulysses_index]
     index = None
     if group_size > 1 and (begin % group_size or (end - begin) % group_size):
@@ -160,31 +161,18 @@ def context_parallel_attention(
     out = RingAttention.apply(ring, query, key, value)
     if inner:
         del query, key, value
-        (out,) = ToTokens.apply(topology, (q_heads,), (queries,), out)
+        (out,) = Trade.apply(heads_to_tokens, tokens_to_heads, (q_heads,), (queries,), topology, out)
     return out
 
 
-class ToHeads(torch.autograd.Function):
-    """`tokens_to_heads` with its gradient, which is the adjoint."""
+class Trade(torch.autograd.Function):
+    """tokens_to_heads or heads_to_tokens: the gradient of each is the other, its adjoint."""
 
     @staticmethod
-    def forward(ctx: Any, topology: Topology, heads: Any, layouts: Any, *tensors: torch.Tensor) -> Any:
-        ctx.plan = heads, layouts, topology
-        return tuple(tokens_to_heads(tensors, heads, layouts, topology))
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
-        return None, None, None, *heads_to_tokens(grads, *ctx.plan)
-
-
-class ToTokens(torch.autograd.Function):
-    """`heads_to_tokens` with its gradient, which is the adjoint."""
-
-    @staticmethod
-    def forward(ctx: Any, topology: Topology, heads: Any, layouts: Any, *tensors: torch.Tensor) -> Any:
-        ctx.plan = heads, layouts, topology
-        return tuple(heads_to_tokens(tensors, heads, layouts, topology))
+    def forward(ctx: Any, there: Any, back: Any, heads: Any, layouts: Any, topology: Topology, *tensors: Any) -> Any:
+        ctx.back, ctx.rest = back, (heads, layouts, topology)
+        return tuple(there(tensors, heads, layouts, topology))
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
-        return None, None, None, *tokens_to_heads(grads, *ctx.plan)
+        return None, None, None, None, None, *ctx.back(grads, *ctx.rest)
