@@ -174,7 +174,12 @@ class Session:
         for number, job in enumerate(sweep.jobs):
             if stop or job.status:  # refused, or kept from an earlier sweep
                 continue
-            self._run(job, folder)
+            try:
+                self._run(job, folder)
+            except Interrupted:
+                with contextlib.suppress(OSError):  # the terminal may be gone
+                    print(f"resume={folder} behind the same words runs what is missing", flush=True)
+                raise
             print(sweep.line(number), flush=True)
             stop = master.fail_fast and job.status == FAILED
         print(f"\n{sweep.table()}", flush=True)
@@ -185,7 +190,9 @@ class Session:
                 contact_sheet(pictures, folder / "contact.png")
                 print(f"side by side: {folder / 'contact.png'}", flush=True)
             except OSError as error:
-                raise RunFailed(f"the pictures are whole, and the sheet of all is not: {error}") from error
+                raise RunFailed(
+                    f"the table above holds, and the sheet of its pictures was not made: {error}"
+                ) from error
         return 1 if sweep.failed else 0
 
     def _plan(self, master: DictConfig, words: list[str], number: int) -> Job:

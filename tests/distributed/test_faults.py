@@ -291,6 +291,8 @@ def test_ctrl_c_ends_a_sweep(two):
     """The interrupted job says so, the next one is never begun, and the pictures before stay whole."""
     assert two.code == 130
     assert two.errors == "launcher: interrupted by SIGINT\n"
+    folder = two.folder.relative_to(two.folder.parent.parent.parent)
+    assert two.screen.splitlines()[-1] == f"resume={folder} behind the same words runs what is missing"
     assert len(two.jobs) == len(TWO) + 1
     interrupted = two.jobs[-1]
     assert json.loads((interrupted.folder / "run.json").read_text())["status"] == "interrupted"
