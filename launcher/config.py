@@ -50,6 +50,7 @@ class ModelConfig:
     frames_per_latent: Optional[int] = fact(None, "frames of each latent after the first; null: it makes pictures")
     max_positions: Optional[int] = fact(None, "tokens each way, and latents in time, that positions are known for")
     text: str = fact("padded", "padded (to text_tokens) and prompt (as long as it is) are split, whole is not")
+    tokenizer: str = fact("tokenizer", "the folder of the tokenizer for the text that the transformer gets")
     text_template: str = fact("{}", "text=prompt: what is around the prompt where the text encoder reads it")
     text_dropped: int = fact(0, "text=prompt: tokens at the template's start that the transformer does not get")
     text_tokens: int = option(512, "text tokens, or at most so many where the prompt's own length counts")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from launcher import memory
 from launcher.request import Request
+from launcher.text import cut_off
 from launcher.weights import weights_problems
 
 BUSY_MIB = 1024  # of a GPU: what a display takes is less
@@ -31,6 +32,13 @@ def notes(request: Request) -> list[str]:
             "float16 on a CPU is some 50 times slower than float32 (measured: 2 against 103 GFLOP/s a core); type "
             "runtime.dtype=bfloat16"
         )
+    model = request.config.model
+    for number, count in cut_off(model, request.prompts).items():
+        which = f"prompt {number + 1}" if len(request.prompts) > 1 else "the prompt"
+        advice = "shorten it"
+        if model.max_text_tokens is not None and model.max_text_tokens > model.text_tokens:
+            advice += f", or type model.text_tokens={min(count, model.max_text_tokens)}"
+        found.append(f"{which} has {count} tokens and {model.name} reads {model.text_tokens} of them; {advice}")
     if not request.machine.here:
         for problem in weights_problems(request.config.model):
             found.append(f"not here: {problem.value}: {problem.rule}")

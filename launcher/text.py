@@ -1,4 +1,4 @@
-"""How many text tokens the transformer gets where that depends on the prompt, counted without transformers or torch."""
+"""How many text tokens a prompt has for its model, counted without transformers or torch."""
 
 from __future__ import annotations
 
@@ -11,20 +11,36 @@ from launcher.weights import folder
 
 
 def prompt_tokens(model: ModelConfig, prompts: Sequence[str]) -> list[int] | None:
-    """Tokens of each prompt by the model's own tokenizer; None where its tokenizer.json is not here.
+    """Tokens of each prompt that the transformer gets, where their number follows from the prompt (text=prompt).
 
-    What diffusers' `_get_qwen_prompt_embeds` keeps: the prompt within its template, without the template's start.
+    None where the model's tokenizer.json is not here.
     """
+    counts = _counts(model, prompts)
+    return None if counts is None else [min(count, model.text_tokens) for count in counts]
+
+
+def cut_off(model: ModelConfig, prompts: Sequence[str]) -> dict[int, int]:
+    """Prompts that the text encoder does not read to their end, by position, and how many tokens they have.
+
+    Only those whose tokenizer.json is here. diffusers cuts them off with a line in its log.
+    """
+    long = {i: prompt for i, prompt in enumerate(prompts) if len(prompt.encode()) >= model.text_tokens}  # a byte each
+    counts = _counts(model, list(long.values())) or []
+    return {i: count for i, count in zip(long, counts, strict=False) if count > model.text_tokens}
+
+
+def _counts(model: ModelConfig, prompts: Sequence[str]) -> list[int] | None:
+    """What diffusers' pipelines keep of each prompt: within its template, without the template's start."""
     here = folder(model)
-    path = here / "tokenizer" / "tokenizer.json" if here is not None else None
-    if path is None or not path.is_file():
+    path = here / model.tokenizer / "tokenizer.json" if here is not None else None
+    if not prompts or path is None or not path.is_file():
         return None
     try:
         tokenizer = _tokenizer(str(path), path.stat().st_mtime_ns, path.stat().st_size)
         counts = [len(tokenizer.encode(model.text_template.replace("{}", prompt)).ids) for prompt in prompts]
     except Exception:  # the library's only error; what is wrong with the file is told by whoever loads the weights
         return None
-    return [min(max(0, count - model.text_dropped), model.text_tokens) for count in counts]
+    return [max(0, count - model.text_dropped) for count in counts]
 
 
 @functools.lru_cache(4)  # a plan asks once for each mode

@@ -13,6 +13,7 @@ from launcher.app import Session
 from launcher.choose import resolve
 from launcher.compose import Composer, quoted, to_config
 from launcher.job import job_message
+from launcher.notes import notes
 from launcher.records.run_dir import RunDir
 from launcher.sweep import Sweep
 
@@ -77,3 +78,21 @@ def test_under_m_a_comma_in_a_prompt_is_not_silent():
     assert "commas make 2 of one prompt; as one: 'prompt=\"a cat, sitting\"'" in said
     assert opening(['prompt="a cat, sitting"', "seed=1,2"]).splitlines()[0] == "sweep      2 jobs: seed (1, 2)"
     assert "1 job" in opening(['prompt="a cat, sitting"'])
+
+
+def test_a_prompt_that_is_not_read_to_its_end_is_told(ask):
+    """As many tokens as the model's own tokenizer counts; a note, for the picture can be made."""
+    from transformers import AutoTokenizer
+
+    from launcher.weights import BUNDLED
+
+    tokenizer = AutoTokenizer.from_pretrained(BUNDLED / "tokenizer_2")
+    fits, long = "red dots " * 255, "red dots on white, " * 130
+    count = len(tokenizer(long).input_ids)
+    assert len(tokenizer(fits).input_ids) == 511
+    assert count > 512
+    assert notes(ask(f"prompt={quoted(fits)}")) == []
+    (note,) = notes(ask(f"prompt={quoted(long)}"))
+    assert note == f"the prompt has {count} tokens and flux_tiny reads 512 of them; shorten it"
+    (note,) = notes(ask(f"prompt={quoted('red dots ' * 20)}", "model.text_tokens=16"))
+    assert note.endswith("has 41 tokens and flux_tiny reads 16 of them; shorten it, or type model.text_tokens=41")
