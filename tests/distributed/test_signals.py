@@ -18,7 +18,7 @@ import psutil
 import pytest
 from shared import ROOT, Group, cause, command, group, hermetic
 
-LONG = ["runtime=cpu", "height=128", "width=128", "steps=20000", "seed=1"]
+LONG = ["runtime=cpu", "height=512", "width=512", "steps=1000", "seed=1"]
 
 
 class Running:
@@ -48,7 +48,9 @@ class Running:
         """Wait until the screen shows a stage."""
         while stage not in self.said:
             assert select.select([self.screen], [], [], 60)[0], self.said
-            self.said += os.read(self.screen, 1 << 16).decode(errors="replace")
+            said = os.read(self.screen, 1 << 16).decode(errors="replace")
+            assert said, self.said  # it has ended
+            self.said += said
         self.group = group(psutil.Process(self.process.pid))
 
     def end(self) -> tuple[int, str]:
