@@ -38,6 +38,27 @@ from launcher.problems import Problem, Refused, RunFailed, nearest
 
 CONFIG = "config"
 SIGNS = "()[]{},:=\\\"'"  # what Hydra's grammar reads for itself
+# Names that users of diffusers and accelerate know for what has another one here, or none.
+ELSEWHERE = {
+    "num_inference_steps": "steps",
+    "guidance_scale": "guidance",
+    "true_cfg_scale": "model.true_cfg",
+    "num_images_per_prompt": "images",
+    "num_frames": "frames",
+    "frame_rate": "fps",
+    "max_sequence_length": "model.text_tokens",
+    "torch_dtype": "runtime.dtype",
+    "num_processes": "runtime.processes",
+    "gpu_ids": "runtime.devices",
+    "attention_backend": "attention.kernel",
+}
+NOT_NEEDED = {
+    "rotate_method": ("keys travel around a ring as cp.schedule says", "type cp.schedule=gather or leave it out"),
+    "main_process_port": ("each group of ranks takes a free port by itself", "leave it out"),
+    "main_process_ip": ("ranks run on this machine only", "leave it out"),
+    "rdzv_endpoint": ("ranks run on this machine only", "leave it out"),
+    "image": ("no model of this program takes a picture to start from", "leave it out"),
+}
 NAMES = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
 
 
@@ -153,10 +174,14 @@ class Composer:
             return
         legal = [*fields(), *groups]
         if key not in legal:
+            last, value = key.split(".")[-1], word.partition("=")[2]
+            if last in NOT_NEEDED:
+                yield Problem(word, *NOT_NEEDED[last])
+                return
             # a last part alone, as in `ring_degree=2`, is what people type first
-            tail = [name for name in legal if name.split(".")[-1] == key.split(".")[-1]]
+            tail = [ELSEWHERE[last]] if last in ELSEWHERE else []
+            tail = tail or [name for name in legal if name.split(".")[-1] == last]
             near = tail or nearest(key, legal) or nearest(key, [name.split(".")[-1] for name in legal])
-            value = word.partition("=")[2]
             instead = " or ".join(f"{name}={value}" for name in near)
             rule = "is no setting of this program"
             yield Problem(word, rule, f"type {instead}" if near else "type --help for the list")

@@ -116,6 +116,14 @@ class RuntimeConfig:
 
 
 @dataclass
+class LoraConfig:
+    """A LoRA on top of the model."""
+
+    path: Optional[str] = option(None, "a .safetensors file, in any format that diffusers reads; needs peft")
+    scale: float = option(1.0, "how strong it is; 0 is the model alone")
+
+
+@dataclass
 class OutputConfig:
     """What is written, and where."""
 
@@ -169,4 +177,5 @@ class LaunchConfig:
     attention: AttentionConfig = field(default_factory=AttentionConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     machine: MachineConfig = field(default_factory=MachineConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
     output: OutputConfig = field(default_factory=OutputConfig)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.channel import Message
+from launcher.config import LaunchConfig
 from launcher.geometry import crop_box
 from launcher.problems import Interrupted, LauncherError, RunFailed
 from launcher.progress import Progress
@@ -141,6 +142,7 @@ def job_message(request: Request, run_dir: RunDir) -> Message:
         },
         "cp": {**cp, "schedule": request.schedule or "gather"},
         "kernel": config.attention.kernel,
+        "lora": _lora(config),
         "stall_timeout": config.runtime.stall_timeout,
         "threads": request.threads,
         "cores": request.machine.cores,
@@ -151,6 +153,14 @@ def job_message(request: Request, run_dir: RunDir) -> Message:
         "format": config.output.format,
         "pictures": pictures,
     }
+
+
+def _lora(config: LaunchConfig) -> Message | None:
+    """What the ranks are told of the LoRA; a file that has changed is another one."""
+    if config.lora.path is None:
+        return None
+    path = Path(config.lora.path).expanduser().absolute()
+    return {"path": str(path), "changed": path.stat().st_mtime_ns, "scale": config.lora.scale}
 
 
 def _without_paths(text: str, request: Request, folder: Path) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
+import math
 from collections.abc import Iterator
+from pathlib import Path
 
 from attention_backends.catalog import KERNELS
 from attention_backends.catalog import MODES as BACKEND_MODES
 from launcher.problems import Problem
 from launcher.request import Request
+from launcher.weights import safetensors_flaw
 
 MAX_FRAMES = 1 << 16
 MAX_FPS = 1000  # animated files count milliseconds
@@ -62,3 +66,30 @@ def positions(request: Request) -> Iterator[Problem]:
         longest = (most - 1) * (model.frames_per_latent or 1) + 1
         rule = f"{model.name} knows {most} positions in time, of {model.frames_per_latent} frames"
         yield Problem(f"frames={request.frames}", rule, f"type frames={longest}")
+
+
+def lora(request: Request) -> Iterator[Problem]:
+    """A LoRA is a whole safetensors file, has a strength, and what reads it is installed."""
+    wanted = request.config.lora
+    if not math.isfinite(wanted.scale):
+        yield Problem(f"lora.scale={wanted.scale:g}", "must be a number", "type lora.scale=1")
+    if wanted.path is None:
+        if wanted.scale != 1:
+            instead = "type lora.path=FILE, or leave it out"
+            yield Problem(f"lora.scale={wanted.scale:g}", "scales a LoRA, and none is given", instead)
+        return
+    value = f"lora.path={wanted.path}"
+    try:
+        path = Path(wanted.path).expanduser()
+        there = path.is_file()
+    except (OSError, ValueError, RuntimeError):  # a NUL, or a user who is not known
+        there = False
+    if not there:
+        yield Problem(value, "is no file", "give the path of a .safetensors file on this machine")
+    elif path.suffix != ".safetensors":
+        rule = "is no .safetensors file; other formats can run code when they are read"
+        yield Problem(value, rule, "fetch or convert it to safetensors")
+    elif flaw := safetensors_flaw(path):
+        yield Problem(value, flaw, "fetch the file again")
+    if importlib.util.find_spec("peft") is None:
+        yield Problem(value, "needs the package peft, which is not installed", "type pip install peft")

@@ -17,7 +17,7 @@ from pathlib import Path
 from attention_backends.catalog import KERNELS, SCHEDULES
 from launcher.hub import reachable
 from launcher.machine import FIGURES, HARDWARE, MAX_DEVICES, MAX_FIGURE
-from launcher.model_rules import frames, positions
+from launcher.model_rules import frames, lora, positions
 from launcher.problems import Problem, choices, nearest
 from launcher.request import MODES, Request
 from launcher.sharing_rules import MAX_FACT, SHARING, Rule
@@ -265,6 +265,7 @@ RULES: tuple[Rule, ...] = (
     positions,
     kernels,
     guidance,
+    lora,
     output_folder,
     weights,
 )

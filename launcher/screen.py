@@ -41,6 +41,8 @@ def facts(request: Request) -> dict[str, str]:
     told = {"size": size}
     if request.frames is not None:
         told["frames"] = f"{request.frames}{cut}; {request.config.fps} a second"
+    if request.config.lora.path is not None:
+        told["lora"] = f"{shorten(Path(request.config.lora.path).name)}, scale {request.config.lora.scale:g}"
     told |= {"tokens": tokens, "parallel": parallel}
     return told | ({"because": request.why} if request.why else {}) | {"devices": _devices(request)}
 

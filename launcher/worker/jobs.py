@@ -23,6 +23,7 @@ from launcher.channel import Message
 from launcher.records.files import sha256
 from launcher.records.picture import save
 from launcher.worker.load import load_pipeline
+from launcher.worker.lora import Lora
 
 Send = Callable[[Message], None]
 
@@ -40,8 +41,9 @@ class Worker:
 
         Args:
             job: `load` (pipeline, path, revision, dtype, device, offload, timeout), `cp` (mode, ring_degree,
-                ulysses_degree, schedule), `kernel`, `threads` and `cores`, `call` (the pipeline's arguments), `crop`,
-                `frames` and `fps` (null for pictures), `format` and `pictures` (prompt, seed, path, recipe).
+                ulysses_degree, schedule), `kernel`, `lora` (see worker.lora), `threads` and `cores`, `call` (the
+                pipeline's arguments), `crop`, `frames` and `fps` (null for pictures), `format` and `pictures` (prompt,
+                seed, path, recipe).
 
         Returns:
             Seconds of each stage, peak memory in bytes, a digest of each picture's final latents, loads so far.
@@ -51,6 +53,7 @@ class Worker:
         _reset_peak_memory()
         if self.pipe is None:
             self._load(job["load"])
+        self.lora.wear(job["lora"])
         loaded = time.monotonic()
         seconds = {"load": loaded - began, "denoise": 0.0, "decode": 0.0, "save": 0.0}
         transformer = self.pipe.transformer
@@ -77,6 +80,7 @@ class Worker:
             dist.init_process_group(backend, timeout=timedelta(seconds=load["timeout"]))
         self.pipe = load_pipeline(load)
         self.pipe.set_progress_bar_config(disable=True)
+        self.lora = Lora(self.pipe)
         if load["offload"] == "none":
             self.pipe.to(device)
         else:

@@ -1,17 +1,20 @@
-"""Fifty runs after one another in one process: nothing grows."""
+"""Fifty sweeps after one another in one process: nothing grows."""
 
 from __future__ import annotations
 
 import gc
+import json
 import tempfile
 
 import psutil
 from shared import group
 
-import launcher
+from launcher.app import Session
+from launcher.compose import Composer
 
 GROUPS = (("cp=ring_anything",), ("cp=none",), ("cp=none",))
-RUNS = (16, 17, 17)
+SWEEPS = (16, 17, 17)
+SMALL = ["runtime=cpu", "steps=1", "height=16", "width=16"]
 MIB = 2**20
 
 
@@ -20,10 +23,10 @@ def held(process: psutil.Process) -> dict[str, int]:
     return {"files and sockets": process.num_fds(), "threads": process.num_threads()}
 
 
-def test_fifty_runs_leave_nothing_behind(tmp_path, monkeypatch):
-    """Three groups of ranks are started, and the other 47 runs find theirs warm.
+def test_fifty_sweeps_leave_nothing_behind(tmp_path, monkeypatch):
+    """Three groups of ranks are started, and the other 47 sweeps find theirs warm.
 
-    One rank cannot do what two did, so theirs end first; a rank that dies in the pause between two runs is replaced.
+    One rank cannot do what two did, so theirs end first; a rank that dies in the pause between two sweeps is replaced.
     """
     monkeypatch.chdir(tmp_path)
     temporary = tmp_path / "tmp"
@@ -34,12 +37,14 @@ def test_fifty_runs_leave_nothing_behind(tmp_path, monkeypatch):
     me, pids, ours, memory = psutil.Process(), set(), [], []
     gc.collect()  # what earlier tests of this process left
     before = held(me)
-    with launcher.Pool("runtime=cpu", "steps=1", "height=16", "width=16") as pool:
-        for words, runs in zip(GROUPS, RUNS, strict=True):
-            for run in range(runs):
-                result = pool.run(*words, seed=run)
-                assert result.record["loads"] == 1
-                assert len(result.images) == 1
+    with Session(Composer()) as session:
+        for words, sweeps in zip(GROUPS, SWEEPS, strict=True):
+            for run in range(sweeps):
+                folder = tmp_path / f"{len(pids)}-{run}"
+                assert session.sweep([*SMALL, *words, f"seed={run},{run + 1}", f"hydra.sweep.dir={folder}"]) == 0
+                records = [json.loads(path.read_text()) for path in sorted(folder.glob("*/run.json"))]
+                assert [record["loads"] for record in records] == [1, 1]
+                assert (folder / "contact.png").exists()
                 ranks = group(me)
                 if run == 2:  # warmed up
                     theirs = {rank: (process.pid, held(process)) for rank, process in ranks.ranks.items()}
@@ -47,7 +52,7 @@ def test_fifty_runs_leave_nothing_behind(tmp_path, monkeypatch):
                 if run >= 2:
                     for rank, process in ranks.ranks.items():
                         sizes[rank].append(process.memory_info().rss)
-            assert len(ranks.ranks) == result.record["config"]["runtime"]["processes"]
+            assert len(ranks.ranks) == records[0]["config"]["runtime"]["processes"]
             assert len(me.children(recursive=True)) == len(ranks.processes)
             assert {rank: (process.pid, held(process)) for rank, process in ranks.ranks.items()} == theirs
             for taken in sizes.values():  # what a job just freed may not have gone back yet: the least of a few
@@ -61,9 +66,9 @@ def test_fifty_runs_leave_nothing_behind(tmp_path, monkeypatch):
                 ranks.left(5)
     assert len(pids) == 4
     assert ours[1] == ours[2]
-    assert memory[2] - memory[1] < 4 * MIB, memory  # 17 runs later
+    assert memory[2] - memory[1] < 4 * MIB, memory  # 17 sweeps later
     assert all(now <= before[what] for what, now in held(me).items())
     assert me.children(recursive=True) == []
     assert [path.name for path in temporary.iterdir() if not path.name.startswith("torchinductor_")] == []
-    assert len(list(tmp_path.rglob("run.json"))) == sum(RUNS)
+    assert len(list(tmp_path.rglob("run.json"))) == 2 * sum(SWEEPS)
     assert not list(tmp_path.rglob("*.tmp"))

@@ -8,7 +8,7 @@ from shared import GPUS, ROOT
 
 from attention_backends.catalog import KERNELS
 from launcher.choose import resolve
-from launcher.compose import Composer, conf_dir, fields, to_config
+from launcher.compose import ELSEWHERE, NOT_NEEDED, Composer, conf_dir, fields, to_config
 from launcher.problems import Refused
 from launcher.request import MODES
 from launcher.rules import problems
@@ -68,6 +68,9 @@ def test_groups_of_the_issue_are_there(composer):
         ("ring_degree=2", "type cp.ring_degree=2"),
         ("cp.rign_degree=2", "type cp.ring_degree=2"),
         ("modle=flux", "type model=flux"),
+        ("num_inference_steps=4", "type steps=4"),
+        ("cp.rotate_method=alltoall", "type cp.schedule=gather or leave it out"),
+        ("main_process_port=29500", "takes a free port by itself"),
         (
             "model=fluxx",
             "model is one of flux, flux_schnell, flux_tiny, ltx_video, qwenimage, wan_t2v_1_3b; type model=flux",
@@ -130,6 +133,11 @@ def test_a_folder_of_the_users_own(tmp_path):
         own.compose(["model=broken"])
     with pytest.raises(Refused, match="is no folder"):
         Composer(str(tmp_path / "none"))
+
+
+def test_names_from_elsewhere_lead_to_settings():
+    assert set(ELSEWHERE.values()) <= set(fields())
+    assert not {*ELSEWHERE, *NOT_NEEDED} & {name.split(".")[-1] for name in fields()}
 
 
 def test_every_field_is_explained():

@@ -54,6 +54,11 @@ cp=auto cp.ring_degree=2 runtime.processes=3
 cp.mode=rign
 cp.schedule=fast
 cp.rotate_method=alltoall
+num_inference_steps=4 guidance_scale=1
+runtime.main_process_port=29500
+image=cat.png
+lora.scale=0.5
+lora.path=style.bin
 attention=flash
 attention=native_cudnn
 attention.kernel=flush

@@ -107,6 +107,12 @@ BROKEN = [
     ("model=wan_t2v_1_3b height=16400", "knows 1024 positions each way, of 16 pixels; type height=16384"),
     ("model=wan_t2v_1_3b frames=4094", "knows 1024 positions in time, of 4 frames; type frames=4093"),
     ("model=wan_t2v_1_3b cp=ring cp.ring_degree=4 frames=5 height=16 width=80", "cannot share 10 video tokens equally"),
+    # LoRA
+    ("lora.scale=0.5", "scales a LoRA, and none is given"),
+    ("lora.scale=nan lora.path=/nowhere.safetensors", "lora.scale=nan: must be a number"),
+    ("lora.path=/nowhere.safetensors", "is no file"),
+    ("lora.path=~nobody-at-all/x.safetensors", "is no file"),
+    (f"lora.path={__file__}", "is no .safetensors file; other formats can run code"),
     # weights and output
     ("model.path=/nowhere/at/all", "is neither a folder nor the name of a hub repository"),
     ("output.dir=/dev/null/x", "null is a file"),

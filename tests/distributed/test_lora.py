@@ -1,0 +1,67 @@
+"""A LoRA is put on, scaled and taken off between the jobs of warm ranks, and changes nothing of the model below."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+import launcher
+from launcher.problems import Refused, RunFailed
+from launcher.weights import BUNDLED
+
+LAYERS = (
+    "transformer_blocks.0.attn.to_k",
+    "single_transformer_blocks.1.attn.to_q",
+    "single_transformer_blocks.2.attn.to_v",
+)
+
+
+def lora_file(path, width: int, layers=LAYERS) -> str:
+    """A LoRA of rank 2 in diffusers' own format."""
+    generator, state = torch.Generator().manual_seed(0), {}
+    for layer in layers:
+        for name, shape in (("lora_A", (2, width)), ("lora_B", (width, 2))):
+            state[f"transformer.{layer}.{name}.weight"] = torch.randn(shape, generator=generator) / 4
+    save_file(state, path)
+    return f"lora.path={path}"
+
+
+def test_scales_change_without_a_reload_and_nothing_is_left_behind(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    width = json.loads((BUNDLED / "transformer" / "config.json").read_text())
+    width = width["num_attention_heads"] * width["attention_head_dim"]
+    style, other = (lora_file(tmp_path / f"{name}.safetensors", width) for name in ("style", "other"))
+    with launcher.Pool("runtime=cpu", "steps=2", "width=64", "height=80", "seed=3", "cp=ring_anything") as pool:
+
+        def made(*words: str) -> bytes:
+            """The pixels; the files differ in the recipe that they carry."""
+            result = pool.run(*words)
+            assert result.record["loads"] == 1
+            return result.images[0].tobytes()
+
+        plain, full = made(), made(style)
+        shared = np.asarray(pool.run(style).images[0]).astype(int)
+        half = made(style, "lora.scale=0.5")
+        assert len({plain, full, half}) == 3
+        assert made(style, "lora.scale=0") == plain
+        assert made(other) == full  # another file of the same content
+        assert made() == plain
+        assert made(style) == full
+        with pytest.raises(Refused, match="none is given"):
+            pool.run("lora.scale=2")
+        wrong = lora_file(tmp_path / "wrong.safetensors", width + 1)
+        with pytest.raises(RunFailed, match=r"wrong.safetensors does not fit FluxPipeline: size mismatch"):
+            pool.run(wrong)
+        foreign = lora_file(tmp_path / "foreign.safetensors", width, (*LAYERS, "single_transformer_blocks.9.attn.to_q"))
+        with pytest.raises(RunFailed, match=r"2 of the 8 matrices in foreign.safetensors belong to no layer"):
+            pool.run(foreign)
+        alone = pool.run(style, "cp=none")
+        assert np.abs(np.asarray(alone.images[0]).astype(int) - shared).max() <= 1
+    assert alone.record["config"]["lora"] == {"path": ".../style.safetensors", "scale": 1.0}
+    with Image.open(alone.files[0]) as picture:
+        assert str(tmp_path) not in picture.info["launcher"]
