@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from launcher.compose import Composer, to_config
 from launcher.machine import Machine
 from launcher.request import Request
 
+# A shell that starts the tests in the background has SIGINT ignored in them, and in all that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 hypothesis.settings.register_profile("shared machine", deadline=None)  # timings are no assertions
 hypothesis.settings.load_profile("shared machine")
 

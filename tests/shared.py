@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,6 +74,11 @@ def group(launcher: psutil.Process) -> Group:
                 else:
                     ranks[int(process.environ().get("RANK", "0"))] = process
     return Group(ranks, agent)
+
+
+def children(since: Iterable[psutil.Process] = ()) -> set[psutil.Process]:
+    """Processes below this one, but for those that were there before: other tests keep ranks of their own."""
+    return set(psutil.Process().children(recursive=True)) - set(since)
 
 
 def _runs(process: psutil.Process) -> bool:

@@ -7,7 +7,7 @@ import json
 import tempfile
 
 import psutil
-from shared import group
+from shared import children, group
 
 from launcher.app import Session
 from launcher.compose import Composer
@@ -36,7 +36,7 @@ def test_fifty_sweeps_leave_nothing_behind(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     me, pids, ours, memory = psutil.Process(), set(), [], []
     gc.collect()  # what earlier tests of this process left
-    before = held(me)
+    before, others = held(me), children()
     with Session(Composer()) as session:
         for words, sweeps in zip(GROUPS, SWEEPS, strict=True):
             for run in range(sweeps):
@@ -53,7 +53,7 @@ def test_fifty_sweeps_leave_nothing_behind(tmp_path, monkeypatch):
                     for rank, process in ranks.ranks.items():
                         sizes[rank].append(process.memory_info().rss)
             assert len(ranks.ranks) == records[0]["config"]["runtime"]["processes"]
-            assert len(me.children(recursive=True)) == len(ranks.processes)
+            assert children(others) == set(ranks.processes)
             assert {rank: (process.pid, held(process)) for rank, process in ranks.ranks.items()} == theirs
             for taken in sizes.values():  # what a job just freed may not have gone back yet: the least of a few
                 assert min(taken[-5:]) - min(taken[:5]) < 8 * MIB, taken
@@ -68,7 +68,7 @@ def test_fifty_sweeps_leave_nothing_behind(tmp_path, monkeypatch):
     assert ours[1] == ours[2]
     assert memory[2] - memory[1] < 4 * MIB, memory  # 17 sweeps later
     assert all(now <= before[what] for what, now in held(me).items())
-    assert me.children(recursive=True) == []
+    assert children(others) == set()
     assert [path.name for path in temporary.iterdir() if not path.name.startswith("torchinductor_")] == []
     assert len(list(tmp_path.rglob("run.json"))) == 2 * sum(SWEEPS)
     assert not list(tmp_path.rglob("*.tmp"))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 import time
 
-import psutil
 import pytest
+from shared import children
 
 from launcher import ranks
 from launcher.job import group_key
@@ -56,7 +56,7 @@ def replace(monkeypatch):
 )
 def test_a_rank_that_breaks_the_protocol_ends_its_group(ask, tmp_path, replace, words, told):
     replace(IMPOSTOR, words if isinstance(words, str) else repr(words))
-    run_dir = RunDir(tmp_path / "run")
+    run_dir, others = RunDir(tmp_path / "run"), children()
     run_dir.start({})
     group = RankGroup(group_key(ask("cp=none", "runtime=cpu")), run_dir)
     began = time.monotonic()
@@ -65,7 +65,7 @@ def test_a_rank_that_breaks_the_protocol_ends_its_group(ask, tmp_path, replace, 
     assert told in str(failed.value)
     assert time.monotonic() - began < 3
     assert not group.alive
-    assert psutil.Process().children() == []
+    assert children(others) == set()
 
 
 @pytest.mark.parametrize(
@@ -78,9 +78,9 @@ def test_a_rank_that_breaks_the_protocol_ends_its_group(ask, tmp_path, replace, 
 )
 def test_ranks_that_do_not_come_are_told_with_the_reason(ask, tmp_path, replace, code, told):
     replace(code)
-    run_dir = RunDir(tmp_path / "run")
+    run_dir, others = RunDir(tmp_path / "run"), children()
     run_dir.start({})
     with pytest.raises(RunFailed) as failed:
         RankGroup(group_key(ask("cp=none", "runtime=cpu", "runtime.start_timeout=1")), run_dir)
     assert str(failed.value) == f"{told} (log: {run_dir.log()})"
-    assert psutil.Process().children() == []
+    assert children(others) == set()
