@@ -23,18 +23,23 @@ def contact_sheet(pictures: list[tuple[Path, str]], path: Path) -> None:
         OSError: a picture cannot be read, or the sheet cannot be written; no file of its name is left then.
     """
     captions = [textwrap.wrap(caption, COLUMN_CHARACTERS) for _, caption in pictures]
-    columns = math.ceil(math.sqrt(len(pictures)))
-    rows = math.ceil(len(pictures) / columns)
-    cell = (SIDE + GAP, SIDE + GAP + LINE * max(len(caption) for caption in captions))
-    sheet = Image.new("RGB", (GAP + columns * cell[0], GAP + rows * cell[1]), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=12)
-    for number, ((file, _), caption) in enumerate(zip(pictures, captions, strict=True)):
-        left, top = GAP + number % columns * cell[0], GAP + number // columns * cell[1]
+    small = []
+    for file, _ in pictures:
         with Image.open(file) as picture:
-            small = picture.convert("RGB")
-        small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-        sheet.paste(small, (left, top))
+            small.append(picture.convert("RGB"))
+        small[-1].thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    columns = math.ceil(math.sqrt(len(pictures)))
+    tops, bottom = [], GAP  # a row is as high as its highest cell: pictures may be wide
+    for first in range(0, len(pictures), columns):
+        row = slice(first, first + columns)
+        tops.append(bottom)
+        bottom += GAP + max(s.height + LINE * len(c) for s, c in zip(small[row], captions[row], strict=True))
+    sheet = Image.new("RGB", (GAP + columns * (SIDE + GAP), bottom), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=12)
+    for number, (shown, caption) in enumerate(zip(small, captions, strict=True)):
+        left, top = GAP + number % columns * (SIDE + GAP), tops[number // columns]
+        sheet.paste(shown, (left, top))
         for line, text in enumerate(caption):
-            draw.text((left, top + small.height + 2 + line * LINE), text, fill="black", font=font)
+            draw.text((left, top + shown.height + 2 + line * LINE), text, fill="black", font=font)
     with whole(path) as temporary:
         sheet.save(temporary, format="PNG")

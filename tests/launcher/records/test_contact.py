@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from launcher.records.contact import GAP, SIDE, contact_sheet
+from launcher.records.contact import GAP, LINE, SIDE, contact_sheet
 
 
 def test_every_picture_is_on_the_sheet(tmp_path):
@@ -15,6 +15,16 @@ def test_every_picture_is_on_the_sheet(tmp_path):
     for colour in colours:
         assert (pixels == colour).all(-1).sum() > 10_000
     assert pixels.shape[1] == GAP + 2 * (SIDE + GAP)
+
+
+def test_a_row_is_as_high_as_its_highest_picture(tmp_path):
+    sizes = [(512, 64), (512, 128), (256, 256), (100, 40)]  # the first row's come out 32 and 64 high
+    for number, size in enumerate(sizes):
+        Image.new("RGB", size, "red").save(tmp_path / f"{number}.png")
+    contact_sheet([(tmp_path / f"{number}.png", "seed") for number in range(4)], tmp_path / "x.png")
+    with Image.open(tmp_path / "x.png") as sheet:
+        assert sheet.height == GAP + (64 + LINE + GAP) + (256 + LINE + GAP)
+        assert sheet.getpixel((GAP, GAP + 64 + LINE + GAP)) == (255, 0, 0)
 
 
 def test_a_picture_that_is_gone_leaves_no_sheet(tmp_path):
