@@ -10,6 +10,8 @@ import sys
 import pytest
 from shared import ROOT, hermetic
 
+from launcher.flux_tiny.vocabulary import COLOURS, PATTERNS, SCALES
+
 TEXT = (ROOT / "README.md").read_text()
 COMMANDS = [
     shlex.split(line, comments=True)
@@ -52,6 +54,11 @@ def test_make_demo_is_the_line_that_the_readme_shows():
     makefile = (ROOT / "Makefile").read_text()
     (line,) = re.findall(r"^demo:.*\n\t.*/python (-m launcher .*)$", makefile, re.MULTILINE)
     assert shlex.split(line)[2:] in LAUNCHER
+
+
+def test_the_readme_lists_the_bundled_models_vocabulary():
+    for names in (PATTERNS, COLOURS, SCALES):
+        assert ", ".join(names) in " ".join(TEXT.split())
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)h][^)]*)\)", TEXT))

@@ -14,7 +14,7 @@ from launcher.flux_tiny import patterns, vocabulary
 from launcher.flux_tiny.captions import caption
 from launcher.flux_tiny.model import EMBEDDING
 
-STEPS = 1800
+STEPS = 6000  # the order of two colours comes late: T5 tells them apart after about 3,500
 BATCH = 64
 TEXT_TOKENS = 16  # of T5's 512 the transformer trains on the first 16; the rest is padding, alike but for its count
 CAPTIONS_EACH = 12

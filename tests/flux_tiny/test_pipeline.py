@@ -1,4 +1,4 @@
-"""The shipped folder and what its weights draw; `python -m launcher.flux_tiny.evaluate` measures many more."""
+"""The shipped folder: its pieces, and that they understand words and seeds."""
 
 import json
 
@@ -7,10 +7,10 @@ import pytest
 import torch
 from diffusers import FluxPipeline
 
-from launcher.flux_tiny import evaluate, model, shard_error
+from launcher.flux_tiny import evaluate, model
 from launcher.flux_tiny.evaluate import Job
 from launcher.flux_tiny.score import score
-from launcher.flux_tiny.vocabulary import EXAMPLES, PATTERNS, Meaning, read
+from launcher.flux_tiny.vocabulary import EXAMPLES, read
 
 
 @pytest.fixture(scope="module")
@@ -70,28 +70,7 @@ def test_synonyms_have_the_same_pooled_meaning(pipe: FluxPipeline) -> None:
     assert torch.cdist(asked, named).argmin(1).tolist() == list(range(len(prompts)))
 
 
-def test_pictures_show_their_words(pipe: FluxPipeline) -> None:
-    pairs = [("red", "yellow"), ("blue", "white"), ("green", "black"), ("pink", "turquoise"), ("white", "red")]
-    meanings = [
-        Meaning(pattern, *pairs[i % len(pairs)], scale=("large", "small")[i % 2]) for i, pattern in enumerate(PATTERNS)
-    ]
-    scores = [score(np.asarray(evaluate.draw(pipe, Job(m, 256, 256, 12, 1))), m) for m in meanings]
-    assert np.mean([s.agreement for s in scores]) > 0.93, scores
-    assert all(s.colours_right for s in scores)
-
-
 def test_other_seeds_draw_other_phases(pipe: FluxPipeline) -> None:
     meaning = read("large blue vertical stripes on white")
     phases = {score(np.asarray(evaluate.draw(pipe, Job(meaning, 128, 256, 8, s))), meaning).phase[1] for s in range(4)}
     assert len(phases) == 4
-
-
-def test_a_broken_shard_is_seen(pipe: FluxPipeline) -> None:
-    meaning = read(shard_error.PROMPT)
-    agreement = {
-        kind: score(np.asarray(shard_error.draw(pipe, kind, 3, shard_error.PROMPT, 384, 12, 0)), meaning).agreement
-        for kind in shard_error.KINDS
-    }
-    assert agreement["exact"] > 0.93
-    assert agreement["local"] < agreement["exact"] - 0.05
-    assert agreement["restarted"] < agreement["exact"] - 0.05
