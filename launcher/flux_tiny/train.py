@@ -1,7 +1,7 @@
 """Train flux_tiny on two CPU cores: python -m launcher.flux_tiny.train [--work DIR] [--phase PHASE]
 
 Phases run in order and leave their results in DIR; one that is done is skipped, one that was cut off goes on from its
-last checkpoint. `export` writes the pipeline folder.
+last checkpoint (text, a few minutes, begins again). `export` writes the pipeline folder.
 """
 
 import argparse
@@ -18,7 +18,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m launcher.flux_tiny.train", description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("outputs/flux_tiny_training"), help="checkpoints go here")
     parser.add_argument("--phase", choices=PHASES, action="append", help="only this one (may be repeated)")
-    parser.add_argument("--ranks", type=int, default=2, help="gloo processes of one thread each that train the flow")
+    parser.add_argument(
+        "--ranks", type=int, default=2, help="gloo processes of one thread each that share a step of the flow"
+    )
     parser.add_argument("--flow-steps", type=int, default=train_flow.STEPS, help="a resumed run may change its end")
     parser.add_argument("--folder", type=Path, default=model.FOLDER, help="where export writes the pipeline")
     parser.add_argument("--threads", type=int, default=2, help="for the text and autoencoder phases")

@@ -68,11 +68,13 @@ def test_one_padding_with_a_count_stands_for_all_of_them() -> None:
 
 
 def test_batches_depend_on_step_and_rank_alone(bank: CaptionBank) -> None:
-    a, b = (train_flow.Batches(bank, 0).make(7, huge=False) for _ in range(2))
-    other = train_flow.Batches(bank, 1).make(7, huge=False)
+    a, b = (train_flow.Batches(bank, 0, 2).make(7, huge=False) for _ in range(2))
+    other = train_flow.Batches(bank, 1, 2).make(7, huge=False)
     assert torch.equal(a[1], b[1])
     assert a[1].shape == other[1].shape
     assert not torch.equal(a[1], other[1])
+    of_four = train_flow.Batches(bank, 0, 4).make(7, huge=False)
+    assert len(of_four[1]) == len(a[1]) // 2  # more ranks share the same work
 
 
 def test_a_resumed_run_goes_on_as_if_never_cut(tmp_path: Path, bank: CaptionBank) -> None:
@@ -86,7 +88,7 @@ def test_a_resumed_run_goes_on_as_if_never_cut(tmp_path: Path, bank: CaptionBank
             trainer.balance.weigh(sigma[:2], error).backward()
             trainer.update(10)
 
-    batches = train_flow.Batches(bank, 0)
+    batches = train_flow.Batches(bank, 0, 2)
     straight = train_flow.Trainer(tmp_path / "a")
     run(straight, 4)
     cut = train_flow.Trainer(tmp_path)
