@@ -25,30 +25,39 @@ from PIL import Image
 from tqdm import tqdm
 
 from launcher.flux_tiny import model
+from launcher.flux_tiny.captions import caption
 from launcher.flux_tiny.score import Score, score
-from launcher.flux_tiny.vocabulary import Meaning, every_meaning
+from launcher.flux_tiny.vocabulary import Meaning, every_meaning, read
 
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to draw; sizes in pixels."""
+    """One picture to draw; sizes in pixels, words: other ones than the plainest."""
 
     meaning: Meaning
     height: int
     width: int
     steps: int
     seed: int
+    words: str | None = None
+
+    @property
+    def prompt(self) -> str:
+        return self.meaning.prompt() if self.words is None else self.words
 
 
 def sets() -> dict[str, list[Job]]:
     """The pictures by which the model is judged."""
     everything = every_meaning()
     spread = random.Random(0).sample(everything, 24)
+    rng = random.Random(4)  # not the seed of the captions that the model was trained on
+    captions = [caption(rng.choice(everything), rng) for _ in range(96)]
     return {
         "512x512, 12 steps": [Job(m, 512, 512, 12, s) for m, s in itertools.product(everything, range(3))],
         "256x256, 12 steps": [Job(m, 256, 256, 12, s) for m, s in itertools.product(everything, range(3))],
         "1000x1024, 16 steps": [Job(m, 1000, 1024, 16, 0) for m in spread],
         "1008x1008, 16 steps": [Job(m, 1008, 1008, 16, 0) for m in spread],
+        "256x256 in any words, 12 steps": [Job(read(text), 256, 256, 12, 0, text) for text in captions],
     }
 
 
@@ -64,7 +73,7 @@ def draw(pipe: FluxPipeline, job: Job) -> Image.Image:
     """Render at the next size that the model takes, crop to the size asked for."""
     height, width = (-(-side // 16) * 16 for side in (job.height, job.width))
     picture = pipe(
-        job.meaning.prompt(),
+        job.prompt,
         height=height,
         width=width,
         num_inference_steps=job.steps,
@@ -134,7 +143,7 @@ def main() -> None:
             scored = []
             for job, found in tqdm(measure(jobs, args.folder, args.processes), name, total=len(jobs), unit="picture"):
                 scored.append((job, found))
-                table.writerow((size, job.meaning.prompt(), job.seed, f"{found.agreement:.4f}", found.colours_right))
+                table.writerow((size, job.prompt, job.seed, f"{found.agreement:.4f}", found.colours_right))
                 file.flush()
             groups: dict[str, list[Score]] = defaultdict(list)
             for job, found in scored:
@@ -145,7 +154,9 @@ def main() -> None:
                 print(f"{name}  {group:20}" + "".join(f"  {k} {v:.3f}" for k, v in row.items()), flush=True)
             worst = [job for job, _ in sorted(scored, key=lambda pair: pair[1].agreement)[:12]]
             for sheet, shown in ((size, sample(jobs, 12)), (f"{size}_worst", worst)):
-                contact_sheet([draw(load(args.folder), job) for job in shown], 4).save(args.out / f"{sheet}.png")
+                contact_sheet([draw(load(args.folder), job) for job in shown], 4).save(
+                    args.out / f"{sheet.replace(' ', '_')}.png"
+                )
     (args.out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
 
 
