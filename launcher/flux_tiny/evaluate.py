@@ -133,7 +133,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     figures: dict[str, dict[str, dict[str, float]]] = {}
     with (args.out / "scores.csv").open("w") as file:
-        table = csv.writer(file)
+        table = csv.writer(file, lineterminator="\n")
         table.writerow(("set", "prompt", "seed", "agreement", "colours right"))
         for name, jobs in sets().items():
             size = name.split(",")[0]
