@@ -197,8 +197,8 @@ def _prompts(config: LaunchConfig) -> tuple[tuple[str, ...], list[Problem]]:
     value = f"prompt_file={config.prompt_file}"
     if config.prompt is not None:
         return (), [Problem(value, "prompt is given too, and a run takes one of them", "leave one out")]
-    path = Path(os.path.expanduser(config.prompt_file))
     try:
+        path = Path(os.path.expanduser(config.prompt_file))
         if path.stat().st_size > MAX_PROMPT_FILE:
             rule = f"is {path.stat().st_size} bytes long; a prompt file may have {MAX_PROMPT_FILE}"
             return (), [Problem(value, rule, "text encoders read a few hundred words: shorten it")]

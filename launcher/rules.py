@@ -227,8 +227,9 @@ def output_folder(request: Request) -> Iterator[Problem]:
     """Pictures can be written: an own folder with room in it."""
     if not request.machine.here:
         return
-    value, folder = f"output.dir={request.config.output.dir}", Path(os.path.expanduser(request.config.output.dir))
+    value = f"output.dir={request.config.output.dir}"
     try:
+        folder = Path(os.path.expanduser(request.config.output.dir))
         there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
         if not there.is_dir():
             yield Problem(value, f"{there.name} is a file", "choose another folder: output.dir=FOLDER")

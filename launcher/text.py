@@ -24,7 +24,8 @@ def cut_off(model: ModelConfig, prompts: Sequence[str]) -> dict[int, int]:
 
     Only those whose tokenizer.json is here. diffusers cuts them off with a line in its log.
     """
-    long = {i: prompt for i, prompt in enumerate(prompts) if len(prompt.encode()) >= model.text_tokens}  # a byte each
+    # At most a token for each byte; lone surrogates have no bytes, and a rule refuses them.
+    long = {i: text for i, text in enumerate(prompts) if len(text.encode(errors="replace")) >= model.text_tokens}
     counts = _counts(model, list(long.values())) or []
     return {i: count for i, count in zip(long, counts, strict=False) if count > model.text_tokens}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +23,9 @@ FOLDER = f"give the folder of a diffusers pipeline, one with a model_index.json,
 
 def location(model: ModelConfig) -> str:
     """What `from_pretrained` is given: the bundled folder, a local folder, or a hub repository's name."""
-    return str(BUNDLED) if model.path == "bundled" else os.path.expanduser(model.path)
+    with contextlib.suppress(ValueError):  # no home can have this name
+        return str(BUNDLED) if model.path == "bundled" else os.path.expanduser(model.path)
+    return model.path
 
 
 def is_hub(model: ModelConfig) -> bool:
@@ -45,7 +48,7 @@ def _cached(model: ModelConfig) -> Path | None:
 
     cache = Path(constants.HF_HUB_CACHE) / f"models--{model.path.replace('/', '--')}"
     revision = model.revision or "main"
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):  # ValueError: no file can have this name
         revision = (cache / "refs" / revision).read_text(encoding="utf-8").strip()
     snapshot = cache / "snapshots" / revision
     return snapshot if (snapshot / "model_index.json").is_file() else None
@@ -53,6 +56,12 @@ def _cached(model: ModelConfig) -> Path | None:
 
 def weights_problems(model: ModelConfig) -> Iterator[Problem]:
     """Everything that would keep `from_pretrained` from loading this model."""
+    revision = model.revision
+    if revision is not None and (
+        not is_hub(model) or not re.fullmatch(r"[\w.+-][\w./+-]*", revision) or ".." in revision
+    ):
+        rule = "is no name of a branch, tag or commit" if is_hub(model) else f"{model.path} is no hub repository"
+        yield Problem(f"model.revision={revision}", rule, "leave it out: a repository's own default is taken")
     yield from _hub_problems(model) if is_hub(model) else _folder_problems(model)
 
 

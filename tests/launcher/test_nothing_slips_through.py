@@ -33,7 +33,9 @@ MACHINES = {name: to_config(COMPOSER.compose([f"machine={name}"])).machine for n
 few = st.none() | st.integers(1, 4)
 numbers = few | st.integers(-2, 9) | st.integers()
 sides = st.tuples(st.integers(1, 1500), st.integers(1, 1500))
-text = st.text(max_size=20) | st.sampled_from(["", "\0", "{}", "[", "${x}", "a, b", "猫 🐈", "\ud800"])
+text = st.text(max_size=20) | st.sampled_from(
+    ["", "\0", "{}", "[", "${x}", "a, b", "猫 🐈", "\ud800", "~\0", "~\ud800"]
+)
 
 
 odd_fields = st.lists(st.sampled_from(sorted(fields())), max_size=3)
@@ -102,6 +104,18 @@ def test_random_requests_are_legal_or_told_why_not():
 
     check()
     assert min(seen["run"], seen["plan"] - seen["run"]) > 20, seen  # else nothing legal was tried
+
+
+@pytest.mark.parametrize("odd", ["", "\0", "\ud800", "~\0", "~\ud800"])
+@pytest.mark.parametrize("model", ["flux_tiny", "flux", "qwenimage"])
+@pytest.mark.parametrize("name", sorted(name for name, field in fields().items() if "str" in str(field.type)))
+def test_no_text_makes_a_rule_or_the_plan_fail(model, name, odd):
+    config = copy.deepcopy(MODELS[model])
+    put(config, name, odd)
+    request = resolve(config, LAPTOP)
+    made = plan(request)
+    assert told([*problems(request), *made.problems])
+    assert page(made, request)
 
 
 pieces = st.text(string.printable, max_size=12) | text

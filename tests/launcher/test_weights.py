@@ -101,6 +101,22 @@ def test_offline_needs_the_cache(hub):
     assert "HF_HUB_OFFLINE" in problem.rule
 
 
+@pytest.mark.parametrize("revision", ["", "\0", "\ud800", "a b", "../../x", "/etc", "a/../b"])
+def test_a_revision_is_a_name(hub, revision):
+    _, model, _, monkeypatch = hub
+    monkeypatch.setenv("HF_TOKEN", "x")
+    model.revision = "refs/pr/7"
+    assert list(weights_problems(model)) == []
+    model.revision = revision
+    (problem,) = weights_problems(model)
+    assert "no name of a branch" in problem.rule
+
+
+def test_a_revision_of_a_folder_is_not_ignored():
+    first = next(weights_problems(ModelConfig(path="bundled", revision="main")))
+    assert "no hub repository" in first.rule
+
+
 def test_facts_that_the_files_contradict_are_named(folder):
     wrong = ModelConfig(name="mine", pipeline="FluxPipeline", path=str(folder), heads=4, head_dim=24)
     (problem,) = weights_problems(wrong)
