@@ -21,7 +21,7 @@ from launcher.model_rules import frames, lora, positions
 from launcher.problems import Problem, choices, nearest
 from launcher.request import MODES, Request
 from launcher.sharing_rules import MAX_FACT, SHARING, Rule
-from launcher.weights import weights_problems
+from launcher.weights import revision_problems, weights_problems
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 FORMATS = ("png", "webp", "jpeg")
@@ -249,6 +249,7 @@ def output_folder(request: Request) -> Iterator[Problem]:
 
 def weights(request: Request) -> Iterator[Problem]:
     """The model's weights are here, or can be fetched."""
+    yield from revision_problems(request.config.model)
     if request.machine.here:
         yield from weights_problems(request.config.model)
 

@@ -54,14 +54,19 @@ def _cached(model: ModelConfig) -> Path | None:
     return snapshot if (snapshot / "model_index.json").is_file() else None
 
 
+def revision_problems(model: ModelConfig) -> Iterator[Problem]:
+    """A revision is a name within a hub repository, on any machine."""
+    value, instead = f"model.revision={model.revision}", "leave it out: a repository's own default is taken"
+    if model.revision is None:
+        return
+    if not is_hub(model):
+        yield Problem(value, f"model.path={model.path} is no hub repository (owner/name)", instead)
+    elif not re.fullmatch(r"[\w.+-][\w./+-]*", model.revision) or ".." in model.revision:
+        yield Problem(value, "is no name of a branch, tag or commit", instead)
+
+
 def weights_problems(model: ModelConfig) -> Iterator[Problem]:
-    """Everything that would keep `from_pretrained` from loading this model."""
-    revision = model.revision
-    if revision is not None and (
-        not is_hub(model) or not re.fullmatch(r"[\w.+-][\w./+-]*", revision) or ".." in revision
-    ):
-        rule = "is no name of a branch, tag or commit" if is_hub(model) else f"{model.path} is no hub repository"
-        yield Problem(f"model.revision={revision}", rule, "leave it out: a repository's own default is taken")
+    """Everything that would keep `from_pretrained` from loading this model here."""
     yield from _hub_problems(model) if is_hub(model) else _folder_problems(model)
 
 

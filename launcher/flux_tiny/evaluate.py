@@ -62,7 +62,7 @@ def sets() -> dict[str, list[Job]]:
 
 
 @cache
-def load(folder: Path = model.FOLDER) -> FluxPipeline:
+def load(folder: Path) -> FluxPipeline:
     """The pipeline of a folder; one folder is loaded once."""
     pipe = FluxPipeline.from_pretrained(folder)
     pipe.set_progress_bar_config(disable=True)
@@ -122,14 +122,22 @@ def summary(scores: list[Score]) -> dict[str, float]:
     }
 
 
+def _count(word: str) -> int:
+    if not word.isdecimal() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"{word!r} must be a whole number from 1")
+    return int(word)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m launcher.flux_tiny.evaluate", description=__doc__)
-    parser.add_argument("--sample", type=int, help="random pictures of each set instead of all")
+    parser.add_argument("--sample", type=_count, metavar="N", help="random pictures of each set instead of all")
     parser.add_argument("--only", choices=[name.split(",")[0] for name in sets()], help="this set of pictures alone")
     parser.add_argument("--folder", type=Path, default=model.FOLDER, help="a FluxPipeline folder")
     parser.add_argument("--out", type=Path, default=Path("outputs/flux_tiny_evaluation"), help="DIR")
-    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="that draw, with one thread each")
+    parser.add_argument("--processes", type=_count, default=os.cpu_count(), help="that draw, with one thread each")
     args = parser.parse_args()
+    if not (args.folder / "model_index.json").is_file():
+        parser.error(f"--folder {args.folder}: is no diffusers pipeline, for it has no model_index.json; leave it out")
     args.out.mkdir(parents=True, exist_ok=True)
     figures: dict[str, dict[str, dict[str, float]]] = {}
     with (args.out / "scores.csv").open("w") as file:

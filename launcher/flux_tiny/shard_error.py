@@ -27,7 +27,7 @@ from PIL import Image
 from torch import Tensor
 
 import launcher
-from launcher.flux_tiny import evaluate
+from launcher.flux_tiny import evaluate, model
 from launcher.flux_tiny.score import Score, score
 from launcher.flux_tiny.vocabulary import Meaning, read
 from launcher.problems import LauncherError
@@ -109,7 +109,7 @@ def main() -> None:
     except LauncherError as error:
         parser.error(str(error))
     pictures = {"1 rank": one, f"{args.ranks} ranks": shared}
-    pipe = evaluate.load()
+    pipe = evaluate.load(model.FOLDER)
     pictures |= {kind: draw(pipe, kind, args.ranks, *request) for kind in KINDS}
     meaning = read(args.prompt)
     for name, picture in pictures.items():

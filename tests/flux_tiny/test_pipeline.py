@@ -15,7 +15,7 @@ from launcher.flux_tiny.vocabulary import EXAMPLES, read
 
 @pytest.fixture(scope="module")
 def pipe() -> FluxPipeline:
-    return evaluate.load()
+    return evaluate.load(model.FOLDER)
 
 
 def test_folder_is_small_and_holds_no_pickle() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from launcher.flux_tiny import evaluate, shard_error
+from launcher.flux_tiny import evaluate, model, shard_error
 from launcher.flux_tiny.score import score
 from launcher.flux_tiny.vocabulary import read
 
@@ -16,7 +16,7 @@ REQUEST = (shard_error.PROMPT, 384, 12, 0)  # size, steps, seed
 @pytest.fixture(scope="module")
 def pictures() -> dict[str, Image.Image]:
     """By kind, with one process in the place of three ranks."""
-    pipe = evaluate.load()
+    pipe = evaluate.load(model.FOLDER)
     return {kind: shard_error.draw(pipe, kind, 3, *REQUEST) for kind in shard_error.KINDS}
 
 
