@@ -56,7 +56,9 @@ def test_fifty_sweeps_leave_nothing_behind(tmp_path, monkeypatch):
             assert children(others) == set(ranks.processes)
             assert {rank: (process.pid, held(process)) for rank, process in ranks.ranks.items()} == theirs
             for taken in sizes.values():  # what a job just freed may not have gone back yet: the least of a few
-                assert min(taken[-5:]) - min(taken[:5]) < 8 * MIB, taken
+                start, middle, end = (min(taken[at : at + 5]) for at in (0, len(taken) // 2 - 2, len(taken) - 5))
+                # A leak grows all the time; an allocator's new arena (13 MB were seen) is one step.
+                assert min(middle - start, end - middle) < 4 * MIB, taken
             pids |= {process.pid for process in ranks.ranks.values()}
             gc.collect()
             ours.append(held(me) | {"sockets": len(ranks.ranks)})
