@@ -10,12 +10,12 @@ from diffusers import DiffusionPipeline
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
 from shared import LAPTOP
 
-from launcher.choose import resolve
-from launcher.compose import Composer, to_config
-from launcher.job import job_message
+from launcher.config.compose import Composer, to_config
+from launcher.estimates.ways import resolve
+from launcher.families.text import prompt_tokens
 from launcher.records.run_dir import RunDir
-from launcher.request import Request
-from launcher.text import prompt_tokens
+from launcher.request.request import Request
+from launcher.running.job import job_message
 
 
 @pytest.fixture(scope="module", params=list(twins.FACTS))

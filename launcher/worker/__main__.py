@@ -18,8 +18,8 @@ import time
 import traceback
 from pathlib import Path
 
-from launcher import channel
-from launcher.channel import Channel, Message, ProtocolError
+from launcher.wire import channel
+from launcher.wire.channel import Channel, Message, ProtocolError
 from launcher.worker import numa
 
 HEARTBEAT = 1.0  # seconds

@@ -19,9 +19,9 @@ import torch
 import torch.distributed as dist
 
 import attention_backends
-from launcher.channel import Message
 from launcher.records.files import sha256
 from launcher.records.picture import save
+from launcher.wire.channel import Message
 from launcher.worker.load import load_pipeline
 from launcher.worker.lora import Lora
 

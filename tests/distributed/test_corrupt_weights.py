@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from shared import Ended, command, hermetic
 
-from launcher.weights import BUNDLED
+from launcher.families.weights import BUNDLED
 
 FILE = "diffusion_pytorch_model.safetensors"
 

@@ -9,8 +9,8 @@ import tempfile
 import psutil
 from shared import children, group
 
-from launcher.app import Session
-from launcher.compose import Composer
+from launcher.cli.main import Session
+from launcher.config.compose import Composer
 
 GROUPS = (("cp=ring_anything",), ("cp=none",), ("cp=none",))
 SWEEPS = (16, 17, 17)

@@ -18,16 +18,18 @@ import twins
 from shared import LAPTOP
 
 from attention_backends.catalog import KERNELS, SCHEDULES
-from launcher import ranks, rules, sharing_rules
-from launcher.choose import resolve
-from launcher.compose import Composer, to_config
-from launcher.config import LaunchConfig
-from launcher.job import execute, group_key, job_message
-from launcher.ranks import GroupKey, RankGroup
+from launcher.config.compose import Composer, to_config
+from launcher.config.schema import LaunchConfig
+from launcher.estimates.ways import resolve
 from launcher.records.picture import read_frames
 from launcher.records.run_dir import RunDir
-from launcher.request import MODES, Request
-from launcher.rules import RULES, problems
+from launcher.request.request import MODES, Request
+from launcher.rules import general as rules
+from launcher.rules import sharing as sharing_rules
+from launcher.rules.general import RULES, problems
+from launcher.running import group as ranks
+from launcher.running.group import GroupKey, RankGroup
+from launcher.running.job import execute, group_key, job_message
 
 SAMPLES = int(os.environ.get("FAMILY_SAMPLES", "200"))  # random legal requests, over all worlds
 WORLDS = (2, 3, 4)

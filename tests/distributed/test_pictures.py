@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from shared import Ended
 
-from launcher.memory import estimate
+from launcher.estimates.memory import estimate
 from launcher.records.files import sha256
 from launcher.records.picture import read_recipe
 

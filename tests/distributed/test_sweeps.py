@@ -12,9 +12,9 @@ from PIL import Image
 from shared import Ended, command, hermetic
 
 import launcher
+from launcher.families.weights import BUNDLED
 from launcher.problems import Refused
 from launcher.records.files import sha256
-from launcher.weights import BUNDLED
 
 SMALL = ["runtime=cpu", "width=64", "steps=2"]
 
