@@ -5,34 +5,69 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Mode:
-    """One way for ranks to cooperate.
+    """One way for ranks to cooperate; the only place that tells a mode's nature.
 
-    ring, ulysses: "one" (the degree must be 1), "many" (2 or more) or "any" (1 or more).
-    even: every sharded length must be a multiple of the number of ranks.
-    heads_divide: the number of heads must be a multiple of ulysses_degree.
-    masks: an attention mask is accepted.
-    lse: the kernel must give a log-sum-exp if keys are attended block by block (schedule "staged"); with schedule
-        "gather" no mode needs one.
+    Args:
+        ring, ulysses: "one" (the degree must be 1), "many" (2 or more) or "any" (1 or more).
+        even: every sharded length must be a multiple of the number of ranks.
+        heads_divide: the number of heads must be a multiple of ulysses_degree.
+        masks: an attention mask is accepted.
+        anything: of an even mode, the one with the same degrees that takes any length.
+        flag: the argument of diffusers' ContextParallelConfig and of `enable` that asks for it, "" if the degrees do.
+        algorithm: the module of this package whose `attention` runs it, "" if a rank's attention stays its own.
     """
 
     name: str
     ring: str
     ulysses: str
-    even: bool
-    heads_divide: bool
-    masks: bool
-    lse: bool
+    even: bool = False
+    heads_divide: bool = False
+    masks: bool = True
+    anything: str = ""
+    flag: str = ""
+    algorithm: str = "unified"
+
+    @property
+    def has_ring(self) -> bool:
+        """Whether a ring may be part of it."""
+        return self.ring != "one"
+
+    @property
+    def has_ulysses(self) -> bool:
+        """Whether Ulysses may be part of it."""
+        return self.ulysses != "one"
+
+    @property
+    def parallel(self) -> bool:
+        """Whether ranks share a sequence at all."""
+        return self.has_ring or self.has_ulysses
+
+    @property
+    def lse(self) -> bool:
+        """Whether schedules differ: with "staged" a ring attends to keys block by block and needs a log-sum-exp."""
+        return self.has_ring
+
+    @property
+    def flags(self) -> dict[str, bool]:
+        """The arguments of `enable` that ask for this mode, beside its degrees."""
+        return {self.flag: True} if self.flag else {}
+
+    def any_length(self, *, masked: bool = False) -> str:
+        """The mode to name where this one needs even lengths: it takes any, and a mask if there is one."""
+        name = self.anything or self.name
+        return name if MODES[name].masks or not masked else "unified_anything"
 
 
 MODES: dict[str, Mode] = {
     mode.name: mode
     for mode in (
-        Mode("ring", "many", "one", even=True, heads_divide=False, masks=True, lse=True),
-        Mode("ulysses", "one", "many", even=True, heads_divide=True, masks=True, lse=False),
-        Mode("unified", "many", "many", even=True, heads_divide=True, masks=True, lse=True),
-        Mode("ring_anything", "many", "one", even=False, heads_divide=False, masks=False, lse=True),
-        Mode("ulysses_anything", "one", "many", even=False, heads_divide=False, masks=True, lse=False),
-        Mode("unified_anything", "any", "any", even=False, heads_divide=False, masks=True, lse=True),
+        Mode("none", "one", "one", algorithm=""),
+        Mode("ring", "many", "one", even=True, anything="ring_anything"),
+        Mode("ulysses", "one", "many", even=True, heads_divide=True, anything="ulysses_anything"),
+        Mode("unified", "many", "many", even=True, heads_divide=True, anything="unified_anything"),
+        Mode("ulysses_anything", "one", "many", flag="ulysses_anything"),
+        Mode("ring_anything", "many", "one", masks=False, flag="ring_anything"),
+        Mode("unified_anything", "any", "any", flag="unified_anything"),
     )
 }
 

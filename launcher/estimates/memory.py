@@ -60,8 +60,8 @@ def estimate(request: Request) -> Memory | None:
         largest.queries,
         largest.keys,
         shape,
-        ring_degree=request.ring_degree,
-        ulysses_degree=request.ulysses_degree,
+        ring_degree=request.mesh.ring,
+        ulysses_degree=request.mesh.ulysses,
         schedule=request.schedule or "gather",
         partial_size=4 if request.device == "cpu" else 0,
     )
@@ -70,7 +70,7 @@ def estimate(request: Request) -> Memory | None:
     return Memory(
         base=BASE.get(request.device, 0),
         weights=_weights(request),
-        buffers=max(buffers) if request.processes > 1 else 0,
+        buffers=max(buffers) if request.mesh.sequence > 1 else 0,
         activations=ACTIVATIONS * most * shape.heads * shape.head_dim * size,
         decoding=decoding + PIXEL * pixels * frames,
     )
@@ -81,7 +81,7 @@ def free_gib(request: Request) -> float | None:
     if request.device == "cuda":
         gpus = [gpu for gpu in request.machine.gpus if gpu.index in request.devices]
         return min((gpu.memory_mib - gpu.used_mib for gpu in gpus), default=0) / 1024 or None
-    return request.machine.free_gib / max(1, request.processes) or None
+    return request.machine.free_gib / max(1, request.mesh.ranks) or None
 
 
 def _weights(request: Request) -> int | None:

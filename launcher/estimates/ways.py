@@ -13,13 +13,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from attention_backends import cost
-from attention_backends.catalog import KERNELS
-from attention_backends.catalog import MODES as BACKEND_MODES
+from attention_backends.catalog import KERNELS, MODES
 from attention_backends.layout import Layout, Route
 from launcher.config.schema import LaunchConfig
 from launcher.machines import Machine
 from launcher.problems import Problem
-from launcher.request.request import MAX_RANKS, MODES, Request, fill_in, shared
+from launcher.request.request import MAX_RANKS, Request, fill_in, shared
 from launcher.rules.sharing import sharing_problems
 
 ELEMENT_SIZE = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -45,8 +44,9 @@ class Way:
     def name(self) -> str:
         """The mode with its degrees, as far as they say something."""
         request = self.request
-        both = request.mode.startswith("unified")
-        return request.mode + (f" {request.ring_degree} x {request.ulysses_degree}" if both else "")
+        mode = MODES[request.mode]
+        both = f" {request.mesh.ring} x {request.mesh.ulysses}" if mode.has_ring and mode.has_ulysses else ""
+        return mode.name + both
 
 
 def resolve(config: LaunchConfig, here: Machine) -> Request:
@@ -60,15 +60,15 @@ def resolve(config: LaunchConfig, here: Machine) -> Request:
 def ways(request: Request) -> list[Way]:
     """Every mode on as many devices as the request uses (if it uses one: on all there are), its own as asked for."""
     auto = request.config.cp.mode == "auto"
-    world = request.processes if request.processes > 1 else None
+    world = request.mesh.ranks if request.mesh.ranks > 1 else None
     found = []
-    for mode in MODES:
-        if mode == request.mode:
+    for mode in MODES.values():
+        if mode.name == request.mode:
             found.append(way(request))
         elif auto:
-            found.append(way(_as_typed(request, mode)))
+            found.append(way(_as_typed(request, mode.name)))
         else:
-            found.append(way(scheduled(shared(request, mode, None, None, None if mode == "none" else world))))
+            found.append(way(scheduled(shared(request, mode.name, None, None, world if mode.parallel else None))))
     return found
 
 
@@ -92,16 +92,16 @@ def _fastest(request: Request) -> Request:
 
 def scheduled(request: Request) -> Request:
     """The request with its schedule decided, if its mode has one: the cheaper one by the machine's figures."""
-    typed = request.config.cp.schedule
-    if request.mode not in BACKEND_MODES or not BACKEND_MODES[request.mode].lse:
+    typed, mode = request.config.cp.schedule, MODES.get(request.mode)
+    if mode is None or not mode.has_ring:
         return replace(request, schedule="")
     if typed != "auto":
         return replace(request, schedule=typed)
     kernel = KERNELS.get(request.config.attention.kernel)
     request = replace(request, schedule="gather")
-    if request.ring_degree < 2 or kernel is None or not kernel.lse or not countable(request):
+    if request.mesh.ring < 2 or kernel is None or not kernel.lse or not countable(request):
         return request
-    degree, shape, largest = request.ulysses_degree, attention_shape(request), attentions(request)[0]
+    degree, shape, largest = request.mesh.ulysses, attention_shape(request), attentions(request)[0]
     route = Route(largest.queries.rows(degree), largest.keys.rows(degree))
     shape = replace(shape, heads=-(-shape.heads // degree))
     return replace(request, schedule=cost.cheapest(route, shape, rank_speeds(request)))
@@ -113,8 +113,8 @@ def way(request: Request) -> Way:
     if problems or not countable(request):
         return Way(request, problems)
     shape, speeds, layers = attention_shape(request), rank_speeds(request), request.config.model.layers
-    ring, ulysses, schedule = request.ring_degree, request.ulysses_degree, request.schedule or "gather"
-    sent, seconds = [0] * request.processes, 0.0
+    ring, ulysses, schedule = request.mesh.ring, request.mesh.ulysses, request.schedule or "gather"
+    sent, seconds = [0] * request.mesh.sequence, 0.0
     for one in attentions(request):
         moved = cost.sent(
             one.queries,
@@ -140,8 +140,8 @@ def countable(request: Request) -> bool:
     """Whether the figures are such that they can be reckoned with; where not, rules say what is wrong."""
     model = request.config.model
     numbers = [model.heads, model.head_dim, model.layers, *request.streams.values()]
-    whole = min(request.ring_degree, request.ulysses_degree) >= 1
-    whole = whole and request.ring_degree * request.ulysses_degree == request.processes <= MAX_RANKS
+    mesh, asked = request.mesh, request.processes
+    whole = mesh.whole and mesh.ranks <= MAX_RANKS and asked in (None, mesh.ranks)
     return whole and all(1 <= number < 1 << 62 for number in numbers)
 
 
@@ -186,7 +186,7 @@ def rank_speeds(request: Request) -> cost.Speeds:
     """What one rank reaches: a GPU, or its share of the cores."""
     speeds = request.machine.speeds(request.device, request.devices)
     tflops = speeds.tflops_float32 if request.dtype == "float32" else speeds.tflops
-    cores = min(max(1, request.threads), request.machine.cores / request.processes) if request.device == "cpu" else 1
+    cores = min(max(1, request.threads), request.machine.cores / request.mesh.ranks) if request.device == "cpu" else 1
     return cost.Speeds(
         latency=speeds.link_us / 1e6,
         bandwidth=speeds.link_gbps * 1e9,

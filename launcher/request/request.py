@@ -12,14 +12,15 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from attention_backends.catalog import MODES
+from attention_backends.layout import split_lengths
 from launcher.config.schema import LaunchConfig
 from launcher.families.text import prompt_tokens
 from launcher.machines import CPU_RANKS, Machine, planned
 from launcher.problems import Problem
-from launcher.request.geometry import Size, divisors, image_tokens, latent_frames, render_frames, render_size, shares
+from launcher.request.geometry import Size, divisors, image_tokens, latent_frames, render_frames, render_size
+from launcher.request.mesh import Mesh
 
-MODES = ("none", "ring", "ulysses", "unified", "ulysses_anything", "ring_anything", "unified_anything")
-EVEN_MODES = ("ring", "ulysses", "unified")
 MAX_RANKS = 256  # of one host
 MAX_PROMPT_FILE = 1 << 20  # bytes; text encoders read some hundred words
 
@@ -28,6 +29,8 @@ MAX_PROMPT_FILE = 1 << 20  # bytes; text encoders read some hundred words
 class Request:
     """One run, fully determined. Sizes in pixels; frames are None for pictures.
 
+    mode: a row of attention_backends.catalog.MODES, or what was typed in its place. mesh: the degrees that were asked
+    for, and those that follow. processes: how many were asked for, which must fill the mesh; None: as many as it has.
     schedule: how a ring moves keys and values, "gather" or "staged"; "" in a mode without a ring. why: what decided
     cp=auto.
     """
@@ -38,9 +41,8 @@ class Request:
     devices: tuple[int, ...]
     dtype: str
     mode: str
-    ring_degree: int
-    ulysses_degree: int
-    processes: int
+    mesh: Mesh
+    processes: int | None
     threads: int
     requested: Size
     rendered: Size
@@ -97,9 +99,10 @@ class Request:
 
     @property
     def tokens_per_rank(self) -> list[dict[str, int]]:
-        """Tokens of each stream that each rank holds."""
-        each = {name: shares(length, self.processes) for name, length in self.streams.items()}
-        return [{name: lengths[rank] for name, lengths in each.items()} for rank in range(self.processes)]
+        """Tokens of each stream that each rank of a sequence holds."""
+        ranks = self.mesh.sequence
+        each = {name: split_lengths(length, ranks) for name, length in self.streams.items()}
+        return [{name: lengths[rank] for name, lengths in each.items()} for rank in range(ranks)]
 
 
 def fill_in(config: LaunchConfig, here: Machine) -> Request:
@@ -117,9 +120,8 @@ def fill_in(config: LaunchConfig, here: Machine) -> Request:
         devices=(),
         dtype=runtime.dtype if runtime.dtype != "auto" else ("bfloat16" if device == "cuda" else "float32"),
         mode=config.cp.mode,
-        ring_degree=1,
-        ulysses_degree=1,
-        processes=1,
+        mesh=Mesh(),
+        processes=None,
         threads=1,
         requested=requested,
         rendered=render_size(requested, max(1, config.model.vae_scale * config.model.patch)),
@@ -139,43 +141,42 @@ def shared(request: Request, mode: str, ring: int | None, ulysses: int | None, p
     devices = tuple(chosen) if chosen is not None else tuple(gpu.index for gpu in machine.gpus)
     devices = devices if request.device == "cuda" else ()
     gpus = len(devices) if request.device == "cuda" else None
-    ring, ulysses, processes = _degrees(mode, ring, ulysses, processes, gpus, config.model.heads)
+    mesh = _mesh(mode, ring, ulysses, processes, gpus, config.model.heads)
     threads = config.runtime.threads
     return replace(
         request,
         mode=mode,
-        ring_degree=ring,
-        ulysses_degree=ulysses,
+        mesh=mesh,
         processes=processes,
-        devices=devices[: max(0, processes)],
-        threads=threads if threads is not None else max(1, machine.cores // max(1, processes)),
+        devices=devices[: max(0, mesh.ranks)],
+        threads=threads if threads is not None else max(1, machine.cores // max(1, mesh.ranks)),
     )
 
 
-def _degrees(
+def _mesh(
     mode: str, ring: int | None, ulysses: int | None, processes: int | None, gpus: int | None, heads: int
-) -> tuple[int, int, int]:
-    """(ring degree, Ulysses degree, processes): what is given, and what follows from it.
+) -> Mesh:
+    """The degrees that are given, and those that follow.
 
     Args:
         gpus: GPUs to use, or None on a CPU.
     """
-    if mode in ("auto", "none"):
-        return ring or 1, ulysses or 1, processes or 1
-    world = gpus if gpus is not None else CPU_RANKS
-    if mode.startswith("ring"):
+    row = MODES.get(mode)
+    if row is None or not row.parallel:  # an unknown mode is named by a rule, and so are the degrees of cp=none
+        return Mesh(ring=1 if ring is None else ring, ulysses=1 if ulysses is None else ulysses)
+    world = processes or (gpus if gpus is not None else CPU_RANKS)
+    if not row.has_ulysses:
         ulysses = 1 if ulysses is None else ulysses
-        ring = ring if ring is not None else _divide(processes or world, ulysses)
-    elif mode.startswith("ulysses"):
+    elif not row.has_ring:
         ring = 1 if ring is None else ring
-        ulysses = ulysses if ulysses is not None else _divide(processes or world, ring)
     else:
-        world = processes or (world if gpus is not None else 2 * CPU_RANKS)
-        if ulysses is None:
-            any_heads = mode == "unified_anything"
-            ulysses = _divide(world, ring) if ring is not None else _balanced(world, 0 if any_heads else heads)
-        ring = ring if ring is not None else _divide(world, ulysses)
-    return ring, ulysses, processes if processes is not None else ring * ulysses
+        world = processes or (gpus if gpus is not None else 2 * CPU_RANKS)
+        if ring is None and ulysses is None:
+            ulysses = _balanced(world, heads if row.heads_divide else 0)
+    if ulysses is None:
+        assert ring is not None
+        ulysses = _divide(world, ring)
+    return Mesh(ring=ring if ring is not None else _divide(world, ulysses), ulysses=ulysses)
 
 
 def _divide(world: int, degree: int) -> int:

@@ -28,7 +28,7 @@ def group_key(request: Request) -> GroupKey:
     """Which group of ranks can do this."""
     runtime, model = request.config.runtime, request.config.model
     return GroupKey(
-        processes=request.processes,
+        processes=request.mesh.ranks,
         device=request.device,
         devices=request.devices,
         threads=request.threads,
@@ -134,7 +134,7 @@ def job_message(request: Request, run_dir: RunDir) -> Message:
         pictures.append(
             {"prompt": prompt, "seed": seed, "path": str((run_dir.path / name).absolute()), "recipe": recipe}
         )
-    cp = {"mode": request.mode, "ring_degree": request.ring_degree, "ulysses_degree": request.ulysses_degree}
+    cp = {"mode": request.mode, "ring_degree": request.mesh.ring, "ulysses_degree": request.mesh.ulysses}
     return {
         "load": {
             name: getattr(key, name)
@@ -179,12 +179,12 @@ def _resolved(request: Request, prompt: str | None, seed: int) -> dict[str, Any]
         config |= {"prompt": prompt, "prompt_file": None, "images": 1}
     config["cp"] = {
         "mode": request.mode,
-        "ring_degree": request.ring_degree,
-        "ulysses_degree": request.ulysses_degree,
+        "ring_degree": request.mesh.ring,
+        "ulysses_degree": request.mesh.ulysses,
         "schedule": request.schedule or "auto",  # which decides nothing in a mode without a ring
     }
     config["runtime"] |= {"device": request.device, "dtype": request.dtype}
-    config["runtime"] |= {"processes": request.processes, "threads": request.threads}
+    config["runtime"] |= {"processes": request.mesh.ranks, "threads": request.threads}
     return config
 
 

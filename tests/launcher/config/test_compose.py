@@ -6,11 +6,10 @@ import pytest
 import yaml
 from shared import GPUS, ROOT
 
-from attention_backends.catalog import KERNELS
+from attention_backends.catalog import KERNELS, MODES
 from launcher.config.compose import ELSEWHERE, NOT_NEEDED, Composer, conf_dir, fields, to_config
 from launcher.estimates.ways import resolve
 from launcher.problems import Refused
-from launcher.request.request import MODES
 from launcher.rules.general import problems
 
 FILES = sorted(conf_dir().rglob("*.yaml"))

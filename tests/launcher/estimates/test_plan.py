@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from shared import GPUS, LAPTOP, ROOT, hermetic
 
-from attention_backends.catalog import MODES as BACKEND_MODES
+from attention_backends.catalog import MODES
 from launcher.config.compose import Composer, to_config
 from launcher.estimates.memory import parameters
 from launcher.estimates.notes import notes
@@ -21,7 +21,6 @@ from launcher.estimates.plan import page, plan
 from launcher.estimates.ways import linear_flops, resolve, ways
 from launcher.families.weights import BUNDLED
 from launcher.machines import Gpu, Machine
-from launcher.request.request import MODES
 from launcher.rules.general import problems
 from launcher.rules.sharing import sharing_problems
 
@@ -105,7 +104,7 @@ def test_auto_takes_the_fastest_legal_mode_of_the_table(processes, ring, ulysses
         assert mine.seconds == min(one.seconds for one in legal)
         assert mine.name in request.why
     assert resolve(config, LAPTOP).schedule == request.schedule
-    assert bool(request.schedule) == (request.mode in BACKEND_MODES and BACKEND_MODES[request.mode].lse)
+    assert bool(request.schedule) == MODES[request.mode].has_ring
 
 
 def test_a_slow_link_is_worth_a_staged_ring(ask):
