@@ -257,11 +257,12 @@ class Session:
         return None
 
     def _execute(self, request: Request, folder: Path, words: list[str], brief: bool = False) -> dict[str, Any]:
-        from launcher.running.job import (
-            execute,  # with what a refused request should not wait for: Pillow, tqdm, psutil
-        )
+        # With what a refused request should not wait for: Pillow, tqdm, psutil.
+        from launcher.cli.progress import Progress
+        from launcher.running.job import execute
 
-        return execute(request, folder, recorded(words), self.ranks, brief)
+        steps = request.config.steps * len(request.prompts) * request.config.images
+        return execute(request, folder, recorded(words), self.ranks, Progress(steps, brief))
 
     def ranks(self, key: GroupKey, run_dir: RunDir) -> RankGroup:
         """Ranks for a job: those of the last one if they fit, else new ones, after the old ones have ended."""

@@ -8,9 +8,8 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from launcher.cli.progress import Progress
 from launcher.config.schema import LaunchConfig
 from launcher.families.weights import location
 from launcher.problems import Interrupted, LauncherError, RunFailed
@@ -22,6 +21,34 @@ from launcher.running.group import GroupKey, RankGroup
 from launcher.wire.channel import Message
 
 GetRanks = Callable[[GroupKey, RunDir], RankGroup]
+
+
+class Progress(Protocol):
+    """What is told of a job while it runs."""
+
+    def at(self, stage: str) -> None:
+        """Rank 0 enters a stage: starting, importing, loading, denoising, decoding, saving."""
+
+    def step(self) -> None:
+        """Rank 0 has finished one more denoising step."""
+
+    def tick(self) -> None:
+        """Rank 0 is alive; time goes by."""
+
+    def close(self) -> None:
+        """The job has ended, in whatever way."""
+
+
+class Silent:
+    """Progress that nobody watches."""
+
+    def at(self, stage: str) -> None: ...
+    def step(self) -> None: ...
+    def tick(self) -> None: ...
+    def close(self) -> None: ...
+
+
+SILENT = Silent()
 
 
 def group_key(request: Request) -> GroupKey:
@@ -43,9 +70,14 @@ def group_key(request: Request) -> GroupKey:
 
 
 def execute(
-    request: Request, path: Path, overrides: list[str], get_ranks: GetRanks, brief: bool = False
+    request: Request, path: Path, overrides: list[str], get_ranks: GetRanks, progress: Progress = SILENT
 ) -> dict[str, Any]:
     """Make a job's pictures in the folder `path`.
+
+    Args:
+        overrides: the job's settings as its record keeps them.
+        get_ranks: gives ranks of a key, warm or new; new ones log to the run's folder.
+        progress: is told of stages and steps, and closed at the end.
 
     Returns:
         The record's last fields: files, seconds, times, peak_bytes, and the folder.
@@ -57,7 +89,7 @@ def execute(
     run_dir = RunDir(path)
     run_dir.start(_record(request, overrides))
     try:
-        return _execute(request, run_dir, get_ranks, brief)
+        return _execute(request, run_dir, get_ranks, progress)
     except (Interrupted, KeyboardInterrupt):
         with contextlib.suppress(FileNotFoundError):  # the folder was removed: there is nothing to tell the truth in
             run_dir.end("interrupted")
@@ -74,10 +106,9 @@ def execute(
     raise failed if path.exists() else RunFailed(f"{failed}; the run's folder was removed while it ran")
 
 
-def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, brief: bool) -> dict[str, Any]:
+def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, progress: Progress) -> dict[str, Any]:
     began = time.monotonic()
     job = job_message(request, run_dir)
-    progress = Progress(request.config.steps * len(job["pictures"]), brief)
     files: dict[int, dict[str, Any]] = {}
 
     def on_event(rank: int, message: Message) -> None:

@@ -63,7 +63,7 @@ class Warm:
 
     def run(self, request: Request) -> tuple[list[np.ndarray], dict[str, Any]]:
         """Each picture's frames (frames, height, width, 3) and the record."""
-        made = execute(request, self.folder / str(next(self.count)), [], self.ranks, brief=True)
+        made = execute(request, self.folder / str(next(self.count)), [], self.ranks)
         record = json.loads((made["folder"] / "run.json").read_text())
         shown = [read_frames(made["folder"] / facts["file"], record["frames"]["fps"]) for facts in record["files"]]
         return [np.stack([np.asarray(frame) for frame in frames]).astype(int) for frames in shown], record

@@ -26,7 +26,7 @@ import psutil
 import pytest
 from shared import Group, group, hermetic
 
-import launcher.running.job
+import launcher.cli.progress
 from launcher.cli.main import main
 from launcher.cli.progress import Progress
 from launcher.records.files import sha256
@@ -211,7 +211,7 @@ def sweep(faults: list[Fault], place: Path, *words: str) -> Swept:
         patch.setenv("TMPDIR", str(place / "tmp"))
         patch.setattr(tempfile, "tempdir", None)
         patch.setattr(time, "time", time.time)  # to be put back
-        patch.setattr(launcher.running.job, "Progress", Watched)
+        patch.setattr(launcher.cli.progress, "Progress", Watched)
         screen, errors = Screen(ended), io.StringIO()
         seeds = ",".join(map(str, range(len(faults) + 1)))
         size = ["height=512", "width=512", "steps=2", "images=2"]
