@@ -17,7 +17,7 @@ from launcher.estimates import memory
 from launcher.estimates.memory import Memory
 from launcher.estimates.notes import notes
 from launcher.estimates.ways import Way, countable, duration, ways
-from launcher.machines import Speeds
+from launcher.machines import Figures
 from launcher.problems import Problem
 from launcher.request.geometry import Size
 from launcher.request.mesh import Mesh
@@ -72,7 +72,7 @@ class Plan:
     device: str
     dtype: str
     machine: str
-    speeds: Speeds
+    figures: Figures
     memory: Memory | None
     memory_free_gib: float | None
     command: str
@@ -110,7 +110,7 @@ def plan(request: Request) -> Plan:
         device=request.device,
         dtype=request.dtype,
         machine=f"{'this machine' if request.machine.here else request.machine.name}: {request.machine}",
-        speeds=request.machine.speeds(request.device, request.devices),
+        figures=request.machine.figures(request.device, request.devices),
         memory=memory.estimate(request),
         memory_free_gib=memory.free_gib(request),
         command=shlex.join(["python", *ranks.command(request.mesh.ranks)[1:]]) if real else "",
@@ -156,10 +156,10 @@ def page(plan: Plan, request: Request) -> str:
         shown["memory"] = _memory(plan)
     if plan.command:
         shown["starts"] = plan.command
-    speeds = plan.speeds
+    figures = plan.figures
     shown["speeds"] = (
-        f"{speeds.tflops:g} TFLOP/s, {speeds.tflops_float32:g} in float32, of which {speeds.efficiency:.0%}; link "
-        f"{speeds.link_gbps:g} GB/s, {speeds.link_us:g} us a message (from {speeds.source})"
+        f"{figures.tflops:g} TFLOP/s, {figures.tflops_float32:g} in float32, of which {figures.efficiency:.0%}; link "
+        f"{figures.link_gbps:g} GB/s, {figures.link_us:g} us a message (from {figures.source})"
     )
     return f"{rows(shown | noted(plan.notes), WIDTH)}\n\n{_table(plan)}"
 

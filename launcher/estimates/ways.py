@@ -184,14 +184,14 @@ def linear_flops(request: Request) -> int:
 
 def rank_speeds(request: Request) -> cost.Speeds:
     """What one rank reaches: a GPU, or its share of the cores."""
-    speeds = request.machine.speeds(request.device, request.devices)
-    tflops = speeds.tflops_float32 if request.dtype == "float32" else speeds.tflops
+    figures = request.machine.figures(request.device, request.devices)
+    tflops = figures.tflops_float32 if request.dtype == "float32" else figures.tflops
     cores = min(max(1, request.threads), request.machine.cores / request.mesh.ranks) if request.device == "cpu" else 1
     return cost.Speeds(
-        latency=speeds.link_us / 1e6,
-        bandwidth=speeds.link_gbps * 1e9,
-        compute=tflops * 1e12 * speeds.efficiency * cores,
-        memory=speeds.memory_gbps * 1e9,
+        latency=figures.link_us / 1e6,
+        bandwidth=figures.link_gbps * 1e9,
+        compute=tflops * 1e12 * figures.efficiency * cores,
+        memory=figures.memory_gbps * 1e9,
     )
 
 
