@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from launcher.config.schema import LaunchConfig
+from launcher.families.call import arguments
 from launcher.families.weights import location
 from launcher.problems import Interrupted, LauncherError, RunFailed
 from launcher.records.picture import SUFFIX
@@ -142,20 +143,9 @@ def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, progress: P
 
 def job_message(request: Request, run_dir: RunDir) -> Message:
     """What the ranks are told; see worker.jobs.Worker.do."""
-    config, model, key = request.config, request.config.model, group_key(request)
+    config, key = request.config, group_key(request)
     rendered, crop = request.rendered, crop_box(request.rendered, request.requested)
-    call: dict[str, Any] = {"height": rendered.height, "width": rendered.width, "num_inference_steps": config.steps}
-    call["max_sequence_length"] = model.text_tokens
-    if request.rendered_frames is not None:
-        call["num_frames"] = request.rendered_frames
-    if model.takes_fps:
-        call["frame_rate"] = config.fps
-    if config.guidance is not None:
-        call["guidance_scale"] = config.guidance
-    if model.true_cfg > 1:
-        call["true_cfg_scale"] = model.true_cfg
-    if request.negative_prompt is not None:
-        call["negative_prompt"] = request.negative_prompt
+    call = arguments(config, rendered.height, rendered.width, request.rendered_frames)
     pictures = []
     for number, prompt in enumerate(prompt for prompt in request.prompts for _ in range(config.images)):
         seed, name = request.seed + number, f"{number:04d}{SUFFIX[config.output.format]}"
