@@ -29,6 +29,8 @@ from launcher.records.run_dir import RunDir
 from launcher.request import MODES, Request
 from launcher.rules import RULES, problems
 
+pytestmark = pytest.mark.slow
+
 SAMPLES = int(os.environ.get("FAMILY_SAMPLES", "200"))  # random legal requests, over all worlds
 WORLDS = (2, 3, 4)
 COMMAND = ranks.command

@@ -16,6 +16,8 @@ from launcher.problems import Refused
 from launcher.records.files import sha256
 from launcher.weights import BUNDLED
 
+pytestmark = pytest.mark.slow
+
 SMALL = ["runtime=cpu", "width=64", "steps=2"]
 
 

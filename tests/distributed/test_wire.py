@@ -14,6 +14,8 @@ from launcher.problems import RunFailed
 from launcher.ranks import RankGroup
 from launcher.records.run_dir import RunDir
 
+pytestmark = pytest.mark.slow
+
 IMPOSTOR = """
 import os, socket, sys
 from launcher import channel
