@@ -31,6 +31,8 @@ from launcher.running import group as ranks
 from launcher.running.group import GroupKey, RankGroup
 from launcher.running.job import execute, group_key, job_message
 
+pytestmark = pytest.mark.slow
+
 SAMPLES = int(os.environ.get("FAMILY_SAMPLES", "200"))  # random legal requests, over all worlds
 WORLDS = (2, 3, 4)
 PARALLEL = [mode.name for mode in MODES.values() if mode.parallel]
