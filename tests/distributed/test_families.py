@@ -18,15 +18,15 @@ import twins
 from shared import LAPTOP
 
 from attention_backends.catalog import KERNELS, MODES, SCHEDULES
+from launcher import rules
 from launcher.config.compose import Composer, to_config
 from launcher.config.schema import LaunchConfig
 from launcher.estimates.ways import resolve
 from launcher.records.picture import read_frames
 from launcher.records.run_dir import RunDir
 from launcher.request.request import Request
-from launcher.rules import general as rules
+from launcher.rules import RULES, problems
 from launcher.rules import sharing as sharing_rules
-from launcher.rules.general import RULES, problems
 from launcher.running import group as ranks
 from launcher.running.group import GroupKey, RankGroup
 from launcher.running.job import execute, group_key, job_message

@@ -10,7 +10,7 @@ from attention_backends.catalog import KERNELS, MODES
 from launcher.config.compose import ELSEWHERE, NOT_NEEDED, Composer, conf_dir, fields, to_config
 from launcher.estimates.ways import resolve
 from launcher.problems import Refused
-from launcher.rules.general import problems
+from launcher.rules import problems
 
 FILES = sorted(conf_dir().rglob("*.yaml"))
 HERE_ONLY = ("the weights", "needs the package")  # what a machine may lack without the line being wrong
