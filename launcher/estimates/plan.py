@@ -22,7 +22,7 @@ from launcher.problems import Problem
 from launcher.request.geometry import Size
 from launcher.request.request import Request
 from launcher.rules.general import problems
-from launcher.running import group as ranks
+from launcher.running.starters import accelerate as ranks
 
 WIDTH = 116  # columns of the page
 MIB = 2**20
