@@ -24,7 +24,7 @@ from launcher.request.mesh import Mesh
 from launcher.request.request import Request
 from launcher.request.way import Way
 from launcher.rules import problems
-from launcher.running import group as ranks
+from launcher.running.starters import accelerate as ranks
 
 WIDTH = 116  # columns of the page
 MIB = 2**20

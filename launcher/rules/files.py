@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
+import json
 import math
 import os
 import shutil
@@ -14,11 +16,12 @@ from launcher.families import safetensors
 from launcher.families.hub import connection_flaw
 from launcher.families.weights import HERE, folder, revision_problems, weights_problems
 from launcher.problems import Problem
+from launcher.records.formats import FORMATS
 from launcher.request.request import Request
 from launcher.rules.rule import rule
 from launcher.wording import plural
 
-MAX_SIDES = {"webp": 16383, "jpeg": 65500}  # pixels
+REST_OF_RECIPE = 1024  # bytes at most for versions, crop and what is filled in
 
 
 @rule
@@ -51,12 +54,30 @@ def lora(request: Request) -> Iterator[Problem]:
 
 @rule
 def output_format(request: Request) -> Iterator[Problem]:
-    """A picture fits into its format."""
-    config = request.config
-    most = MAX_SIDES.get(config.output.format)
-    if most is not None and max(config.height, config.width) > most:
-        what = f"{config.output.format} files hold at most {most} pixels a side"
-        yield Problem(f"output={config.output.format}", what, "type output=png")
+    """A picture, and its recipe, fit into the format: known before anything is drawn."""
+    config, model = request.config, request.config.model
+    kind = FORMATS.get(config.output.format)
+    if kind is None:
+        return  # named by words
+    value = f"output={kind.name}"
+    if max(config.height, config.width) > kind.max_side:
+        yield Problem(value, f"{kind.name} files hold at most {kind.max_side} pixels a side", "type output=png")
+    if model.frames_per_latent is not None and (request.frames or 1) > kind.max_frames:
+        most = "one picture" if kind.max_frames == 1 else f"at most {kind.max_frames} frames"
+        yield Problem(value, f"holds {most}, and {model.name} makes videos", "type output=webp or output=png")
+    if (size := _recipe_bytes(request)) > kind.max_recipe:
+        what = f"the prompt and settings take {size} bytes, and the file has room for {kind.max_recipe}"
+        yield Problem(value, what, "type output=png, or shorten the prompt")
+
+
+def _recipe_bytes(request: Request) -> int:
+    """The most that a picture's recipe takes as JSON in ASCII."""
+    config = dataclasses.asdict(request.config) | {"prompt": max(request.prompts, key=_ascii_bytes, default="")}
+    return len(json.dumps(config)) + REST_OF_RECIPE
+
+
+def _ascii_bytes(text: str) -> int:
+    return len(json.dumps(text))
 
 
 @rule

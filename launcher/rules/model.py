@@ -61,9 +61,6 @@ def frames(request: Request) -> Iterator[Problem]:
         elif number is None or not 1 <= number <= most:
             what = f"{model.name} makes videos: type a number from 1 to {most}"
             yield Problem(f"{key}={'null' if number is None else number}", what, f"type {key}={default}")
-    if model.frames_per_latent is not None and config.output.format == "jpeg":
-        what = f"a JPEG file holds one picture, and {model.name} makes videos"
-        yield Problem("output=jpeg", what, "type output=webp or output=png")
 
 
 @rule

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from attention_backends.catalog import KERNELS, MODES, SCHEDULES
 from launcher.problems import Problem, nearest
+from launcher.records.formats import FORMATS
 from launcher.request.request import Request
 from launcher.rules.rule import rule
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-FORMATS = ("png", "webp", "jpeg")
 
 
 @rule
@@ -24,7 +24,7 @@ def words(request: Request) -> Iterator[Problem]:
         "runtime.device": (runtime.device, ("auto", "cpu", "cuda"), "runtime.device="),
         "runtime.dtype": (runtime.dtype, DTYPES, "runtime.dtype="),
         "runtime.offload": (runtime.offload, ("none", "model"), "runtime.offload="),
-        "output.format": (output.format, FORMATS, "output="),
+        "output.format": (output.format, tuple(FORMATS), "output="),
         "model.text": (request.config.model.text, ("padded", "prompt", "whole"), "model.text="),
     }
     for key, (word, legal, key_to_type) in given.items():
