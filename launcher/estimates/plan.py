@@ -1,6 +1,6 @@
 """`python -m launcher plan ...` takes what a run takes, starts nothing, and tells what would happen.
 
-Sizes in pixels, memory and traffic in bytes, times in seconds; times and memory are estimates (choose.py, memory.py).
+Sizes in pixels, memory and traffic in bytes, times in seconds; times and memory are estimates (ways.py, memory.py).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Row:
 
     Args:
         layer_bytes: sent by the rank that sends most in the attention of one layer, step_bytes in those of a step.
-        relative: layer_bytes over those of the parallel mode that sends least.
+        relative: layer_bytes over those of the legal parallel mode that sends least.
         seconds: of a step, an estimate. These are None where the mode is not legal, for the reasons given.
     """
 
@@ -53,7 +53,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a request leads to; what its numbers do not allow to be told is None or empty."""
+    """What a request leads to. Figures that its numbers do not allow are None or empty."""
 
     legal: bool
     problems: list[Problem]
@@ -88,7 +88,7 @@ class Plan:
 
 
 def plan(request: Request) -> Plan:
-    """The plan for a request; `legal` is whether a run of it would be started (here, or on the machine named)."""
+    """Return the plan of a request; `legal` tells whether a run of it would start (here, or on the machine named)."""
     found, real = problems(request, plan=True), countable(request)
     heads = split_heads(request.config.model.heads, request.mesh.ulysses) if real else ()
     return Plan(
@@ -183,13 +183,13 @@ def _table(plan: Plan) -> str:
         start = f"{mark} {row.mode:<17} {f'{row.mesh.ring} x {row.mesh.ulysses}':<15}"
         if row.seconds is None:
             told = "; ".join(reason.rule for reason in row.reasons)
-            text = f"no: {told}" if told else "no: its numbers are none to reckon with"
+            text = f"no: {told}" if told else "not estimated: invalid sizes or degrees"
             lines.append(textwrap.fill(text, WIDTH, initial_indent=f"{start} ", subsequent_indent=" " * 40))
             continue
         sent = "-" if row.mesh.ranks == 1 else _bytes(row.layer_bytes)
         relative = "-" if row.relative is None or row.mesh.ranks == 1 else f"{row.relative:.2f}"
         lines.append(f"{start} {sent:>13}  {relative:>8}  {duration(row.seconds):>13}  {row.schedule}".rstrip())
-    return "\n".join([*lines, "* is what runs. Step times are estimates by the speeds above."])
+    return "\n".join([*lines, "* is what runs. Step times are estimates from the speeds above."])
 
 
 def _bytes(count: int | None) -> str:
