@@ -52,6 +52,11 @@ class RunDir:
         with whole(self.record) as temporary:
             temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
+    def content(self) -> dict[str, Any]:
+        """What run.json holds now, as data."""
+        content: dict[str, Any] = json.loads(json.dumps(self._content))
+        return content
+
     def end(self, status: str, **changes: Any) -> None:
         """The last word: `done`, `failed` or `interrupted`; what a killed rank left half-written is removed.
 

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from launcher.cli.progress import Progress
 from launcher.config.schema import LaunchConfig
 from launcher.families.weights import location
 from launcher.problems import Interrupted, LauncherError, RunFailed
@@ -19,6 +18,7 @@ from launcher.records.run_dir import SCHEMA, RunDir, command_line, portable, ver
 from launcher.request.geometry import crop_box
 from launcher.request.request import Request
 from launcher.running.group import GroupKey, RankGroup
+from launcher.running.screen import Progress
 from launcher.wire.channel import Message
 
 GetRanks = Callable[[GroupKey, RunDir], RankGroup]
@@ -43,12 +43,12 @@ def group_key(request: Request) -> GroupKey:
 
 
 def execute(
-    request: Request, path: Path, overrides: list[str], get_ranks: GetRanks, brief: bool = False
+    request: Request, path: Path, overrides: list[str], get_ranks: GetRanks, progress: Progress
 ) -> dict[str, Any]:
     """Make a job's pictures in the folder `path`.
 
     Returns:
-        The record's last fields: files, seconds, times, peak_bytes, and the folder.
+        The record's last fields: files, seconds, times, peak_bytes; the whole record, and the folder.
 
     Raises:
         LauncherError: it failed; run.json says so too.
@@ -57,7 +57,7 @@ def execute(
     run_dir = RunDir(path)
     run_dir.start(_record(request, overrides))
     try:
-        return _execute(request, run_dir, get_ranks, brief)
+        return _execute(request, run_dir, get_ranks, progress)
     except (Interrupted, KeyboardInterrupt):
         with contextlib.suppress(FileNotFoundError):  # the folder was removed: there is nothing to tell the truth in
             run_dir.end("interrupted")
@@ -74,10 +74,9 @@ def execute(
     raise failed if path.exists() else RunFailed(f"{failed}; the run's folder was removed while it ran")
 
 
-def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, brief: bool) -> dict[str, Any]:
+def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, progress: Progress) -> dict[str, Any]:
     began = time.monotonic()
     job = job_message(request, run_dir)
-    progress = Progress(request.config.steps * len(job["pictures"]), brief)
     files: dict[int, dict[str, Any]] = {}
 
     def on_event(rank: int, message: Message) -> None:
@@ -106,7 +105,8 @@ def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, brief: bool
     made = [files[number] for number in sorted(files)]
     run_dir.end("done", files=made, times=times, peak_bytes=peaks, loads=done[0]["loads"])
     seconds = time.monotonic() - began
-    return {"folder": run_dir.path, "files": made, "seconds": seconds, "times": times, "peak_bytes": peaks}
+    made_of = {"folder": run_dir.path, "record": run_dir.content()}
+    return {**made_of, "files": made, "seconds": seconds, "times": times, "peak_bytes": peaks}
 
 
 def job_message(request: Request, run_dir: RunDir) -> Message:

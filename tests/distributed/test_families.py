@@ -30,6 +30,7 @@ from launcher.rules.general import RULES, problems
 from launcher.running import group as ranks
 from launcher.running.group import GroupKey, RankGroup
 from launcher.running.job import execute, group_key, job_message
+from launcher.running.screen import Silent
 
 SAMPLES = int(os.environ.get("FAMILY_SAMPLES", "200"))  # random legal requests, over all worlds
 WORLDS = (2, 3, 4)
@@ -62,7 +63,7 @@ class Warm:
 
     def run(self, request: Request) -> tuple[list[np.ndarray], dict[str, Any]]:
         """Each picture's frames (frames, height, width, 3) and the record."""
-        made = execute(request, self.folder / str(next(self.count)), [], self.ranks, brief=True)
+        made = execute(request, self.folder / str(next(self.count)), [], self.ranks, Silent())
         record = json.loads((made["folder"] / "run.json").read_text())
         shown = [read_frames(made["folder"] / facts["file"], record["frames"]["fps"]) for facts in record["files"]]
         return [np.stack([np.asarray(frame) for frame in frames]).astype(int) for frames in shown], record
