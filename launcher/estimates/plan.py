@@ -13,11 +13,13 @@ from attention_backends.layout import split_heads
 from launcher.estimates import memory
 from launcher.estimates.memory import Memory
 from launcher.estimates.notes import notes
-from launcher.estimates.ways import Way, countable, ways
-from launcher.machines import Speeds
+from launcher.estimates.ways import countable, priced
+from launcher.machines import Figures
 from launcher.problems import Problem
 from launcher.request.geometry import Size
+from launcher.request.mesh import Mesh
 from launcher.request.request import Request
+from launcher.request.way import Way
 from launcher.rules.general import problems
 
 
@@ -32,9 +34,7 @@ class Row:
     """
 
     mode: str
-    ring_degree: int
-    ulysses_degree: int
-    processes: int
+    mesh: Mesh
     schedule: str
     legal: bool
     reasons: list[Problem]
@@ -60,15 +60,13 @@ class Plan:
     tokens_per_rank: list[dict[str, int]]
     heads_per_rank: list[int]
     mode: str
-    ring_degree: int
-    ulysses_degree: int
+    mesh: Mesh
     schedule: str
     why: str
-    processes: int
     device: str
     dtype: str
     machine: str
-    speeds: Speeds
+    figures: Figures
     memory: Memory | None
     memory_free_gib: float | None
     modes: list[Row]
@@ -84,8 +82,7 @@ class Plan:
 def plan(request: Request) -> Plan:
     """The plan for a request; `legal` is whether a run of it would be started (here, or on the machine named)."""
     found, real = problems(request, plan=True), countable(request)
-    table = ways(request)
-    heads = split_heads(request.config.model.heads, request.ulysses_degree) if real else ()
+    heads = split_heads(request.config.model.heads, request.mesh.ulysses) if real else ()
     return Plan(
         legal=not found,
         problems=found,
@@ -97,35 +94,31 @@ def plan(request: Request) -> Plan:
         rendered_frames=request.rendered_frames,
         streams=request.streams,
         tokens_per_rank=request.tokens_per_rank if real else [],
-        heads_per_rank=[end - begin for begin, end in heads] * request.ring_degree if real else [],
+        heads_per_rank=[end - begin for begin, end in heads] * request.mesh.ring if real else [],
         mode=request.mode,
-        ring_degree=request.ring_degree,
-        ulysses_degree=request.ulysses_degree,
+        mesh=request.mesh,
         schedule=request.schedule,
         why=request.why,
-        processes=request.processes,
         device=request.device,
         dtype=request.dtype,
         machine=f"{'this machine' if request.machine.here else request.machine.name}: {request.machine}",
-        speeds=request.machine.speeds(request.device, request.devices),
+        figures=request.machine.figures(request.device, request.devices),
         memory=memory.estimate(request),
         memory_free_gib=memory.free_gib(request),
-        modes=_rows(table),
+        modes=_rows(priced(request)),
     )
 
 
-def _rows(table: list[Way]) -> list[Row]:
+def _rows(table: tuple[Way, ...]) -> list[Row]:
     least = min((one.layer_bytes for one in table if one.layer_bytes), default=0)
     found = []
     for one in table:
-        request, known = one.request, not one.problems and one.seconds > 0
+        known = not one.problems and one.seconds > 0
         found.append(
             Row(
-                mode=request.mode,
-                ring_degree=request.ring_degree,
-                ulysses_degree=request.ulysses_degree,
-                processes=request.processes,
-                schedule=request.schedule,
+                mode=one.mode,
+                mesh=one.mesh,
+                schedule=one.schedule,
                 legal=not one.problems,
                 reasons=list(one.problems),
                 layer_bytes=one.layer_bytes if known else None,

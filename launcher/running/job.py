@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.config.schema import LaunchConfig
+from launcher.families.call import arguments
 from launcher.families.weights import location
 from launcher.problems import Interrupted, LauncherError, RunFailed
 from launcher.records.picture import SUFFIX
@@ -18,7 +19,7 @@ from launcher.records.run_dir import SCHEMA, RunDir, command_line, portable, ver
 from launcher.request.geometry import crop_box
 from launcher.request.request import Request
 from launcher.running.group import GroupKey, RankGroup
-from launcher.running.screen import Progress
+from launcher.running.screen import SILENT, Progress
 from launcher.wire.channel import Message
 
 GetRanks = Callable[[GroupKey, RunDir], RankGroup]
@@ -28,7 +29,7 @@ def group_key(request: Request) -> GroupKey:
     """Which group of ranks can do this."""
     runtime, model = request.config.runtime, request.config.model
     return GroupKey(
-        processes=request.processes,
+        processes=request.mesh.ranks,
         device=request.device,
         devices=request.devices,
         threads=request.threads,
@@ -43,9 +44,14 @@ def group_key(request: Request) -> GroupKey:
 
 
 def execute(
-    request: Request, path: Path, overrides: list[str], get_ranks: GetRanks, progress: Progress
+    request: Request, path: Path, overrides: list[str], get_ranks: GetRanks, progress: Progress = SILENT
 ) -> dict[str, Any]:
     """Make a job's pictures in the folder `path`.
+
+    Args:
+        overrides: the job's settings as its record keeps them.
+        get_ranks: gives ranks of a key, warm or new; new ones log to the run's folder.
+        progress: is told of stages and steps, and closed at the end.
 
     Returns:
         The record's last fields: files, seconds, times, peak_bytes; the whole record, and the folder.
@@ -111,20 +117,9 @@ def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, progress: P
 
 def job_message(request: Request, run_dir: RunDir) -> Message:
     """What the ranks are told; see worker.jobs.Worker.do."""
-    config, model, key = request.config, request.config.model, group_key(request)
+    config, key = request.config, group_key(request)
     rendered, crop = request.rendered, crop_box(request.rendered, request.requested)
-    call: dict[str, Any] = {"height": rendered.height, "width": rendered.width, "num_inference_steps": config.steps}
-    call["max_sequence_length"] = model.text_tokens
-    if request.rendered_frames is not None:
-        call["num_frames"] = request.rendered_frames
-    if model.takes_fps:
-        call["frame_rate"] = config.fps
-    if config.guidance is not None:
-        call["guidance_scale"] = config.guidance
-    if model.true_cfg > 1:
-        call["true_cfg_scale"] = model.true_cfg
-    if request.negative_prompt is not None:
-        call["negative_prompt"] = request.negative_prompt
+    call = arguments(config, rendered.height, rendered.width, request.rendered_frames)
     pictures = []
     for number, prompt in enumerate(prompt for prompt in request.prompts for _ in range(config.images)):
         seed, name = request.seed + number, f"{number:04d}{SUFFIX[config.output.format]}"
@@ -134,7 +129,7 @@ def job_message(request: Request, run_dir: RunDir) -> Message:
         pictures.append(
             {"prompt": prompt, "seed": seed, "path": str((run_dir.path / name).absolute()), "recipe": recipe}
         )
-    cp = {"mode": request.mode, "ring_degree": request.ring_degree, "ulysses_degree": request.ulysses_degree}
+    cp = {"mode": request.mode, "ring_degree": request.mesh.ring, "ulysses_degree": request.mesh.ulysses}
     return {
         "load": {
             name: getattr(key, name)
@@ -179,12 +174,12 @@ def _resolved(request: Request, prompt: str | None, seed: int) -> dict[str, Any]
         config |= {"prompt": prompt, "prompt_file": None, "images": 1}
     config["cp"] = {
         "mode": request.mode,
-        "ring_degree": request.ring_degree,
-        "ulysses_degree": request.ulysses_degree,
+        "ring_degree": request.mesh.ring,
+        "ulysses_degree": request.mesh.ulysses,
         "schedule": request.schedule or "auto",  # which decides nothing in a mode without a ring
     }
     config["runtime"] |= {"device": request.device, "dtype": request.dtype}
-    config["runtime"] |= {"processes": request.processes, "threads": request.threads}
+    config["runtime"] |= {"processes": request.mesh.ranks, "threads": request.threads}
     return config
 
 

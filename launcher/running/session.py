@@ -22,7 +22,7 @@ from launcher.estimates.ways import resolve
 from launcher.problems import Interrupted, LauncherError, Problem, Refused, RunFailed
 from launcher.request.request import Request
 from launcher.rules.general import problems
-from launcher.running.screen import Screen, Silent
+from launcher.running.screen import SILENT, Screen
 from launcher.running.sweep import DONE, FAILED, REFUSED, Job, Sweep, recorded, resume
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Session:
 
     def __init__(self, composer: Composer, screen: Screen | None = None) -> None:
         self.composer = composer
-        self.screen = screen if screen is not None else Silent()
+        self.screen = screen or SILENT
         self.machine = machines.here()
         self._ranks: RankGroup | None = None
         self._environment: dict[str, str] = {}  # that the ranks were started with, from hydra.job.env_set

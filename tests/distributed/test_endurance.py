@@ -7,10 +7,13 @@ import json
 import tempfile
 
 import psutil
+import pytest
 from shared import children, group
 
 from launcher.config.compose import Composer
 from launcher.running.session import Session
+
+pytestmark = pytest.mark.slow
 
 GROUPS = (("cp=ring_anything",), ("cp=none",), ("cp=none",))
 SWEEPS = (16, 17, 17)

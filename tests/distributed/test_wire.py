@@ -14,6 +14,8 @@ from launcher.running import group as ranks
 from launcher.running.group import RankGroup
 from launcher.running.job import group_key
 
+pytestmark = pytest.mark.slow
+
 IMPOSTOR = """
 import os, socket, sys
 from launcher.wire import channel

@@ -42,7 +42,7 @@ def main(words: list[str]) -> int:
             return 1
         raise
     planned = plan(request)
-    starts = shlex.join(["python", *command(request.processes)[1:]]) if planned.tokens_per_rank else ""
+    starts = shlex.join(["python", *command(request.mesh.ranks)[1:]]) if planned.tokens_per_rank else ""
     if args.json:
         show(json.dumps({**planned.asdict(), "command": starts}, indent=2))
     else:
@@ -60,7 +60,7 @@ def page(plan: Plan, request: Request, starts: str) -> str:
         shown["heads"] = f"{most} on each rank" if most == least else f"{least} to {most} on a rank"
     mine = next((row for row in plan.modes if row.mode == plan.mode and row.seconds is not None), None)
     if mine is not None:
-        if mine.processes > 1:
+        if mine.mesh.ranks > 1:
             shown["sent"] = (
                 f"at most {_bytes(mine.layer_bytes)} by a rank in a layer, {_bytes(mine.step_bytes)} in a step"
             )
@@ -69,10 +69,10 @@ def page(plan: Plan, request: Request, starts: str) -> str:
         shown["memory"] = _memory(plan)
     if starts:
         shown["starts"] = starts
-    speeds = plan.speeds
+    figures = plan.figures
     shown["speeds"] = (
-        f"{speeds.tflops:g} TFLOP/s, {speeds.tflops_float32:g} in float32, of which {speeds.efficiency:.0%}; link "
-        f"{speeds.link_gbps:g} GB/s, {speeds.link_us:g} us a message (from {speeds.source})"
+        f"{figures.tflops:g} TFLOP/s, {figures.tflops_float32:g} in float32, of which {figures.efficiency:.0%}; link "
+        f"{figures.link_gbps:g} GB/s, {figures.link_us:g} us a message (from {figures.source})"
     )
     return f"{rows(shown | noted(plan.notes), WIDTH)}\n\n{_table(plan)}"
 
@@ -93,14 +93,14 @@ def _table(plan: Plan) -> str:
     lines = [f"  {'all modes':<17} {'ring x ulysses':<15} {head[0]:>13}  {head[1]:>8}  {head[2]:>13}  schedule"]
     for row in plan.modes:
         mark = "*" if row.mode == plan.mode else " "
-        start = f"{mark} {row.mode:<17} {f'{row.ring_degree} x {row.ulysses_degree}':<15}"
+        start = f"{mark} {row.mode:<17} {f'{row.mesh.ring} x {row.mesh.ulysses}':<15}"
         if row.seconds is None:
             told = "; ".join(reason.rule for reason in row.reasons)
             text = f"no: {told}" if told else "not estimated: invalid sizes or degrees"
             lines.append(textwrap.fill(text, WIDTH, initial_indent=f"{start} ", subsequent_indent=" " * 40))
             continue
-        sent = "-" if row.processes == 1 else _bytes(row.layer_bytes)
-        relative = "-" if row.relative is None or row.processes == 1 else f"{row.relative:.2f}"
+        sent = "-" if row.mesh.ranks == 1 else _bytes(row.layer_bytes)
+        relative = "-" if row.relative is None or row.mesh.ranks == 1 else f"{row.relative:.2f}"
         lines.append(f"{start} {sent:>13}  {relative:>8}  {duration(row.seconds):>13}  {row.schedule}".rstrip())
     return "\n".join([*lines, "* is what runs. Step times are estimates by the speeds above."])
 

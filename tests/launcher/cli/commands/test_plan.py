@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from shared import GPUS, LAPTOP, ROOT, hermetic
 
+from attention_backends.catalog import MODES
 from launcher.cli.commands.plan import page
 from launcher.estimates.plan import plan
-from launcher.request.request import MODES
 
 
 @pytest.mark.parametrize("machine", [LAPTOP, GPUS])
