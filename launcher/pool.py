@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from launcher import codec
 from launcher.config.compose import Composer
 from launcher.config.text import is_text, quoted
 from launcher.estimates import plan as plans
@@ -67,9 +68,10 @@ class Pool:
         from launcher.records.picture import read_frames
 
         made = self._session.run([*self.words, *words, *_words(settings)])
-        files = [made["folder"] / facts["file"] for facts in made["files"]]
-        record = made["record"]
-        frames = [read_frames(path, record["frames"]["fps"]) for path in files]
+        files = [made.folder / file.file for file in made.record.files]
+        frames = [read_frames(path, made.record.frames.fps) for path in files]
+        record = codec.plain(made.record)
+        assert isinstance(record, dict)
         return Result([shown[0] for shown in frames], frames, files, record)
 
     def close(self) -> None:

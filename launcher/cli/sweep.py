@@ -22,6 +22,8 @@ def opening(sweep: Sweep, folder: Path, notes: list[str]) -> str:
     for number, job in enumerate(sweep.jobs):
         if job.status == KEPT:
             lines.append(f"{'kept':<10} {_label(sweep, number)}, already done")
+        if job.earlier:
+            lines.append(f"{'again':<10} {_label(sweep, number)}, {job.earlier}")
         for problem in job.problems:
             lines.append(f"{'refused':<10} {_label(sweep, number)}: {problem}")
     return "\n".join(lines)
@@ -60,5 +62,6 @@ def _label(sweep: Sweep, number: int) -> str:
 def _cells(job: Job) -> tuple[str, str, str, str]:
     if job.status != DONE:
         return job.status or "not run", "", "", shorten(job.reason, 120)
-    peak = f"{max(job.made['peak_bytes']) / 2**20:.0f} MiB"
-    return DONE, f"{job.pace:.3g} s/step", peak, str(job.made["folder"] / job.made["files"][0]["file"])
+    assert job.made is not None
+    peak = f"{max(job.made.record.peak_bytes or (0,)) / 2**20:.0f} MiB"
+    return DONE, f"{job.pace:.3g} s/step", peak, str(job.first)

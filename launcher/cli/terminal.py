@@ -10,7 +10,7 @@ import io
 import os
 import sys
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from launcher.cli import screen, sweep
 from launcher.cli.progress import Bar
@@ -19,6 +19,9 @@ from launcher.request.request import Request
 from launcher.running.screen import Progress
 from launcher.running.sweep import Sweep
 from launcher.wording import shorten
+
+if TYPE_CHECKING:
+    from launcher.running.job import Made
 
 
 def prepare() -> None:
@@ -95,7 +98,7 @@ class Terminal:
         """What is about to happen."""
         say(screen.header(request, folder), sys.stdout)
 
-    def summary(self, made: dict[str, Any]) -> None:
+    def summary(self, made: Made) -> None:
         """What was made."""
         say(screen.summary(made), sys.stdout)
 

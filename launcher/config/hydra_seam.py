@@ -47,16 +47,20 @@ def groups(loader: ConfigLoader) -> dict[str, list[str]]:
     return {name: found.get_group_options(name, ObjectType.CONFIG) for name in sorted(names) if name != "hydra"}
 
 
-def output_folder(composed: DictConfig, sweep: bool = False) -> Path:
-    """The run directory that the configuration names, absolute; `hydra.runtime.output_dir` says so from now on."""
+def folder_name(composed: DictConfig, sweep: bool = False) -> str:
+    """The run directory as the configuration names it."""
     with LOCK:
         before = HydraConfig.instance().cfg
         HydraConfig.instance().set_config(composed)  # what the resolver hydra: answers from
         try:
             parts = ["hydra.sweep.dir", "hydra.sweep.subdir"] if sweep else ["hydra.run.dir"]
-            folder = Path(os.path.abspath(os.path.join(*(str(OmegaConf.select(composed, part)) for part in parts))))
+            return os.path.join(*(str(OmegaConf.select(composed, part)) for part in parts))
         finally:
             HydraConfig.instance().cfg = before
+
+
+def put_into(composed: DictConfig, folder: Path) -> Path:
+    """Note the run directory in `hydra.runtime.output_dir`, as Hydra does, and return it."""
     with read_write(composed.hydra.runtime), open_dict(composed.hydra.runtime):
         composed.hydra.runtime.output_dir = str(folder)
     return folder

@@ -1,9 +1,9 @@
 """A folder that a launcher works in is its own: a lock that the system releases when the process dies.
 
-The lock is `flock` on a file in the folder. Linux and macOS take it on local disks. Linux passes it on to an NFS server,
-so that it holds between hosts, unless the file system is mounted with `nolock` or its server has no locks. Where there
-are none a folder is still claimed once, by a file that must not exist yet, but nobody can tell a live owner from a dead
-one.
+The lock is `flock` on a file in the folder. Linux and macOS take it on local disks. Linux passes it on to an NFS
+server, so that it holds between hosts, unless the file system is mounted with `nolock` or its server has no locks.
+Where there are none a folder is still claimed once, by a file that must not exist yet, but nobody can tell a live owner
+from a dead one.
 """
 
 from __future__ import annotations

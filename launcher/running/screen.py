@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from launcher.request.request import Request
+    from launcher.running.job import Made
     from launcher.running.sweep import Sweep
 
 
@@ -35,7 +36,7 @@ class Screen(Protocol):
     def header(self, request: Request, folder: Path) -> None:
         """A run starts."""
 
-    def summary(self, made: dict[str, Any]) -> None:
+    def summary(self, made: Made) -> None:
         """A run has made its pictures."""
 
     def opening(self, sweep: Sweep, folder: Path, notes: list[str]) -> None:
@@ -65,7 +66,7 @@ class Silent:
     def step(self) -> None: ...
     def close(self) -> None: ...
     def header(self, request: Request, folder: Path) -> None: ...
-    def summary(self, made: dict[str, Any]) -> None: ...
+    def summary(self, made: Made) -> None: ...
     def opening(self, sweep: Sweep, folder: Path, notes: list[str]) -> None: ...
     def job(self, sweep: Sweep, number: int) -> None: ...
     def unfinished(self, folder: Path) -> None: ...

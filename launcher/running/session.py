@@ -8,26 +8,30 @@ import shlex
 from collections.abc import Iterator
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf, flag_override
 
 from launcher import machines
 from launcher.config import hydra_seam
-from launcher.config.compose import Composer, to_config
-from launcher.config.paths import PATHS, path_problems
+from launcher.config.compose import Composer, to_config, translated
+from launcher.config.paths import PATHS, path_problems, user_path
 from launcher.config.schema import LaunchConfig
 from launcher.config.text import PROMPTS, parsed
 from launcher.estimates.ways import resolve
 from launcher.problems import Interrupted, LauncherError, Problem, Refused, RunFailed
+from launcher.records.run_dir import RunDir
 from launcher.request.request import Request
 from launcher.rules.general import problems
+from launcher.running.hold import held
 from launcher.running.screen import SILENT, Screen
 from launcher.running.sweep import DONE, FAILED, REFUSED, Job, Sweep, recorded, resume
 
 if TYPE_CHECKING:
-    from launcher.records.run_dir import RunDir
     from launcher.running.group import GroupKey, RankGroup
+    from launcher.running.job import Made
+
+MULTIRUN = "multirun.yaml"  # a sweep's own configuration, in its folder
 
 
 class Session:
@@ -74,11 +78,8 @@ class Session:
             raise Refused(found)
         return resolve(config, self.machine)
 
-    def run(self, words: list[str]) -> dict[str, Any]:
+    def run(self, words: list[str]) -> Made:
         """Run one job.
-
-        Returns:
-            The record's last fields (files, seconds, times, peak_bytes), the whole `record`, and the `folder`.
 
         Raises:
             Refused: the request is illegal.
@@ -87,7 +88,11 @@ class Session:
         composed, request = self.resolve(words)
         if found := problems(request):  # before there is a run directory
             raise Refused(found, self._works_here(words))
-        return self._job(composed, request, words)
+        with translated(words):
+            text = hydra_seam.folder_name(composed)
+        if found := list(path_problems({"hydra.run.dir": text})):
+            raise Refused(found)
+        return self._job(composed, request, words, hydra_seam.put_into(composed, user_path(text)), brief=False)
 
     def sweep(self, words: list[str]) -> Sweep:
         """Run all legal jobs of a sweep; how each ended is in the result.
@@ -97,19 +102,43 @@ class Session:
         """
         self.composer.check_words(words, sweep=True)
         master = self.composer.compose(words, sweep=True)
+        setting, text = ("resume", master.resume) if master.resume else ("hydra.sweep.dir", master.hydra.sweep.dir)
+        if found := list(path_problems({setting: text})):
+            raise Refused(found)
+        folder = user_path(text)
         sweep = Sweep([self._plan(master, job, number) for number, job in enumerate(self.composer.jobs(master, words))])
-        folder = _shown(Path(os.path.abspath(master.resume or master.hydra.sweep.dir)))
-        if master.resume:
-            resume(sweep, folder)
-        else:
-            _keep(master, folder)
-        self.screen.opening(sweep, folder, notes_on_prompts(sweep, words))
+        _place(sweep, folder)
+        shown = _shown(folder)
+        value = f"{setting}={shown}"
+        if master.resume and not (folder / MULTIRUN).is_file():
+            raise Refused(
+                [Problem(value, "not the folder of an earlier sweep", "give the one that its first lines named")]
+            )
+        if all(job.problems for job in sweep.jobs):
+            self.screen.opening(sweep, shown, notes_on_prompts(sweep, words))
+            self.screen.table(sweep)
+            return sweep
+        try:
+            with held(folder, value):
+                if master.resume:
+                    resume(sweep, shown)
+                else:
+                    _claim(master, sweep, folder, value)
+                self._all(master, sweep, shown, notes_on_prompts(sweep, words))
+        except OSError as error:
+            rule, instead = f"can't be written ({error.strerror})", "type output.dir=FOLDER"
+            raise Refused([Problem(value, rule, instead)]) from error
+        return sweep
+
+    def _all(self, master: DictConfig, sweep: Sweep, folder: Path, notes: list[str]) -> None:
+        """Run the jobs of a sweep that are neither refused nor done."""
+        self.screen.opening(sweep, folder, notes)
         stop = master.fail_fast and any(job.problems for job in sweep.jobs)
         for number, job in enumerate(sweep.jobs):
-            if stop or job.status:  # refused, or kept from an earlier sweep
+            if stop or job.status:
                 continue
             try:
-                self._run(job, folder)
+                self._run(job)
             except (Interrupted, KeyboardInterrupt):
                 self.screen.unfinished(folder)
                 raise
@@ -117,7 +146,6 @@ class Session:
             stop = master.fail_fast and job.status == FAILED
         self.screen.table(sweep)
         self._contact_sheet(sweep, folder)
-        return sweep
 
     def _plan(self, master: DictConfig, words: list[str], number: int) -> Job:
         """One job of a sweep, resolved and checked."""
@@ -132,38 +160,34 @@ class Session:
             job.fail(REFUSED, "; ".join(str(problem) for problem in job.problems))
         return job
 
-    def _run(self, job: Job, sweep_folder: Path) -> None:
+    def _run(self, job: Job) -> None:
         """Run one job of a sweep; a failure is noted in it."""
-        composed, request = job.composed, job.request
-        assert composed is not None
-        assert request is not None
-        with flag_override(composed, "readonly", False), flag_override(composed.hydra, "readonly", False):
-            composed.hydra.sweep.dir = str(sweep_folder)
+        assert job.composed is not None
+        assert job.request is not None
+        assert job.folder is not None
         try:
-            job.made = self._job(composed, request, job.words, sweep=True)
+            job.made = self._job(job.composed, job.request, job.words, job.folder, brief=True)
             job.status = DONE
         except LauncherError as error:
             job.fail(FAILED, str(error))
 
-    def _job(self, composed: DictConfig, request: Request, words: list[str], sweep: bool = False) -> dict[str, Any]:
-        """Make a job's pictures in the run directory that its configuration names."""
+    def _job(self, composed: DictConfig, request: Request, words: list[str], folder: Path, brief: bool) -> Made:
+        """Make a job's pictures in a folder, which is claimed before anything is written there."""
         from launcher.running.job import execute  # with what a refused request should not wait for: Pillow, psutil
 
-        folder = hydra_seam.output_folder(composed, sweep)
-        shown = _shown(folder)
-        progress = self.screen.progress(
-            request.config.steps * len(request.prompts) * request.config.images, brief=sweep
-        )
+        run_dir = RunDir(_shown(folder))
+        progress = self.screen.progress(request.config.steps * len(request.prompts) * request.config.images, brief)
         try:
-            hydra_seam.save(composed, folder)
-            with _environment(composed) as environment:
-                if not sweep:
-                    self.screen.header(request, shown)
-                self._fit(environment)
-                made = execute(request, shown, recorded(words), self.ranks, progress)
+            with held(folder, f"hydra.run.dir={run_dir.path}"), run_dir.claimed():
+                hydra_seam.save(composed, folder)
+                with _environment(composed) as environment:
+                    if not brief:
+                        self.screen.header(request, run_dir.path)
+                    self._fit(environment)
+                    made = execute(request, run_dir, recorded(words), self.ranks, progress)
         except OSError as error:
-            raise RunFailed(f"the run's folder cannot be written: {error}") from error
-        if not sweep:
+            raise RunFailed(f"the run's folder can't be written: {error}") from error
+        if not brief:
             self.screen.summary(made)
         return made
 
@@ -251,14 +275,30 @@ def _environment(composed: DictConfig) -> Iterator[dict[str, str]]:
                 os.environ[key] = value
 
 
-def _keep(master: DictConfig, folder: Path) -> None:
-    """Write the sweep's own configuration, as Hydra does."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(master, folder / "multirun.yaml")
-    except OSError as error:
-        rule, instead = f"cannot be written ({error.strerror})", "type output.dir=FOLDER"
-        raise Refused([Problem(f"hydra.sweep.dir={folder}", rule, instead)]) from error
+def _place(sweep: Sweep, folder: Path) -> None:
+    """Give each job of a sweep its folder; those that would share one are refused."""
+    taken: dict[Path, int] = {}
+    for number, job in enumerate(sweep.jobs):
+        if job.composed is None:
+            continue
+        with flag_override(job.composed, "readonly", False), flag_override(job.composed.hydra, "readonly", False):
+            job.composed.hydra.sweep.dir = str(folder)
+        job.folder = hydra_seam.put_into(job.composed, user_path(hydra_seam.folder_name(job.composed, sweep=True)))
+        if (other := taken.setdefault(job.folder, number)) != number:
+            rule = f"jobs {other} and {number} would share the folder {job.folder.name}"
+            problem = Problem(f"hydra.sweep.subdir={job.composed.hydra.sweep.subdir}", rule, "leave it out")
+            job.problems = [*job.problems, problem]
+            job.fail(REFUSED, "; ".join(str(problem) for problem in job.problems))
+
+
+def _claim(master: DictConfig, sweep: Sweep, folder: Path, value: str) -> None:
+    """Write a new sweep's own configuration, as Hydra does, into a folder that holds no sweep yet."""
+    used = [folder / MULTIRUN, *(job.folder / "run.json" for job in sweep.jobs if job.folder is not None)]
+    if any(os.path.lexists(path) for path in used):
+        instead = f"choose another folder, or type resume={_shown(folder)} to run what is missing"
+        raise Refused([Problem(value, "holds a sweep already", instead)])
+    with (folder / MULTIRUN).open("x", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(OmegaConf.to_yaml(master))
 
 
 def _shown(folder: Path) -> Path:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from launcher.config.text import quoted
 from launcher.problems import Problem, Refused
+from launcher.records.record import Record, read_record
 from launcher.records.run_dir import portable_override
 from launcher.request.request import Request
+from launcher.running.hold import is_held
 from launcher.wording import shorten
+
+if TYPE_CHECKING:
+    from launcher.running.job import Made
 
 DONE, FAILED, REFUSED, KEPT = "done", "failed", "refused", "kept"
 
@@ -30,7 +35,9 @@ class Job:
     problems: list[Problem] = field(default_factory=list)
     status: str = ""
     reason: str = ""
-    made: dict[str, Any] = field(default_factory=dict)
+    made: Made | None = None
+    folder: Path | None = None  # where it runs; None if the words can't be read
+    earlier: str = ""  # how an earlier try ended, of a job that is run again
 
     def fail(self, status: str, reason: str) -> None:
         """Note how it ended, in one line."""
@@ -40,8 +47,15 @@ class Job:
     def pace(self) -> float:
         """Seconds a denoising step."""
         assert self.request is not None
-        denoise: float = self.made["times"]["denoise"]
-        return denoise / (self.request.config.steps * len(self.made["files"]))
+        assert self.made is not None
+        record = self.made.record
+        return (record.times or {})["denoise"] / (self.request.config.steps * len(record.files))
+
+    @property
+    def first(self) -> Path:
+        """The first picture of a job that is done."""
+        assert self.made is not None
+        return self.made.folder / self.made.record.files[0].file
 
 
 class Sweep:
@@ -73,7 +87,7 @@ class Sweep:
         found = []
         for job in self.jobs:
             if job.status == DONE:
-                found.append((job.made["folder"] / job.made["files"][0]["file"], self.varying(job)))
+                found.append((job.first, self.varying(job)))
             elif job.status == KEPT:
                 found.append((Path(job.reason), self.varying(job)))
         return found
@@ -82,35 +96,59 @@ class Sweep:
 def resume(sweep: Sweep, folder: Path) -> None:
     """Mark what is done in the folder of an earlier, equal sweep; move what is not done out of the way.
 
+    Nothing that is written there is trusted: a record that can't be read, or that names what is no picture in its own
+    folder, is that of a job to run again.
+
     Raises:
-        Refused: the folder is no sweep's, or the sweep there was another one; nothing is moved then.
+        Refused: the sweep there was another one, or a job of it is running; nothing is moved then.
     """
     value, move = f"resume={folder}", []
-    if not folder.is_dir() or not any(folder.glob("*/run.json")):
-        raise Refused(
-            [Problem(value, "is no folder of an earlier sweep", "give the folder that its first lines named")]
-        )
     for number, job in enumerate(sweep.jobs):
-        place = folder / str(number)
-        if not (place / "run.json").exists():
+        if job.folder is None or not os.path.lexists(job.folder / "run.json"):
             continue
-        try:
-            record = json.loads((place / "run.json").read_text(encoding="utf-8"))
-            status, words = record["status"], record["overrides"]
-        except (OSError, ValueError, KeyError, TypeError):
-            status, words = "unreadable", None
-        if words is not None and words != recorded(job.words):
-            rule = f"job {number} there was {' '.join(words) or 'without settings'}, and here it is "
+        if is_held(job.folder):
+            raise Refused([Problem(value, f"job {number} is running there", "wait for its end")])
+        record = _record(job.folder)
+        if record is not None and list(record.overrides) != recorded(job.words):
+            rule = f"job {number} there was {' '.join(record.overrides) or 'without settings'}, and here it is "
             rule += " ".join(recorded(job.words)) or "without settings"
             raise Refused([Problem(value, rule, "give the same settings as then, and nothing else")])
-        whole = status == DONE and all((place / facts["file"]).is_file() for facts in record["files"])
-        if whole:
+        if record is not None and record.status == DONE and _has_files(job.folder, record):
             job.status = KEPT
-            job.reason = str(place / record["files"][0]["file"])
+            job.reason = str(_shown(job.folder, folder) / record.files[0].file)
         elif not job.problems:
-            move.append(place)
+            job.earlier = _ended(record)
+            move.append(job.folder)
     for place in move:
-        place.rename(next(name for name in _aside(place) if not name.exists()))
+        place.rename(next(name for name in _aside(place) if not os.path.lexists(name)))
+
+
+def _record(folder: Path) -> Record | None:
+    """A job's record, if it can be read."""
+    try:
+        return read_record(folder / "run.json")
+    except (OSError, ValueError):
+        return None
+
+
+def _has_files(folder: Path, record: Record) -> bool:
+    """Whether all that a record names is there, as files of the job's own."""
+    paths = [folder / made.file for made in record.files]
+    return bool(paths) and all(path.is_file() and not path.is_symlink() for path in paths)
+
+
+def _ended(record: Record | None) -> str:
+    """How an earlier try ended."""
+    if record is None:
+        return "whose record can't be read"
+    ends = {"running": "whose launcher was killed", "interrupted": "which was interrupted", "failed": "which failed"}
+    return ends.get(record.status, "whose pictures are missing")
+
+
+def _shown(place: Path, folder: Path) -> Path:
+    """A job's folder as the user knows it: below the sweep's, which may be relative."""
+    whole = folder.absolute()
+    return folder / place.relative_to(whole) if place.is_relative_to(whole) else place
 
 
 def recorded(words: list[str]) -> list[str]:

@@ -15,8 +15,8 @@ from launcher.estimates.plan import Plan, plan
 from launcher.estimates.ways import duration
 from launcher.problems import Problem, Refused
 from launcher.request.request import Request
-from launcher.running.group import command
 from launcher.running.session import Session
+from launcher.running.starters.accelerate import command
 
 ABOUT = "tell what a run would do, with every cp mode beside it, and why not"
 WIDTH = 116  # columns of the page

@@ -137,5 +137,5 @@ def test_a_folder_that_cannot_be_written_is_told(launch, tmp_path, name):
     (tmp_path / "run" / name).write_text("a file where a folder should be")
     ended = launch("cp=none", "hydra.run.dir=run")
     assert ended.code == 1
-    assert "the run's folder cannot be written" in ended.err
+    assert "the run's folder can't be written" in ended.err
     assert "Traceback" not in ended.err

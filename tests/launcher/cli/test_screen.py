@@ -1,8 +1,10 @@
 from pathlib import Path
 
-from shared import GPUS
+from shared import GPUS, a_record
 
 from launcher.cli.screen import facts, header, noted, rows, summary
+from launcher.records.record import File
+from launcher.running.job import Made
 
 
 def test_a_header_says_what_is_about_to_happen(ask):
@@ -36,16 +38,9 @@ def test_long_rows_are_folded():
 
 
 def test_a_summary_names_the_files():
-    made = {
-        "folder": Path("x"),
-        "files": [
-            {"file": "0000.png", "height": 2, "width": 3, "seed": 4},
-            {"file": "0001.webp", "height": 2, "width": 3, "seed": 5, "frames": 6, "fps": 7},
-        ],
-        "seconds": 1.25,
-        "times": {"load": 1.0, "denoise": 0.2},
-        "peak_bytes": [3 << 20, 5 << 20],
-    }
+    files = (File("0000.png", "ab", 1, 2, 3, 4, 0), File("0001.webp", "ab", 1, 2, 3, 5, 0, frames=6, fps=7))
+    times, peaks = {"load": 1.0, "denoise": 0.2}, (3 << 20, 5 << 20)
+    made = Made(Path("x"), a_record(files=files, seconds=1.25, times=times, peak_bytes=peaks))
     assert summary(made).splitlines() == [
         "picture    x/0000.png  (2 x 3, seed 4)",
         "video      x/0001.webp  (6 frames of 2 x 3, 7 a second, seed 5)",

@@ -1,23 +1,22 @@
 from pathlib import Path
 
+from shared import a_record
+
 from launcher.cli.sweep import line, opening, table
 from launcher.problems import Problem
+from launcher.records.record import File
+from launcher.running.job import Made
 from launcher.running.sweep import DONE, FAILED, KEPT, REFUSED, Job, Sweep
+
+FILE = File("0000.png", "ab", 1, 8, 8, 1, 0)
 
 
 def made(ask) -> Sweep:
     jobs = [Job([f"cp=none,{number}", "steps=2"]) for number in range(4)]
     done, failed, refused, kept = jobs
     done.request = ask("steps=2")
-    done.status, done.made = (
-        DONE,
-        {
-            "folder": Path("x/0"),
-            "files": [{"file": "0000.png"}],
-            "times": {"denoise": 3.0},
-            "peak_bytes": [2 << 20, 7 << 20],
-        },
-    )
+    done.status = DONE
+    done.made = Made(Path("x/0"), a_record(files=(FILE,), times={"denoise": 3.0}, peak_bytes=(2 << 20, 7 << 20)))
     failed.fail(FAILED, "rank 1:\n gone")
     refused.problems = [Problem("steps=0", "must be at least 1", "type steps=1")]
     refused.fail(REFUSED, str(refused.problems[0]))

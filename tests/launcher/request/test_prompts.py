@@ -18,6 +18,7 @@ from launcher.records.run_dir import RunDir
 from launcher.running.job import job_message
 from launcher.running.session import Session, notes_on_prompts
 from launcher.running.sweep import Sweep
+from launcher.wire.protocol import FROM_LAUNCHER, Job, pack, unpack
 
 COMPOSER = Composer()
 HARD = [
@@ -40,8 +41,9 @@ def told(words: list[str]) -> list[str]:
     """The prompts that ranks are told, for a command line."""
     COMPOSER.check_words(words, sweep=False)
     request = resolve(to_config(COMPOSER.compose(words)), LAPTOP)
-    message = json.loads(json.dumps(job_message(request, RunDir(Path("nowhere")))))  # as it goes over the wire
-    return [picture["prompt"] for picture in message["pictures"]]
+    job = unpack(pack(job_message(request, RunDir(Path("nowhere")))), FROM_LAUNCHER)
+    assert isinstance(job, Job)
+    return [job.prompts[picture.prompt] for picture in job.pictures]
 
 
 @pytest.mark.slow

@@ -102,7 +102,7 @@ def test_random_requests_are_legal_or_told_why_not():
             assert [row.legal for row in made.modes if row.mode == request.mode] == [True]
         if not found:
             assert request.machine.here
-            assert job_message(request, RunDir(Path("nowhere")))["cp"]["schedule"] in ("gather", "staged")
+            assert job_message(request, RunDir(Path("nowhere"))).sharing.schedule in ("gather", "staged")
 
     check()
     assert min(seen["run"], seen["plan"] - seen["run"]) > 20, seen  # else nothing legal was tried
