@@ -20,7 +20,7 @@ from launcher.request.geometry import Size
 from launcher.request.mesh import Mesh
 from launcher.request.request import Request
 from launcher.request.way import Way
-from launcher.rules.general import problems
+from launcher.rules import problems
 
 
 @dataclass(frozen=True)

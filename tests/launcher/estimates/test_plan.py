@@ -16,7 +16,7 @@ from launcher.estimates.plan import plan
 from launcher.estimates.ways import linear_flops, priced, resolve
 from launcher.families.weights import BUNDLED
 from launcher.machines import Gpu, Machine
-from launcher.rules.general import problems
+from launcher.rules import problems
 from launcher.rules.sharing import sharing_problems
 
 
