@@ -25,6 +25,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write tests/launcher/cli/golden_refusals.txt anew")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a GPU where there is none; torch is asked only if there is such a test."""
+    need_gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if need_gpu:
+        import torch
+
+        if not torch.cuda.is_available():
+            for item in need_gpu:
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
+
+
 @pytest.fixture
 def launch(tmp_path: Path):
     """Run the launcher in a folder of its own and wait for it."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import platform
 import shlex
 import time
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -32,14 +34,29 @@ class RunDir:
         self.path_of_record = path / "run.json"
         self.logs = path / "logs"
 
-    def start(self, record: Record) -> None:
-        """Claim the folder and write the first run.json."""
-        self.logs.mkdir(parents=True, exist_ok=True)
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Claim the folder, before anything else is written there; the claim is given up if the run does not start.
+
+        Raises:
+            Refused: it holds a run already.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
         try:
             self.path_of_record.touch(exist_ok=False)  # exclusive: two runs never share a folder
         except FileExistsError:
             value = f"hydra.run.dir={self.path}"
             raise Refused([Problem(value, "holds a run already", "choose another folder, or leave it out")]) from None
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                if self.path_of_record.stat().st_size == 0:
+                    self.path_of_record.unlink()
+
+    def start(self, record: Record) -> None:
+        """Write the first run.json."""
+        self.logs.mkdir(parents=True, exist_ok=True)
         self._began = time.monotonic()
         self._record, self._cost, self._written = record, 0.0, 0.0
         self.write()

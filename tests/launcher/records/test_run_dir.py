@@ -37,11 +37,18 @@ def test_a_record_of_thousands_of_files_is_written_as_often_as_there_is_time(tmp
 
 
 def test_a_folder_that_holds_a_run_is_never_used_again(tmp_path):
-    RunDir(tmp_path).start(a_record())
-    before = (tmp_path / "run.json").read_bytes()
-    with pytest.raises(Refused, match="holds a run already"):
+    with RunDir(tmp_path).claimed():
         RunDir(tmp_path).start(a_record())
+    before = (tmp_path / "run.json").read_bytes()
+    with pytest.raises(Refused, match="holds a run already"), RunDir(tmp_path).claimed():
+        pass
     assert (tmp_path / "run.json").read_bytes() == before
+
+
+def test_a_run_that_does_not_start_gives_its_folder_back(tmp_path):
+    with pytest.raises(KeyError), RunDir(tmp_path / "run").claimed():
+        raise KeyError
+    assert list((tmp_path / "run").iterdir()) == []
 
 
 def test_a_folder_that_several_claim_at_once_serves_one(tmp_path):
@@ -50,8 +57,11 @@ def test_a_folder_that_several_claim_at_once_serves_one(tmp_path):
     def claim(_) -> bool:
         together.wait()
         try:
-            RunDir(tmp_path).start(a_record())
+            with RunDir(tmp_path).claimed():
+                together.wait()  # all have tried
+                RunDir(tmp_path).start(a_record())
         except Refused:
+            together.wait()
             return False
         return True
 
