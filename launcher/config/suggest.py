@@ -59,7 +59,14 @@ NOT_NEEDED = {
     "rdzv_endpoint": ("ranks run on this machine only", "leave it out"),
     "image": ("no model here starts from a picture", "leave it out"),
 }
-EXAMPLES = {"height": "1000", "width": "1000", "guidance": "3.5", "runtime.devices": "[0,1]"}
+EXAMPLES = {
+    "height": "1000",
+    "width": "1000",
+    "guidance": "3.5",
+    "runtime.devices": "[0,1]",
+    "model.packages": "[ftfy]",
+    "model.cp_plan": "{}",
+}
 
 
 def unknown(override: Override, word: str, groups: dict[str, list[str]]) -> Iterator[Problem]:

@@ -19,7 +19,21 @@ from launcher.records.files import remove_unfinished, whole
 from launcher.records.record import Config, Record, Status
 
 PATH_KEYS = ("path", "prompt_file", "dir")
-LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "hydra-core", "omegaconf", "safetensors", "Pillow")
+LIBRARIES = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "accelerate",
+    "peft",
+    "hydra-core",
+    "omegaconf",
+    "safetensors",
+    "Pillow",
+    "numpy",
+    "tokenizers",
+    "sentencepiece",
+    "ftfy",
+)
 
 
 class RunDir:

@@ -110,6 +110,7 @@ class Load:
         pipeline: the class in diffusers.
         path: a folder, or a repository of the hub.
         timeout: seconds that a collective may take.
+        variant: of the weight files; None for the plain ones.
     """
 
     pipeline: str
@@ -119,6 +120,7 @@ class Load:
     device: str
     offload: str
     timeout: float
+    variant: str | None = None
 
 
 @dataclass(frozen=True)

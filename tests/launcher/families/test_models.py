@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import re
+import tomllib
 from collections.abc import Callable
 from typing import Any
 
@@ -10,9 +12,12 @@ import diffusers
 import pytest
 import torch
 import transformers
+from shared import ROOT
 
 from launcher.config.compose import Composer, to_config
 from launcher.config.schema import ModelConfig
+from launcher.records.run_dir import LIBRARIES
+from launcher.rules import files
 
 # Where diffusers' default is the published model's configuration, nothing is given.
 WAN = {"num_attention_heads": 12, "attention_head_dim": 128, "ffn_dim": 8960, "num_layers": 30}
@@ -115,3 +120,21 @@ def test_wans_positions_end_where_the_fact_says():
     with torch.device("meta"):
         config = diffusers.WanTransformer3DModel(**WAN).config
     assert config.rope_max_seq_len == facts("wan_t2v_1_3b").max_positions
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, "flux_tiny"])
+def test_what_a_pipeline_uses_if_it_is_installed_is_a_dependency(name):
+    """Else the same request makes another picture on another machine: ftfy cleans Wan's prompts, where it is there."""
+    source = inspect.getsource(inspect.getmodule(getattr(diffusers, facts(name).pipeline)))
+    optional = set(re.findall(r"if is_(\w+)_available\(\)", source)) - {"torch_xla"}
+    assert optional == set(facts(name).packages)
+    stated = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    required = {re.split(r"[<>=\[; ]", line)[0] for line in stated}
+    assert set(facts(name).packages) <= required
+    assert set(facts(name).packages) <= set(LIBRARIES)  # and recorded
+
+
+def test_a_package_that_is_missing_is_named(ask, monkeypatch):
+    monkeypatch.setattr(files, "installed", lambda module: module != "ftfy")
+    found = [str(problem) for problem in files.weights(ask("model=wan_t2v_1_3b", "runtime=cpu"))]
+    assert found == ["model=wan_t2v_1_3b: needs the package ftfy, which is not installed; type pip install ftfy"]
