@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from launcher.machines import visible_devices
+from launcher.gpus import visible_devices
 
 STEERING = ("ACCELERATE_", "TORCHELASTIC_", "LAUNCHER_")
 SINGLE = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "GROUP_RANK")
