@@ -5,6 +5,7 @@ from __future__ import annotations
 from launcher.estimates import memory
 from launcher.families.weights import weights_problems
 from launcher.request.request import Request
+from launcher.wording import plural
 
 BUSY_MIB = 1024  # of a GPU: what a display takes is less
 
@@ -26,6 +27,11 @@ def notes(request: Request) -> list[str]:
         if gpu.index in request.devices and gpu.used_mib > BUSY_MIB:
             share = f"{gpu.used_mib / 1024:.1f} of {gpu.memory_mib / 1024:.1f} GiB"
             found.append(f"GPU {gpu.index} is in use: others hold {share}; type runtime.devices=[...] to choose others")
+    file = request.config.prompt_file or ""
+    lines = len([line for line in request.prompts[0].splitlines() if line.strip()]) if request.prompts else 0
+    if file and not file.endswith(".json") and (lines > 1 or file.lower().endswith((".json", ".jsonl"))):
+        advice = 'for several prompts give a .json file with a list: ["one", "two"]'
+        found.append(f"prompt_file is one prompt, with all of its {plural(lines, 'line')}; {advice}")
     if request.device == "cpu" and request.dtype == "float16":
         found.append(
             "float16 on a CPU is some 50 times slower than float32 (measured: 2 against 103 GFLOP/s a core); type "
