@@ -135,6 +135,7 @@ def job_message(request: Request, run_dir: RunDir) -> Job:
             ulysses_degree=request.mesh.ulysses,
             schedule=request.schedule or "gather",
             kernel=config.attention.kernel,
+            plan=config.model.cp_plan,
         ),
         lora=_lora(config),
         threads=request.threads,

@@ -23,7 +23,7 @@ from launcher.estimates.ways import resolve
 from launcher.problems import Interrupted, LauncherError, Problem, Refused, RunFailed
 from launcher.records.run_dir import RunDir
 from launcher.request.request import Request
-from launcher.rules.general import problems
+from launcher.rules import problems
 from launcher.running.hold import held
 from launcher.running.screen import SILENT, Screen
 from launcher.running.sweep import DONE, FAILED, REFUSED, Job, Sweep, recorded, resume

@@ -12,7 +12,7 @@ from launcher.config.schema import conf_dir
 from launcher.config.text import fields
 from launcher.estimates.ways import resolve
 from launcher.problems import Refused
-from launcher.rules.general import problems
+from launcher.rules import problems
 
 FILES = sorted(conf_dir().rglob("*.yaml"))
 HERE_ONLY = ("the weights", "needs the package")  # what a machine may lack without the line being wrong

@@ -25,7 +25,7 @@ from launcher.estimates.ways import resolve
 from launcher.machines import Machine
 from launcher.problems import Problem, Refused
 from launcher.records.run_dir import RunDir
-from launcher.rules.general import problems
+from launcher.rules import problems
 from launcher.running.job import job_message
 
 COMPOSER = Composer()
