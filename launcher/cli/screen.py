@@ -32,14 +32,14 @@ def facts(request: Request) -> dict[str, str]:
     cut = f", rendered as {request.rendered_frames} and cut off" if request.rendered_frames != request.frames else ""
     at_most = "" if request.texts is not None and len(request.texts) < 2 else "up to "
     tokens = " + ".join(f"{at_most * (name == 'text')}{count} {name}" for name, count in request.streams.items())
-    if 1 < request.processes <= MAX_RANKS:
+    if 1 < request.mesh.sequence <= MAX_RANKS:
         held = [" + ".join(str(count) for count in rank.values()) for rank in request.tokens_per_rank]
         groups = [(len(list(same)), each) for each, same in itertools.groupby(held)]
         several = ", ".join(f"{count} hold{'s' * (count == 1)} {each}" for count, each in groups)
         tokens += f"; each rank holds {held[0]}" if len(groups) == 1 else f"; of the ranks {several}"
     parallel = request.mode if request.mode != "none" else "none, one process"
     if request.mode != "none":
-        degrees = {"ring_degree": request.ring_degree, "ulysses_degree": request.ulysses_degree}
+        degrees = {"ring_degree": request.mesh.ring, "ulysses_degree": request.mesh.ulysses}
         parallel += "".join(f", {name} {degree}" for name, degree in degrees.items() if degree > 1)
         parallel += f", schedule {request.schedule}" if request.schedule else ""
     told = {"size": size}
@@ -65,7 +65,7 @@ def rows(told: dict[str, str], width: int | None = None) -> str:
 
 
 def _devices(request: Request) -> str:
-    ranks = f"{request.processes} rank{'s' * (request.processes > 1)}"
+    ranks = f"{request.mesh.ranks} rank{'s' * (request.mesh.ranks > 1)}"
     if request.device == "cpu":
         return f"{ranks} on the CPU, {request.threads} thread{'s' * (request.threads > 1)} each, {request.dtype}"
     names = sorted({gpu.name for gpu in request.machine.gpus if gpu.index in request.devices})

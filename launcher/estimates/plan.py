@@ -16,11 +16,13 @@ from launcher.cli.screen import facts, noted, rows
 from launcher.estimates import memory
 from launcher.estimates.memory import Memory
 from launcher.estimates.notes import notes
-from launcher.estimates.ways import Way, countable, duration, ways
-from launcher.machines import Speeds
+from launcher.estimates.ways import countable, duration, priced
+from launcher.machines import Figures
 from launcher.problems import Problem
 from launcher.request.geometry import Size
+from launcher.request.mesh import Mesh
 from launcher.request.request import Request
+from launcher.request.way import Way
 from launcher.rules.general import problems
 from launcher.running.starters import accelerate as ranks
 
@@ -39,9 +41,7 @@ class Row:
     """
 
     mode: str
-    ring_degree: int
-    ulysses_degree: int
-    processes: int
+    mesh: Mesh
     schedule: str
     legal: bool
     reasons: list[Problem]
@@ -67,15 +67,13 @@ class Plan:
     tokens_per_rank: list[dict[str, int]]
     heads_per_rank: list[int]
     mode: str
-    ring_degree: int
-    ulysses_degree: int
+    mesh: Mesh
     schedule: str
     why: str
-    processes: int
     device: str
     dtype: str
     machine: str
-    speeds: Speeds
+    figures: Figures
     memory: Memory | None
     memory_free_gib: float | None
     command: str
@@ -92,8 +90,7 @@ class Plan:
 def plan(request: Request) -> Plan:
     """The plan for a request; `legal` is whether a run of it would be started (here, or on the machine named)."""
     found, real = problems(request, plan=True), countable(request)
-    table = ways(request)
-    heads = split_heads(request.config.model.heads, request.ulysses_degree) if real else ()
+    heads = split_heads(request.config.model.heads, request.mesh.ulysses) if real else ()
     return Plan(
         legal=not found,
         problems=found,
@@ -105,36 +102,32 @@ def plan(request: Request) -> Plan:
         rendered_frames=request.rendered_frames,
         streams=request.streams,
         tokens_per_rank=request.tokens_per_rank if real else [],
-        heads_per_rank=[end - begin for begin, end in heads] * request.ring_degree if real else [],
+        heads_per_rank=[end - begin for begin, end in heads] * request.mesh.ring if real else [],
         mode=request.mode,
-        ring_degree=request.ring_degree,
-        ulysses_degree=request.ulysses_degree,
+        mesh=request.mesh,
         schedule=request.schedule,
         why=request.why,
-        processes=request.processes,
         device=request.device,
         dtype=request.dtype,
         machine=f"{'this machine' if request.machine.here else request.machine.name}: {request.machine}",
-        speeds=request.machine.speeds(request.device, request.devices),
+        figures=request.machine.figures(request.device, request.devices),
         memory=memory.estimate(request),
         memory_free_gib=memory.free_gib(request),
-        command=shlex.join(["python", *ranks.command(request.processes)[1:]]) if real else "",
-        modes=_rows(table),
+        command=shlex.join(["python", *ranks.command(request.mesh.ranks)[1:]]) if real else "",
+        modes=_rows(priced(request)),
     )
 
 
-def _rows(table: list[Way]) -> list[Row]:
+def _rows(table: tuple[Way, ...]) -> list[Row]:
     least = min((one.layer_bytes for one in table if one.layer_bytes), default=0)
     found = []
     for one in table:
-        request, known = one.request, not one.problems and one.seconds > 0
+        known = not one.problems and one.seconds > 0
         found.append(
             Row(
-                mode=request.mode,
-                ring_degree=request.ring_degree,
-                ulysses_degree=request.ulysses_degree,
-                processes=request.processes,
-                schedule=request.schedule,
+                mode=one.mode,
+                mesh=one.mesh,
+                schedule=one.schedule,
                 legal=not one.problems,
                 reasons=list(one.problems),
                 layer_bytes=one.layer_bytes if known else None,
@@ -154,7 +147,7 @@ def page(plan: Plan, request: Request) -> str:
         shown["heads"] = f"{most} on each rank" if most == least else f"{least} to {most} on a rank"
     mine = next((row for row in plan.modes if row.mode == plan.mode and row.seconds is not None), None)
     if mine is not None:
-        if mine.processes > 1:
+        if mine.mesh.ranks > 1:
             shown["sent"] = (
                 f"at most {_bytes(mine.layer_bytes)} by a rank in a layer, {_bytes(mine.step_bytes)} in a step"
             )
@@ -163,10 +156,10 @@ def page(plan: Plan, request: Request) -> str:
         shown["memory"] = _memory(plan)
     if plan.command:
         shown["starts"] = plan.command
-    speeds = plan.speeds
+    figures = plan.figures
     shown["speeds"] = (
-        f"{speeds.tflops:g} TFLOP/s, {speeds.tflops_float32:g} in float32, of which {speeds.efficiency:.0%}; link "
-        f"{speeds.link_gbps:g} GB/s, {speeds.link_us:g} us a message (from {speeds.source})"
+        f"{figures.tflops:g} TFLOP/s, {figures.tflops_float32:g} in float32, of which {figures.efficiency:.0%}; link "
+        f"{figures.link_gbps:g} GB/s, {figures.link_us:g} us a message (from {figures.source})"
     )
     return f"{rows(shown | noted(plan.notes), WIDTH)}\n\n{_table(plan)}"
 
@@ -187,14 +180,14 @@ def _table(plan: Plan) -> str:
     lines = [f"  {'all modes':<17} {'ring x ulysses':<15} {head[0]:>13}  {head[1]:>8}  {head[2]:>13}  schedule"]
     for row in plan.modes:
         mark = "*" if row.mode == plan.mode else " "
-        start = f"{mark} {row.mode:<17} {f'{row.ring_degree} x {row.ulysses_degree}':<15}"
+        start = f"{mark} {row.mode:<17} {f'{row.mesh.ring} x {row.mesh.ulysses}':<15}"
         if row.seconds is None:
             told = "; ".join(reason.rule for reason in row.reasons)
             text = f"no: {told}" if told else "no: its numbers are none to reckon with"
             lines.append(textwrap.fill(text, WIDTH, initial_indent=f"{start} ", subsequent_indent=" " * 40))
             continue
-        sent = "-" if row.processes == 1 else _bytes(row.layer_bytes)
-        relative = "-" if row.relative is None or row.processes == 1 else f"{row.relative:.2f}"
+        sent = "-" if row.mesh.ranks == 1 else _bytes(row.layer_bytes)
+        relative = "-" if row.relative is None or row.mesh.ranks == 1 else f"{row.relative:.2f}"
         lines.append(f"{start} {sent:>13}  {relative:>8}  {duration(row.seconds):>13}  {row.schedule}".rstrip())
     return "\n".join([*lines, "* is what runs. Step times are estimates by the speeds above."])
 

@@ -13,108 +13,91 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from attention_backends import cost
-from attention_backends.catalog import KERNELS
-from attention_backends.catalog import MODES as BACKEND_MODES
+from attention_backends.catalog import KERNELS, MODES
 from attention_backends.layout import Layout, Route
 from launcher.config.schema import LaunchConfig
 from launcher.machines import Machine
-from launcher.problems import Problem
-from launcher.request.request import MAX_RANKS, MODES, Request, fill_in, shared
+from launcher.request.fill_in import fill_in, shared
+from launcher.request.inputs import Inputs, read
+from launcher.request.request import MAX_RANKS, Request
+from launcher.request.way import Way
 from launcher.rules.sharing import sharing_problems
 
 ELEMENT_SIZE = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
-@dataclass(frozen=True)
-class Way:
-    """One way to share the sequence.
-
-    Args:
-        problems: why it is illegal; the figures are 0 then.
-        layer_bytes: what the rank that sends most sends in the attention of one layer; step_bytes: in all of a step.
-        seconds: of a step, an estimate.
-    """
-
-    request: Request
-    problems: tuple[Problem, ...]
-    layer_bytes: int = 0
-    step_bytes: int = 0
-    seconds: float = 0.0
-
-    @property
-    def name(self) -> str:
-        """The mode with its degrees, as far as they say something."""
-        request = self.request
-        both = request.mode.startswith("unified")
-        return request.mode + (f" {request.ring_degree} x {request.ulysses_degree}" if both else "")
-
-
 def resolve(config: LaunchConfig, here: Machine) -> Request:
-    """A request with everything that was left out filled in; what is illegal stays as it is, for the rules to name."""
-    request = fill_in(config, here)
-    if request.mode == "auto":
-        return _fastest(request)
-    return scheduled(request)
+    """Read what the configuration names, once, and fill in everything that was left out.
+
+    What is illegal stays as it is, for the rules to name.
+    """
+    return resolved(config, read(config), here)
 
 
-def ways(request: Request) -> list[Way]:
-    """Every mode on as many devices as the request uses (if it uses one: on all there are), its own as asked for."""
-    auto = request.config.cp.mode == "auto"
-    world = request.processes if request.processes > 1 else None
+def resolved(config: LaunchConfig, inputs: Inputs, here: Machine) -> Request:
+    """The same from inputs that were read before: a pure function."""
+    request = fill_in(config, inputs, here)
+    return _fastest(request) if request.mode == "auto" else scheduled(request)
+
+
+def priced(request: Request) -> tuple[Way, ...]:
+    """Every mode on as many devices as the request uses (if it uses one: on all there are), its own as asked for.
+
+    cp=auto has had to price them all; then that table is taken.
+    """
+    if request.ways:
+        return request.ways
+    world = request.mesh.ranks if request.mesh.ranks > 1 else None
     found = []
-    for mode in MODES:
-        if mode == request.mode:
+    for mode in MODES.values():
+        if mode.name == request.mode:
             found.append(way(request))
-        elif auto:
-            found.append(way(_as_typed(request, mode)))
         else:
-            found.append(way(scheduled(shared(request, mode, None, None, None if mode == "none" else world))))
-    return found
-
-
-def _as_typed(request: Request, mode: str) -> Request:
-    """The request in this mode, with the degrees and processes that were typed."""
-    cp = request.config.cp
-    return scheduled(shared(request, mode, cp.ring_degree, cp.ulysses_degree, request.config.runtime.processes))
+            found.append(way(scheduled(shared(request, mode.name, None, None, world if mode.parallel else None))))
+    return tuple(found)
 
 
 def _fastest(request: Request) -> Request:
     """cp=auto: the legal way of the least estimated time; if none is legal, the one with the fewest problems."""
-    found = [way(_as_typed(request, mode)) for mode in MODES]
-    best, *others = sorted(found, key=lambda one: (len(one.problems), one.seconds))
+    cp, processes = request.config.cp, request.config.runtime.processes
+    typed = [scheduled(shared(request, mode, cp.ring_degree, cp.ulysses_degree, processes)) for mode in MODES]
+    table = tuple(way(each) for each in typed)
+    order = sorted(range(len(table)), key=lambda number: (len(table[number].problems), table[number].seconds))
+    best, *others = (table[number] for number in order)
+    chosen = replace(typed[order[0]], ways=table)
     if best.problems:
-        return best.request
+        return chosen
     told = [f"{one.name} {duration(one.seconds)}" for one in others if not one.problems]
     why = f"{best.name} is the fastest legal mode, about {duration(best.seconds)} a step"
     why += f" (then {', '.join(told[:3])})" if told else ", the only one"
-    return replace(best.request, why=why)
+    return replace(chosen, why=why)
 
 
 def scheduled(request: Request) -> Request:
     """The request with its schedule decided, if its mode has one: the cheaper one by the machine's figures."""
-    typed = request.config.cp.schedule
-    if request.mode not in BACKEND_MODES or not BACKEND_MODES[request.mode].lse:
+    typed, mode = request.config.cp.schedule, MODES.get(request.mode)
+    if mode is None or not mode.has_ring:
         return replace(request, schedule="")
     if typed != "auto":
         return replace(request, schedule=typed)
     kernel = KERNELS.get(request.config.attention.kernel)
     request = replace(request, schedule="gather")
-    if request.ring_degree < 2 or kernel is None or not kernel.lse or not countable(request):
+    if request.mesh.ring < 2 or kernel is None or not kernel.lse or not countable(request):
         return request
-    degree, shape, largest = request.ulysses_degree, attention_shape(request), attentions(request)[0]
+    degree, shape, largest = request.mesh.ulysses, attention_shape(request), attentions(request)[0]
     route = Route(largest.queries.rows(degree), largest.keys.rows(degree))
     shape = replace(shape, heads=-(-shape.heads // degree))
     return replace(request, schedule=cost.cheapest(route, shape, rank_speeds(request)))
 
 
 def way(request: Request) -> Way:
-    """This way with its figures, if it is legal."""
+    """The way that the request takes, with its figures if it is legal."""
     problems = tuple(sharing_problems(request))
     if problems or not countable(request):
-        return Way(request, problems)
+        return Way(request.mode, request.mesh, request.schedule, problems)
     shape, speeds, layers = attention_shape(request), rank_speeds(request), request.config.model.layers
-    ring, ulysses, schedule = request.ring_degree, request.ulysses_degree, request.schedule or "gather"
-    sent, seconds = [0] * request.processes, 0.0
+    ring, ulysses, schedule = request.mesh.ring, request.mesh.ulysses, request.schedule or "gather"
+    sent, seconds = [0] * request.mesh.sequence, 0.0
     for one in attentions(request):
         moved = cost.sent(
             one.queries,
@@ -133,15 +116,22 @@ def way(request: Request) -> Way:
     tokens = max(sum(held.values()) for held in request.tokens_per_rank)
     seconds += tokens * linear_flops(request) / speeds.compute
     calls = request.passes * layers
-    return Way(request, problems, max(sent), calls * max(sent), calls * seconds)
+    return Way(
+        mode=request.mode,
+        mesh=request.mesh,
+        schedule=request.schedule,
+        layer_bytes=max(sent),
+        step_bytes=calls * max(sent),
+        seconds=calls * seconds,
+    )
 
 
 def countable(request: Request) -> bool:
     """Whether the figures are such that they can be reckoned with; where not, rules say what is wrong."""
     model = request.config.model
     numbers = [model.heads, model.head_dim, model.layers, *request.streams.values()]
-    whole = min(request.ring_degree, request.ulysses_degree) >= 1
-    whole = whole and request.ring_degree * request.ulysses_degree == request.processes <= MAX_RANKS
+    mesh, asked = request.mesh, request.processes
+    whole = mesh.whole and mesh.ranks <= MAX_RANKS and asked in (None, mesh.ranks)
     return whole and all(1 <= number < 1 << 62 for number in numbers)
 
 
@@ -184,14 +174,14 @@ def linear_flops(request: Request) -> int:
 
 def rank_speeds(request: Request) -> cost.Speeds:
     """What one rank reaches: a GPU, or its share of the cores."""
-    speeds = request.machine.speeds(request.device, request.devices)
-    tflops = speeds.tflops_float32 if request.dtype == "float32" else speeds.tflops
-    cores = min(max(1, request.threads), request.machine.cores / request.processes) if request.device == "cpu" else 1
+    figures = request.machine.figures(request.device, request.devices)
+    tflops = figures.tflops_float32 if request.dtype == "float32" else figures.tflops
+    cores = min(max(1, request.threads), request.machine.cores / request.mesh.ranks) if request.device == "cpu" else 1
     return cost.Speeds(
-        latency=speeds.link_us / 1e6,
-        bandwidth=speeds.link_gbps * 1e9,
-        compute=tflops * 1e12 * speeds.efficiency * cores,
-        memory=speeds.memory_gbps * 1e9,
+        latency=figures.link_us / 1e6,
+        bandwidth=figures.link_gbps * 1e9,
+        compute=tflops * 1e12 * figures.efficiency * cores,
+        memory=figures.memory_gbps * 1e9,
     )
 
 

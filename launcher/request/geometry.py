@@ -52,15 +52,6 @@ def image_tokens(rendered: Size, multiple: int) -> int:
     return (rendered.height // multiple) * (rendered.width // multiple)
 
 
-def shares(length: int, ranks: int) -> list[int]:
-    """Tokens that each rank holds of a stream: `torch.tensor_split`'s lengths, the first ranks one longer.
-
-    diffusers splits every stream by itself this way in its "anything" modes, and evenly in the others.
-    """
-    each, more = divmod(length, ranks)
-    return [each + (rank < more) for rank in range(ranks)]
-
-
 def divisors(number: int) -> list[int]:
     """All divisors in ascending order: divisors(6) = [1, 2, 3, 6]."""
     return [divisor for divisor in range(1, number + 1) if number % divisor == 0]

@@ -15,13 +15,13 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from attention_backends.catalog import KERNELS, SCHEDULES
+from attention_backends.catalog import KERNELS, MODES, SCHEDULES
 from launcher.families.hub import connection_flaw
 from launcher.families.weights import HERE, folder, revision_problems, weights_problems
 from launcher.machines import FIGURES, HARDWARE, MAX_DEVICES, MAX_FIGURE
 from launcher.problems import Problem, choices, nearest
 from launcher.records.formats import FORMATS
-from launcher.request.request import MODES, Request
+from launcher.request.request import Request
 from launcher.rules.model import frames, lora, positions
 from launcher.rules.sharing import MAX_FACT, SHARING, Rule
 

@@ -7,9 +7,8 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from attention_backends.catalog import KERNELS
-from attention_backends.catalog import MODES as BACKEND_MODES
-from launcher.families.weights import safetensors_flaw
+from attention_backends.catalog import KERNELS, MODES
+from launcher.families import safetensors
 from launcher.problems import Problem
 from launcher.request.request import Request
 
@@ -19,19 +18,20 @@ MAX_FPS = 1000  # animated files count milliseconds
 
 def masks(request: Request) -> Iterator[Problem]:
     """A mask needs a mode and a kernel that take one, and a key of its own on every rank."""
-    model, mode, kernel = request.config.model, request.mode, KERNELS.get(request.config.attention.kernel)
+    model, mode, kernel = request.config.model, MODES.get(request.mode), KERNELS.get(request.config.attention.kernel)
     if not model.mask:
         return
-    if mode in BACKEND_MODES and not BACKEND_MODES[mode].masks:
+    if mode is not None and not mode.masks:
         rule = f"takes no attention mask, and {model.name} always passes one"
-        same = f"type cp=unified_anything cp.ring_degree={request.ring_degree} cp.ulysses_degree=1"
-        yield Problem(f"cp={mode}", rule, same)
+        same = f"type cp=unified_anything cp.ring_degree={request.mesh.ring} cp.ulysses_degree=1"
+        yield Problem(f"cp={mode.name}", rule, same)
     if kernel is not None and not kernel.mask:
         rule = f"takes no attention mask, and {model.name} always passes one"
         yield Problem(f"attention.kernel={kernel.name}", rule, "type attention=auto")
-    if mode != "none" and model.text == "padded" and 0 < model.text_tokens < request.processes:
-        rule = f"{request.processes} ranks need a text token each, for {model.name} masks them"  # a view() in its code
-        least = f"type model.text_tokens={request.processes} or more"
+    ranks = request.mesh.sequence
+    if mode is not None and mode.parallel and model.text == "padded" and 0 < model.text_tokens < ranks:
+        rule = f"{ranks} ranks need a text token each, for {model.name} masks them"  # a view() in its code
+        least = f"type model.text_tokens={ranks} or more"
         yield Problem(f"model.text_tokens={model.text_tokens}", rule, least)
 
 
@@ -89,7 +89,7 @@ def lora(request: Request) -> Iterator[Problem]:
     elif path.suffix != ".safetensors":
         rule = "is no .safetensors file; other formats can run code when they are read"
         yield Problem(value, rule, "fetch or convert it to safetensors")
-    elif flaw := safetensors_flaw(path):
+    elif flaw := safetensors.flaw(path):
         yield Problem(value, flaw, "fetch the file again")
     if importlib.util.find_spec("peft") is None:
         yield Problem(value, "needs the package peft, which is not installed", "type pip install peft")

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from attention_backends.catalog import MODES as BACKEND_MODES
+from attention_backends.catalog import MODES
 from launcher.problems import Problem, choices
 from launcher.request.geometry import divisors, sizes_that_divide
-from launcher.request.request import EVEN_MODES, MAX_RANKS, MODES, Request
+from launcher.request.request import MAX_RANKS, Request
 from launcher.rules.model import masks
 
 Rule = Callable[[Request], Iterator[Problem]]
@@ -20,66 +20,56 @@ RANKS_PER_CORE = 8  # more ranks than that on a CPU only wait for each other
 
 
 def processes(request: Request) -> Iterator[Problem]:
-    """The degrees are whole ranks, and their product is the number of processes."""
-    ring, ulysses, world = request.ring_degree, request.ulysses_degree, request.processes
-    if min(ring, ulysses, world) < 1:
-        return  # named by counts
-    if request.mode == "none":
-        for key, number in (("cp.ring_degree", ring), ("cp.ulysses_degree", ulysses), ("runtime.processes", world)):
+    """The product of the degrees is the number of processes."""
+    mesh, asked, mode = request.mesh, request.processes, MODES.get(request.mode)
+    if mode is None or not mesh.whole or (asked is not None and asked < 1):
+        return  # named by words and counts
+    if not mode.parallel:
+        given = {"cp.ring_degree": mesh.ring, "cp.ulysses_degree": mesh.ulysses, "runtime.processes": asked or 1}
+        for key, number in given.items():
             if number > 1:
-                yield Problem(
-                    f"{key}={number}", "cp=none runs in one process", f"leave it out or type {_parallel(key)}"
-                )
-        return
-    if request.mode in MODES and ring * ulysses != world:
-        formula = f"ring_degree {ring} x ulysses_degree {ulysses} = {ring * ulysses} ranks, not {world}"
-        instead = f"type runtime.processes={ring * ulysses} or leave it out"
-        yield Problem(f"runtime.processes={world}", f"must be the product of the degrees: {formula}", instead)
-
-
-def _parallel(key: str) -> str:
-    return "cp=ulysses_anything" if "ulysses" in key else "cp=ring_anything"
+                parallel = "cp=ulysses_anything" if "ulysses" in key else "cp=ring_anything"
+                rule = f"cp={mode.name} runs in one process"
+                yield Problem(f"{key}={number}", rule, f"leave it out or type {parallel}")
+    elif asked is not None and (mismatch := mesh.mismatch(asked)):
+        instead = f"type runtime.processes={mesh.ranks} or leave it out"
+        yield Problem(f"runtime.processes={asked}", f"must be the product of the degrees: {mismatch}", instead)
 
 
 def modes(request: Request) -> Iterator[Problem]:
     """What each cp mode asks of its degrees, as diffusers' ContextParallelConfig does."""
-    mode, ring, ulysses = request.mode, request.ring_degree, request.ulysses_degree
-    if min(ring, ulysses) < 1:
+    mode, ring, ulysses = MODES.get(request.mode), request.mesh.ring, request.mesh.ulysses
+    if mode is None or not request.mesh.whole:
         return
-    if mode in ("ring", "ring_anything"):
-        if ulysses > 1:
-            yield Problem(f"cp.ulysses_degree={ulysses}", f"cp={mode} excludes Ulysses", _instead_of_both(mode))
-        elif ring < 2:
-            yield Problem(
-                f"cp.ring_degree={ring}", f"cp={mode} needs 2 ranks or more", "type cp.ring_degree=2 or cp=none"
-            )
-    elif mode in ("ulysses", "ulysses_anything"):
-        if ring > 1:
-            yield Problem(f"cp.ring_degree={ring}", f"cp={mode} excludes a ring", _instead_of_both(mode))
-        elif ulysses < 2:
-            instead = "type cp.ulysses_degree=2 or cp=none"
-            yield Problem(f"cp.ulysses_degree={ulysses}", f"cp={mode} needs 2 ranks or more", instead)
-    elif mode == "unified":
-        for key, degree, other in (("ring_degree", ring, "ulysses"), ("ulysses_degree", ulysses, "ring")):
-            if degree < 2:
-                rule = f"cp=unified combines both, each with 2 ranks or more ({ring} x {ulysses} here)"
-                yield Problem(f"cp.{key}={degree}", rule, f"type cp.{key}=2 or cp={other}")
-    elif mode == "unified_anything" and ring * ulysses < 2:
-        instead = "type cp.ring_degree=2, cp.ulysses_degree=2 or cp=none"
-        yield Problem("cp=unified_anything", "needs 2 ranks or more", instead)
-    if request.config.cp.schedule != "auto" and not (mode in BACKEND_MODES and BACKEND_MODES[mode].lse):
-        rule = f"only modes with a ring have schedules, and this is cp={mode}"
+    if request.config.cp.schedule != "auto" and not mode.has_ring:
+        rule = f"only modes with a ring have schedules, and this is cp={mode.name}"
         yield Problem(f"cp.schedule={request.config.cp.schedule}", rule, "leave it out")
-
-
-def _instead_of_both(mode: str) -> str:
-    both = "unified_anything" if mode.endswith("_anything") else "unified"
-    return f"leave it out, or type cp={both} instead of cp={mode}"
+    if not mode.parallel:
+        return  # its degrees are named by processes
+    axes = (("ring", ring, mode.ring, "a ring"), ("ulysses", ulysses, mode.ulysses, "Ulysses"))
+    excluded = [(name, degree, what) for name, degree, takes, what in axes if takes == "one" and degree > 1]
+    for name, degree, what in excluded:
+        both = "unified" if mode.even else "unified_anything"
+        instead = f"leave it out, or type cp={both} instead of cp={mode.name}"
+        yield Problem(f"cp.{name}_degree={degree}", f"cp={mode.name} excludes {what}", instead)
+    short = [(name, degree) for name, degree, takes, _ in axes if takes == "many" and degree < 2]
+    if mode.has_ring and mode.has_ulysses:
+        for name, degree in short:
+            rule = f"cp={mode.name} combines both, each with 2 ranks or more ({ring} x {ulysses} here)"
+            other = "ulysses" if name == "ring" else "ring"
+            yield Problem(f"cp.{name}_degree={degree}", rule, f"type cp.{name}_degree=2 or cp={other}")
+        if not short and request.mesh.sequence < 2:
+            instead = "type cp.ring_degree=2, cp.ulysses_degree=2 or cp=none"
+            yield Problem(f"cp={mode.name}", "needs 2 ranks or more", instead)
+    elif not excluded:
+        for name, degree in short:
+            instead = f"type cp.{name}_degree=2 or cp=none"
+            yield Problem(f"cp.{name}_degree={degree}", f"cp={mode.name} needs 2 ranks or more", instead)
 
 
 def a_device_each(request: Request) -> Iterator[Problem]:
     """One GPU a rank; a CPU has cores for its ranks."""
-    machine, chosen, world = request.machine, request.config.runtime.devices, request.processes
+    machine, chosen, world = request.machine, request.config.runtime.devices, request.mesh.ranks
     if world > MAX_RANKS:
         yield Problem(f"{world} ranks", f"one host has at most {MAX_RANKS}", _fewer(request, MAX_RANKS))
     elif request.device == "cpu" and world > RANKS_PER_CORE * machine.cores:
@@ -95,34 +85,28 @@ def a_device_each(request: Request) -> Iterator[Problem]:
 
 def _fewer(request: Request, most: int) -> str:
     """What to type for so many ranks at most, in place of what was typed."""
-    cp, mode = request.config.cp, request.mode
+    cp, mode = request.config.cp, MODES.get(request.mode)
     if most < 2:
         return "type cp=none"
     if cp.ring_degree is None and cp.ulysses_degree is None:
         return f"type runtime.processes={most} or less"
-    if mode.startswith("unified"):
+    if mode is None or mode.has_ring == mode.has_ulysses:
         return f"type degrees whose product is {most} or less"
-    return f"type cp.{'ulysses' if mode.startswith('ulysses') else 'ring'}_degree={most} or less"
+    return f"type cp.{'ring' if mode.has_ring else 'ulysses'}_degree={most} or less"
 
 
 def heads(request: Request) -> Iterator[Problem]:
     """Ulysses gives every rank the same number of heads; the "anything" modes do not need that."""
-    count, degree = request.config.model.heads, request.ulysses_degree
-    if degree < 2 or not 1 <= count <= MAX_FACT or request.mode not in ("ulysses", "unified") or count % degree == 0:
+    count, degree, mode = request.config.model.heads, request.mesh.ulysses, MODES.get(request.mode)
+    if mode is None or not mode.heads_divide or degree < 2 or not 1 <= count <= MAX_FACT or count % degree == 0:
         return
     legal = [divisor for divisor in divisors(count) if divisor > 1]
     rule = (
         f"{count} heads cannot be shared by {degree} ranks; legal degrees here: {', '.join(map(str, legal)) or 'none'}"
     )
     near = f"type cp.ulysses_degree={_closest(legal, degree)} or " if legal else "type "
-    yield Problem(f"cp={request.mode}", rule, f"{near}cp={_anything(request)}")
-
-
-def _anything(request: Request) -> str:
-    """The mode that does the same for any length and any number of heads, and takes the model's mask."""
-    modes = {"ring": "ring_anything", "ulysses": "ulysses_anything"}
-    name = modes.get(request.mode, "unified_anything")
-    return name if BACKEND_MODES[name].masks or not request.config.model.mask else "unified_anything"
+    anything = mode.any_length(masked=request.config.model.mask)
+    yield Problem(f"cp={mode.name}", rule, f"{near}cp={anything}")
 
 
 def _closest(legal: list[int], wanted: int) -> int:
@@ -131,12 +115,12 @@ def _closest(legal: list[int], wanted: int) -> int:
 
 def streams_divide(request: Request) -> Iterator[Problem]:
     """ring, ulysses and unified cut every split stream into equal parts."""
-    world = request.processes
-    if request.mode not in EVEN_MODES or world < 2 or min(request.requested.height, request.requested.width) < 1:
+    world, mode = request.mesh.sequence, MODES.get(request.mode)
+    if mode is None or not mode.even or min(request.requested.height, request.requested.width) < 1:
         return
-    anything = _anything(request)
-    if world > MAX_RANKS:
-        return  # named by a_device_each
+    if not 2 <= world <= MAX_RANKS:
+        return  # named by modes and a_device_each
+    anything = mode.any_length(masked=request.config.model.mask)
     texts_divide = request.texts is not None
     if request.texts is None:
         rule = (

@@ -8,11 +8,12 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
 from launcher.config.schema import LaunchConfig
+from launcher.families.call import arguments
 from launcher.families.weights import location
 from launcher.problems import Interrupted, LauncherError, RunFailed
 from launcher.records.formats import FORMATS
@@ -74,7 +75,7 @@ def group_key(request: Request) -> GroupKey:
         offload=runtime.offload,
         timeout=runtime.timeout,
     )
-    return GroupKey(request.processes, request.devices, request.threads, runtime.start_timeout, load)
+    return GroupKey(request.mesh.ranks, request.devices, request.threads, runtime.start_timeout, load)
 
 
 def execute(
@@ -157,15 +158,17 @@ def job_message(request: Request, run_dir: RunDir) -> Job:
         load=group_key(request).load,
         sharing=Sharing(
             mode=request.mode,
-            ring_degree=request.ring_degree,
-            ulysses_degree=request.ulysses_degree,
+            ring_degree=request.mesh.ring,
+            ulysses_degree=request.mesh.ulysses,
             schedule=request.schedule or "gather",
             kernel=config.attention.kernel,
+            plan=config.model.cp_plan,
         ),
         lora=_lora(config),
         threads=request.threads,
         cores=request.machine.cores,
-        call=_call(request),
+        call=arguments(config, request.rendered.height, request.rendered.width, request.rendered_frames),
+        steps=config.steps,
         crop=crop,
         frames=request.frames,
         fps=config.fps,
@@ -174,24 +177,6 @@ def job_message(request: Request, run_dir: RunDir) -> Job:
         pictures=pictures,
         recipe=Recipe(SCHEMA, _resolved(request), crop, versions(), request.rendered_frames),
     )
-
-
-def _call(request: Request) -> dict[str, object]:
-    """The pipeline's arguments that all pictures share."""
-    config, model, rendered = request.config, request.config.model, request.rendered
-    call: dict[str, object] = {"height": rendered.height, "width": rendered.width}
-    call |= {"num_inference_steps": config.steps, "max_sequence_length": model.text_tokens}
-    if request.rendered_frames is not None:
-        call["num_frames"] = request.rendered_frames
-    if model.takes_fps:
-        call["frame_rate"] = config.fps
-    if config.guidance is not None:
-        call["guidance_scale"] = config.guidance
-    if model.true_cfg > 1:
-        call["true_cfg_scale"] = model.true_cfg
-    if request.negative_prompt is not None:
-        call["negative_prompt"] = request.negative_prompt
-    return call
 
 
 def _lora(config: LaunchConfig) -> LoraFile | None:
@@ -214,12 +199,12 @@ def _resolved(request: Request) -> Config:
     config = dataclasses.asdict(request.config) | {"seed": request.seed}
     config["cp"] = {
         "mode": request.mode,
-        "ring_degree": request.ring_degree,
-        "ulysses_degree": request.ulysses_degree,
+        "ring_degree": request.mesh.ring,
+        "ulysses_degree": request.mesh.ulysses,
         "schedule": request.schedule or "auto",  # which decides nothing in a mode without a ring
     }
     config["runtime"] |= {"device": request.device, "dtype": request.dtype}
-    config["runtime"] |= {"processes": request.processes, "threads": request.threads}
+    config["runtime"] |= {"processes": request.mesh.ranks, "threads": request.threads}
     return portable(config)
 
 
@@ -230,7 +215,7 @@ def _record(request: Request, overrides: list[str]) -> Record:
     return Record(
         schema=SCHEMA,
         status="running",
-        started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command_line(overrides),
         overrides=tuple(overrides),
         config=_resolved(request),

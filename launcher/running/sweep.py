@@ -158,7 +158,7 @@ def resume(sweep: Sweep, folder: Path) -> None:
             continue
         try:
             record: Record | None = read_record(place / "run.json")
-        except (OSError, ValueError):
+        except ValueError:
             record = None
         if record is not None and list(record.overrides) != recorded(job.words):
             rule = f"job {number} there was {' '.join(record.overrides) or 'without settings'}, and here it is "

@@ -20,6 +20,7 @@ import torch.distributed as dist
 from PIL import Image
 
 import attention_backends
+from attention_backends.catalog import MODES
 from launcher.records.files import sha256
 from launcher.records.formats import FORMATS
 from launcher.records.picture import save
@@ -73,7 +74,7 @@ class Worker:
         self.loads += 1
 
     def _picture(self, job: Job, number: int, seconds: dict[str, float]) -> str:
-        picture, steps = job.pictures[number], job.call["num_inference_steps"]
+        picture, steps = job.pictures[number], job.steps
         final: list[torch.Tensor] = []
         ended: list[float] = []
         began = time.monotonic()
@@ -137,15 +138,14 @@ class Worker:
 @contextlib.contextmanager
 def shared(transformer: Any, sharing: Sharing) -> Iterator[None]:
     """Have the ranks share the transformer's sequence, by this mode and kernel, while the block runs."""
-    if sharing.mode != "none":
+    mode = MODES[sharing.mode]
+    if mode.parallel:
         attention_backends.enable(
             transformer,
             ring_degree=sharing.ring_degree,
             ulysses_degree=sharing.ulysses_degree,
             kernel=sharing.kernel,
-            ring_anything=sharing.mode == "ring_anything",
-            ulysses_anything=sharing.mode == "ulysses_anything",
-            unified_anything=sharing.mode == "unified_anything",
+            mode=mode.name,
             schedule=sharing.schedule,
             cp_plan=sharing.plan,
         )

@@ -32,6 +32,8 @@ from launcher.cli.progress import Progress
 from launcher.records.files import sha256
 from launcher.wire import channel, protocol
 
+pytestmark = pytest.mark.slow
+
 STALL = 8  # seconds, runtime.stall_timeout of these sweeps
 LIMIT = 3  # seconds from a fault to its line
 

@@ -14,6 +14,8 @@ from launcher.estimates.memory import estimate
 from launcher.records.files import sha256
 from launcher.records.picture import read_recipe
 
+pytestmark = pytest.mark.slow
+
 SAME = ["seed=5", "steps=2", "runtime=cpu"]
 
 

@@ -13,15 +13,14 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from shared import GPUS, LAPTOP, ROOT, hermetic
 
-from attention_backends.catalog import MODES as BACKEND_MODES
+from attention_backends.catalog import MODES
 from launcher.config.compose import Composer, to_config
 from launcher.estimates.memory import parameters
 from launcher.estimates.notes import notes
 from launcher.estimates.plan import page, plan
-from launcher.estimates.ways import linear_flops, resolve, ways
+from launcher.estimates.ways import linear_flops, priced, resolve
 from launcher.families.weights import BUNDLED
 from launcher.machines import Gpu, Machine
-from launcher.request.request import MODES
 from launcher.rules.general import problems
 from launcher.rules.sharing import sharing_problems
 
@@ -96,16 +95,16 @@ def test_auto_takes_the_fastest_legal_mode_of_the_table(processes, ring, ulysses
     config.cp.schedule, config.runtime.processes, config.height = schedule, processes, height
     config.model.text_tokens, config.machine.gpus, config.machine.link_gbps = text, gpus, link
     request = resolve(config, LAPTOP)
-    table = ways(request)
+    table = priced(request)
+    assert table is request.ways  # priced once, for cp=auto and for the plan
     legal = [one for one in table if not one.problems]
-    assert all(one.problems == tuple(sharing_problems(one.request)) for one in table)
     if legal:
-        (mine,) = [one for one in table if one.request.mode == request.mode]
+        (mine,) = [one for one in table if one.mode == request.mode]
         assert not sharing_problems(request)
         assert mine.seconds == min(one.seconds for one in legal)
         assert mine.name in request.why
     assert resolve(config, LAPTOP).schedule == request.schedule
-    assert bool(request.schedule) == (request.mode in BACKEND_MODES and BACKEND_MODES[request.mode].lse)
+    assert bool(request.schedule) == MODES[request.mode].has_ring
 
 
 def test_a_slow_link_is_worth_a_staged_ring(ask):

@@ -1,4 +1,3 @@
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,7 +9,6 @@ from launcher.request.geometry import (
     latent_frames,
     render_frames,
     render_size,
-    shares,
     sizes_that_divide,
 )
 
@@ -47,11 +45,6 @@ def test_flux_token_counts():
     assert image_tokens(render_size(Size(1000, 1024), 16), 16) == 63 * 64
     assert image_tokens(Size(1008, 1008), 16) == 3969
     assert image_tokens(Size(16, 16), 16) == 1
-
-
-@given(st.integers(0, 10_000), st.integers(1, 64))
-def test_shares_are_those_of_tensor_split(length, ranks):
-    assert shares(length, ranks) == [len(part) for part in torch.arange(length).tensor_split(ranks)]
 
 
 @given(st.integers(1, 500))

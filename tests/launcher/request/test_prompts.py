@@ -44,12 +44,14 @@ def told(words: list[str]) -> list[str]:
     return [job.prompts[picture.prompt] for picture in job.pictures]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prompt", HARD)
 def test_a_quoted_prompt_reaches_the_ranks_as_typed(prompt):
     (word,) = shlex.split(shlex.quote(f"prompt={quoted(prompt)}"))
     assert told([word]) == [prompt]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prompt", [*HARD[:-1], "\n\nlast line stays\n"])
 def test_a_prompt_file_reaches_the_ranks_as_written(prompt, tmp_path):
     (tmp_path / "one.txt").write_bytes((prompt + "\n").encode())
@@ -58,6 +60,7 @@ def test_a_prompt_file_reaches_the_ranks_as_written(prompt, tmp_path):
     assert told([f"prompt_file={tmp_path / 'many.json'}"]) == [prompt, "b"]
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(prompt=anything)
 def test_quoting_keeps_any_text(prompt):
@@ -74,6 +77,7 @@ def opening(words: list[str]) -> str:
     return Sweep(jobs).opening(Path("folder"))
 
 
+@pytest.mark.slow
 def test_under_m_a_comma_in_a_prompt_is_not_silent():
     said = opening(["prompt=a cat, sitting"])
     assert "2 jobs: prompt (a cat, sitting)" in said

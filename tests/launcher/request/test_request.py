@@ -5,7 +5,7 @@ import json
 import pytest
 from shared import GPUS, LAPTOP
 
-from attention_backends.catalog import MODES as BACKEND_MODES
+from attention_backends.catalog import MODES
 from launcher.machines import Gpu, Machine
 
 
@@ -31,7 +31,7 @@ from launcher.machines import Gpu, Machine
 )
 def test_degrees_follow_from_what_is_given_and_the_machine(ask, words, machine, expected):
     request = ask(*words, machine=machine)
-    assert (request.mode, request.ring_degree, request.ulysses_degree, request.processes, request.device) == expected
+    assert (request.mode, request.mesh.ring, request.mesh.ulysses, request.mesh.ranks, request.device) == expected
 
 
 def test_chosen_gpus_are_used_in_their_order(ask):
@@ -65,7 +65,7 @@ def test_tokens_of_a_video_and_what_is_split(ask):
 
 
 def test_a_mask_asks_for_the_mode_that_takes_one(ask):
-    assert BACKEND_MODES[ask("model=ltx_video", "runtime.processes=2").mode].masks
+    assert MODES[ask("model=ltx_video", "runtime.processes=2").mode].masks
     assert ask("model=ltx_video", "runtime.processes=3").mode == "unified_anything"  # 128 text tokens
 
 
@@ -109,13 +109,13 @@ def test_the_prompt_is_the_models_own_unless_given(ask, tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("missing.txt", None, "cannot be read (No such file or directory)"),
+        ("missing.txt", None, "can't be read (No such file or directory)"),
         ("binary.txt", b"\xff\xfe\x00a", "is not UTF-8"),
-        ("broken.json", b"[", "is no JSON"),
+        ("broken.json", b"[", "is not valid JSON"),
         ("number.json", b"[1]", "must be a list of strings"),
         ("empty.json", b"[]", "must be a list of strings"),
         ("large.txt", b"a" * 2_000_000, "is 2000000 bytes long"),
-        ("deep.json", b"[" * 100_000, "is no JSON"),
+        ("deep.json", b"[" * 100_000, "is not valid JSON"),
     ],
 )
 def test_a_prompt_file_that_cannot_be_used_is_a_problem(ask, tmp_path, name, content, said):

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shared import GPUS, LAPTOP
 
+from attention_backends.catalog import MODES
+from attention_backends.layout import split_lengths
 from launcher.config.compose import Composer, to_config
 from launcher.estimates.ways import resolve
 from launcher.machines import Machine
-from launcher.request.geometry import shares
-from launcher.request.request import MODES
 from launcher.rules.general import RULES, problems
 
 BROKEN = [
@@ -216,10 +216,12 @@ def test_what_passes_the_rules_can_be_cut_and_nothing_makes_a_rule_fail(
     request = resolve(config, machine)
     if problems(request):
         return
-    assert request.ring_degree * request.ulysses_degree == request.processes >= 1
+    mesh = request.mesh
+    assert mesh.whole
+    assert request.processes in (None, mesh.ranks)
     for length in request.streams.values():
-        held = shares(length, request.processes)
+        held = split_lengths(length, mesh.sequence)
         assert sum(held) == length
-        assert max(held) - min(held) <= (0 if request.mode in ("ring", "ulysses", "unified") else 1)
-    if request.mode in ("ulysses", "unified"):
-        assert config.model.heads % request.ulysses_degree == 0
+        assert max(held) - min(held) <= (0 if MODES[request.mode].even else 1)
+    if MODES[request.mode].heads_divide:
+        assert config.model.heads % mesh.ulysses == 0

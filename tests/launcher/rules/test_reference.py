@@ -82,7 +82,7 @@ def test_a_degree_that_is_left_out_is_1_there_and_follows_from_the_devices_here(
     for name, degree in given.items():
         setattr(config.cp, name, degree)
     request = resolve(config, HOST)
-    assert {request.ring_degree, request.ulysses_degree} == {2, 3}
+    assert {request.mesh.ring, request.mesh.ulysses} == {2, 3}
 
 
 def test_processes_must_be_the_product_here_and_at_least_the_product_there():

@@ -26,6 +26,7 @@ def started(ask, monkeypatch):
     return of
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("visible", "words", "passed_on"),
     [
@@ -51,6 +52,7 @@ def test_indices_mean_what_nvidia_smi_shows_unless_the_user_says_otherwise(start
     assert started("cp=ring_anything", CUDA_DEVICE_ORDER="FASTEST_FIRST")[0]["CUDA_DEVICE_ORDER"] == "FASTEST_FIRST"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("machine", "words", "threads"),
     [

@@ -14,6 +14,8 @@ from launcher.running.group import RankGroup
 from launcher.running.job import group_key
 from launcher.running.starters import accelerate
 
+pytestmark = pytest.mark.slow
+
 IMPOSTOR = """
 import os, socket, sys
 from launcher.wire import channel, protocol
