@@ -131,6 +131,15 @@ def group(launcher: psutil.Process) -> Group:
     return Group(ranks, agent)
 
 
+def listening(group: Group) -> set[str]:
+    """The addresses that the processes of a group listen on, of the network."""
+    found = set()
+    for process in group.processes:
+        with contextlib.suppress(psutil.Error):
+            found |= {one.laddr.ip for one in process.net_connections("inet") if one.status == psutil.CONN_LISTEN}
+    return found
+
+
 def children(since: Iterable[psutil.Process] = ()) -> set[psutil.Process]:
     """Processes below this one, but for those that were there before: other tests keep ranks of their own."""
     return set(psutil.Process().children(recursive=True)) - set(since)

@@ -9,6 +9,7 @@ import dataclasses
 import shlex
 import textwrap
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from attention_backends.layout import split_heads
@@ -113,7 +114,7 @@ def plan(request: Request) -> Plan:
         figures=request.machine.figures(request.device, request.devices),
         memory=memory.estimate(request),
         memory_free_gib=memory.free_gib(request),
-        command=shlex.join(["python", *ranks.command(request.mesh.ranks)[1:]]) if real else "",
+        command=shlex.join(["python", *ranks.command(request.mesh.ranks, Path("FOLDER"))[1:]]) if real else "",
         modes=_rows(priced(request)),
     )
 

@@ -25,6 +25,7 @@ from launcher.records.files import sha256
 from launcher.records.formats import FORMATS
 from launcher.records.picture import save
 from launcher.records.record import File
+from launcher.wire.channel import STORE_VARIABLE
 from launcher.wire.protocol import Done, Job, Load, Message, Saved, Sharing, Stage, Step
 from launcher.worker.load import load_pipeline
 from launcher.worker.lora import Lora
@@ -62,8 +63,13 @@ class Worker:
         if cuda:
             torch.cuda.set_device(device)
         if self.world_size > 1:
-            backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
-            dist.init_process_group(backend, timeout=timedelta(seconds=load.timeout))
+            dist.init_process_group(
+                "cpu:gloo,cuda:nccl" if cuda else "gloo",
+                store=dist.FileStore(os.environ[STORE_VARIABLE], self.world_size),
+                rank=self.rank,
+                world_size=self.world_size,
+                timeout=timedelta(seconds=load.timeout),
+            )
         self.pipe = load_pipeline(load)
         self.pipe.set_progress_bar_config(disable=True)
         self.lora = Lora(self.pipe)
