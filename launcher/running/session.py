@@ -115,7 +115,13 @@ class Session:
         value = f"{setting}={shown}"
         if master.resume and not (folder / MULTIRUN).is_file():
             raise Refused(
-                [Problem(value, "not the folder of an earlier sweep", "type resume=FOLDER, as the sweep's first lines named it")]
+                [
+                    Problem(
+                        value,
+                        "not the folder of an earlier sweep",
+                        "type resume=FOLDER, as the sweep's first lines named it",
+                    )
+                ]
             )
         if all(job.problems for job in sweep.jobs):
             self.screen.opening(sweep, shown, notes_on_prompts(sweep, words))

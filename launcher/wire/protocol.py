@@ -159,6 +159,7 @@ class Job(Message):
         folder: the run's, absolute: files and logs go there.
         threads: that a rank computes with; cores: that rank 0 may decode with, once the others are done.
         call: the pipeline's arguments but for prompt, generator and callback.
+        steps: denoising steps of each picture.
         crop: left, top, right and bottom of what is kept, in pixels of what is rendered.
         frames: that are kept of a video; None for pictures, as is `fps`.
         format: a name in records.formats.
@@ -173,6 +174,7 @@ class Job(Message):
     threads: int
     cores: int
     call: dict[str, object]
+    steps: int
     crop: tuple[int, int, int, int]
     frames: int | None
     fps: int | None
