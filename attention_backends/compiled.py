@@ -5,16 +5,36 @@ at run time the operator does what the eager path does. What was split in the fo
 Python state written in a traced forward is only there when the graph has ended. Without a gradient: training is eager.
 """
 
-from typing import Any
+from typing import Protocol
 
 import torch
 
 from attention_backends import exchange
+from attention_backends.topology import Topology
 
-_ENABLED: dict[int, Any] = {}  # handle -> ContextParallel
+
+class State(Protocol):
+    """What this file needs of state.ContextParallel, which imports it."""
+
+    topology: Topology
+    streams: dict[str, int]
+    first: list[tuple[int, ...]] | None
+
+    def attend(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: torch.Tensor | None,
+        is_causal: bool,
+        scale: float | None,
+    ) -> torch.Tensor: ...
 
 
-def add(state: Any) -> int:
+_ENABLED: dict[int, State] = {}  # by handle
+
+
+def add(state: State) -> int:
     """A handle for the state, the same on every rank that enables in the same order."""
     handle = max(_ENABLED, default=-1) + 1
     _ENABLED[handle] = state
@@ -52,8 +72,8 @@ def _(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: object) -
 
 @torch.library.custom_op("attention_backends::unshard", mutates_args=())
 def unshard(x: torch.Tensor, dim: int, lengths: list[int], handle: int) -> torch.Tensor:
-    """exchange.Unshard's forward."""
-    return exchange.Unshard.apply(x, dim, tuple(lengths), _ENABLED[handle].topology.group)
+    """exchange.unshard without a gradient."""
+    return exchange.unshard(x, dim, lengths, _ENABLED[handle].topology.group)
 
 
 @unshard.register_fake

@@ -1,16 +1,17 @@
 """What is on for one model: how its inputs are split, and who holds what at each of its attentions."""
 
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 import torch
 
 from attention_backends import compiled, exchange
 from attention_backends.catalog import MODES, Mode
+from attention_backends.header import Header
 from attention_backends.kernels import choose
 from attention_backends.layout import Layout, split_lengths
 from attention_backends.topology import Topology
-from attention_backends.unified_anything import context_parallel_attention
 
 
 @dataclass
@@ -52,10 +53,10 @@ class ContextParallel:
         total, world = x.shape[dim], self.topology.world_size
         if self.rules.even and total % world:
             below = total - total % world
+            longer = dict.fromkeys((self.rules.any_length(), self.rules.any_length(masked=True)))
             raise ValueError(
                 f"{name} has {total} tokens: {self.mode} on {world} ranks needs a multiple of {world}. Nearest: "
-                f"{below} or {below + world} tokens; or a mode for any length: "
-                f"{'ulysses_anything' if self.ring_degree == 1 else 'ring_anything'} or unified_anything."
+                f"{below} or {below + world} tokens; or a mode for any length: {' or '.join(longer)}."
             )
         if x.is_floating_point() and x.ndim >= 3:
             self.streams[name] = total
@@ -69,8 +70,9 @@ class ContextParallel:
             lengths = split_lengths(total, world)
             if lengths[rank] == held:
                 if torch.compiler.is_compiling():
-                    return compiled.unshard(x, dim, list(lengths), self.handle)
-                return exchange.Unshard.apply(x, dim, lengths, self.topology.group)
+                    whole: torch.Tensor = compiled.unshard(x, dim, list(lengths), self.handle)
+                    return whole
+                return exchange.unshard(x, dim, lengths, self.topology.group)
         raise ValueError(f"the output holds {held} tokens here, but the inputs were split as {self.streams}")
 
     def layouts(self, queries: int, keys: int, device: torch.device) -> tuple[Layout, Layout]:
@@ -82,28 +84,26 @@ class ContextParallel:
         """
         group, rank = self.topology.group, self.topology.rank
         if self.first is None:
-            sizes = list(self.streams.values())
-            everyone = exchange.exchange_lengths(
-                [queries, keys, len(sizes), *sizes[:13], *[0] * (13 - len(sizes))], group, device
-            )
-            for other, numbers in enumerate(everyone):
-                if numbers[2:] != everyone[0][2:]:
+            mine = Header(queries, keys, tuple(self.streams.values()))
+            everyone = [Header.decode(told) for told in exchange.exchange_lengths(mine.encode(), group, device)]
+            for other, header in enumerate(everyone):
+                if header.streams != everyone[0].streams:
                     raise ValueError(
-                        f"rank {other} was given {numbers[3 : 3 + numbers[2]]} tokens and rank 0 "
-                        f"{everyone[0][3 : 3 + everyone[0][2]]}: give every rank the same, whole inputs."
+                        f"rank {other} was given {header.streams} tokens and rank 0 {everyone[0].streams}: give every "
+                        "rank the same, whole inputs."
                     )
-            self.first = [tuple(n[0] for n in everyone), tuple(n[1] for n in everyone)]
+            self.first = [tuple(each.queries for each in everyone), tuple(each.keys for each in everyone)]
         known = {*self.first, *(split_lengths(total, len(self.first[0])) for total in self.streams.values())}
         if any(a[i] == b[i] for a in known for b in known if a != b for i in range(len(a))):
             # Two possible layouts look the same to some rank: ask. Every rank knows this of every other.
-            everyone = exchange.exchange_lengths([queries, keys], group, device)
-            return Layout(tuple(n[0] for n in everyone)), Layout(tuple(n[1] for n in everyone))
+            held = exchange.exchange_lengths([queries, keys], group, device)
+            return Layout(tuple(n[0] for n in held)), Layout(tuple(n[1] for n in held))
         found = []
-        for held in (queries, keys):
-            match = [lengths for lengths in known if lengths[rank] == held]
+        for tokens in (queries, keys):
+            match = [lengths for lengths in known if lengths[rank] == tokens]
             if not match:
                 raise ValueError(
-                    f"an attention over {held} tokens on rank {rank}, which no split explains: the inputs were "
+                    f"an attention over {tokens} tokens on rank {rank}, which no split explains: the inputs were "
                     f"split as {self.streams}, the first attention was over {self.first}."
                 )
             found.append(Layout(match[0]))
@@ -138,7 +138,8 @@ class ContextParallel:
             self.kernel, query, value, mask=mask is not None or is_causal, lse=self.schedule == "staged"
         )
         queries, keys = self.layouts(query.shape[1], key.shape[1], query.device)
-        return context_parallel_attention(
+        algorithm = import_module(f"attention_backends.{self.rules.algorithm}")
+        out: torch.Tensor = algorithm.context_parallel_attention(
             query,
             key,
             value,
@@ -151,3 +152,4 @@ class ContextParallel:
             kernel=self.kernel,
             schedule=self.schedule,
         )
+        return out

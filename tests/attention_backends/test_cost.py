@@ -10,7 +10,7 @@ from attention_backends import exchange
 from attention_backends.cost import Shape, Speeds, cheapest, held, seconds, sent
 from attention_backends.layout import Layout, Route, split_lengths
 from attention_backends.topology import Topology
-from attention_backends.unified_anything import context_parallel_attention
+from attention_backends.unified import context_parallel_attention
 
 
 def counted(

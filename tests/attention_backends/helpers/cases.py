@@ -7,7 +7,7 @@ import torch.distributed as dist
 
 from attention_backends.layout import Layout
 from attention_backends.topology import Topology
-from attention_backends.unified_anything import context_parallel_attention
+from attention_backends.unified import context_parallel_attention
 
 
 def reference(q, k, v, mask, is_causal, scale) -> torch.Tensor:
@@ -20,7 +20,8 @@ def reference(q, k, v, mask, is_causal, scale) -> torch.Tensor:
         scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask.double()
     if is_causal:
         scores = scores.masked_fill(torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1), -torch.inf)
-    return (scores.softmax(-1).nan_to_num(0.0) @ v).transpose(1, 2)
+    hidden = (scores == -torch.inf).all(-1, keepdim=True)
+    return (scores.masked_fill(hidden, 0.0).softmax(-1).masked_fill(hidden, 0.0) @ v).transpose(1, 2)
 
 
 def make_mask(kind: str | None, batch: int, heads: int, sq: int, skv: int, generator: Any) -> torch.Tensor | None:
