@@ -1,0 +1,58 @@
+"""What ranks run to show that a tiny transformer on several of them computes what it computes on one."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from tiny import TINY, Size, output
+
+import attention_backends
+
+
+@functools.lru_cache(4)
+def _model(name: str) -> Any:
+    return TINY[name].build()
+
+
+@functools.lru_cache(64)
+def _alone(name: str, size: Size) -> torch.Tensor:
+    with torch.no_grad():
+        return output(_model(name)(**TINY[name].given(size)))
+
+
+def error(
+    group: dist.ProcessGroup, name: str, plan: dict[str, Any] | None, arguments: dict[str, Any], size: Size
+) -> float:
+    """The largest difference, in parts of the largest number of the output; twice, for what a forward may leave behind."""
+    model, expected = _model(name), _alone(name, size)
+    attention_backends.enable(model, process_group=group, cp_plan=plan, **arguments)
+    try:
+        with torch.no_grad():
+            shared = [output(model(**TINY[name].given(size))) for _ in range(2)]
+    finally:
+        attention_backends.disable(model)
+    return max(((one - expected).abs().max() / expected.abs().max()).item() for one in shared)
+
+
+def errors(
+    group: dist.ProcessGroup, name: str, plan: dict[str, Any] | None, cases: list[tuple[dict[str, Any], Size]]
+) -> list[float | str]:
+    """The error of each case, or what was raised."""
+    found: list[float | str] = []
+    for arguments, size in cases:
+        try:
+            found.append(error(group, name, plan, arguments, size))
+        except Exception as problem:  # told to the one who asked
+            found.append(f"{type(problem).__name__}: {problem}")
+            with contextlib.suppress(Exception):
+                attention_backends.disable(_model(name))
+    return found
