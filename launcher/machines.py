@@ -17,8 +17,8 @@ from typing import Any
 from launcher.config.schema import MachineConfig, conf_dir
 
 CPU_RANKS = 2  # ranks of a parallel mode on a CPU when nothing says how many
-CPU_PRESET = "cpu2"  # whose speeds every core is reckoned with
-UNKNOWN_CARD = "rtx4090x4"  # whose speeds a card is reckoned with that no preset knows: a plan says so
+CPU_PRESET = "cpu2"  # its figures stand for every core
+UNKNOWN_CARD = "rtx4090x4"  # its figures stand for a card that no preset knows, and a plan says so
 MAX_DEVICES = 4096  # of one machine, of a kind
 MAX_FIGURE = 1e9  # of a speed; a rule names what is beyond
 GIB = 2**30
@@ -39,8 +39,8 @@ class Gpu:
 
 
 @dataclass(frozen=True)
-class Speeds:
-    """What one device (a GPU, or a CPU core) reaches: estimates are made from these, the same ones every time.
+class Figures:
+    """The data sheet of one device (a GPU, or a CPU core): estimates follow from it, the same ones every time.
 
     Args:
         tflops: 10^12 FLOP/s in half precision, dense; tflops_float32 likewise.
@@ -60,7 +60,7 @@ class Speeds:
     source: str = ""
 
 
-FIGURES = tuple(figure.name for figure in dataclasses.fields(Speeds) if figure.name != "source")
+FIGURES = tuple(figure.name for figure in dataclasses.fields(Figures) if figure.name != "source")
 HARDWARE = (
     "card",
     "capability",
@@ -92,10 +92,11 @@ class Machine:
         """False for a machine that can only be planned for."""
         return self.name == "here"
 
-    def speeds(self, device: str, devices: Sequence[int] = ()) -> Speeds:
-        """Of a device, "cpu" or "cuda": what was typed or stated, else what the preset of the same card says.
+    def figures(self, device: str, devices: Sequence[int] = ()) -> Figures:
+        """What was typed or stated of a device, "cpu" or "cuda", else what the preset of the same card says.
 
-        devices: the GPUs that count, else all; of several kinds the slowest.
+        Args:
+            devices: the GPUs to use, by index; of several kinds the slowest counts. Empty: all.
         """
         kind = "cuda" if self.gpus else "cpu"
         config = self.config if device == kind else MachineConfig()
@@ -109,7 +110,7 @@ class Machine:
         figures = {name: preset[name] for name in FIGURES if name in preset} | own
         if own and not self.config.card:
             source += f", with {', '.join(f'{name}={value:g}' for name, value in own.items())}"
-        return Speeds(**figures, source=source)
+        return Figures(**figures, source=source)
 
 
 def _preset(card: str) -> tuple[dict[str, Any], str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from PIL import Image
 
+from launcher import codec
 from launcher.cli.main import Session
 from launcher.config.compose import Composer, quoted
 from launcher.records.picture import read_frames
@@ -66,9 +66,10 @@ class Pool:
         line = [*self.words, *words, *(f"{key}={_word(value)}" for key, value in settings.items())]
         self._session.composer.check_words(line, sweep=False)
         made = self._session.single(line, quiet=True)
-        files = [made["folder"] / facts["file"] for facts in made["files"]]
-        record = json.loads((made["folder"] / "run.json").read_text(encoding="utf-8"))
-        frames = [read_frames(path, record["frames"]["fps"]) for path in files]
+        files = [made.folder / file.file for file in made.record.files]
+        frames = [read_frames(path, made.record.frames.fps) for path in files]
+        record = codec.plain(made.record)
+        assert isinstance(record, dict)
         return Result([shown[0] for shown in frames], frames, files, record)
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, flag_override
@@ -32,6 +32,7 @@ from launcher.running.sweep import DONE, FAILED, REFUSED, Job, Sweep, recorded, 
 
 if TYPE_CHECKING:
     from launcher.running.group import GroupKey, RankGroup
+    from launcher.running.job import Made
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -144,23 +145,23 @@ class Session:
             self._ranks.close()
             self._ranks = None
 
-    def single(self, words: list[str], quiet: bool = False) -> dict[str, Any]:
+    def single(self, words: list[str], quiet: bool = False) -> Made:
         """Run one job and return what `execute` does; whatever is wrong with it is raised."""
         composed = self.composer.compose(words)
         request = resolve(_single(composed), self.machine)
         if found := problems(request):  # before Hydra makes a run directory
             raise Refused(found, self.works_here(words))
-        made: dict[str, Any] = {}
+        made: list[Made] = []
 
         def task(folder: Path) -> None:
             if not quiet:
                 print(screen.header(request, folder), flush=True)
-            made.update(self._execute(request, folder, words, brief=quiet))
+            made.append(self._execute(request, folder, words, brief=quiet))
             if not quiet:
-                print(screen.summary(made), flush=True)
+                print(screen.summary(made[0]), flush=True)
 
         self._in_folder(composed, task)
-        return made
+        return made[0]
 
     def sweep(self, words: list[str]) -> int:
         """Run all legal jobs of a sweep; 1 if any job did not end in pictures."""
@@ -256,7 +257,7 @@ class Session:
                 return command_line(words)
         return None
 
-    def _execute(self, request: Request, folder: Path, words: list[str], brief: bool = False) -> dict[str, Any]:
+    def _execute(self, request: Request, folder: Path, words: list[str], brief: bool = False) -> Made:
         # With what a refused request should not wait for: Pillow, tqdm, psutil.
         from launcher.cli.progress import Progress
         from launcher.running.job import execute

@@ -6,12 +6,15 @@ import itertools
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from launcher.estimates.notes import notes
 from launcher.problems import LauncherError, Refused
 from launcher.request.request import MAX_RANKS, Request
 from launcher.wording import shorten
+
+if TYPE_CHECKING:
+    from launcher.running.job import Made
 
 
 def header(request: Request, run_dir: Path) -> str:
@@ -69,19 +72,19 @@ def _devices(request: Request) -> str:
     return f"{ranks} on {', '.join(names)}, {request.dtype}"
 
 
-def summary(record: dict[str, Any]) -> str:
+def summary(made: Made) -> str:
     """What was made, how long it took, and how much memory each rank held at most."""
-    run_dir, lines = record["folder"], []
-    for facts in record["files"]:
-        size = f"{facts['height']} x {facts['width']}"
-        if "frames" in facts:
-            size = f"{facts['frames']} frames of {size}, {facts['fps']} a second"
-        kind = "video" if "frames" in facts else "picture"
-        lines.append(f"{kind:<10} {run_dir / facts['file']}  ({size}, seed {facts['seed']})")
-    stages = ", ".join(f"{stage} {value:.1f}" for stage, value in record["times"].items())
-    lines.append(f"{'seconds':<10} {record['seconds']:.1f} ({stages})")
-    peaks = ", ".join(f"{peak / 2**20:.0f}" for peak in record["peak_bytes"])
-    lines.append(f"{'peak MiB':<10} {peaks}" + (" (ranks 0, 1, ...)" if len(record["peak_bytes"]) > 1 else ""))
+    record, lines = made.record, []
+    for facts in record.files:
+        size = f"{facts.height} x {facts.width}"
+        if facts.frames is not None:
+            size = f"{facts.frames} frames of {size}, {facts.fps} a second"
+        kind = "video" if facts.frames is not None else "picture"
+        lines.append(f"{kind:<10} {made.folder / facts.file}  ({size}, seed {facts.seed})")
+    stages = ", ".join(f"{stage} {value:.1f}" for stage, value in (record.times or {}).items())
+    lines.append(f"{'seconds':<10} {record.seconds:.1f} ({stages})")
+    peaks = [f"{peak / 2**20:.0f}" for peak in record.peak_bytes or ()]
+    lines.append(f"{'peak MiB':<10} {', '.join(peaks)}" + (" (ranks 0, 1, ...)" if len(peaks) > 1 else ""))
     return "\n".join(lines)
 
 

@@ -32,6 +32,21 @@ def fact(default: Any, help: str) -> Any:
 
 
 @dataclass
+class ArgumentNames:
+    """What the pipeline's call names each setting; null: it takes no such argument."""
+
+    height: Optional[str] = fact("height", "pixels")
+    width: Optional[str] = fact("width", "pixels")
+    frames: Optional[str] = fact("num_frames", "frames of a video")
+    fps: Optional[str] = fact(None, "the frame rate, where it changes what is made and not only how fast it is shown")
+    steps: Optional[str] = fact("num_inference_steps", "denoising steps")
+    guidance: Optional[str] = fact("guidance_scale", "the guidance scale")
+    true_cfg: Optional[str] = fact("true_cfg_scale", "the scale of classifier-free guidance beside a distilled one")
+    negative_prompt: Optional[str] = fact("negative_prompt", "what to avoid")
+    text_tokens: Optional[str] = fact("max_sequence_length", "the most text tokens")
+
+
+@dataclass
 class ModelConfig:
     """A model's facts, and the settings it looks good with."""
 
@@ -59,7 +74,6 @@ class ModelConfig:
     cross_attention: bool = fact(False, "the text is attended to by itself, not in one sequence with what is drawn")
     guidance_embeds: bool = fact(False, "takes a distilled guidance scale")
     guidance_cfg: bool = fact(False, "guidance is classifier-free: above 1 it uses negative_prompt, at twice the work")
-    takes_fps: bool = fact(False, "the frame rate changes what is made, and not only how fast it is shown")
     transformer_params: Optional[int] = fact(None, "parameters of the transformer; null: as its files say")
     text_params: Optional[int] = fact(None, "parameters of all text encoders")
     vae_params: Optional[int] = fact(None, "parameters of the VAE")
@@ -75,6 +89,10 @@ class ModelConfig:
     fps: Optional[int] = fact(None, "default frames a second of a video")
     steps: int = fact(28, "default denoising steps")
     guidance: Optional[float] = fact(None, "default guidance scale")
+    arguments: ArgumentNames = field(default_factory=ArgumentNames)
+    cp_plan: Optional[dict[str, Any]] = fact(
+        None, "which inputs are split and which outputs gathered, by module path; null: the class's own plan"
+    )
 
 
 @dataclass

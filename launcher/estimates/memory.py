@@ -15,14 +15,14 @@ A warm rank keeps some of what an earlier, larger job took.
 
 from __future__ import annotations
 
-import json
-import math
+import contextlib
 from dataclasses import dataclass
-from pathlib import Path
 
 from attention_backends import cost
 from launcher.estimates.ways import ELEMENT_SIZE, attention_shape, attentions, countable
+from launcher.families.safetensors import read_header
 from launcher.families.weights import folder
+from launcher.reading import UnreadableError
 from launcher.request.request import Request
 
 # What a process holds before it loads anything: on a CPU torch, diffusers and transformers themselves (measured with
@@ -98,18 +98,10 @@ def parameters(request: Request) -> dict[str, int]:
     model, found = request.config.model, dict[str, int]()
     here = folder(model)
     for path in sorted(here.glob("*/*.safetensors")) if here is not None else []:
-        found[path.parent.name] = found.get(path.parent.name, 0) + _elements(path)
+        with contextlib.suppress(UnreadableError):  # which a rule tells of
+            elements = sum(tensor.elements for tensor in read_header(path).values())
+            found[path.parent.name] = found.get(path.parent.name, 0) + elements
     if found:
         return found
     stated = {"transformer": model.transformer_params, "text": model.text_params, "vae": model.vae_params}
     return {name: count for name, count in stated.items() if count is not None}
-
-
-def _elements(path: Path) -> int:
-    """Numbers in a safetensors file, by its header; 0 if it has none that can be read, which a rule tells of."""
-    try:
-        with path.open("rb") as file:
-            header = json.loads(file.read(min(int.from_bytes(file.read(8), "little"), 100_000_000)))
-        return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from launcher.estimates import memory
-from launcher.families.text import cut_off
 from launcher.families.weights import weights_problems
 from launcher.request.request import Request
 
@@ -33,7 +32,9 @@ def notes(request: Request) -> list[str]:
             "runtime.dtype=bfloat16"
         )
     model = request.config.model
-    for number, count in cut_off(model, request.prompts).items():
+    for number, count in enumerate(request.inputs.tokens):
+        if count is None or count <= model.text_tokens:
+            continue
         which = f"prompt {number + 1}" if len(request.prompts) > 1 else "the prompt"
         advice = "shorten it"
         if model.max_text_tokens is not None and model.max_text_tokens > model.text_tokens:

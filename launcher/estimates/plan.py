@@ -16,14 +16,15 @@ from launcher.cli.screen import facts, noted, rows
 from launcher.estimates import memory
 from launcher.estimates.memory import Memory
 from launcher.estimates.notes import notes
-from launcher.estimates.ways import Way, countable, duration, ways
-from launcher.machines import Speeds
+from launcher.estimates.ways import countable, duration, priced
+from launcher.machines import Figures
 from launcher.problems import Problem
 from launcher.request.geometry import Size
 from launcher.request.mesh import Mesh
 from launcher.request.request import Request
+from launcher.request.way import Way
 from launcher.rules.general import problems
-from launcher.running import group as ranks
+from launcher.running.starters import accelerate as ranks
 
 WIDTH = 116  # columns of the page
 MIB = 2**20
@@ -72,7 +73,7 @@ class Plan:
     device: str
     dtype: str
     machine: str
-    speeds: Speeds
+    figures: Figures
     memory: Memory | None
     memory_free_gib: float | None
     command: str
@@ -89,7 +90,6 @@ class Plan:
 def plan(request: Request) -> Plan:
     """The plan for a request; `legal` is whether a run of it would be started (here, or on the machine named)."""
     found, real = problems(request, plan=True), countable(request)
-    table = ways(request)
     heads = split_heads(request.config.model.heads, request.mesh.ulysses) if real else ()
     return Plan(
         legal=not found,
@@ -110,24 +110,24 @@ def plan(request: Request) -> Plan:
         device=request.device,
         dtype=request.dtype,
         machine=f"{'this machine' if request.machine.here else request.machine.name}: {request.machine}",
-        speeds=request.machine.speeds(request.device, request.devices),
+        figures=request.machine.figures(request.device, request.devices),
         memory=memory.estimate(request),
         memory_free_gib=memory.free_gib(request),
         command=shlex.join(["python", *ranks.command(request.mesh.ranks)[1:]]) if real else "",
-        modes=_rows(table),
+        modes=_rows(priced(request)),
     )
 
 
-def _rows(table: list[Way]) -> list[Row]:
+def _rows(table: tuple[Way, ...]) -> list[Row]:
     least = min((one.layer_bytes for one in table if one.layer_bytes), default=0)
     found = []
     for one in table:
-        request, known = one.request, not one.problems and one.seconds > 0
+        known = not one.problems and one.seconds > 0
         found.append(
             Row(
-                mode=request.mode,
-                mesh=request.mesh,
-                schedule=request.schedule,
+                mode=one.mode,
+                mesh=one.mesh,
+                schedule=one.schedule,
                 legal=not one.problems,
                 reasons=list(one.problems),
                 layer_bytes=one.layer_bytes if known else None,
@@ -156,10 +156,10 @@ def page(plan: Plan, request: Request) -> str:
         shown["memory"] = _memory(plan)
     if plan.command:
         shown["starts"] = plan.command
-    speeds = plan.speeds
+    figures = plan.figures
     shown["speeds"] = (
-        f"{speeds.tflops:g} TFLOP/s, {speeds.tflops_float32:g} in float32, of which {speeds.efficiency:.0%}; link "
-        f"{speeds.link_gbps:g} GB/s, {speeds.link_us:g} us a message (from {speeds.source})"
+        f"{figures.tflops:g} TFLOP/s, {figures.tflops_float32:g} in float32, of which {figures.efficiency:.0%}; link "
+        f"{figures.link_gbps:g} GB/s, {figures.link_us:g} us a message (from {figures.source})"
     )
     return f"{rows(shown | noted(plan.notes), WIDTH)}\n\n{_table(plan)}"
 

@@ -17,77 +17,60 @@ from attention_backends.catalog import KERNELS, MODES
 from attention_backends.layout import Layout, Route
 from launcher.config.schema import LaunchConfig
 from launcher.machines import Machine
-from launcher.problems import Problem
-from launcher.request.request import MAX_RANKS, Request, fill_in, shared
+from launcher.request.fill_in import fill_in, shared
+from launcher.request.inputs import Inputs, read
+from launcher.request.request import MAX_RANKS, Request
+from launcher.request.way import Way
 from launcher.rules.sharing import sharing_problems
 
 ELEMENT_SIZE = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
-@dataclass(frozen=True)
-class Way:
-    """One way to share the sequence.
-
-    Args:
-        problems: why it is illegal; the figures are 0 then.
-        layer_bytes: what the rank that sends most sends in the attention of one layer; step_bytes: in all of a step.
-        seconds: of a step, an estimate.
-    """
-
-    request: Request
-    problems: tuple[Problem, ...]
-    layer_bytes: int = 0
-    step_bytes: int = 0
-    seconds: float = 0.0
-
-    @property
-    def name(self) -> str:
-        """The mode with its degrees, as far as they say something."""
-        request = self.request
-        mode = MODES[request.mode]
-        both = f" {request.mesh.ring} x {request.mesh.ulysses}" if mode.has_ring and mode.has_ulysses else ""
-        return mode.name + both
-
-
 def resolve(config: LaunchConfig, here: Machine) -> Request:
-    """A request with everything that was left out filled in; what is illegal stays as it is, for the rules to name."""
-    request = fill_in(config, here)
-    if request.mode == "auto":
-        return _fastest(request)
-    return scheduled(request)
+    """Read what the configuration names, once, and fill in everything that was left out.
+
+    What is illegal stays as it is, for the rules to name.
+    """
+    return resolved(config, read(config), here)
 
 
-def ways(request: Request) -> list[Way]:
-    """Every mode on as many devices as the request uses (if it uses one: on all there are), its own as asked for."""
-    auto = request.config.cp.mode == "auto"
+def resolved(config: LaunchConfig, inputs: Inputs, here: Machine) -> Request:
+    """The same from inputs that were read before: a pure function."""
+    request = fill_in(config, inputs, here)
+    return _fastest(request) if request.mode == "auto" else scheduled(request)
+
+
+def priced(request: Request) -> tuple[Way, ...]:
+    """Every mode on as many devices as the request uses (if it uses one: on all there are), its own as asked for.
+
+    cp=auto has had to price them all; then that table is taken.
+    """
+    if request.ways:
+        return request.ways
     world = request.mesh.ranks if request.mesh.ranks > 1 else None
     found = []
     for mode in MODES.values():
         if mode.name == request.mode:
             found.append(way(request))
-        elif auto:
-            found.append(way(_as_typed(request, mode.name)))
         else:
             found.append(way(scheduled(shared(request, mode.name, None, None, world if mode.parallel else None))))
-    return found
-
-
-def _as_typed(request: Request, mode: str) -> Request:
-    """The request in this mode, with the degrees and processes that were typed."""
-    cp = request.config.cp
-    return scheduled(shared(request, mode, cp.ring_degree, cp.ulysses_degree, request.config.runtime.processes))
+    return tuple(found)
 
 
 def _fastest(request: Request) -> Request:
     """cp=auto: the legal way of the least estimated time; if none is legal, the one with the fewest problems."""
-    found = [way(_as_typed(request, mode)) for mode in MODES]
-    best, *others = sorted(found, key=lambda one: (len(one.problems), one.seconds))
+    cp, processes = request.config.cp, request.config.runtime.processes
+    typed = [scheduled(shared(request, mode, cp.ring_degree, cp.ulysses_degree, processes)) for mode in MODES]
+    table = tuple(way(each) for each in typed)
+    order = sorted(range(len(table)), key=lambda number: (len(table[number].problems), table[number].seconds))
+    best, *others = (table[number] for number in order)
+    chosen = replace(typed[order[0]], ways=table)
     if best.problems:
-        return best.request
+        return chosen
     told = [f"{one.name} {duration(one.seconds)}" for one in others if not one.problems]
     why = f"{best.name} is the fastest legal mode, about {duration(best.seconds)} a step"
     why += f" (then {', '.join(told[:3])})" if told else ", the only one"
-    return replace(best.request, why=why)
+    return replace(chosen, why=why)
 
 
 def scheduled(request: Request) -> Request:
@@ -108,10 +91,10 @@ def scheduled(request: Request) -> Request:
 
 
 def way(request: Request) -> Way:
-    """This way with its figures, if it is legal."""
+    """The way that the request takes, with its figures if it is legal."""
     problems = tuple(sharing_problems(request))
     if problems or not countable(request):
-        return Way(request, problems)
+        return Way(request.mode, request.mesh, request.schedule, problems)
     shape, speeds, layers = attention_shape(request), rank_speeds(request), request.config.model.layers
     ring, ulysses, schedule = request.mesh.ring, request.mesh.ulysses, request.schedule or "gather"
     sent, seconds = [0] * request.mesh.sequence, 0.0
@@ -133,7 +116,14 @@ def way(request: Request) -> Way:
     tokens = max(sum(held.values()) for held in request.tokens_per_rank)
     seconds += tokens * linear_flops(request) / speeds.compute
     calls = request.passes * layers
-    return Way(request, problems, max(sent), calls * max(sent), calls * seconds)
+    return Way(
+        mode=request.mode,
+        mesh=request.mesh,
+        schedule=request.schedule,
+        layer_bytes=max(sent),
+        step_bytes=calls * max(sent),
+        seconds=calls * seconds,
+    )
 
 
 def countable(request: Request) -> bool:
@@ -184,14 +174,14 @@ def linear_flops(request: Request) -> int:
 
 def rank_speeds(request: Request) -> cost.Speeds:
     """What one rank reaches: a GPU, or its share of the cores."""
-    speeds = request.machine.speeds(request.device, request.devices)
-    tflops = speeds.tflops_float32 if request.dtype == "float32" else speeds.tflops
+    figures = request.machine.figures(request.device, request.devices)
+    tflops = figures.tflops_float32 if request.dtype == "float32" else figures.tflops
     cores = min(max(1, request.threads), request.machine.cores / request.mesh.ranks) if request.device == "cpu" else 1
     return cost.Speeds(
-        latency=speeds.link_us / 1e6,
-        bandwidth=speeds.link_gbps * 1e9,
-        compute=tflops * 1e12 * speeds.efficiency * cores,
-        memory=speeds.memory_gbps * 1e9,
+        latency=figures.link_us / 1e6,
+        bandwidth=figures.link_gbps * 1e9,
+        compute=tflops * 1e12 * figures.efficiency * cores,
+        memory=figures.memory_gbps * 1e9,
     )
 
 

@@ -4,51 +4,50 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from launcher.config.schema import ModelConfig
 from launcher.families.weights import folder
+from launcher.reading import UnreadableError, opened
+
+MAX_TOKENIZER = 64 << 20  # bytes; the largest that is in use has 33 MB
 
 
-def prompt_tokens(model: ModelConfig, prompts: Sequence[str]) -> list[int] | None:
-    """Tokens of each prompt that the transformer gets, where their number follows from the prompt (text=prompt).
+def count_tokens(model: ModelConfig, prompts: Sequence[str]) -> list[int | None]:
+    """Tokens of each prompt as diffusers' pipelines keep them: within the template, without the template's start.
 
-    None where the model's tokenizer.json is not here.
-    """
-    counts = _counts(model, prompts)
-    return None if counts is None else [min(count, model.text_tokens) for count in counts]
-
-
-def cut_off(model: ModelConfig, prompts: Sequence[str]) -> dict[int, int]:
-    """Prompts that the text encoder does not read to their end, by position, and how many tokens they have.
-
-    Only those whose tokenizer.json is here. diffusers cuts them off with a line in its log.
+    None for a prompt that need not be counted, because it is too short to be cut off and pads anyway, and for all of
+    them where the model's tokenizer is not here.
     """
     # At most a token for each byte; lone surrogates have no bytes, and a rule refuses them.
-    long = {i: text for i, text in enumerate(prompts) if len(text.encode(errors="replace")) >= model.text_tokens}
-    counts = _counts(model, list(long.values())) or []
-    return {i: count for i, count in zip(long, counts, strict=False) if count > model.text_tokens}
-
-
-def _counts(model: ModelConfig, prompts: Sequence[str]) -> list[int] | None:
-    """What diffusers' pipelines keep of each prompt: within its template, without the template's start."""
-    here = folder(model)
+    wanted = [model.text == "prompt" or len(text.encode(errors="replace")) >= model.text_tokens for text in prompts]
+    here = folder(model) if any(wanted) else None
     path = here / model.tokenizer / "tokenizer.json" if here is not None else None
-    if not prompts or path is None or not path.is_file():
-        return None
+    if path is None:
+        return [None] * len(prompts)
     try:
-        tokenizer = _tokenizer(str(path), path.stat().st_mtime_ns, path.stat().st_size)
-        counts = [len(tokenizer.encode(model.text_template.replace("{}", prompt)).ids) for prompt in prompts]
-    except Exception:  # the library's only error; what is wrong with the file is told by whoever loads the weights
-        return None
-    return [max(0, count - model.text_dropped) for count in counts]
+        with opened(path) as (_, size):
+            if size > MAX_TOKENIZER:
+                return [None] * len(prompts)
+        tokenizer = _tokenizer(str(path), path.stat().st_mtime_ns, size)
+        return [_count(model, tokenizer, text) if count else None for text, count in zip(prompts, wanted, strict=True)]
+    except (UnreadableError, OSError):  # what is wrong with the file is told by the rules on weights
+        return [None] * len(prompts)
+    except Exception:  # the library's only error
+        return [None] * len(prompts)
 
 
-@functools.lru_cache(4)  # a plan asks once for each mode
+def _count(model: ModelConfig, tokenizer: Any, prompt: str) -> int:
+    ids = tokenizer.encode(model.text_template.replace("{}", prompt)).ids
+    return max(0, len(ids) - model.text_dropped)
+
+
+@functools.lru_cache(4)  # a sweep asks once for each job
 def _tokenizer(path: str, _changed: int, _bytes: int) -> Any:
     from tokenizers import Tokenizer  # 10 ms
 
-    tokenizer = Tokenizer.from_file(path)
+    tokenizer = Tokenizer.from_file(str(Path(path)))
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer

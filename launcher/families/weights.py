@@ -1,8 +1,4 @@
-"""Are a model's weights here, whole, and safe to read? Answered from file headers, without torch.
-
-A safetensors file starts with the length of a JSON header (8 bytes, little endian) and the header, which gives every
-tensor's place: so a truncated file is known by its size alone. https://huggingface.co/docs/safetensors/index
-"""
+"""Are a model's weights here, whole, and safe to read? Answered from file headers, without torch."""
 
 from __future__ import annotations
 
@@ -14,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from launcher.config.schema import ModelConfig
+from launcher.families import safetensors
 from launcher.problems import Problem
 
 BUNDLED = Path(__file__).parent.parent / "flux_tiny" / "pipeline"
@@ -123,7 +120,7 @@ def _folder_problems(model: ModelConfig) -> Iterator[Problem]:
                 value, f"'{name}' has no .safetensors file{have}", "fetch or convert the weights to safetensors"
             )
         for file in files:
-            flaw = safetensors_flaw(file)
+            flaw = safetensors.flaw(file)
             if flaw:
                 yield Problem(value, f"{name}/{file.name} {flaw}", "fetch this file again")
 
@@ -139,23 +136,6 @@ def _fact_problems(model: ModelConfig, folder: Path) -> Iterator[Problem]:
         if getattr(model, name) != number:
             rule = f"the transformer in model.path has {number}, by its own configuration"
             yield Problem(f"model.{name}={getattr(model, name)}", rule, f"type model.{name}={number}")
-
-
-def safetensors_flaw(path: Path) -> str | None:
-    """What is wrong with a safetensors file by its header and size, or None."""
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if size < 8 or length > min(size - 8, 100_000_000):
-                return "is no safetensors file, or is cut off in its header"
-            header = json.loads(file.read(length))
-        end = max((entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"), default=0)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
-        return f"cannot be read ({_words(error)})"
-    if size != 8 + length + end:
-        return f"is {size} bytes long and its header says {8 + length + end}: truncated or corrupt"
-    return None
 
 
 def _words(error: Exception) -> str:

@@ -1,28 +1,21 @@
-"""A LaunchConfig with everything that was left out filled in: degrees, device, size, prompts.
-
-Nothing is refused here. What is illegal stays as it is, for rules.py to name; all of it at once.
-"""
+"""A request with everything that was left out filled in: mesh, device, size, prompts. Plain data."""
 
 from __future__ import annotations
 
-import json
-import os
-import secrets
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
-from attention_backends.catalog import MODES
 from attention_backends.layout import split_lengths
 from launcher.config.schema import LaunchConfig
-from launcher.families.text import prompt_tokens
-from launcher.machines import CPU_RANKS, Machine, planned
+from launcher.families.call import negative_prompt
+from launcher.machines import Machine
 from launcher.problems import Problem
-from launcher.request.geometry import Size, divisors, image_tokens, latent_frames, render_frames, render_size
+from launcher.request.geometry import Size, image_tokens, latent_frames
+from launcher.request.inputs import Inputs
 from launcher.request.mesh import Mesh
+from launcher.request.way import Way
 
 MAX_RANKS = 256  # of one host
-MAX_PROMPT_FILE = 1 << 20  # bytes; text encoders read some hundred words
 
 
 @dataclass(frozen=True)
@@ -32,7 +25,7 @@ class Request:
     mode: a row of attention_backends.catalog.MODES, or what was typed in its place. mesh: the degrees that were asked
     for, and those that follow. processes: how many were asked for, which must fill the mesh; None: as many as it has.
     schedule: how a ring moves keys and values, "gather" or "staged"; "" in a mode without a ring. why: what decided
-    cp=auto.
+    cp=auto. ways: the table of all modes, priced; empty where nothing has needed it yet.
     """
 
     config: LaunchConfig
@@ -48,11 +41,10 @@ class Request:
     rendered: Size
     frames: int | None
     rendered_frames: int | None
-    prompts: tuple[str, ...]
-    seed: int
+    inputs: Inputs
     schedule: str = ""
     why: str = ""
-    problems: tuple[Problem, ...] = field(default=())  # found while reading prompts
+    ways: tuple[Way, ...] = ()
 
     @property
     def multiple(self) -> int:
@@ -60,11 +52,24 @@ class Request:
         return max(1, self.config.model.vae_scale * self.config.model.patch)
 
     @property
+    def prompts(self) -> tuple[str, ...]:
+        """What to draw."""
+        return self.inputs.prompts
+
+    @property
+    def seed(self) -> int:
+        """The first picture's seed."""
+        return self.inputs.seed
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What was found while reading prompts."""
+        return self.inputs.problems
+
+    @property
     def negative_prompt(self) -> str | None:
         """The prompt of classifier-free guidance's other half, or None where that is off."""
-        config = self.config
-        on = (config.guidance or 0) > 1 if config.model.guidance_cfg else config.model.true_cfg > 1
-        return (config.negative_prompt or "") if on else None
+        return negative_prompt(self.config)
 
     @property
     def latents(self) -> int:
@@ -75,14 +80,16 @@ class Request:
     @cached_property
     def texts(self) -> tuple[int, ...] | None:
         """Text tokens of each call of the transformer, as far as they differ and are split; None: not known yet."""
-        model = self.config.model
+        model, inputs = self.config.model, self.inputs
         if model.text == "whole":
             return ()
         if model.text != "prompt":
             return (model.text_tokens,)
-        given = [*self.prompts, *([self.negative_prompt] if self.negative_prompt is not None else [])]
-        counted = prompt_tokens(model, given)
-        return None if counted is None else tuple(dict.fromkeys(counted))
+        negative = () if self.negative_prompt is None else (inputs.negative_tokens,)
+        counted = [count for count in (*inputs.tokens, *negative) if count is not None]
+        if not counted or len(counted) < len(inputs.tokens) + len(negative):
+            return None
+        return tuple(dict.fromkeys(min(count, model.text_tokens) for count in counted))
 
     @property
     def streams(self) -> dict[str, int]:
@@ -103,117 +110,3 @@ class Request:
         ranks = self.mesh.sequence
         each = {name: split_lengths(length, ranks) for name, length in self.streams.items()}
         return [{name: lengths[rank] for name, lengths in each.items()} for rank in range(ranks)]
-
-
-def fill_in(config: LaunchConfig, here: Machine) -> Request:
-    """Everything but cp=auto and cp.schedule=auto, which `choose.resolve` decides, from the machine and the model."""
-    runtime, machine = config.runtime, planned(config.machine, here)
-    device = runtime.device if runtime.device != "auto" else ("cuda" if machine.gpus or runtime.devices else "cpu")
-    prompts, problems = _prompts(config)
-    requested = Size(config.height, config.width)
-    per_latent = config.model.frames_per_latent
-    frames = config.frames if per_latent is not None else None
-    request = Request(
-        config=config,
-        machine=machine,
-        device=device,
-        devices=(),
-        dtype=runtime.dtype if runtime.dtype != "auto" else ("bfloat16" if device == "cuda" else "float32"),
-        mode=config.cp.mode,
-        mesh=Mesh(),
-        processes=None,
-        threads=1,
-        requested=requested,
-        rendered=render_size(requested, max(1, config.model.vae_scale * config.model.patch)),
-        frames=frames,
-        rendered_frames=render_frames(frames, max(1, per_latent or 1)) if frames is not None else None,
-        prompts=prompts,
-        seed=config.seed if config.seed is not None else secrets.randbelow(1 << 32),
-        problems=tuple(problems),
-    )
-    return shared(request, config.cp.mode, config.cp.ring_degree, config.cp.ulysses_degree, runtime.processes)
-
-
-def shared(request: Request, mode: str, ring: int | None, ulysses: int | None, processes: int | None) -> Request:
-    """The request with its sequence shared in this way; degrees and processes that are None follow from the rest."""
-    config, machine = request.config, request.machine
-    chosen = config.runtime.devices
-    devices = tuple(chosen) if chosen is not None else tuple(gpu.index for gpu in machine.gpus)
-    devices = devices if request.device == "cuda" else ()
-    gpus = len(devices) if request.device == "cuda" else None
-    mesh = _mesh(mode, ring, ulysses, processes, gpus, config.model.heads)
-    threads = config.runtime.threads
-    return replace(
-        request,
-        mode=mode,
-        mesh=mesh,
-        processes=processes,
-        devices=devices[: max(0, mesh.ranks)],
-        threads=threads if threads is not None else max(1, machine.cores // max(1, mesh.ranks)),
-    )
-
-
-def _mesh(
-    mode: str, ring: int | None, ulysses: int | None, processes: int | None, gpus: int | None, heads: int
-) -> Mesh:
-    """The degrees that are given, and those that follow.
-
-    Args:
-        gpus: GPUs to use, or None on a CPU.
-    """
-    row = MODES.get(mode)
-    if row is None or not row.parallel:  # an unknown mode is named by a rule, and so are the degrees of cp=none
-        return Mesh(ring=1 if ring is None else ring, ulysses=1 if ulysses is None else ulysses)
-    world = processes or (gpus if gpus is not None else CPU_RANKS)
-    if not row.has_ulysses:
-        ulysses = 1 if ulysses is None else ulysses
-    elif not row.has_ring:
-        ring = 1 if ring is None else ring
-    else:
-        world = processes or (gpus if gpus is not None else 2 * CPU_RANKS)
-        if ring is None and ulysses is None:
-            ulysses = _balanced(world, heads if row.heads_divide else 0)
-    if ulysses is None:
-        assert ring is not None
-        ulysses = _divide(world, ring)
-    return Mesh(ring=ring if ring is not None else _divide(world, ulysses), ulysses=ulysses)
-
-
-def _divide(world: int, degree: int) -> int:
-    """The other degree; at least 1, so that a product that does not fit is named by its rule."""
-    return max(1, world // degree) if degree > 0 else max(1, world)
-
-
-def _balanced(world: int, heads: int) -> int:
-    """The Ulysses degree that divides both (0 heads: any will do) and leaves the shortest ring that is as long."""
-    if world > MAX_RANKS:
-        return 1
-    fitting = [degree for degree in divisors(max(1, world)) if heads % degree == 0 and degree * degree <= world]
-    return fitting[-1] if fitting else 1
-
-
-def _prompts(config: LaunchConfig) -> tuple[tuple[str, ...], list[Problem]]:
-    if config.prompt_file is None:
-        return (config.prompt if config.prompt is not None else config.model.prompt,), []
-    value = f"prompt_file={config.prompt_file}"
-    if config.prompt is not None:
-        return (), [Problem(value, "prompt is given too, and a run takes one of them", "leave one out")]
-    try:
-        path = Path(os.path.expanduser(config.prompt_file))
-        if path.stat().st_size > MAX_PROMPT_FILE:
-            rule = f"is {path.stat().st_size} bytes long; a prompt file may have {MAX_PROMPT_FILE}"
-            return (), [Problem(value, rule, "text encoders read a few hundred words: shorten it")]
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        return (), [Problem(value, f"cannot be read ({error.strerror})", "give the path of a text file")]
-    except ValueError:  # UnicodeDecodeError, or a NUL in the path
-        return (), [Problem(value, "is not UTF-8 text", "save it as UTF-8")]
-    if path.suffix != ".json":
-        return (text.removesuffix("\n").removesuffix("\r"),), []
-    try:
-        prompts = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        return (), [Problem(value, f"is no JSON ({error})", 'write a list of strings: ["one", "two"]')]
-    if not (isinstance(prompts, list) and prompts and all(isinstance(prompt, str) for prompt in prompts)):
-        return (), [Problem(value, "must be a list of strings, at least one", 'write ["one", "two"]')]
-    return tuple(prompts), []

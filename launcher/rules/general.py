@@ -20,12 +20,12 @@ from launcher.families.hub import connection_flaw
 from launcher.families.weights import HERE, folder, revision_problems, weights_problems
 from launcher.machines import FIGURES, HARDWARE, MAX_DEVICES, MAX_FIGURE
 from launcher.problems import Problem, choices, nearest
+from launcher.records.formats import FORMATS
 from launcher.request.request import Request
 from launcher.rules.model import frames, lora, positions
 from launcher.rules.sharing import MAX_FACT, SHARING, Rule
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-FORMATS = ("png", "webp", "jpeg")
 MODULES = {"flash-attn": "flash_attn", "flash-attn-3": "flash_attn_interface"}  # where the names differ
 MAX_SIDE = 65536  # pixels: beyond it file formats and decoders give up (JPEG ends at 65535)
 MAX_STEPS = 1000
@@ -42,7 +42,7 @@ def words(request: Request) -> Iterator[Problem]:
         "runtime.device": (runtime.device, ("auto", "cpu", "cuda"), "runtime.device="),
         "runtime.dtype": (runtime.dtype, DTYPES, "runtime.dtype="),
         "runtime.offload": (runtime.offload, ("none", "model"), "runtime.offload="),
-        "output.format": (output.format, FORMATS, "output="),
+        "output.format": (output.format, tuple(FORMATS), "output="),
         "model.text": (request.config.model.text, ("padded", "prompt", "whole"), "model.text="),
     }
     for key, (word, legal, key_to_type) in given.items():

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from attention_backends.catalog import KERNELS, MODES
-from launcher.families.weights import safetensors_flaw
+from launcher.families import safetensors
 from launcher.problems import Problem
 from launcher.request.request import Request
 
@@ -89,7 +89,7 @@ def lora(request: Request) -> Iterator[Problem]:
     elif path.suffix != ".safetensors":
         rule = "is no .safetensors file; other formats can run code when they are read"
         yield Problem(value, rule, "fetch or convert it to safetensors")
-    elif flaw := safetensors_flaw(path):
+    elif flaw := safetensors.flaw(path):
         yield Problem(value, flaw, "fetch the file again")
     if importlib.util.find_spec("peft") is None:
         yield Problem(value, "needs the package peft, which is not installed", "type pip install peft")

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from launcher.config.compose import quoted
 from launcher.problems import Problem, Refused
+from launcher.records.record import Record, read_record
 from launcher.records.run_dir import portable_override
 from launcher.request.request import Request
 from launcher.wording import shorten
+
+if TYPE_CHECKING:
+    from launcher.running.job import Made
 
 DONE, FAILED, REFUSED, KEPT = "done", "failed", "refused", "kept"
 MAX_VALUES = 6  # of a varied setting, in the first line of a sweep
@@ -32,7 +35,7 @@ class Job:
     problems: list[Problem] = field(default_factory=list)
     status: str = ""
     reason: str = ""
-    made: dict[str, Any] = field(default_factory=dict)
+    made: Made | None = None
 
     def fail(self, status: str, reason: str) -> None:
         """Note how it ended, in one line."""
@@ -42,7 +45,15 @@ class Job:
     def pace(self) -> float:
         """Seconds a denoising step."""
         assert self.request is not None
-        return self.made["times"]["denoise"] / (self.request.config.steps * len(self.made["files"]))
+        assert self.made is not None
+        record = self.made.record
+        return (record.times or {})["denoise"] / (self.request.config.steps * len(record.files))
+
+    @property
+    def first(self) -> Path:
+        """The first picture of a job that is done."""
+        assert self.made is not None
+        return self.made.folder / self.made.record.files[0].file
 
 
 class Sweep:
@@ -113,7 +124,7 @@ class Sweep:
         found = []
         for job in self.jobs:
             if job.status == DONE:
-                found.append((job.made["folder"] / job.made["files"][0]["file"], self.varying(job)))
+                found.append((job.first, self.varying(job)))
             elif job.status == KEPT:
                 found.append((Path(job.reason), self.varying(job)))
         return found
@@ -125,8 +136,9 @@ class Sweep:
     def _cells(self, job: Job) -> tuple[str, str, str, str]:
         if job.status != DONE:
             return job.status or "not run", "", "", shorten(job.reason, 120)
-        peak = f"{max(job.made['peak_bytes']) / 2**20:.0f} MiB"
-        return DONE, f"{job.pace:.3g} s/step", peak, str(job.made["folder"] / job.made["files"][0]["file"])
+        assert job.made is not None
+        peak = f"{max(job.made.record.peak_bytes or (0,)) / 2**20:.0f} MiB"
+        return DONE, f"{job.pace:.3g} s/step", peak, str(job.first)
 
 
 def resume(sweep: Sweep, folder: Path) -> None:
@@ -145,18 +157,17 @@ def resume(sweep: Sweep, folder: Path) -> None:
         if not (place / "run.json").exists():
             continue
         try:
-            record = json.loads((place / "run.json").read_text(encoding="utf-8"))
-            status, words = record["status"], record["overrides"]
-        except (OSError, ValueError, KeyError, TypeError):
-            status, words = "unreadable", None
-        if words is not None and words != recorded(job.words):
-            rule = f"job {number} there was {' '.join(words) or 'without settings'}, and here it is "
+            record: Record | None = read_record(place / "run.json")
+        except (OSError, ValueError):
+            record = None
+        if record is not None and list(record.overrides) != recorded(job.words):
+            rule = f"job {number} there was {' '.join(record.overrides) or 'without settings'}, and here it is "
             rule += " ".join(recorded(job.words)) or "without settings"
             raise Refused([Problem(value, rule, "give the same settings as then, and nothing else")])
-        whole = status == DONE and all((place / facts["file"]).is_file() for facts in record["files"])
-        if whole:
+        whole = record is not None and record.status == DONE and bool(record.files)
+        if record is not None and whole and all((place / made.file).is_file() for made in record.files):
             job.status = KEPT
-            job.reason = str(place / record["files"][0]["file"])
+            job.reason = str(place / record.files[0].file)
         elif not job.problems:
             move.append(place)
     for place in move:

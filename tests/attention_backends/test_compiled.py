@@ -9,6 +9,8 @@ import torch.distributed as dist
 
 import attention_backends
 
+pytestmark = pytest.mark.slow
+
 
 def compiled(group: dist.ProcessGroup, arguments: dict[str, Any]) -> list[float]:
     model = tiny.flux(dtype=torch.float32)

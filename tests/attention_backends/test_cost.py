@@ -109,6 +109,7 @@ def peak(group: dist.ProcessGroup, ring: int, ulysses: int, lengths: list[int], 
     return most
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ring", "ulysses", "dtype"), [(2, 1, "bfloat16"), (1, 2, "bfloat16"), (3, 1, "float32"), (3, 2, "float32")]
 )

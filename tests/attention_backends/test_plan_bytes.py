@@ -14,7 +14,7 @@ from attention_backends import exchange
 from launcher.config.compose import Composer, to_config
 from launcher.estimates.ways import resolve, way
 from launcher.machines import Machine
-from launcher.request.request import shared
+from launcher.request.fill_in import shared
 
 HEADS, HEAD_DIM, LAYERS = 4, 16, 2  # of every model here, whose output tokens have as many channels as this:
 CHANNELS = {"flux": 4, "wan": 16, "ltx": 4}

@@ -15,6 +15,8 @@ from shared import Ended, command, hermetic
 
 from launcher.families.weights import BUNDLED
 
+pytestmark = pytest.mark.slow
+
 FILE = "diffusion_pytorch_model.safetensors"
 
 

@@ -30,7 +30,9 @@ import launcher.cli.progress
 from launcher.cli.main import main
 from launcher.cli.progress import Progress
 from launcher.records.files import sha256
-from launcher.wire import channel
+from launcher.wire import channel, protocol
+
+pytestmark = pytest.mark.slow
 
 STALL = 8  # seconds, runtime.stall_timeout of these sweeps
 LIMIT = 3  # seconds from a fault to its line
@@ -101,10 +103,10 @@ class Strangers:
         while (agent := group(psutil.Process()).agent) is None:
             time.sleep(0.01)
         secret = agent.environ()[channel.SECRET_VARIABLE]
-        hello = {"kind": "hello", "version": channel.VERSION, "secret": secret, "rank": 0, "pid": os.getpid()}
+        hello = {"kind": "hello", "version": protocol.VERSION, "secret": secret, "rank": 0, "pid": os.getpid()}
         self.said = [
             json.dumps({**hello, "secret": "0" * 32}).encode() + b"\n",
-            json.dumps({**hello, "version": channel.VERSION + 1}).encode() + b"\n",
+            json.dumps({**hello, "version": protocol.VERSION + 1}).encode() + b"\n",
             json.dumps({**hello, "rank": 7}).encode() + b"\n",
             json.dumps({**hello, "pid": None}).encode() + b"\n",
             b'{"kind": "hello", "version"\n',

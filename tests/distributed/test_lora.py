@@ -14,6 +14,8 @@ import launcher
 from launcher.families.weights import BUNDLED
 from launcher.problems import Refused, RunFailed
 
+pytestmark = pytest.mark.slow
+
 LAYERS = (
     "transformer_blocks.0.attn.to_k",
     "single_transformer_blocks.1.attn.to_q",

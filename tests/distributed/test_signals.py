@@ -18,6 +18,8 @@ import psutil
 import pytest
 from shared import ROOT, Group, cause, command, group, hermetic
 
+pytestmark = pytest.mark.slow
+
 LONG = ["runtime=cpu", "height=512", "width=512", "steps=1000", "seed=1"]
 
 

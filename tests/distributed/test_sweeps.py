@@ -16,6 +16,8 @@ from launcher.families.weights import BUNDLED
 from launcher.problems import Refused
 from launcher.records.files import sha256
 
+pytestmark = pytest.mark.slow
+
 SMALL = ["runtime=cpu", "width=64", "steps=2"]
 
 

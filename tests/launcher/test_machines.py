@@ -79,9 +79,9 @@ def test_main_memory_is_the_containers_if_it_has_a_limit(tmp_path):
     ],
 )
 def test_a_card_is_reckoned_with_its_presets_figures(name, preset):
-    speeds = machine.Machine(8, (machine.Gpu(0, name, 80000),)).speeds("cuda")
+    sheet = machine.Machine(8, (machine.Gpu(0, name, 80000),)).figures("cuda")
     figures = machine.presets()[preset]
-    assert (speeds.tflops, speeds.link_gbps, speeds.source) == (
+    assert (sheet.tflops, sheet.link_gbps, sheet.source) == (
         figures["tflops"],
         figures["link_gbps"],
         f"machine={preset}",
@@ -89,31 +89,31 @@ def test_a_card_is_reckoned_with_its_presets_figures(name, preset):
 
 
 def test_a_card_that_no_preset_knows_is_reckoned_with_another_and_that_is_said():
-    speeds = machine.Machine(8, (machine.Gpu(0, "NVIDIA Z9", 80000),)).speeds("cuda")
-    assert speeds.source.endswith("for want of figures for NVIDIA Z9")
+    sheet = machine.Machine(8, (machine.Gpu(0, "NVIDIA Z9", 80000),)).figures("cuda")
+    assert sheet.source.endswith("for want of figures for NVIDIA Z9")
 
 
 def test_of_several_cards_the_slowest_that_is_used_counts(ask):
     gpus = tuple(machine.Gpu(i, name, 80000) for i, name in enumerate(["NVIDIA L40S", "NVIDIA H100 80GB HBM3"] * 2))
     mixed = machine.Machine(8, gpus)
-    assert mixed.speeds("cuda").source == "machine=l40sx4"
-    assert mixed.speeds("cuda", (1, 3)).source == "machine=h100x8"
+    assert mixed.figures("cuda").source == "machine=l40sx4"
+    assert mixed.figures("cuda", (1, 3)).source == "machine=h100x8"
 
 
 def test_a_machine_that_is_not_here_is_as_its_file_says_and_as_was_typed(ask):
     request = ask("machine=h100x8", "machine.gpus=3", "machine.link_gbps=25", "model=flux")
     assert (len(request.machine.gpus), request.machine.cores, request.device) == (3, 112, "cuda")
-    assert request.machine.speeds("cuda").link_gbps == 25
-    assert request.machine.speeds("cuda").tflops == 989.4
+    assert request.machine.figures("cuda").link_gbps == 25
+    assert request.machine.figures("cuda").tflops == 989.4
     assert not request.machine.here
-    assert ask("machine=h100x8", "runtime=cpu").machine.speeds("cpu").tflops == machine.presets()["cpu2"]["tflops"]
+    assert ask("machine=h100x8", "runtime=cpu").machine.figures("cpu").tflops == machine.presets()["cpu2"]["tflops"]
 
 
 def test_what_is_typed_of_this_machine_is_added_to_what_it_has(ask):
     assert ask("machine.link_gbps=3").machine.here
-    assert ask("machine.link_gbps=3").machine.speeds("cpu").link_gbps == 3
+    assert ask("machine.link_gbps=3").machine.figures("cpu").link_gbps == 3
     more = ask("machine.gpus=2", "machine.card=H100").machine
     assert not more.here
     assert more.name == "this machine with machine.card, machine.gpus"
-    assert more.speeds("cuda").tflops == 989.4
+    assert more.figures("cuda").tflops == 989.4
     assert ask("machine=cpu2", "machine.cores=16", machine=GPUS).machine.gpus == ()

@@ -106,7 +106,7 @@ def test_the_pipeline_takes_what_the_facts_say_it_does(name):
     taken = set(inspect.signature(getattr(diffusers, model.pipeline).__call__).parameters)
     assert {"height", "width", "num_inference_steps", "max_sequence_length", "negative_prompt"} <= taken
     assert ("num_frames" in taken) == (model.frames_per_latent is not None)
-    assert ("frame_rate" in taken) == model.takes_fps
+    assert ("frame_rate" in taken) == (model.arguments.fps is not None)
     assert "guidance_scale" in taken or not (model.guidance_embeds or model.guidance_cfg)
     assert ("true_cfg_scale" in taken) == (not model.guidance_cfg)
 

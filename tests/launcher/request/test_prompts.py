@@ -16,6 +16,7 @@ from launcher.estimates.ways import resolve
 from launcher.records.run_dir import RunDir
 from launcher.running.job import job_message
 from launcher.running.sweep import Sweep
+from launcher.wire.protocol import FROM_LAUNCHER, Job, pack, unpack
 
 COMPOSER = Composer()
 HARD = [
@@ -38,16 +39,19 @@ def told(words: list[str]) -> list[str]:
     """The prompts that ranks are told, for a command line."""
     COMPOSER.check_words(words, sweep=False)
     request = resolve(to_config(COMPOSER.compose(words)), LAPTOP)
-    message = json.loads(json.dumps(job_message(request, RunDir(Path("nowhere")))))  # as it goes over the wire
-    return [picture["prompt"] for picture in message["pictures"]]
+    job = unpack(pack(job_message(request, RunDir(Path("nowhere")))), FROM_LAUNCHER)
+    assert isinstance(job, Job)
+    return [job.prompts[picture.prompt] for picture in job.pictures]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prompt", HARD)
 def test_a_quoted_prompt_reaches_the_ranks_as_typed(prompt):
     (word,) = shlex.split(shlex.quote(f"prompt={quoted(prompt)}"))
     assert told([word]) == [prompt]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prompt", [*HARD[:-1], "\n\nlast line stays\n"])
 def test_a_prompt_file_reaches_the_ranks_as_written(prompt, tmp_path):
     (tmp_path / "one.txt").write_bytes((prompt + "\n").encode())
@@ -56,6 +60,7 @@ def test_a_prompt_file_reaches_the_ranks_as_written(prompt, tmp_path):
     assert told([f"prompt_file={tmp_path / 'many.json'}"]) == [prompt, "b"]
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(prompt=anything)
 def test_quoting_keeps_any_text(prompt):
@@ -72,6 +77,7 @@ def opening(words: list[str]) -> str:
     return Sweep(jobs).opening(Path("folder"))
 
 
+@pytest.mark.slow
 def test_under_m_a_comma_in_a_prompt_is_not_silent():
     said = opening(["prompt=a cat, sitting"])
     assert "2 jobs: prompt (a cat, sitting)" in said

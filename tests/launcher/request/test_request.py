@@ -109,13 +109,13 @@ def test_the_prompt_is_the_models_own_unless_given(ask, tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("missing.txt", None, "cannot be read (No such file or directory)"),
+        ("missing.txt", None, "can't be read (No such file or directory)"),
         ("binary.txt", b"\xff\xfe\x00a", "is not UTF-8"),
-        ("broken.json", b"[", "is no JSON"),
+        ("broken.json", b"[", "is not valid JSON"),
         ("number.json", b"[1]", "must be a list of strings"),
         ("empty.json", b"[]", "must be a list of strings"),
         ("large.txt", b"a" * 2_000_000, "is 2000000 bytes long"),
-        ("deep.json", b"[" * 100_000, "is no JSON"),
+        ("deep.json", b"[" * 100_000, "is not valid JSON"),
     ],
 )
 def test_a_prompt_file_that_cannot_be_used_is_a_problem(ask, tmp_path, name, content, said):

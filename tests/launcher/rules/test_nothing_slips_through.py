@@ -65,6 +65,7 @@ def value(name: str) -> st.SearchStrategy[object]:
     return st.none() | basic if "Optional" in kind else basic
 
 
+@pytest.mark.slow
 def test_random_requests_are_legal_or_told_why_not():
     seen = collections.Counter()
 
@@ -99,7 +100,7 @@ def test_random_requests_are_legal_or_told_why_not():
             assert [row.legal for row in made.modes if row.mode == request.mode] == [True]
         if not found:
             assert request.machine.here
-            assert job_message(request, RunDir(Path("nowhere")))["cp"]["schedule"] in ("gather", "staged")
+            assert job_message(request, RunDir(Path("nowhere"))).sharing.schedule in ("gather", "staged")
 
     check()
     assert min(seen["run"], seen["plan"] - seen["run"]) > 20, seen  # else nothing legal was tried
@@ -145,6 +146,7 @@ def test_random_prompt_files_are_read_or_told(tmp_path, suffix, content):
     assert told(request.problems)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     content=st.binary(max_size=60)
@@ -161,6 +163,7 @@ def test_a_file_of_the_users_with_random_bytes_is_told(tmp_path, content):
     assert told(found)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(words=st.lists(st.text(max_size=10) | st.sampled_from(["-m", "--cfg", "--json", "plan", "-h"]), max_size=4))
 def test_random_command_lines_end_in_words(capfd, monkeypatch, tmp_path, words):
