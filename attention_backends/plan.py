@@ -132,13 +132,14 @@ def nearest(word: str, known: Iterable[str]) -> str:
 def _splits(path: str, entries: Any) -> tuple[Split, ...]:
     where = f"cp_plan.split.{path}"
     found = [_split(f"{where}.{name}", name, entry) for name, entry in _mapping(entries, where).items()]
-    # Streams are defined before anything follows them, and counted before a tensor is cut.
-    return tuple(sorted(found, key=lambda entry: (not entry.parts, bool(entry.count))))
+    return tuple(found)
 
 
 def _split(where: str, name: Any, entry: Any) -> Split:
     entry = _mapping(entry, where)
     _known(entry, ENTRY_KEYS, where)
+    if isinstance(name, str) and name.isdigit():  # JSON's keys are strings
+        name = int(name)
     if "count" in entry:
         if set(entry) != {"count"} or not isinstance(name, str):
             raise PlanError(f"{where}: count goes with a parameter, and with no other key")

@@ -61,7 +61,7 @@ def cut(state: Holder, where: str, x: torch.Tensor, dim: int, names: Sequence[st
         known = ", ".join(f"{total} of {name}" for name, total in zip(names, totals, strict=True))
         raise ValueError(f"{where}: {x.shape[dim]} tokens along dimension {dim}, but the plan joins {known}")
     world, rank = state.topology.world_size, state.topology.rank
-    parts = [part.tensor_split(world, dim=dim)[rank] for part in x.split(totals, dim=dim)]
+    parts = [part.tensor_split(world, dim=dim)[rank] for part in torch.split(x, totals, dim=dim)]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=dim)
 
 
@@ -75,7 +75,7 @@ def join(state: Holder, where: str, x: torch.Tensor, dim: int, names: Sequence[s
         raise ValueError(
             f"{where}: {x.shape[dim]} tokens on rank {state.topology.rank} along dimension {dim}, but it holds {known}"
         )
-    parts = x.split(here, dim=dim)
+    parts = torch.split(x, here, dim=dim)
     whole = [
         state.unshard(part, dim, state.streams[name])
         for part, name in zip(parts, names, strict=True)

@@ -25,20 +25,15 @@ def modules(model: torch.nn.Module, path: str) -> Iterator[tuple[str, torch.nn.M
     """
     found = [("", model)]
     for atom in path.split(".") if path else []:
-        known = [(at, name, child) for at, module in found for name, child in module.named_children()]
+        children = [(at, list(module.named_children())) for at, module in found]
         if atom.startswith("-") and atom[1:].isdigit():
-            last = [list(module.named_children()) for _, module in found]
-            known = [
-                (at, atom, children[int(atom)][1] if int(atom) >= -len(children) else None)
-                for (at, _), children in zip(found, last, strict=True)
-            ]
-            found = [(f"{at}.{atom}".lstrip("."), child) for at, _, child in known if child is not None]
+            chosen = [(at, *named[int(atom)]) for at, named in children if int(atom) >= -len(named)]
         else:
-            found = [(f"{at}.{name}".lstrip("."), child) for at, name, child in known if atom in ("*", name)]
+            chosen = [(at, name, child) for at, named in children for name, child in named if atom in ("*", name)]
+        found = [(f"{at}.{name}".lstrip("."), child) for at, name, child in chosen]
         if not found:
-            names = dict.fromkeys(name for _, name, _ in known)
-            kind = type(model).__name__
-            raise PlanError(f"{path}: {kind} has no module {atom!r} there{nearest(atom, names)}")
+            names = dict.fromkeys(name for _, named in children for name, _ in named)
+            raise PlanError(f"{path}: {type(model).__name__} has no module {atom!r} there{nearest(atom, names)}")
     yield from found
 
 
@@ -48,7 +43,9 @@ class Cut(ModelHook):  # type: ignore[misc]
     def __init__(self, path: str, entries: list[Split], state: ContextParallel) -> None:
         super().__init__()
         self.path, self.state = path, state
-        self.inputs = [entry for entry in entries if isinstance(entry.name, str)]
+        self.inputs = sorted(
+            (entry for entry in entries if isinstance(entry.name, str)), key=lambda entry: not entry.parts
+        )
         self.outputs = [entry for entry in entries if isinstance(entry.name, int)]
         self.places: dict[str, int] = {}
 
@@ -181,10 +178,10 @@ def apply(model: torch.nn.Module, plan: Plan, state: ContextParallel) -> tuple[l
     state.may_be_empty = plan.empty
     cuts: dict[str, list[Split]] = {}
     homes: dict[str, torch.nn.Module] = {}
-    for path, entries in plan.split.items():
+    for path, splits in plan.split.items():
         for name, module in modules(model, path):
             homes[name] = module
-            cuts.setdefault(name, []).extend(entries)
+            cuts.setdefault(name, []).extend(splits)
     joins = [(name, module, entries) for path, entries in plan.gather.items() for name, module in modules(model, path)]
     attentions = {
         name: module for name, module in model.named_modules() if getattr(module, "processor", None) is not None
@@ -209,16 +206,12 @@ def apply(model: torch.nn.Module, plan: Plan, state: ContextParallel) -> tuple[l
         for name, module, told in joins:
             undo.append(add_hook(module, Join(name, told, state), _HOOK.format("join")))
         for name, entries in cuts.items():
-            undo.append(add_hook(homes[name], Cut(name, _in_order(entries), state), _HOOK.format("cut")))
+            undo.append(add_hook(homes[name], Cut(name, entries, state), _HOOK.format("cut")))
     except BaseException:
         for step in reversed(undo):
             step()
         raise
     return undo, [each for each in processors.values() if hasattr(each, "_parallel_config")]
-
-
-def _in_order(entries: list[Split]) -> list[Split]:
-    return sorted(entries, key=lambda entry: not entry.parts)
 
 
 def _chosen(model: torch.nn.Module, paths: tuple[str, ...], attentions: Mapping[str, torch.nn.Module]) -> set[str]:

@@ -26,11 +26,11 @@ class Reroute(TorchFunctionMode):
     def __enter__(self) -> "Reroute":
         if self.state is not None:
             self.outer, self.state.keys_only = self.state.keys_only, self.keys_only
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *told: Any) -> None:
-        super().__exit__(*told)
+        super().__exit__(*told)  # type: ignore[no-untyped-call]
         if self.state is not None:
             self.state.keys_only = self.outer
 

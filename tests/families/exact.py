@@ -32,7 +32,7 @@ def _alone(name: str, size: Size) -> torch.Tensor:
 def error(
     group: dist.ProcessGroup, name: str, plan: dict[str, Any] | None, arguments: dict[str, Any], size: Size
 ) -> float:
-    """The largest difference, in parts of the largest number of the output; twice, for what a forward may leave behind."""
+    """The largest difference of two forwards, in parts of the output's largest number."""
     model, expected = _model(name), _alone(name, size)
     attention_backends.enable(model, process_group=group, cp_plan=plan, **arguments)
     try:
