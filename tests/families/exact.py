@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import sys
 from pathlib import Path
@@ -19,28 +18,34 @@ import attention_backends
 
 
 @functools.lru_cache(4)
-def _model(name: str) -> Any:
+def model_of(name: str) -> Any:
     return TINY[name].build()
 
 
 @functools.lru_cache(64)
-def _alone(name: str, size: Size) -> torch.Tensor:
+def alone(name: str, size: Size) -> torch.Tensor:
     with torch.no_grad():
-        return output(_model(name)(**TINY[name].given(size)))
+        return output(model_of(name)(**TINY[name].given(size)))
+
+
+def difference(name: str, size: Size) -> float:
+    """The largest difference of two forwards from one process's, in parts of the output's largest number."""
+    model, expected = model_of(name), alone(name, size)
+    with torch.no_grad():
+        shared = [output(model(**TINY[name].given(size))) for _ in range(2)]
+    return max(((one - expected).abs().max() / expected.abs().max()).item() for one in shared)
 
 
 def error(
     group: dist.ProcessGroup, name: str, plan: dict[str, Any] | None, arguments: dict[str, Any], size: Size
 ) -> float:
-    """The largest difference of two forwards, in parts of the output's largest number."""
-    model, expected = _model(name), _alone(name, size)
-    attention_backends.enable(model, process_group=group, cp_plan=plan, **arguments)
+    """`difference` with attention_backends enabled."""
+    alone(name, size)  # before anything is enabled
+    attention_backends.enable(model_of(name), process_group=group, cp_plan=plan, **arguments)
     try:
-        with torch.no_grad():
-            shared = [output(model(**TINY[name].given(size))) for _ in range(2)]
+        return difference(name, size)
     finally:
-        attention_backends.disable(model)
-    return max(((one - expected).abs().max() / expected.abs().max()).item() for one in shared)
+        attention_backends.disable(model_of(name))
 
 
 def errors(
@@ -53,6 +58,4 @@ def errors(
             found.append(error(group, name, plan, arguments, size))
         except Exception as problem:  # told to the one who asked
             found.append(f"{type(problem).__name__}: {problem}")
-            with contextlib.suppress(Exception):
-                attention_backends.disable(_model(name))
     return found

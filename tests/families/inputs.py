@@ -170,7 +170,7 @@ def ltx(config: Config, size: Size, g: torch.Generator) -> dict[str, Any]:
 
 
 def ltx2(config: Config, size: Size, g: torch.Generator) -> dict[str, Any]:
-    audio = 2 * size.frames + 3
+    audio = 2 * size.frames + 4
     mask = _always(size).long()
     return {
         "hidden_states": torch.randn(size.batch, size.tokens, CHANNELS, generator=g),

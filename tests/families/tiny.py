@@ -77,7 +77,7 @@ _COSMOS = {
 }
 _COGVIDEOX = {
     **_DIT, **_IN, "time_embed_dim": 8, "text_embed_dim": TEXT_DIM, "sample_width": 8, "sample_height": 8,
-    "sample_frames": 9, "max_text_seq_length": 7,
+    "sample_frames": 9, "max_text_seq_length": 8,
 }  # fmt: skip
 
 # By name; where a class has ways of working that a plan must know apart, each has a row.
