@@ -22,7 +22,7 @@ from launcher.machines import FIGURES, HARDWARE, MAX_DEVICES, MAX_FIGURE
 from launcher.problems import Problem, choices, nearest
 from launcher.records.formats import FORMATS
 from launcher.request.request import Request
-from launcher.rules.model import frames, lora, positions
+from launcher.rules.model import cp_plan, frames, lora, positions, task
 from launcher.rules.sharing import MAX_FACT, SHARING, Rule
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -43,7 +43,7 @@ def words(request: Request) -> Iterator[Problem]:
         "runtime.dtype": (runtime.dtype, DTYPES, "runtime.dtype="),
         "runtime.offload": (runtime.offload, ("none", "model"), "runtime.offload="),
         "output.format": (output.format, tuple(FORMATS), "output="),
-        "model.text": (request.config.model.text, ("padded", "prompt", "whole"), "model.text="),
+        "model.text": (request.config.model.text, ("padded", "prompt", "whole", "joined"), "model.text="),
     }
     for key, (word, legal, key_to_type) in given.items():
         if word not in legal:
@@ -273,6 +273,7 @@ def reachable(request: Request) -> Iterator[Problem]:
 
 RULES: tuple[Rule, ...] = (
     words,
+    cp_plan,
     counts,
     facts,
     machine_figures,
@@ -296,6 +297,6 @@ def problems(request: Request, plan: bool = False) -> list[Problem]:
     Args:
         plan: it may be for another machine.
     """
-    rules = RULES if plan else (this_machine, *RULES)
+    rules = RULES if plan else (this_machine, task, *RULES)
     found = [*request.problems, *(problem for rule in rules for problem in rule(request))]
     return found or list(reachable(request))

@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from attention_backends.catalog import KERNELS, MODES
+from attention_backends.plan import PlanError, parse
 from launcher.families import safetensors
 from launcher.problems import Problem
-from launcher.request.request import Request
+from launcher.request.request import MAX_RANKS, Request
 
 MAX_FRAMES = 1 << 16
+TASKS = ("text-to-image", "text-to-video", "image-to-video", "image-edit", "inpaint")
+TEXT_MODELS = "model=flux, model=qwenimage or model=wan_t2v_14b"
 MAX_FPS = 1000  # animated files count milliseconds
 
 
@@ -28,11 +31,44 @@ def masks(request: Request) -> Iterator[Problem]:
     if kernel is not None and not kernel.mask:
         rule = f"takes no attention mask, and {model.name} always passes one"
         yield Problem(f"attention.kernel={kernel.name}", rule, "type attention=auto")
-    ranks = request.mesh.sequence
-    if mode is not None and mode.parallel and model.text == "padded" and 0 < model.text_tokens < ranks:
-        rule = f"{ranks} ranks need a text token each, for {model.name} masks them"  # a view() in its code
-        least = f"type model.text_tokens={ranks} or more"
-        yield Problem(f"model.text_tokens={model.text_tokens}", rule, least)
+
+
+def a_token_each(request: Request) -> Iterator[Problem]:
+    """Every rank has a token of every stream, but of those of which the plan says that a rank may have none."""
+    model, mode, ranks = request.config.model, MODES.get(request.mode), request.mesh.sequence
+    if mode is None or not mode.parallel or model.cp_plan is None or not 2 <= ranks <= MAX_RANKS:
+        return
+    try:
+        plan = parse(model.cp_plan)
+    except PlanError:
+        return  # named by cp_plan
+    if not set(plan.streams) - plan.empty:
+        return
+    for name, length in request.streams.items():
+        if 0 < length < ranks:
+            rule = f"{model.name} needs one on each rank, and there are {ranks} ranks"
+            yield Problem(f"{length} {name} tokens", rule, f"type runtime.processes={length} or less")
+
+
+def cp_plan(request: Request) -> Iterator[Problem]:
+    """A plan is in order, as far as that is known without its model."""
+    model = request.config.model
+    if model.cp_plan is None:
+        return
+    try:
+        parse(model.cp_plan)
+    except PlanError as error:
+        yield Problem("model.cp_plan", str(error), "see attention_backends/plan.py for the form, or leave it out")
+
+
+def task(request: Request) -> Iterator[Problem]:
+    """What a model makes its pictures of can be given."""
+    model = request.config.model
+    if model.task not in TASKS:
+        yield Problem(f"model.task={model.task}", f"must be one of {', '.join(TASKS)}", "leave it out")
+    elif not model.task.startswith("text-to-"):
+        rule = f"does {model.task}, and this version takes no picture to start from"
+        yield Problem(f"model={model.name}", rule, f"choose a model that draws from text: {TEXT_MODELS}")
 
 
 def frames(request: Request) -> Iterator[Problem]:

@@ -11,7 +11,7 @@ from attention_backends.catalog import MODES
 from launcher.problems import Problem, choices
 from launcher.request.geometry import divisors, sizes_that_divide
 from launcher.request.request import MAX_RANKS, Request
-from launcher.rules.model import masks
+from launcher.rules.model import a_token_each, masks
 
 Rule = Callable[[Request], Iterator[Problem]]
 
@@ -120,7 +120,12 @@ def streams_divide(request: Request) -> Iterator[Problem]:
         return
     if not 2 <= world <= MAX_RANKS:
         return  # named by modes and a_device_each
-    anything = mode.any_length(masked=request.config.model.mask)
+    model = request.config.model
+    anything = mode.any_length(masked=model.mask)
+    if not model.counted:
+        rule = f"{world} ranks must share all tokens equally, and {model.name} splits some that can't be counted before"
+        yield Problem(f"cp={request.mode}", rule, f"type cp={anything}")
+        return
     texts_divide = request.texts is not None
     if request.texts is None:
         rule = (
@@ -146,7 +151,7 @@ def streams_divide(request: Request) -> Iterator[Problem]:
         yield Problem(f"cp={request.mode}", rule, instead)
 
 
-SHARING: tuple[Rule, ...] = (processes, modes, a_device_each, heads, streams_divide, masks)
+SHARING: tuple[Rule, ...] = (processes, modes, a_device_each, heads, streams_divide, masks, a_token_each)
 
 
 def sharing_problems(request: Request) -> list[Problem]:

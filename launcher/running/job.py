@@ -162,6 +162,8 @@ def job_message(request: Request, run_dir: RunDir) -> Job:
             ulysses_degree=request.mesh.ulysses,
             schedule=request.schedule or "gather",
             kernel=config.attention.kernel,
+            plan=config.model.cp_plan,
+            transformers=tuple(config.model.transformers),
         ),
         lora=_lora(config),
         threads=request.threads,
