@@ -1,5 +1,6 @@
 """What is on for one model: how its inputs are split, and who holds what at each of its attentions."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -35,7 +36,7 @@ class ContextParallel:
     operator: str = ""  # the operator that ran last, once one has
     may_be_empty: frozenset[str] | None = field(default=None, repr=False)  # streams; None: any
     calls: int = field(default=0, repr=False)  # attentions over all ranks, in this forward
-    keys_only: bool = field(default=False, repr=False)  # of the running attention's mask only the keys' part counts
+    fit: Callable[[torch.Tensor], torch.Tensor] | None = field(default=None, repr=False)  # of the running mask
 
     @property
     def rules(self) -> Mode:

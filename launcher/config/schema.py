@@ -52,7 +52,7 @@ class ModelConfig:
 
     name: str = fact("", "the model's name")
     pipeline: str = fact("", "the diffusers pipeline class")
-    task: str = fact("text-to-image", "what it makes of what: text-to-image, text-to-video, image-to-video, image-edit, inpaint")
+    task: str = fact("text-to-image", "text-to-image, text-to-video, image-to-video, image-edit or inpaint")
     path: str = option("", "a hub repository, a local folder, or 'bundled'")
     revision: Optional[str] = option(None, "branch, tag or commit of the hub repository")
     gated: bool = fact(False, "the hub asks for an accepted licence and a token")

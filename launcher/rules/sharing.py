@@ -156,8 +156,8 @@ def streams_divide(request: Request) -> Iterator[Problem]:
 
 @rule
 def masks(request: Request) -> Iterator[Problem]:
-    """A mask needs a mode that takes one, and a key of its own on every rank."""
-    model, mode, ranks = request.config.model, MODES.get(request.mode), request.mesh.sequence
+    """A mask needs a mode that takes one."""
+    model, mode = request.config.model, MODES.get(request.mode)
     if not model.mask or mode is None:
         return
     if not mode.masks:
