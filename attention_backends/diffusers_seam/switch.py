@@ -16,6 +16,7 @@ from diffusers.hooks.hooks import ModelHook
 from attention_backends import compiled
 from attention_backends.catalog import KERNELS, MODES, SCHEDULES, mode_name
 from attention_backends.cost import Speeds
+from attention_backends.diffusers_seam import planned
 from attention_backends.diffusers_seam.dispatch import (
     BACKEND,
     BACKENDS,
@@ -26,6 +27,7 @@ from attention_backends.diffusers_seam.dispatch import (
 )
 from attention_backends.diffusers_seam.hooks import GatherHook, SplitHook, StartHook
 from attention_backends.diffusers_seam.undo import Undo, add_hook, set_attribute, take_over
+from attention_backends.plan import is_plain, parse
 from attention_backends.state import ContextParallel
 from attention_backends.topology import Topology
 
@@ -58,7 +60,8 @@ def enable(
             ring_anything, ulysses_anything and unified_anything.
         kernel: a name of catalog.KERNELS. schedule: one of catalog.SCHEDULES.
         speeds: what schedule="auto" goes by, if not cost.SPEEDS; schedule.measure finds them. The same on every rank.
-        cp_plan: what to split and gather, for a class without a `_cp_plan`.
+        cp_plan: what to split and gather, in place of the class's own `_cp_plan`: as plain data (see plan.py), or in
+            diffusers' form.
         process_group: the ranks that share the sequence, if not all.
 
     Raises:
@@ -100,10 +103,12 @@ def enable(
             f"ring_degree={ring_degree} x ulysses_degree={ulysses_degree} = {needed}, but there are {world} ranks. "
             f"Try ring_degree={world // ulysses_degree or 1}, or start {needed} ranks."
         )
-    processors = _processors(model)
-    if not processors:
+    told = parse(plan) if is_plain(plan) else None
+    processors = _processors(model) if told is None else []
+    if told is None and not processors:
         raise ValueError(
-            f"no attention processor of {type(model).__name__} can be parallel (none has a _parallel_config)."
+            f"no attention processor of {type(model).__name__} asks diffusers' dispatcher. Pass a cp_plan with the "
+            "keys split, gather and local: with it torch's own attention is shared too."
         )
     topology = Topology(group, dist.get_rank(group), ring_degree, ulysses_degree)
     state = ContextParallel(named, ring_degree, ulysses_degree, kernel, schedule, topology, speeds)
@@ -111,7 +116,10 @@ def enable(
     state.handle = compiled.add(state)
     undo: list[Undo] = [partial(compiled.remove, state.handle)]
     try:
-        for name, entry in plan.items():
+        if told is not None:
+            steps, processors = planned.apply(model, told, state)
+            undo += steps
+        for name, entry in plan.items() if told is None else ():
             found = _get_submodule_by_name(model, name)
             for module in found if isinstance(found, list) else [found]:
                 if isinstance(entry, dict):

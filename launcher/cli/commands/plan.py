@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import textwrap
+from pathlib import Path
 
 from launcher.cli.help import page as help_page
 from launcher.cli.parser import Parser
@@ -42,7 +43,7 @@ def main(words: list[str]) -> int:
             return 1
         raise
     planned = plan(request)
-    starts = shlex.join(["python", *command(request.mesh.ranks)[1:]]) if planned.tokens_per_rank else ""
+    starts = shlex.join(["python", *command(request.mesh.ranks, Path("FOLDER"))[1:]]) if planned.tokens_per_rank else ""
     if args.json:
         show(json.dumps({**planned.asdict(), "command": starts}, indent=2))
     else:
@@ -102,7 +103,7 @@ def _table(plan: Plan) -> str:
         sent = "-" if row.mesh.ranks == 1 else _bytes(row.layer_bytes)
         relative = "-" if row.relative is None or row.mesh.ranks == 1 else f"{row.relative:.2f}"
         lines.append(f"{start} {sent:>13}  {relative:>8}  {duration(row.seconds):>13}  {row.schedule}".rstrip())
-    return "\n".join([*lines, "* is what runs. Step times are estimates by the speeds above."])
+    return "\n".join([*lines, "* is what runs. Step times are estimates from the speeds above."])
 
 
 def _bytes(count: int | None) -> str:

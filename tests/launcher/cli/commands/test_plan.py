@@ -73,8 +73,8 @@ def test_the_data_say_the_same(ask):
         (["plan", "--frobnicate"], "unknown option"),
         (["model=flux", "plan"], "type python -m launcher plan"),
         (["plan", "heigth=1"], "type height=1"),
-        (["machine=h100x8"], "a run uses this machine"),
-        (["-m", "machine=h100x8,here", "steps=0"], "a run uses this machine"),
+        (["machine=h100x8"], "a run uses this machine; others can only be planned for"),
+        (["-m", "machine=h100x8,here", "steps=0"], "a run uses this machine; others can only be planned for"),
     ],
 )
 def test_bad_lines_are_answered_in_words(capfd, monkeypatch, tmp_path, words, said):
