@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 
-.PHONY: demo test check clean
+.PHONY: demo test check gpu clean
 
 # Sets up, then shares one picture, 1000 pixels high, between two real ranks on the CPU.
 demo: $(VENV)/ready
@@ -16,6 +16,10 @@ check: $(VENV)/ready-to-test
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
+
+# All checks that need a GPU, by PYTHON's own torch, in minutes: no environment is made and nothing is fetched.
+gpu:
+	PYTHONPATH=$(CURDIR):$$PYTHONPATH $(PYTHON) -m pytest --confcutdir=tests/gpu -rs tests/gpu --report attention_backends/gpu.json
 
 # An environment of its own, with this checkout in it.
 $(VENV)/ready: pyproject.toml

@@ -37,6 +37,7 @@ MODES: dict[str, Mode] = {
 }
 
 SCHEDULES: tuple[str, ...] = ("auto", "gather", "staged")
+TRANSPORTS: tuple[str, ...] = ("auto", "nccl", "host")  # of CUDA tensors: from device to device, or by host memory
 
 
 @dataclass(frozen=True)

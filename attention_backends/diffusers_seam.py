@@ -18,9 +18,10 @@ from diffusers.models import attention_dispatch
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
 
 from attention_backends import compiled
-from attention_backends.catalog import KERNELS, SCHEDULES, mode_name
+from attention_backends.catalog import KERNELS, SCHEDULES, TRANSPORTS, mode_name
 from attention_backends.state import ContextParallel
 from attention_backends.topology import Topology
+from attention_backends.transport import travelling
 
 _HOOK = "attention_backends---{}"
 _ROTARY = ("apply_rotary_emb", "apply_rotary_emb_qwen")  # FLUX's, QwenImage's
@@ -71,12 +72,15 @@ def enable(
     unified_anything: bool = False,
     kernel: str = "auto",
     schedule: str = "auto",
+    transport: str = "auto",
     cp_plan: dict[str, Any] | None = None,
     process_group: dist.ProcessGroup | None = None,
 ) -> ContextParallel:
     """Shard the sequence of a diffusers model over ring_degree x ulysses_degree ranks.
 
-    Call it on every rank, after torch.distributed is initialised. cp_plan: for a class without a `_cp_plan`.
+    Call it on every rank, after torch.distributed is initialised. transport: how CUDA tensors travel, "nccl" (every
+    rank has a GPU of its own), "host" (by gloo through host memory: ranks may share a GPU) or "auto", by what the group
+    can. cp_plan: for a class without a `_cp_plan`.
     Raises ValueError, with the nearest legal values, for arguments that can't work.
     """
     mode = mode_name(
@@ -88,6 +92,7 @@ def enable(
     )
     _check_choice("kernel", kernel, tuple(KERNELS))
     _check_choice("schedule", schedule, SCHEDULES)
+    _check_choice("transport", transport, TRANSPORTS)
     if getattr(model, "_parallel_config", None) is not None:
         raise ValueError(
             "context parallelism is already on for this model. Call attention_backends.disable(model) first."
@@ -113,11 +118,12 @@ def enable(
         raise ValueError(
             f"no attention processor of {type(model).__name__} can be parallel (none has a _parallel_config)."
         )
+    group, transport, release = travelling(transport, group)
     topology = Topology(group, dist.get_rank(group), ring_degree, ulysses_degree)
-    state = ContextParallel(mode, ring_degree, ulysses_degree, kernel, schedule, topology)
+    state = ContextParallel(mode, ring_degree, ulysses_degree, kernel, schedule, transport, topology)
 
     state.handle = compiled.add(state)
-    undo: list[Callable[[], None]] = [partial(compiled.remove, state.handle)]
+    undo: list[Callable[[], None]] = [release, partial(compiled.remove, state.handle)]
     try:
         for name, entry in plan.items():
             found = _get_submodule_by_name(model, name)

@@ -7,10 +7,13 @@ group, so no sub-groups are needed: a ring is every U-th rank, a Ulysses row is 
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.distributed as dist
+
+from attention_backends import transport
+from attention_backends.transport import Waits
 
 
 @dataclass
@@ -43,25 +46,21 @@ def post(
     sends: Sequence[tuple[int, torch.Tensor]],
     receives: Sequence[tuple[int, torch.Tensor]],
     group: dist.ProcessGroup,
-) -> list[dist.Work]:
+) -> Sequence[Waits]:
     """Start all messages: (peer, contiguous tensor) each. Empty tensors are skipped, on both sides alike.
 
-    Wait for each returned work before the tensors are read or written again.
+    Wait for each returned work before the tensors are read or written again. CUDA tensors travel through host memory
+    where the group has no NCCL for them: transport.py.
     """
-    operations = []
-    for peer, tensor in receives:
-        if tensor.numel():
-            operations.append(dist.P2POp(dist.irecv, tensor, group=group, group_peer=peer))
-    for peer, tensor in sends:
-        if tensor.numel():
-            _COUNTERS.bytes += tensor.numel() * tensor.element_size()
-            _COUNTERS.messages += 1
-            operations.append(dist.P2POp(dist.isend, tensor, group=group, group_peer=peer))
+    sends, receives = ([(peer, x) for peer, x in some if x.numel()] for some in (sends, receives))
+    for _, tensor in sends:
+        _COUNTERS.bytes += tensor.numel() * tensor.element_size()
+        _COUNTERS.messages += 1
+    if any(x.is_cuda for _, x in (*sends, *receives)) and not transport.has_nccl(group):
+        return transport.post_by_host(sends, receives, group)
+    operations = [dist.P2POp(dist.irecv, tensor, group=group, group_peer=peer) for peer, tensor in receives]
+    operations += [dist.P2POp(dist.isend, tensor, group=group, group_peer=peer) for peer, tensor in sends]
     return dist.batch_isend_irecv(operations) if operations else []
-
-
-class Waits(Protocol):
-    def wait(self) -> Any: ...
 
 
 def wait(works: Sequence[Waits]) -> None:
@@ -73,7 +72,7 @@ def wait(works: Sequence[Waits]) -> None:
 class Transfer:
     """Messages under way. span: the range of keys that has arrived after `wait`; None for what is only sent."""
 
-    works: list[dist.Work]
+    works: list[Waits]
     span: tuple[int, int] | None = None
 
     def wait(self) -> None:
@@ -100,8 +99,8 @@ def start(buffer: torch.Tensor, sends: Spans, receives: Spans, group: dist.Proce
             spans: list[tuple[int, int] | None] = [span for _, span in arriving]
             transfers += [Transfer([work], span) for work, span in zip(works, spans + [None] * len(out), strict=True)]
         else:
-            shared = Transfer(works)
-            transfers += [Transfer([shared], span) for _, span in arriving] or [shared]  # type: ignore[list-item]
+            shared = Transfer(list(works))
+            transfers += [Transfer([shared], span) for _, span in arriving] or [shared]
     return transfers
 
 

@@ -22,6 +22,7 @@ class ContextParallel:
     ulysses_degree: int
     kernel: str
     schedule: str
+    transport: str  # of CUDA tensors: "nccl" or "host"
     topology: Topology = field(repr=False)
     # Lengths along the sequence of what was split in this forward, by parameter name, and every rank's lengths at the
     # first attention of this forward.

@@ -22,6 +22,7 @@ from launcher.problems import Problem
 from launcher.request import MAX_RANKS, MODES, Request, fill_in, shared
 from launcher.sharing_rules import sharing_problems
 
+BY_HOST = 500e-6, 1e9  # s a message and bytes/s of cp.transport=host: an estimate
 ELEMENT_SIZE = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -187,11 +188,15 @@ def rank_speeds(request: Request) -> cost.Speeds:
     speeds = request.machine.speeds(request.device, request.devices)
     tflops = speeds.tflops_float32 if request.dtype == "float32" else speeds.tflops
     cores = min(max(1, request.threads), request.machine.cores / request.processes) if request.device == "cpu" else 1
+    latency, bandwidth = speeds.link_us / 1e6, speeds.link_gbps * 1e9
+    if request.device == "cuda" and request.config.cp.transport == "host":
+        latency, bandwidth = BY_HOST
+    shared = request.ranks_per_device
     return cost.Speeds(
-        latency=speeds.link_us / 1e6,
-        bandwidth=speeds.link_gbps * 1e9,
-        compute=tflops * 1e12 * speeds.efficiency * cores,
-        memory=speeds.memory_gbps * 1e9,
+        latency=latency,
+        bandwidth=bandwidth,
+        compute=tflops * 1e12 * speeds.efficiency * cores / shared,
+        memory=speeds.memory_gbps * 1e9 / shared,
     )
 
 

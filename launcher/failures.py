@@ -17,6 +17,7 @@ COMMUNICATION = re.compile(
     r"|Timed out waiting|gloo/transport|Socket (Timeout|closed)|DistBackendError|TCPStore",
     re.IGNORECASE,
 )
+OUT_OF_GPU_MEMORY = "out of GPU memory"
 EXIT_CODE = r"exitcode\s*:\s*(-?\d+) \(pid: {pid}\)"  # torchelastic's report
 TAIL = 1 << 14  # bytes of a log that are looked at
 
@@ -34,6 +35,15 @@ def root(failed: list[RankFailure]) -> RankFailure:
     """The failure that caused the others: the first in time that is not about communication."""
     own = [failure for failure in failed if not (failure.told and COMMUNICATION.search(failure.cause))]
     return (own or failed)[0]
+
+
+def out_of_gpu_memory(told: str) -> str:
+    """What torch says of it, without its advice on allocators."""
+    asked = re.search(r"Tried to allocate ([\d.]+ \w+)", told)
+    free = re.search(r"of which ([\d.]+ \w+) is free", told)
+    numbers = [f"{asked.group(1)} asked for"] if asked else []
+    numbers += [f"{free.group(1)} free"] if free else []
+    return OUT_OF_GPU_MEMORY + (f" ({', '.join(numbers)})" if numbers else "")
 
 
 def how_it_died(code: int | None, pid: int, start_log: Path, rank_log: Path) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from launcher import failures, memory
 from launcher.channel import Message
 from launcher.config import LaunchConfig
 from launcher.geometry import crop_box
@@ -39,6 +40,7 @@ def group_key(request: Request) -> GroupKey:
         revision=model.revision,
         dtype=request.dtype,
         offload=runtime.offload,
+        transport=request.config.cp.transport,
     )
 
 
@@ -96,6 +98,11 @@ def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, brief: bool
         ranks = get_ranks(group_key(request), run_dir)
         started = time.monotonic()
         done = ranks.run(job, run_dir, on_event)
+    except RunFailed as error:
+        need = memory.estimate(request)
+        if failures.OUT_OF_GPU_MEMORY not in str(error) or need is None:
+            raise
+        raise RunFailed(f"{error}; about {need.total / memory.GIB:.1f} GiB a rank were estimated") from error
     finally:
         progress.close()
     if any(message["digests"] != done[0]["digests"] for message in done):
@@ -138,7 +145,7 @@ def job_message(request: Request, run_dir: RunDir) -> Message:
     return {
         "load": {
             name: getattr(key, name)
-            for name in ("pipeline", "path", "revision", "dtype", "device", "offload", "timeout")
+            for name in ("pipeline", "path", "revision", "dtype", "device", "offload", "timeout", "transport")
         },
         "cp": {**cp, "schedule": request.schedule or "gather"},
         "kernel": config.attention.kernel,
@@ -182,6 +189,7 @@ def _resolved(request: Request, prompt: str | None, seed: int) -> dict[str, Any]
         "ring_degree": request.ring_degree,
         "ulysses_degree": request.ulysses_degree,
         "schedule": request.schedule or "auto",  # which decides nothing in a mode without a ring
+        "transport": request.config.cp.transport,
     }
     config["runtime"] |= {"device": request.device, "dtype": request.dtype}
     config["runtime"] |= {"processes": request.processes, "threads": request.threads}

@@ -50,6 +50,7 @@ class GroupKey:
     revision: str | None
     dtype: str
     offload: str
+    transport: str
 
 
 class RankGroup:

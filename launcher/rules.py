@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from attention_backends.catalog import KERNELS, SCHEDULES
+from attention_backends.catalog import KERNELS, SCHEDULES, TRANSPORTS
 from launcher.hub import reachable
 from launcher.machine import FIGURES, HARDWARE, MAX_DEVICES, MAX_FIGURE
 from launcher.model_rules import frames, lora, positions
@@ -37,6 +37,7 @@ def words(request: Request) -> Iterator[Problem]:
     given = {
         "cp.mode": (request.config.cp.mode, ("auto", *MODES), "cp="),
         "cp.schedule": (request.config.cp.schedule, SCHEDULES, "cp.schedule="),
+        "cp.transport": (request.config.cp.transport, TRANSPORTS, "cp.transport="),
         "attention.kernel": (request.config.attention.kernel, tuple(KERNELS), "attention.kernel="),
         "runtime.device": (runtime.device, ("auto", "cpu", "cuda"), "runtime.device="),
         "runtime.dtype": (runtime.dtype, DTYPES, "runtime.dtype="),

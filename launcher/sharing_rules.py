@@ -17,6 +17,7 @@ Rule = Callable[[Request], Iterator[Problem]]
 
 MAX_FACT = 1 << 16  # of a model's counts
 RANKS_PER_CORE = 8  # more ranks than that on a CPU only wait for each other
+RANKS_PER_GPU = 8  # each holds all weights
 
 
 def processes(request: Request) -> Iterator[Problem]:
@@ -77,8 +78,17 @@ def _instead_of_both(mode: str) -> str:
     return f"leave it out, or type cp={both} instead of cp={mode}"
 
 
+def transport(request: Request) -> Iterator[Problem]:
+    """How CUDA tensors travel is a choice only where there are ranks with GPUs."""
+    typed = request.config.cp.transport
+    if typed in ("nccl", "host") and request.device == "cpu":
+        yield Problem(f"cp.transport={typed}", "is how GPUs exchange, and this run uses none", "leave it out")
+    elif typed in ("nccl", "host") and request.processes == 1:
+        yield Problem(f"cp.transport={typed}", "one process has nobody to send to", "leave it out")
+
+
 def a_device_each(request: Request) -> Iterator[Problem]:
-    """One GPU a rank; a CPU has cores for its ranks."""
+    """One GPU a rank, unless they exchange by host memory; a CPU has cores for its ranks."""
     machine, chosen, world = request.machine, request.config.runtime.devices, request.processes
     if world > MAX_RANKS:
         yield Problem(f"{world} ranks", f"one host has at most {MAX_RANKS}", _fewer(request, MAX_RANKS))
@@ -88,9 +98,14 @@ def a_device_each(request: Request) -> Iterator[Problem]:
         yield Problem(f"{world} ranks on a CPU", rule, _fewer(request, most))
     elif request.device == "cuda" and machine.gpus:
         available = len(chosen) if chosen is not None else len(machine.gpus)
-        if world > available:
+        if request.config.cp.transport == "host":
+            if world > (most := RANKS_PER_GPU * available):
+                gpus = f"{available} GPU{'s serve' if available > 1 else ' serves'}"
+                yield Problem(f"{world} ranks", f"{gpus} at most {most}", _fewer(request, most))
+        elif world > available:
             rule = f"one GPU a rank, and {available} {'is' if available == 1 else 'are'} there"
-            yield Problem(f"{world} ranks", rule, _fewer(request, available))
+            sharing = ", or cp.transport=host: ranks that share a GPU, slower than one"
+            yield Problem(f"{world} ranks", rule, _fewer(request, available) + sharing)
 
 
 def _fewer(request: Request, most: int) -> str:
@@ -162,7 +177,7 @@ def streams_divide(request: Request) -> Iterator[Problem]:
         yield Problem(f"cp={request.mode}", rule, instead)
 
 
-SHARING: tuple[Rule, ...] = (processes, modes, a_device_each, heads, streams_divide, masks)
+SHARING: tuple[Rule, ...] = (processes, modes, transport, a_device_each, heads, streams_divide, masks)
 
 
 def sharing_problems(request: Request) -> list[Problem]:

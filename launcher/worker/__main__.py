@@ -18,7 +18,7 @@ import time
 import traceback
 from pathlib import Path
 
-from launcher import channel
+from launcher import channel, failures
 from launcher.channel import Channel, Message, ProtocolError
 from launcher.worker import numa
 
@@ -31,9 +31,9 @@ def main() -> int:
     faulthandler.enable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher decides what a Ctrl-C means
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    gpus = os.environ.get("CUDA_VISIBLE_DEVICES") or None
+    gpus = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     threads = int(os.environ["OMP_NUM_THREADS"])
-    if (cores := numa.pin(rank, world_size, threads, gpus.split(",")[rank] if gpus else None)) is not None:
+    if (cores := numa.pin(rank, world_size, threads, gpus[rank % len(gpus)] if gpus else None)) is not None:
         print(f"rank {rank} runs on cores {sorted(cores)}, which share a NUMA node")
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.connect(os.environ.pop(channel.SOCKET_VARIABLE))
@@ -80,6 +80,8 @@ def serve(peer: Channel, jobs: queue.Queue[Message], busy: threading.Event, rank
 def describe(error: BaseException) -> str:
     """One line for the screen: the kind of error and the first line of what it says."""
     lines = str(error).strip().splitlines()
+    if "CUDA" in str(error) and "out of memory" in str(error):
+        return failures.out_of_gpu_memory(str(error))
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}" + (f": {Path(str(error.filename)).name}" if error.filename else "")
     return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__

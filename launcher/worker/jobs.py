@@ -40,7 +40,7 @@ class Worker:
         """Make a job's pictures.
 
         Args:
-            job: `load` (pipeline, path, revision, dtype, device, offload, timeout), `cp` (mode, ring_degree,
+            job: `load` (pipeline, path, revision, dtype, device, offload, timeout, transport), `cp` (mode, ring_degree,
                 ulysses_degree, schedule), `kernel`, `lora` (see worker.lora), `threads` and `cores`, `call` (the
                 pipeline's arguments), `crop`, `frames` and `fps` (null for pictures), `format` and `pictures` (prompt,
                 seed, path, recipe).
@@ -72,11 +72,14 @@ class Worker:
     def _load(self, load: Message) -> None:
         self.send({"kind": "stage", "name": "loading"})
         cuda = load["device"] == "cuda"
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
+        device = torch.device("cpu")
         if cuda:
+            local = int(os.environ.get("LOCAL_RANK", "0"))
+            device = torch.device("cuda", local % torch.cuda.device_count())  # cp.transport=host: ranks may share one
             torch.cuda.set_device(device)
         if self.world_size > 1:
-            backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+            nccl = cuda and load["transport"] != "host" and (load["transport"] == "nccl" or dist.is_nccl_available())
+            backend = "cpu:gloo,cuda:nccl" if nccl else "gloo"
             dist.init_process_group(backend, timeout=timedelta(seconds=load["timeout"]))
         self.pipe = load_pipeline(load)
         self.pipe.set_progress_bar_config(disable=True)

@@ -53,13 +53,16 @@ def attention(
     strided: bool = False,
     schedule: str = "gather",
     kernel: str = "auto",
+    width: int = 8,
+    device: str = "cpu",
 ) -> dict[str, float]:
+    """Errors of this rank's share on `device`, relative to the largest exact value; the exact ones are the CPU's."""
     rank, generator = dist.get_rank(group), torch.Generator().manual_seed(7)
     topology = Topology(group, rank, ring, ulysses)
     queries, keys = Layout(tuple(q_lengths)), Layout(tuple(k_lengths))
 
     def random(tokens: int, n: int) -> torch.Tensor:
-        return (torch.randn(batch, tokens, n, 8, generator=generator) * size).to(getattr(torch, dtype))
+        return (torch.randn(batch, tokens, n, width, generator=generator) * size).to(getattr(torch, dtype))
 
     q, k, v = random(queries.total, heads), random(keys.total, key_heads), random(keys.total, key_heads)
     weight = random(queries.total, heads)
@@ -69,7 +72,7 @@ def attention(
     (expected * weight).sum().backward()
 
     def shard(x: torch.Tensor, layout: Layout) -> torch.Tensor:
-        part = x[:, layout.offsets[rank] : layout.offsets[rank + 1]]
+        part = x[:, layout.offsets[rank] : layout.offsets[rank + 1]].to(device)
         if strided:
             return part.transpose(1, 2).contiguous().transpose(1, 2).detach().requires_grad_()
         return part.contiguous().detach().requires_grad_()
@@ -82,12 +85,13 @@ def attention(
         if local_mask:
             part = part[..., keys.offsets[rank] : keys.offsets[rank + 1]]
     out = context_parallel_attention(
-        *mine, part, queries=queries, keys=keys, topology=topology,
+        *mine, part if part is None else part.to(device), queries=queries, keys=keys, topology=topology,
         is_causal=is_causal, scale=scale, schedule=schedule, kernel=kernel,
     )  # fmt: skip
     (out * shard(weight, queries)).sum().backward()
 
     def error(x: torch.Tensor, y: torch.Tensor, layout: Layout) -> float:
+        x = x.cpu()
         part = y[:, layout.offsets[rank] : layout.offsets[rank + 1]]
         return (x.double() - part).abs().max().item() / max(1.0, y.abs().max().item()) if x.numel() else 0.0
 
