@@ -1,8 +1,11 @@
 # Two commands on a fresh machine: `make demo` makes a picture, `make test` passes the tests.
 PYTHON ?= python3
 VENV ?= .venv
+# The versions that were tested. `make CONSTRAINTS=/dev/null ...` takes what pyproject.toml allows.
+CONSTRAINTS ?= constraints.txt
+PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 
-.PHONY: demo test check gpu clean
+.PHONY: demo test quick check hooks gpu clean
 
 # Sets up, then shares one picture, 1000 pixels high, between two real ranks on the CPU.
 demo: $(VENV)/ready
@@ -10,26 +13,36 @@ demo: $(VENV)/ready
 
 # Sets up, then runs style, types and tests.
 test: check
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --cov
+
+# What is neither slow nor needs a GPU, in about a minute.
+quick: $(VENV)/ready-to-test
+	$(VENV)/bin/python -m pytest -m "not slow and not gpu"
 
 check: $(VENV)/ready-to-test
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+# Has git run the checks before each commit.
+hooks: $(VENV)/ready-to-test
+	$(PIP) pre-commit
+	$(VENV)/bin/pre-commit install
 
 # All checks that need a GPU, by PYTHON's own torch, in minutes: no environment is made and nothing is fetched.
 gpu:
 	PYTHONPATH=$(CURDIR):$$PYTHONPATH $(PYTHON) -m pytest --confcutdir=tests/gpu -rs tests/gpu --report attention_backends/gpu.json
 
 # An environment of its own, with this checkout in it.
-$(VENV)/ready: pyproject.toml
+$(VENV)/ready: pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(PIP) --editable .
 	touch $@
 
 # The same, with what the tests need.
 $(VENV)/ready-to-test: $(VENV)/ready
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	$(PIP) --editable '.[test]'
 	touch $@
 
 clean:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from attention_backends.layout import Layout
     from attention_backends.state import ContextParallel
 
+__version__ = "0.1.0"
+
 _HOME = {
     "enable": "diffusers_seam",
     "disable": "diffusers_seam",

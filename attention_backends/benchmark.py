@@ -13,69 +13,55 @@ import os
 import statistics
 import time
 from collections.abc import Callable
-from types import SimpleNamespace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
 from attention_backends import exchange, kernels
+from attention_backends.diffusers_seam import theirs
 from attention_backends.layout import Layout, split_lengths
-from attention_backends.ring_anything import Ring, start
+from attention_backends.ring import Ring, start
 from attention_backends.topology import Topology
-from attention_backends.unified_anything import context_parallel_attention
+from attention_backends.unified import context_parallel_attention
+
+Table = list[dict[str, Any]]
+COMPUTE, WIRE = "limit: compute only", "limit: wire only"
 
 
-def diffusers_config(topology: Topology) -> Any:
-    """What diffusers' attention reads of its own configuration, without the accelerator that making one needs."""
-    mesh = SimpleNamespace(get_group=lambda: topology.group)
-    return SimpleNamespace(
-        context_parallel_config=SimpleNamespace(
-            _ring_mesh=mesh,
-            _ulysses_mesh=mesh,
-            _ring_local_rank=topology.rank,
-            ring_degree=topology.world_size,
-            convert_to_fp32=True,
-        )
-    )
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. ours: our exchanges count what it sends. exact: its result is attention."""
+
+    call: Callable[[], Any]
+    ours: bool = True
+    exact: bool = True
 
 
-def diffusers_operator(ctx: Any, query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
-    """A forward operator for diffusers' classes that gives an LSE, (B, S, H), on any device."""
-    out, lse = kernels.attend(kernels.choose("auto", query, value, mask=False, lse=True), query, key, value)
-    return (out, lse.transpose(1, 2)) if args[5] else out
-
-
-def rows(topology: Topology, layout: Layout, qkv: list[torch.Tensor]) -> dict[str, Callable[[], Any]]:
-    import warnings
-
-    from diffusers.models import attention_dispatch as theirs
-
-    warnings.filterwarnings("ignore")  # torch announces a renaming of what diffusers calls
-
-    config, group = diffusers_config(topology), topology.group
-    rest = (None, 0.0, False, None, False, False, diffusers_operator, None, config)
-    world = topology.world_size
+def rows(topology: Topology, layout: Layout, qkv: list[torch.Tensor]) -> dict[str, Row]:
+    group, world = topology.group, topology.world_size
     ring = Topology(group, topology.rank, world, 1)
     row = Topology(group, topology.rank, 1, world)
     whole = [x.new_empty((x.shape[0], layout.total, *x.shape[2:])).normal_() for x in qkv]
     operator = kernels.choose("auto", qkv[0], qkv[2], mask=False, lse=True)
 
-    def ours(where: Topology, schedule: str) -> Callable[[], torch.Tensor]:
-        return lambda: context_parallel_attention(*qkv, queries=layout, keys=layout, topology=where, schedule=schedule)
+    def ours(where: Topology, schedule: str) -> Row:
+        return Row(
+            lambda: context_parallel_attention(*qkv, queries=layout, keys=layout, topology=where, schedule=schedule)
+        )
 
     def wire() -> None:
         exchange.wait(start(Ring(layout, layout, topology=ring), qkv[1], qkv[2])[1])
 
     return {
-        "diffusers ring_anything": lambda: theirs.TemplatedRingAnythingAttention.apply(*qkv, *rest),
-        "diffusers ulysses_anything": lambda: theirs.TemplatedUlyssesAnythingAttention.apply(*qkv, *rest),
+        **{f"diffusers {name}": Row(call, ours=False) for name, call in theirs.calls(topology, qkv).items()},
         "ring gather": ours(ring, "gather"),
         "ring staged": ours(ring, "staged"),
         "ring auto": ours(ring, "auto"),
         "ulysses_anything": ours(row, "gather"),
-        "limit: compute only": lambda: kernels.attend(operator, qkv[0], whole[1], whole[2]),
-        "limit: wire only": wire,
+        COMPUTE: Row(lambda: kernels.attend(operator, qkv[0], whole[1], whole[2]), exact=False),
+        WIRE: Row(wire, exact=False),
     }
 
 
@@ -91,7 +77,7 @@ def timed(call: Callable[[], Any], group: dist.ProcessGroup, device: torch.devic
     return spent.item() * 1e3
 
 
-def attention_table(arguments: argparse.Namespace, group: dist.ProcessGroup, device: torch.device) -> list[dict]:
+def attention_table(arguments: argparse.Namespace, group: dist.ProcessGroup, device: torch.device) -> Table:
     rank, world = dist.get_rank(group), dist.get_world_size(group)
     topology = Topology(group, rank, world, 1)
     layout = Layout(split_lengths(arguments.tokens, world))
@@ -102,33 +88,33 @@ def attention_table(arguments: argparse.Namespace, group: dist.ProcessGroup, dev
     qkv = [x[:, begin:end].to(device, getattr(torch, arguments.dtype)).contiguous() for x in whole]
     q, k, v = (x.double().transpose(1, 2) for x in whole)
     exact = torch.nn.functional.scaled_dot_product_attention(q[:, :, begin:end], k, v).transpose(1, 2)
-    calls = rows(topology, layout, qkv)
+    lines = rows(topology, layout, qkv)
     results: dict[str, dict[str, Any]] = {}
     with torch.no_grad():
-        for name, call in calls.items():  # warm up, check, count
-            call()
+        for name, row in lines.items():  # warm up, check, count
+            row.call()
             exchange.reset_counters()
-            out = call()
-            error = float((out.cpu().double() - exact).abs().max()) if name[:5] != "limit" else None
-            count = exchange.counters().asdict() if "diffusers" not in name else {}
+            out = row.call()
+            error = float((out.cpu().double() - exact).abs().max()) if row.exact else None
+            count = exchange.counters().asdict() if row.ours else {}
             results[name] = {"row": name, "error": error, **count, "times": []}
         for _ in range(arguments.turns):
-            for name, call in calls.items():
-                results[name]["times"].append(timed(call, group, device))
+            for name, row in lines.items():
+                results[name]["times"].append(timed(row.call, group, device))
     table = []
     for entry in results.values():
         times = entry.pop("times")
         entry |= {"ms_median": statistics.median(times), "ms_min": min(times)}
         table.append(entry)
     find = {entry["row"]: entry["ms_median"] for entry in table}
-    limit = max(find["limit: compute only"], find["limit: wire only"])
+    limit = max(find[COMPUTE], find[WIRE])
     for entry in table:
         entry["to_diffusers"] = entry["ms_median"] / find["diffusers ring_anything"]
         entry["to_limit"] = entry["ms_median"] / limit
     return table
 
 
-def step_table(arguments: argparse.Namespace, group: dist.ProcessGroup, device: torch.device) -> list[dict]:
+def step_table(arguments: argparse.Namespace, group: dist.ProcessGroup, device: torch.device) -> Table:
     """One denoising step of a FLUX: all ranks together, then rank 0 alone with the others idle."""
     from diffusers import FluxTransformer2DModel
 
@@ -177,7 +163,7 @@ def step_table(arguments: argparse.Namespace, group: dist.ProcessGroup, device: 
     ]
 
 
-def show(table: list[dict]) -> str:
+def show(table: Table) -> str:
     columns = list(dict.fromkeys(name for entry in table for name in entry))
 
     def cell(value: Any) -> str:
@@ -230,12 +216,12 @@ def main() -> None:
         return
     import socket
 
-    import torch.multiprocessing as multiprocessing
+    from torch.multiprocessing.spawn import spawn
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    multiprocessing.spawn(run, (arguments, port), arguments.ranks)
+    spawn(run, (arguments, port), arguments.ranks)  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":

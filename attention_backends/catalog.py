@@ -5,34 +5,69 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Mode:
-    """One way for ranks to cooperate.
+    """One way for ranks to cooperate; the only place that tells a mode's nature.
 
-    ring, ulysses: "one" (the degree must be 1), "many" (2 or more) or "any" (1 or more).
-    even: every sharded length must be a multiple of the number of ranks.
-    heads_divide: the number of heads must be a multiple of ulysses_degree.
-    masks: an attention mask is accepted.
-    lse: the kernel must give a log-sum-exp if keys are attended block by block (schedule "staged"); with schedule
-        "gather" no mode needs one.
+    Args:
+        ring, ulysses: "one" (the degree must be 1), "many" (2 or more) or "any" (1 or more).
+        even: every sharded length must be a multiple of the number of ranks.
+        heads_divide: the number of heads must be a multiple of ulysses_degree.
+        masks: an attention mask is accepted.
+        anything: of an even mode, the one with the same degrees that takes any length.
+        flag: the argument of diffusers' ContextParallelConfig and of `enable` that asks for it, "" if the degrees do.
+        algorithm: the module of this package whose `context_parallel_attention` runs it; "": attention stays local.
     """
 
     name: str
     ring: str
     ulysses: str
-    even: bool
-    heads_divide: bool
-    masks: bool
-    lse: bool
+    even: bool = False
+    heads_divide: bool = False
+    masks: bool = True
+    anything: str = ""
+    flag: str = ""
+    algorithm: str = "unified"
+
+    @property
+    def has_ring(self) -> bool:
+        """Whether a ring may be part of it."""
+        return self.ring != "one"
+
+    @property
+    def has_ulysses(self) -> bool:
+        """Whether Ulysses may be part of it."""
+        return self.ulysses != "one"
+
+    @property
+    def parallel(self) -> bool:
+        """Whether ranks share a sequence at all."""
+        return self.has_ring or self.has_ulysses
+
+    @property
+    def lse(self) -> bool:
+        """Whether schedules differ: with "staged" a ring attends to keys block by block and needs a log-sum-exp."""
+        return self.has_ring
+
+    @property
+    def flags(self) -> dict[str, bool]:
+        """The arguments of `enable` that ask for this mode, beside its degrees."""
+        return {self.flag: True} if self.flag else {}
+
+    def any_length(self, *, masked: bool = False) -> str:
+        """The mode to name where this one needs even lengths: it takes any, and a mask if there is one."""
+        name = self.anything or self.name
+        return name if MODES[name].masks or not masked else "unified_anything"
 
 
 MODES: dict[str, Mode] = {
     mode.name: mode
     for mode in (
-        Mode("ring", "many", "one", even=True, heads_divide=False, masks=True, lse=True),
-        Mode("ulysses", "one", "many", even=True, heads_divide=True, masks=True, lse=False),
-        Mode("unified", "many", "many", even=True, heads_divide=True, masks=True, lse=True),
-        Mode("ring_anything", "many", "one", even=False, heads_divide=False, masks=False, lse=True),
-        Mode("ulysses_anything", "one", "many", even=False, heads_divide=False, masks=True, lse=False),
-        Mode("unified_anything", "any", "any", even=False, heads_divide=False, masks=True, lse=True),
+        Mode("none", "one", "one", algorithm=""),
+        Mode("ring", "many", "one", even=True, anything="ring_anything"),
+        Mode("ulysses", "one", "many", even=True, heads_divide=True, anything="ulysses_anything"),
+        Mode("unified", "many", "many", even=True, heads_divide=True, anything="unified_anything"),
+        Mode("ulysses_anything", "one", "many", flag="ulysses_anything"),
+        Mode("ring_anything", "many", "one", masks=False, flag="ring_anything"),
+        Mode("unified_anything", "any", "any", flag="unified_anything"),
     )
 }
 
@@ -44,12 +79,17 @@ TRANSPORTS: tuple[str, ...] = ("auto", "nccl", "host")  # of CUDA tensors: from 
 class Kernel:
     """One attention operator, under diffusers' own name for it (AttentionBackendName's value).
 
-    devices: device types it runs on. dtypes: torch dtype names. head_dim_max and head_dim_multiple: limits of the head
-    size (0: none). lse: gives a log-sum-exp. mask: takes an attention mask. package: what must be installed
-    beyond torch ("" : nothing). capability: the least CUDA compute capability, (0, 0) for any.
+    Args:
+        operator: its key in kernels.OPERATORS; "" where device, dtype and mask decide (kernels.choose).
+        devices: device types it runs on. dtypes: torch dtype names.
+        head_dim_max, head_dim_multiple: limits of the head size (0: none).
+        lse: gives a log-sum-exp. mask: takes an attention mask.
+        package: what must be installed beyond torch ("": nothing).
+        capability: the least CUDA compute capability, (0, 0) for any.
     """
 
     name: str
+    operator: str
     devices: tuple[str, ...]
     dtypes: tuple[str, ...]
     head_dim_max: int = 0
@@ -62,36 +102,34 @@ class Kernel:
 
 _HALF = ("float16", "bfloat16")
 _ALL = ("float64", "float32", *_HALF)
+_CUDA = ("cuda",)
+_ANY = ("cpu", "cuda")
+_AMPERE, _HOPPER = (8, 0), (9, 0)
 
 KERNELS: dict[str, Kernel] = {
     kernel.name: kernel
     for kernel in (
-        Kernel("auto", ("cpu", "cuda"), _ALL, mask=True),
-        Kernel("native", ("cpu", "cuda"), _ALL, mask=True),
-        Kernel("_native_math", ("cpu", "cuda"), _ALL, mask=True),
-        Kernel("_native_flash", ("cuda",), _HALF, head_dim_max=256, head_dim_multiple=8, capability=(8, 0)),
-        Kernel("_native_efficient", ("cuda",), ("float32", *_HALF), head_dim_multiple=4, mask=True),
-        Kernel("_native_cudnn", ("cuda",), _HALF, head_dim_max=128, head_dim_multiple=8, mask=True, capability=(8, 0)),
-        Kernel(
-            "flash", ("cuda",), _HALF, head_dim_max=256, head_dim_multiple=8, package="flash-attn", capability=(8, 0)
-        ),
-        Kernel("_flash_3", ("cuda",), _HALF, head_dim_max=256, package="flash-attn-3", capability=(9, 0)),
-        Kernel("sage", ("cuda",), _HALF, head_dim_max=128, package="sageattention", capability=(8, 0)),
+        Kernel("auto", "", _ANY, _ALL, mask=True),
+        Kernel("native", "", _ANY, _ALL, mask=True),
+        Kernel("_native_math", "math", _ANY, _ALL, mask=True),
+        Kernel("_native_flash", "cuda_flash", _CUDA, _HALF, 256, 8, capability=_AMPERE),
+        Kernel("_native_efficient", "cuda_efficient", _CUDA, ("float32", *_HALF), 0, 4, mask=True),
+        Kernel("_native_cudnn", "cuda_cudnn", _CUDA, _HALF, 128, 8, mask=True, capability=_AMPERE),
+        Kernel("flash", "flash", _CUDA, _HALF, 256, 8, package="flash-attn", capability=_AMPERE),
+        Kernel("_flash_3", "_flash_3", _CUDA, _HALF, 256, package="flash-attn-3", capability=_HOPPER),
+        Kernel("sage", "sage", _CUDA, _HALF, 128, package="sageattention", capability=_AMPERE),
     )
 }
 
 
-def mode_name(
-    ring_degree: int,
-    ulysses_degree: int,
-    *,
-    ring_anything: bool = False,
-    ulysses_anything: bool = False,
-    unified_anything: bool = False,
-) -> str:
+def mode_name(ring_degree: int, ulysses_degree: int, **flags: bool) -> str:
     """The mode that these arguments of `enable` ask for.
 
-    Raises ValueError with the value, the rule and the nearest legal values.
+    Args:
+        flags: of the rows of MODES, such as ring_anything=True.
+
+    Raises:
+        ValueError: with the value, the rule and the nearest legal values.
     """
     for name, degree in (("ring_degree", ring_degree), ("ulysses_degree", ulysses_degree)):
         if not isinstance(degree, int) or isinstance(degree, bool) or degree < 1:
@@ -99,31 +137,26 @@ def mode_name(
     if ring_degree * ulysses_degree < 2:
         raise ValueError(
             "ring_degree=1 and ulysses_degree=1: context parallelism needs at least two ranks. "
-            "Try ring_degree=2 or ulysses_degree=2, or do not call enable()."
+            "Try ring_degree=2 or ulysses_degree=2, or don't call enable()."
         )
-    flags = {
-        "ring_anything": ring_anything,
-        "ulysses_anything": ulysses_anything,
-        "unified_anything": unified_anything,
-    }
+    flagged = {mode.flag: mode for mode in MODES.values() if mode.flag}
     asked = [name for name, on in flags.items() if on]
+    if unknown := [name for name in asked if name not in flagged]:
+        raise ValueError(f"{unknown[0]}=True: unknown mode; choose from {', '.join(flagged)}.")
     if len(asked) > 1:
-        raise ValueError(
-            f"{' and '.join(asked)}: at most one of them. unified_anything=True does the work of all three."
-        )
+        raise ValueError(f"{' and '.join(asked)}: set at most one. unified_anything=True does the work of all three.")
     if asked:
-        name = asked[0]
+        mode = flagged[asked[0]]
     elif ring_degree > 1 and ulysses_degree > 1:
-        name = "unified"
+        mode = MODES["unified"]
     else:
-        name = "ring" if ring_degree > 1 else "ulysses"
-    mode = MODES[name]
+        mode = MODES["ring" if ring_degree > 1 else "ulysses"]
     for which, degree, rule in (("ring", ring_degree, mode.ring), ("ulysses", ulysses_degree, mode.ulysses)):
         if (rule == "one" and degree != 1) or (rule == "many" and degree < 2):
             need = "1" if rule == "one" else "at least 2"
             legal = "1" if rule == "one" else "2"
             raise ValueError(
-                f"{which}_degree={degree}: {name} needs {which}_degree {need}. Try {which}_degree={legal}, or "
+                f"{which}_degree={degree}: {mode.name} needs {which}_degree {need}. Try {which}_degree={legal}, or "
                 f"unified_anything=True, which takes any ring_degree x ulysses_degree >= 2."
             )
-    return name
+    return mode.name

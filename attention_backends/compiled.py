@@ -5,16 +5,40 @@ at run time the operator does what the eager path does. What was split in the fo
 Python state written in a traced forward is only there when the graph has ended. Without a gradient: training is eager.
 """
 
-from typing import Any
+from typing import Protocol
 
 import torch
 
 from attention_backends import exchange
+from attention_backends.layout import Layout
+from attention_backends.topology import Topology
 
-_ENABLED: dict[int, Any] = {}  # handle -> ContextParallel
+
+class State(Protocol):
+    """What this file needs of state.ContextParallel, which imports it."""
+
+    topology: Topology
+    streams: dict[str, int]
+    first: list[tuple[int, ...]] | None
+    known: dict[tuple[int, int], tuple[Layout, Layout]]
+
+    def attend(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: torch.Tensor | None,
+        is_causal: bool,
+        scale: float | None,
+    ) -> torch.Tensor: ...
 
 
-def add(state: Any) -> int:
+_ENABLED: dict[int, State] = {}  # by handle
+# A CUDA graph can't hold what the host does in the middle of it: torch.compile cuts its graphs around these.
+UNSAFE = (torch.Tag.cudagraph_unsafe,)
+
+
+def add(state: State) -> int:
     """A handle for the state, the same on every rank that enables in the same order."""
     handle = max(_ENABLED, default=-1) + 1
     _ENABLED[handle] = state
@@ -25,7 +49,7 @@ def remove(handle: int) -> None:
     _ENABLED.pop(handle, None)
 
 
-@torch.library.custom_op("attention_backends::attend", mutates_args=())
+@torch.library.custom_op("attention_backends::attend", mutates_args=(), tags=UNSAFE)
 def attend(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -42,6 +66,7 @@ def attend(
     if first:
         state.streams = {f"input {index}": total for index, total in enumerate(streams)}
         state.first = None
+        state.known.clear()
     return state.attend(query, key, value, mask, is_causal, scale).contiguous()
 
 
@@ -50,10 +75,10 @@ def _(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: object) -
     return query.new_empty((*query.shape[:3], value.shape[3]))
 
 
-@torch.library.custom_op("attention_backends::unshard", mutates_args=())
+@torch.library.custom_op("attention_backends::unshard", mutates_args=(), tags=UNSAFE)
 def unshard(x: torch.Tensor, dim: int, lengths: list[int], handle: int) -> torch.Tensor:
-    """exchange.Unshard's forward."""
-    return exchange.Unshard.apply(x, dim, tuple(lengths), _ENABLED[handle].topology.group)
+    """exchange.unshard without a gradient."""
+    return exchange.unshard(x, dim, lengths, _ENABLED[handle].topology.group)
 
 
 @unshard.register_fake

@@ -38,7 +38,11 @@ class Shape:
 
 @dataclass(frozen=True)
 class Speeds:
-    """latency in s a message; bandwidth in bytes/s into a rank; compute in FLOP/s; memory in bytes/s of one pass."""
+    """What one rank reaches, in SI units: the input of this arithmetic, measured or taken from a data sheet.
+
+    Args:
+        latency: s a message. bandwidth: bytes/s into a rank. compute: FLOP/s. memory: bytes/s of one pass over memory.
+    """
 
     latency: float
     bandwidth: float
@@ -176,12 +180,19 @@ def held(
                 attended += (q + own_kv) * partial_size if partial_size > size else 0
         traded = 0
         if ulysses_degree > 1:
+            # Tokens of the row with this rank's heads (joined; arrived: without its own), and its own with all heads.
             joined, local = q + own_kv, queries.lengths[rank] * shape.heads * shape.v_dim
             away = queries.lengths[rank] * (shape.heads - q_heads[mine]) * shape.head_dim
             away += keys.lengths[rank] * (shape.kv_heads - k_heads[mine]) * width
             arrived = joined - queries.lengths[rank] * q_heads[mine] * shape.head_dim
             arrived -= keys.lengths[rank] * k_heads[mine] * width
-            traded = max(away + arrived, arrived + joined, 2 * out + local, out + 2 * local) * size
+            moments = {
+                "q, k and v are on the wire": away + arrived,
+                "what arrived is joined": arrived + joined,
+                "the output is on the wire": 2 * out + local,
+                "the heads of the output are joined": out + 2 * local,
+            }
+            traded = max(moments.values()) * size
             attended += joined * size
         found.append(shape.batch * max(attended, traded))
     return found

@@ -63,21 +63,41 @@ def post(
     return dist.batch_isend_irecv(operations) if operations else []
 
 
+def words(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The tensors as 8-byte words if all can be looked at so: torch copies strided rows an element a thread."""
+    size = tensors[0].element_size()
+    fit = all(
+        x.stride(-1) == 1 and not any(n * size % 8 for n in (x.shape[-1], x.storage_offset(), *x.stride()[:-1]))
+        for x in tensors
+    )
+    return tuple(x.view(torch.int64) for x in tensors) if fit and size < 8 else tensors
+
+
 def wait(works: Sequence[Waits]) -> None:
     for work in works:
         work.wait()
 
 
-@dataclass
-class Transfer:
-    """Messages under way. span: the range of keys that has arrived after `wait`; None for what is only sent."""
+class Batch:
+    """Messages that were posted together; `wait` may be called by each of their readers."""
 
-    works: list[Waits]
+    def __init__(self, works: Sequence[Waits]) -> None:
+        self._works = list(works)
+
+    def wait(self) -> None:
+        while self._works:  # once each: a second wait on a gloo receive never returns
+            self._works.pop().wait()
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """A message under way. span: the range of rows that has arrived after `wait`; None for one that is only sent."""
+
+    batch: Batch
     span: tuple[int, int] | None = None
 
     def wait(self) -> None:
-        while self.works:  # once each: a second wait on a gloo receive never returns
-            self.works.pop().wait()
+        self.batch.wait()
 
 
 Spans = Sequence[Sequence[tuple[int, tuple[int, int]]]]
@@ -93,14 +113,16 @@ def start(buffer: torch.Tensor, sends: Spans, receives: Spans, group: dist.Proce
     for piece in range(depth):
         out = [hop[piece] for hop in sends if piece < len(hop)]
         arriving = [hop[piece] for hop in receives if piece < len(hop)]
-        rows = [(peer, buffer[begin:end]) for peer, (begin, end) in arriving]
-        works = post([(peer, buffer[begin:end]) for peer, (begin, end) in out], rows, group)
-        if len(works) == len(out) + len(arriving):  # gloo: a work for each message, receives first as posted
-            spans: list[tuple[int, int] | None] = [span for _, span in arriving]
-            transfers += [Transfer([work], span) for work, span in zip(works, spans + [None] * len(out), strict=True)]
-        else:
-            shared = Transfer(list(works))
-            transfers += [Transfer([shared], span) for _, span in arriving] or [shared]
+        spans = [*(span for _, span in arriving), *[None] * len(out)]
+        works = post(
+            [(peer, buffer[begin:end]) for peer, (begin, end) in out],
+            [(peer, buffer[begin:end]) for peer, (begin, end) in arriving],
+            group,
+        )
+        # gloo has a work for each message, receives first as posted; NCCL has one for all.
+        each = len(works) == len(spans)
+        batches = [Batch([work]) for work in works] if each else [Batch(works)] * len(spans)
+        transfers += [Transfer(batch, span) for batch, span in zip(batches, spans, strict=True)]
     return transfers
 
 
@@ -129,7 +151,7 @@ class Unshard(torch.autograd.Function):
         ctx.dim, ctx.lengths, ctx.rank = dim, lengths, dist.get_rank(group)
         shard = x.movedim(dim, 0).contiguous()
         whole = shard.new_empty((sum(lengths), *shard.shape[1:]))
-        parts = whole.split(list(lengths))
+        parts = torch.split(whole, list(lengths))
         parts[ctx.rank].copy_(shard)
         peers = [peer for peer in range(len(lengths)) if peer != ctx.rank]
         wait(post([(peer, shard) for peer in peers], [(peer, parts[peer]) for peer in peers], group))
@@ -137,4 +159,10 @@ class Unshard(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
-        return grads[0].split(list(ctx.lengths), dim=ctx.dim)[ctx.rank], None, None, None
+        return torch.split(grads[0], list(ctx.lengths), dim=ctx.dim)[ctx.rank], None, None, None
+
+
+def unshard(x: torch.Tensor, dim: int, lengths: Sequence[int], group: dist.ProcessGroup) -> torch.Tensor:
+    """Every rank's shard of x, of these lengths, one after the other along dim; the same on every rank."""
+    whole: torch.Tensor = Unshard.apply(x, dim, tuple(lengths), group)  # type: ignore[no-untyped-call]
+    return whole

@@ -114,7 +114,7 @@ def _gather(
 
     mine = cut(topology.ulysses_index)
     whole = mine.new_empty((sum(lengths), *mine.shape[1:]))
-    parts = dict(zip(ranks, whole.split(list(lengths)), strict=True))
+    parts = dict(zip(ranks, torch.split(whole, list(lengths)), strict=True))
     parts[topology.rank].copy_(mine)
     peers = [peer for peer in ranks if peer != topology.rank]
     # A bool is a byte on the wire.

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 
 import torch
 
-from attention_backends.kernels import lse_dtype
+from attention_backends.kernels.block import lse_dtype
 
 
 def merge(outs: Sequence[torch.Tensor], lses: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

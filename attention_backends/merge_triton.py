@@ -19,7 +19,7 @@ _TYPES = {
 }
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def merge_kernel(  # type: ignore[no-untyped-def]
     outs, lses, merged, total, blocks, queries, heads, width,
     out_b, out_s, out_h, out_d,

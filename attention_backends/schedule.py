@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 from attention_backends import exchange, kernels
 from attention_backends.cost import Shape, Speeds, cheapest
-from attention_backends.ring_anything import Ring
+from attention_backends.ring import Ring
 
 
 def speeds(ring: Ring, query: torch.Tensor, value: torch.Tensor) -> Speeds:
@@ -22,7 +22,8 @@ def speeds(ring: Ring, query: torch.Tensor, value: torch.Tensor) -> Speeds:
     key = (ring.operator, query.dtype)
     if key not in measured:
         measured[key] = _measure(ring, query, value)
-    return measured[key]
+    known: Speeds = measured[key]
+    return known
 
 
 def _measure(ring: Ring, query: torch.Tensor, value: torch.Tensor) -> Speeds:
@@ -81,4 +82,5 @@ def auto(ring: Ring, query: torch.Tensor, value: torch.Tensor) -> str:
     if case not in measured:
         shape = Shape(heads, width, batch, value.shape[2], value.shape[3], query.element_size())
         measured[case] = cheapest(ring, shape, known)
-    return measured[case]
+    name: str = measured[case]
+    return name

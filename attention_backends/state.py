@@ -1,16 +1,17 @@
 """What is on for one model: how its inputs are split, and who holds what at each of its attentions."""
 
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 import torch
 
 from attention_backends import compiled, exchange
 from attention_backends.catalog import MODES, Mode
+from attention_backends.header import Header
 from attention_backends.kernels import choose
 from attention_backends.layout import Layout, split_lengths
 from attention_backends.topology import Topology
-from attention_backends.unified_anything import context_parallel_attention
 
 
 @dataclass
@@ -28,6 +29,8 @@ class ContextParallel:
     # first attention of this forward.
     streams: dict[str, int] = field(default_factory=dict, repr=False)
     first: list[tuple[int, ...]] | None = field(default=None, repr=False)
+    # Layouts of the attentions of this forward that needed no exchange, by what this rank holds of queries and keys.
+    known: dict[tuple[int, int], tuple[Layout, Layout]] = field(default_factory=dict, repr=False)
     started: bool = field(default=False, repr=False)  # an attention of this forward has been traced by torch.compile
     handle: int = field(default=-1, repr=False)
     operator: str = ""  # the operator that ran last, once one has
@@ -45,6 +48,7 @@ class ContextParallel:
 
     def start_forward(self) -> None:
         self.streams.clear()
+        self.known.clear()
         self.first = None
         self.started = False
 
@@ -53,10 +57,10 @@ class ContextParallel:
         total, world = x.shape[dim], self.topology.world_size
         if self.rules.even and total % world:
             below = total - total % world
+            longer = dict.fromkeys((self.rules.any_length(), self.rules.any_length(masked=True)))
             raise ValueError(
                 f"{name} has {total} tokens: {self.mode} on {world} ranks needs a multiple of {world}. Nearest: "
-                f"{below} or {below + world} tokens; or a mode for any length: "
-                f"{'ulysses_anything' if self.ring_degree == 1 else 'ring_anything'} or unified_anything."
+                f"{below} or {below + world} tokens; or a mode for any length: {' or '.join(longer)}."
             )
         if x.is_floating_point() and x.ndim >= 3:
             self.streams[name] = total
@@ -70,8 +74,9 @@ class ContextParallel:
             lengths = split_lengths(total, world)
             if lengths[rank] == held:
                 if torch.compiler.is_compiling():
-                    return compiled.unshard(x, dim, list(lengths), self.handle)
-                return exchange.Unshard.apply(x, dim, lengths, self.topology.group)
+                    whole: torch.Tensor = compiled.unshard(x, dim, list(lengths), self.handle)
+                    return whole
+                return exchange.unshard(x, dim, lengths, self.topology.group)
         raise ValueError(f"the output holds {held} tokens here, but the inputs were split as {self.streams}")
 
     def layouts(self, queries: int, keys: int, device: torch.device) -> tuple[Layout, Layout]:
@@ -81,33 +86,34 @@ class ContextParallel:
         split, so that inputs which differ between ranks are an error on every rank and not a short receive. Later
         ones follow from those and from the splits.
         """
+        if (queries, keys) in self.known:
+            return self.known[queries, keys]
         group, rank = self.topology.group, self.topology.rank
         if self.first is None:
-            sizes = list(self.streams.values())
-            everyone = exchange.exchange_lengths(
-                [queries, keys, len(sizes), *sizes[:13], *[0] * (13 - len(sizes))], group, device
-            )
-            for other, numbers in enumerate(everyone):
-                if numbers[2:] != everyone[0][2:]:
+            mine = Header(queries, keys, tuple(self.streams.values()))
+            everyone = [Header.decode(told) for told in exchange.exchange_lengths(mine.encode(), group, device)]
+            for other, header in enumerate(everyone):
+                if header.streams != everyone[0].streams:
                     raise ValueError(
-                        f"rank {other} was given {numbers[3 : 3 + numbers[2]]} tokens and rank 0 "
-                        f"{everyone[0][3 : 3 + everyone[0][2]]}: give every rank the same, whole inputs."
+                        f"rank {other} was given {header.streams} tokens and rank 0 {everyone[0].streams}: give every "
+                        "rank the same, whole inputs."
                     )
-            self.first = [tuple(n[0] for n in everyone), tuple(n[1] for n in everyone)]
+            self.first = [tuple(each.queries for each in everyone), tuple(each.keys for each in everyone)]
         known = {*self.first, *(split_lengths(total, len(self.first[0])) for total in self.streams.values())}
         if any(a[i] == b[i] for a in known for b in known if a != b for i in range(len(a))):
             # Two possible layouts look the same to some rank: ask. Every rank knows this of every other.
-            everyone = exchange.exchange_lengths([queries, keys], group, device)
-            return Layout(tuple(n[0] for n in everyone)), Layout(tuple(n[1] for n in everyone))
+            held = exchange.exchange_lengths([queries, keys], group, device)
+            return Layout(tuple(n[0] for n in held)), Layout(tuple(n[1] for n in held))
         found = []
-        for held in (queries, keys):
-            match = [lengths for lengths in known if lengths[rank] == held]
+        for tokens in (queries, keys):
+            match = [lengths for lengths in known if lengths[rank] == tokens]
             if not match:
                 raise ValueError(
-                    f"an attention over {held} tokens on rank {rank}, which no split explains: the inputs were "
+                    f"an attention over {tokens} tokens on rank {rank}, which no split explains: the inputs were "
                     f"split as {self.streams}, the first attention was over {self.first}."
                 )
             found.append(Layout(match[0]))
+        self.known[queries, keys] = found[0], found[1]
         return found[0], found[1]
 
     def traced(self) -> tuple[int, bool, list[int]]:
@@ -139,7 +145,8 @@ class ContextParallel:
             self.kernel, query, value, mask=mask is not None or is_causal, lse=self.schedule == "staged"
         )
         queries, keys = self.layouts(query.shape[1], key.shape[1], query.device)
-        return context_parallel_attention(
+        algorithm = import_module(f"attention_backends.{self.rules.algorithm}")
+        out: torch.Tensor = algorithm.context_parallel_attention(
             query,
             key,
             value,
@@ -152,3 +159,4 @@ class ContextParallel:
             kernel=self.kernel,
             schedule=self.schedule,
         )
+        return out

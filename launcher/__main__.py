@@ -7,7 +7,7 @@ import sys
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    from launcher.app import main as run
+    from launcher.cli.main import main as run
 
     sys.exit(run())
 

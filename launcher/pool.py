@@ -10,8 +10,8 @@ from typing import Any
 
 from PIL import Image
 
-from launcher.app import Session
-from launcher.compose import Composer, quoted
+from launcher.cli.main import Session
+from launcher.config.compose import Composer, quoted
 from launcher.records.picture import read_frames
 
 

@@ -10,10 +10,10 @@ import hypothesis
 import pytest
 from shared import LAPTOP, Ended, command, hermetic
 
-from launcher.choose import resolve
-from launcher.compose import Composer, to_config
-from launcher.machine import Machine
-from launcher.request import Request
+from launcher.config.compose import Composer, to_config
+from launcher.estimates.ways import resolve
+from launcher.machines import Machine
+from launcher.request.request import Request
 
 # A shell that starts the tests in the background has SIGINT ignored in them, and in all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -22,7 +22,7 @@ hypothesis.settings.load_profile("shared machine")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--update-golden", action="store_true", help="write tests/launcher/golden_refusals.txt anew")
+    parser.addoption("--update-golden", action="store_true", help="write tests/launcher/cli/golden_refusals.txt anew")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from launcher.machine import Gpu, Machine
+from launcher.machines import Gpu, Machine
 
 ROOT = Path(__file__).parent.parent
 LAPTOP = Machine(cores=2)

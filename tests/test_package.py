@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from shared import ROOT, hermetic
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:

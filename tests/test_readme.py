@@ -28,6 +28,7 @@ def test_all_commands_are_known():
     assert NEEDS_GPU in LAUNCHER
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", LAUNCHER, ids=" ".join)
 def test_a_command_of_the_readme(launch, words):
     ended = launch(*words)
@@ -44,6 +45,7 @@ def test_the_table_of_the_readme_is_what_a_plan_prints(launch):
     assert table in launch(*words).out
 
 
+@pytest.mark.slow
 def test_the_python_of_the_readme(tmp_path):
     (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     check = "\nassert picture.size == (328, 200), picture.size\n"

@@ -10,12 +10,12 @@ from diffusers import DiffusionPipeline
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
 from shared import LAPTOP
 
-from launcher.choose import resolve
-from launcher.compose import Composer, to_config
-from launcher.job import job_message
+from launcher.config.compose import Composer, to_config
+from launcher.estimates.ways import resolve
+from launcher.families.text import count_tokens
 from launcher.records.run_dir import RunDir
-from launcher.request import Request
-from launcher.text import prompt_tokens
+from launcher.request.request import Request
+from launcher.running.job import job_message
 
 
 @pytest.fixture(scope="module", params=list(twins.FACTS))
@@ -90,8 +90,9 @@ def test_a_prompts_tokens_are_counted_as_the_pipeline_does(twin):
     model = request.config.model
     prompts = ["", " ", "a cat", "\n\nx", "猫 🐈", "a {b}<|im_end|>", "x " * 600]
     embedded = [pipe.encode_prompt(prompt, max_sequence_length=model.text_tokens)[0] for prompt in prompts]
-    assert prompt_tokens(model, prompts) == [each.shape[1] for each in embedded]
+    counted = count_tokens(model, prompts)
+    assert [min(count, model.text_tokens) for count in counted] == [each.shape[1] for each in embedded]
     (path / "tokenizer" / "tokenizer.json").write_text("{")
-    assert prompt_tokens(model, prompts) is None
+    assert count_tokens(model, prompts) == [None] * len(prompts)
     (path / "tokenizer" / "tokenizer.json").unlink()
-    assert prompt_tokens(model, prompts) is None
+    assert count_tokens(model, prompts) == [None] * len(prompts)

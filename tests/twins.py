@@ -38,7 +38,7 @@ def _make_random(module: torch.nn.Module) -> None:
 def _t5() -> dict[str, Any]:
     from transformers import AutoTokenizer
 
-    from launcher.weights import BUNDLED
+    from launcher.families.weights import BUNDLED
 
     return {"tokenizer": AutoTokenizer.from_pretrained(BUNDLED / "tokenizer_2")}
 

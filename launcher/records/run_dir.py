@@ -6,7 +6,7 @@ import json
 import platform
 import shlex
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ class RunDir:
             value = f"hydra.run.dir={self.path}"
             raise Refused([Problem(value, "holds a run already", "choose another folder, or leave it out")]) from None
         self.started = time.monotonic()
-        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        now = datetime.now(UTC).isoformat(timespec="seconds")
         self._content = {"schema": SCHEMA, "status": "running", "started": now, **record}
         self.write()
 

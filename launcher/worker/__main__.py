@@ -10,6 +10,7 @@ import contextlib
 import faulthandler
 import os
 import queue
+import re
 import signal
 import socket
 import sys
@@ -18,8 +19,8 @@ import time
 import traceback
 from pathlib import Path
 
-from launcher import channel, failures
-from launcher.channel import Channel, Message, ProtocolError
+from launcher.wire import channel
+from launcher.wire.channel import Channel, Message, ProtocolError
 from launcher.worker import numa
 
 HEARTBEAT = 1.0  # seconds
@@ -81,10 +82,19 @@ def describe(error: BaseException) -> str:
     """One line for the screen: the kind of error and the first line of what it says."""
     lines = str(error).strip().splitlines()
     if "CUDA" in str(error) and "out of memory" in str(error):
-        return failures.out_of_gpu_memory(str(error))
+        return _out_of_gpu_memory(str(error))
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}" + (f": {Path(str(error.filename)).name}" if error.filename else "")
     return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+
+
+def _out_of_gpu_memory(told: str) -> str:
+    """What torch says of it, without its advice on allocators."""
+    asked = re.search(r"Tried to allocate ([\d.]+ \w+)", told)
+    free = re.search(r"of which ([\d.]+ \w+) is free", told)
+    numbers = [f"{asked.group(1)} asked for"] if asked else []
+    numbers += [f"{free.group(1)} free"] if free else []
+    return channel.OUT_OF_GPU_MEMORY + (f" ({', '.join(numbers)})" if numbers else "")
 
 
 def _listen(peer: Channel, jobs: queue.Queue[Message]) -> None:

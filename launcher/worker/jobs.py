@@ -19,9 +19,10 @@ import torch
 import torch.distributed as dist
 
 import attention_backends
-from launcher.channel import Message
+from attention_backends.catalog import MODES
 from launcher.records.files import sha256
 from launcher.records.picture import save
+from launcher.wire.channel import Message
 from launcher.worker.load import load_pipeline
 from launcher.worker.lora import Lora
 
@@ -147,20 +148,19 @@ class Worker:
 
 def _switch_on(transformer: Any, cp: Message, kernel: str) -> Callable[[], None]:
     """Put the parallel mode and the kernel on the transformer; returns what takes them off again."""
-    mode = cp["mode"]
-    if mode == "none":
+    mode = MODES[cp["mode"]]
+    if not mode.parallel:
         if kernel == "auto":
             return lambda: None
         transformer.set_attention_backend(kernel)
         return lambda: transformer.reset_attention_backend()
+    flags: dict[str, Any] = mode.flags
     attention_backends.enable(
         transformer,
         ring_degree=cp["ring_degree"],
         ulysses_degree=cp["ulysses_degree"],
         kernel=kernel,
-        ring_anything=mode == "ring_anything",
-        ulysses_anything=mode == "ulysses_anything",
-        unified_anything=mode == "unified_anything",
+        **flags,
         schedule=cp["schedule"],
     )
     return lambda: attention_backends.disable(transformer)

@@ -8,7 +8,7 @@ import diffusers
 import torch
 import transformers
 
-from launcher.channel import Message
+from launcher.wire.channel import Message
 
 
 def load_pipeline(load: Message) -> Any:

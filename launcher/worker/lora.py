@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from launcher.channel import Message
+from launcher.wire.channel import Message
 
 NAME = "launcher"
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # the ranks, processes of their own, import these helpers too
+# The ranks, processes of their own, import these helpers too.
+sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 
 from ranks import Ranks
 

@@ -10,7 +10,7 @@ from attention_backends import exchange
 from attention_backends.cost import Shape, Speeds, cheapest, held, seconds, sent
 from attention_backends.layout import Layout, Route, split_lengths
 from attention_backends.topology import Topology
-from attention_backends.unified_anything import context_parallel_attention
+from attention_backends.unified import context_parallel_attention
 
 
 def counted(
@@ -109,6 +109,7 @@ def peak(group: dist.ProcessGroup, ring: int, ulysses: int, lengths: list[int], 
     return most
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ring", "ulysses", "dtype"), [(2, 1, "bfloat16"), (1, 2, "bfloat16"), (3, 1, "float32"), (3, 2, "float32")]
 )

@@ -11,10 +11,10 @@ import torch.distributed as dist
 
 import attention_backends
 from attention_backends import exchange
-from launcher.choose import resolve, way
-from launcher.compose import Composer, to_config
-from launcher.machine import Machine
-from launcher.request import shared
+from launcher.config.compose import Composer, to_config
+from launcher.estimates.ways import resolve, way
+from launcher.machines import Machine
+from launcher.request.fill_in import shared
 
 HEADS, HEAD_DIM, LAYERS = 4, 16, 2  # of every model here, whose output tokens have as many channels as this:
 CHANNELS = {"flux": 4, "wan": 16, "ltx": 4}

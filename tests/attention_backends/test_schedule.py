@@ -8,7 +8,7 @@ import torch.distributed as dist
 
 from attention_backends.layout import Layout
 from attention_backends.topology import Topology
-from attention_backends.unified_anything import context_parallel_attention
+from attention_backends.unified import context_parallel_attention
 
 LENGTHS = (700, 1, 900)
 

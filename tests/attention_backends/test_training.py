@@ -67,6 +67,7 @@ def trained(group: dist.ProcessGroup, arguments: dict[str, Any], checkpointed: b
     return max(abs(a - b) for a, b in zip(losses, shared, strict=True)), weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpointed", [False, True])
 @pytest.mark.parametrize(
     "arguments",

@@ -13,7 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from shared import Ended, command, hermetic
 
-from launcher.weights import BUNDLED
+from launcher.families.weights import BUNDLED
+
+pytestmark = pytest.mark.slow
 
 FILE = "diffusion_pytorch_model.safetensors"
 

@@ -7,10 +7,13 @@ import json
 import tempfile
 
 import psutil
+import pytest
 from shared import children, group
 
-from launcher.app import Session
-from launcher.compose import Composer
+from launcher.cli.main import Session
+from launcher.config.compose import Composer
+
+pytestmark = pytest.mark.slow
 
 GROUPS = (("cp=ring_anything",), ("cp=none",), ("cp=none",))
 SWEEPS = (16, 17, 17)

@@ -17,20 +17,25 @@ import pytest
 import twins
 from shared import LAPTOP
 
-from attention_backends.catalog import KERNELS, SCHEDULES
-from launcher import ranks, rules, sharing_rules
-from launcher.choose import resolve
-from launcher.compose import Composer, to_config
-from launcher.config import LaunchConfig
-from launcher.job import execute, group_key, job_message
-from launcher.ranks import GroupKey, RankGroup
+from attention_backends.catalog import KERNELS, MODES, SCHEDULES
+from launcher.config.compose import Composer, to_config
+from launcher.config.schema import LaunchConfig
+from launcher.estimates.ways import resolve
 from launcher.records.picture import read_frames
 from launcher.records.run_dir import RunDir
-from launcher.request import MODES, Request
-from launcher.rules import RULES, problems
+from launcher.request.request import Request
+from launcher.rules import general as rules
+from launcher.rules import sharing as sharing_rules
+from launcher.rules.general import RULES, problems
+from launcher.running import group as ranks
+from launcher.running.group import GroupKey, RankGroup
+from launcher.running.job import execute, group_key, job_message
+
+pytestmark = pytest.mark.slow
 
 SAMPLES = int(os.environ.get("FAMILY_SAMPLES", "200"))  # random legal requests, over all worlds
 WORLDS = (2, 3, 4)
+PARALLEL = [mode.name for mode in MODES.values() if mode.parallel]
 COMMAND = ranks.command
 # Two sizes that no even split divides, and one that the even modes take. Pictures have no frames.
 SIZES = [
@@ -60,7 +65,7 @@ class Warm:
 
     def run(self, request: Request) -> tuple[list[np.ndarray], dict[str, Any]]:
         """Each picture's frames (frames, height, width, 3) and the record."""
-        made = execute(request, self.folder / str(next(self.count)), [], self.ranks, brief=True)
+        made = execute(request, self.folder / str(next(self.count)), [], self.ranks)
         record = json.loads((made["folder"] / "run.json").read_text())
         shown = [read_frames(made["folder"] / facts["file"], record["frames"]["fps"]) for facts in record["files"]]
         return [np.stack([np.asarray(frame) for frame in frames]).astype(int) for frames in shown], record
@@ -128,7 +133,7 @@ def degrees(world: int) -> list[tuple[int, int]]:
 def test_every_legal_mode_makes_what_one_process_makes(warm, families, alone, name):
     world, group = warm
     ran = set()
-    for number, mode, (ring, ulysses) in itertools.product(range(len(SIZES)), MODES[1:], degrees(world)):
+    for number, mode, (ring, ulysses) in itertools.product(range(len(SIZES)), PARALLEL, degrees(world)):
         asked = sized(families[name], number, mode, ring, ulysses)
         if problems(asked):
             continue
@@ -140,7 +145,7 @@ def test_every_legal_mode_makes_what_one_process_makes(warm, families, alone, na
     never = {"ulysses"} if world == 4 else {"unified"}
     if name == "ltx_video":
         never |= {"ring_anything"} | ({"ring", "ulysses"} if world == 3 else set())
-    assert ran == set(MODES[1:]) - never
+    assert ran == set(PARALLEL) - never
 
 
 ON_CPU = [kernel.name for kernel in KERNELS.values() if "cpu" in kernel.devices]
@@ -151,7 +156,7 @@ def draw(chance: random.Random, families: dict[str, LaunchConfig], world: int, k
     config = copy.deepcopy(families[chance.choice(list(families))])
     model = config.model
     ring, ulysses = chance.choice(degrees(world))
-    config.cp.mode, config.cp.ring_degree, config.cp.ulysses_degree = chance.choice(MODES[1:]), ring, ulysses
+    config.cp.mode, config.cp.ring_degree, config.cp.ulysses_degree = chance.choice(PARALLEL), ring, ulysses
     config.cp.schedule = chance.choice(SCHEDULES)
     config.attention.kernel = chance.choice(kernels)
     config.runtime.dtype = chance.choice(["float32", "float32", "bfloat16"])

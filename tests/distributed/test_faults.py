@@ -26,11 +26,13 @@ import psutil
 import pytest
 from shared import Group, group, hermetic
 
-import launcher.job
-from launcher import channel
-from launcher.app import main
-from launcher.progress import Progress
+import launcher.cli.progress
+from launcher.cli.main import main
+from launcher.cli.progress import Progress
 from launcher.records.files import sha256
+from launcher.wire import channel
+
+pytestmark = pytest.mark.slow
 
 STALL = 8  # seconds, runtime.stall_timeout of these sweeps
 LIMIT = 3  # seconds from a fault to its line
@@ -211,7 +213,7 @@ def sweep(faults: list[Fault], place: Path, *words: str) -> Swept:
         patch.setenv("TMPDIR", str(place / "tmp"))
         patch.setattr(tempfile, "tempdir", None)
         patch.setattr(time, "time", time.time)  # to be put back
-        patch.setattr(launcher.job, "Progress", Watched)
+        patch.setattr(launcher.cli.progress, "Progress", Watched)
         screen, errors = Screen(ended), io.StringIO()
         seeds = ",".join(map(str, range(len(faults) + 1)))
         size = ["height=512", "width=512", "steps=2", "images=2"]

@@ -11,8 +11,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import launcher
+from launcher.families.weights import BUNDLED
 from launcher.problems import Refused, RunFailed
-from launcher.weights import BUNDLED
+
+pytestmark = pytest.mark.slow
 
 LAYERS = (
     "transformer_blocks.0.attn.to_k",

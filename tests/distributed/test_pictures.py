@@ -10,9 +10,11 @@ import pytest
 from PIL import Image
 from shared import Ended
 
-from launcher.memory import estimate
+from launcher.estimates.memory import estimate
 from launcher.records.files import sha256
 from launcher.records.picture import read_recipe
+
+pytestmark = pytest.mark.slow
 
 SAME = ["seed=5", "steps=2", "runtime=cpu"]
 

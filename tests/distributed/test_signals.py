@@ -18,6 +18,8 @@ import psutil
 import pytest
 from shared import ROOT, Group, cause, command, group, hermetic
 
+pytestmark = pytest.mark.slow
+
 LONG = ["runtime=cpu", "height=512", "width=512", "steps=1000", "seed=1"]
 
 
@@ -125,7 +127,9 @@ def test_two_launchers_at_once_share_nothing(start):
 
 def test_what_the_shell_has_ignored_stays_ignored():
     """`nohup` asks for a launcher that outlives its terminal."""
-    code = "from signal import *; from launcher.app import _signals\nwith _signals(): print(repr(getsignal(SIGHUP)))"
+    code = (
+        "from signal import *; from launcher.cli.main import _signals\nwith _signals(): print(repr(getsignal(SIGHUP)))"
+    )
     words = ["sh", "-c", 'trap "" HUP; exec "$0" "$@"', *command()[:1], "-c", code]
     ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "SIG_IGN" in ended.stdout

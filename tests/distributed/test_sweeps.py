@@ -12,9 +12,11 @@ from PIL import Image
 from shared import Ended, command, hermetic
 
 import launcher
+from launcher.families.weights import BUNDLED
 from launcher.problems import Refused
 from launcher.records.files import sha256
-from launcher.weights import BUNDLED
+
+pytestmark = pytest.mark.slow
 
 SMALL = ["runtime=cpu", "width=64", "steps=2"]
 

@@ -16,6 +16,8 @@ import launcher
 from launcher.records.files import sha256
 from launcher.records.picture import read_frames, read_recipe
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def wan(tmp_path_factory) -> list[str]:

@@ -8,16 +8,18 @@ import time
 import pytest
 from shared import children
 
-from launcher import ranks
-from launcher.job import group_key
 from launcher.problems import RunFailed
-from launcher.ranks import RankGroup
 from launcher.records.run_dir import RunDir
+from launcher.running import group as ranks
+from launcher.running.group import RankGroup
+from launcher.running.job import group_key
+
+pytestmark = pytest.mark.slow
 
 IMPOSTOR = """
 import os, socket, sys
-from launcher import channel
-from launcher.channel import Channel
+from launcher.wire import channel
+from launcher.wire.channel import Channel
 connection = socket.socket(socket.AF_UNIX)
 connection.connect(os.environ[channel.SOCKET_VARIABLE])
 peer = Channel(connection)

@@ -11,6 +11,8 @@ import pytest
 
 from launcher.flux_tiny import evaluate
 
+pytestmark = pytest.mark.slow
+
 ASKED = os.environ.get("FLUX_TINY_PICTURES", "")
 
 

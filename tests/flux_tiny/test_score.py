@@ -31,6 +31,7 @@ def test_ideal_scores_high_at_any_phase_and_plain_low(meaning: Meaning) -> None:
     assert not score(plain, meaning).colours_right
 
 
+@pytest.mark.slow
 def test_score_tells_patterns_scales_and_colours_apart() -> None:
     for shown in ALL:
         pixels = ideal(shown, 160, 200, (0.2, 0.6))

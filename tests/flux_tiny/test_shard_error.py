@@ -10,6 +10,8 @@ from launcher.flux_tiny import evaluate, model, shard_error
 from launcher.flux_tiny.score import score
 from launcher.flux_tiny.vocabulary import read
 
+pytestmark = pytest.mark.slow
+
 REQUEST = (shard_error.PROMPT, 384, 12, 0)  # size, steps, seed
 
 

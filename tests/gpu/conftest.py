@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 HERE = Path(__file__).parent
-for folder in (HERE, HERE.parent, HERE.parent / "attention_backends"):  # ranks, processes of their own, import from them
+# Ranks, processes of their own, import from these too.
+for folder in (HERE, HERE.parent, HERE.parent / "attention_backends" / "helpers"):
     sys.path.insert(0, str(folder))
 
 from ranks import Ranks  # noqa: E402
@@ -80,6 +81,6 @@ def check(request: pytest.FixtureRequest):
 
 @pytest.fixture(scope="session")
 def ranks() -> Iterator[Ranks]:
-    pool = Ranks()
+    pool = Ranks("spawn")
     yield pool
     pool.stop()

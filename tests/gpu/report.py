@@ -1,6 +1,6 @@
 """What the checks on a GPU found, as attention_backends/gpu.json, and as the README's table of it.
 
-    python tests/gpu/report.py      # writes the table into attention_backends/README.md anew
+python tests/gpu/report.py      # writes the table into attention_backends/README.md anew
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import platform
 import subprocess
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ class Report:
 
     def write(self, path: Path) -> None:
         found = {
-            "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "commit": commit(),
             "sources": sources(),
             **machine(),

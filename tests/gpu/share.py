@@ -90,7 +90,8 @@ def others(world: int, streams: list[int]) -> Iterator[Any]:
 
     dist.init_process_group("fake", rank=0, world_size=world, store=FakeStore())
     try:
-        with mock.patch.object(exchange, "exchange_lengths", lengths), mock.patch.object(exchange, "post", lambda *_: []):
+        posted = mock.patch.object(exchange, "post", lambda *_: [])  # noqa: PT008 - a mock of mock's takes time
+        with posted, mock.patch.object(exchange, "exchange_lengths", lengths):
             yield dist.group.WORLD
     finally:
         dist.destroy_process_group()
@@ -98,8 +99,8 @@ def others(world: int, streams: list[int]) -> Iterator[Any]:
 
 @dataclass
 class Step:
-    """wall, kernel: ms of a step by the clock, and of its kernels alone; attention, ours: ms of the kernels of
-    attention, and of this package; peak: bytes that torch reserved; kernels: ms by kernel name."""
+    """wall, kernel, attention: ms of a step by the clock, of its kernels and of those that attend; peak: bytes that
+    torch reserved; kernels: ms by kernel name."""
 
     wall: float
     kernel: float
@@ -152,12 +153,10 @@ class Limit:
         return out.transpose(1, 2)
 
 
-def shared(model: torch.nn.Module, inputs: dict[str, Any], world: int, streams: list[int], schedule: str) -> Step:
+def shared(model: torch.nn.Module, inputs: dict[str, Any], world: int, streams: list[int], **arguments: Any) -> Step:
     """A step of the first of `world` ranks."""
     with others(world, streams) as group:
-        attention_backends.enable(
-            model, ring_degree=world, unified_anything=True, process_group=group, schedule=schedule
-        )
+        attention_backends.enable(model, mode="unified_anything", process_group=group, **arguments)
         try:
             return step(model, inputs)
         finally:
@@ -169,7 +168,7 @@ def limit(model: torch.nn.Module, inputs: dict[str, Any], world: int, streams: l
     heads = model.config.num_attention_heads
     ready = Limit(sum(streams), heads, model.config.attention_head_dim)
     with others(world, streams) as group:
-        state = attention_backends.enable(model, ring_degree=world, unified_anything=True, process_group=group)
+        state = attention_backends.enable(model, mode="unified_anything", ring_degree=world, process_group=group)
         try:
             with mock.patch.object(type(state), "attend", lambda self, q, *a: ready(q)):
                 return step(model, inputs)

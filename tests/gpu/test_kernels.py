@@ -25,7 +25,8 @@ def tensors(dtype, batch=2, queries=77, keys=133, heads=4, key_heads=4, width=64
 
 def exact(q, k, v, bias=None, is_causal=False):
     """The definition in float64: out (B, Sq, H, D) and LSE (B, H, Sq)."""
-    return kernels.attend("math", q.double(), k.double(), v.double(), None if bias is None else bias.double(), is_causal=is_causal)
+    bias = None if bias is None else bias.double()
+    return kernels.attend("math", q.double(), k.double(), v.double(), bias, is_causal=is_causal)
 
 
 def errors(operator, q, k, v, bias=None, is_causal=False):
@@ -39,7 +40,8 @@ def errors(operator, q, k, v, bias=None, is_causal=False):
     assert lse.dtype == kernels.lse_dtype(q.dtype)
     seen = whole_lse.isfinite()
     wrong = (lse.isfinite() != seen).sum() + out.isnan().sum() + lse.isnan().sum() + (lse == math.inf).sum()
-    return (out.double() - whole).abs().max().item(), (lse.double() - whole_lse)[seen].abs().max().item() if seen.any() else 0.0, wrong.item()
+    apart = (lse.double() - whole_lse)[seen].abs().max().item() if seen.any() else 0.0
+    return (out.double() - whole).abs().max().item(), apart, wrong.item()
 
 
 def cases(name):
@@ -56,11 +58,21 @@ def operator_for(name, q, v, mask):
     return kernels.choose(name, q, v, mask=mask, lse=True)
 
 
+SHAPES = [
+    {},
+    {"key_heads": 2},
+    {"queries": 1, "keys": 7},
+    {"queries": 128, "keys": 256, "width": 128},
+    {"width": 24},
+    {"queries": 300, "keys": 65},
+]
+
+
 @pytest.mark.parametrize("name", EXACT)
 def test_kernel(name, check):
     for dtype in cases(name):
         worst, worst_lse, wrong = 0.0, 0.0, 0
-        for shape in ({}, {"key_heads": 2}, {"queries": 1, "keys": 7}, {"queries": 128, "keys": 256, "width": 128}, {"width": 24}, {"queries": 300, "keys": 65}):
+        for shape in SHAPES:
             q, k, v = tensors(dtype, **shape)
             found = errors(operator_for(name, q, v, False), q, k, v)
             worst, worst_lse, wrong = max(worst, found[0]), max(worst_lse, found[1]), wrong + found[2]
@@ -106,8 +118,17 @@ def test_strides(name, check):
     for dtype in cases(name):
         q, k, v = tensors(dtype, queries=96, keys=160, width=64)
         packed = torch.cat([k, v], dim=-1).transpose(0, 1).contiguous().transpose(0, 1)
-        heads_first = [x.transpose(1, 2).contiguous().transpose(1, 2) for x in (q, k, v)]
-        for what, views in {"packed": (q, packed[..., :64], packed[..., 64:]), "heads first": heads_first, "odd start": (q[:, 1:], packed[:, 3:, :, :64], packed[:, 3:, :, 64:])}.items():
+        joint = torch.cat([x[:, :96] for x in (q, k, v)], dim=-1)
+        ways = {
+            "packed": (q, packed[..., :64], packed[..., 64:]),
+            "heads first": [x.transpose(1, 2).contiguous().transpose(1, 2) for x in (q, k, v)],
+            "odd start": (q[:, 1:], packed[:, 3:, :, :64], packed[:, 3:, :, 64:]),
+            "one of a batch": [x[1:] for x in (q, k, v)],
+            "some heads": [x[:, :, 1:3] for x in (q, k, v)],
+            "projected together": joint.split(64, dim=-1),
+            "every other token": [x[:, ::2] for x in (q, k, v)],
+        }
+        for what, views in ways.items():
             found = errors(operator_for(name, q, v, False), *views)
             check(f"{name} {dtype} {what} out", found[0], OUT[dtype])
             check(f"{name} {dtype} {what} LSE", found[1], LSE[dtype])
@@ -131,9 +152,11 @@ def test_raw_hazards(check):
         bias = torch.full((2, 4, 33, 80), -math.inf, device="cuda", dtype=q.dtype)[..., :65]
         out, lse, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(q, k, v, bias, True, 0.0, False)
         check(f"raw efficient {dtype} hidden rows: out NaN", out.isnan().float().mean().item())
+        check(f"raw efficient {dtype} hidden rows: LSE 0", (lse[:, :, :33] == 0).float().mean().item())
         check(f"raw efficient {dtype} hidden rows: LSE -inf", (lse[:, :, :33] == -math.inf).float().mean().item())
         if dtype == "bfloat16":
-            out, lse, *_ = torch.ops.aten._scaled_dot_product_cudnn_attention(q.contiguous(), k.contiguous(), v.contiguous(), bias, True, 0.0, False, False)
+            dense = [x.contiguous() for x in (q, k, v)]
+            out, lse, *_ = torch.ops.aten._scaled_dot_product_cudnn_attention(*dense, bias, True, 0.0, False, False)
             check("raw cudnn hidden rows: out NaN", out.isnan().float().mean().item())
             check("raw cudnn hidden rows: LSE -inf", (lse == -math.inf).float().mean().item())
             check("raw cudnn LSE dimensions", lse.ndim)
@@ -161,7 +184,7 @@ def test_merge(dtype, check):
     whole, whole_lse = exact(q, k, v, bias)
     seen = whole_lse.isfinite()
     check(f"merge {dtype} out", (out.double() - whole).abs().max().item(), OUT[dtype])
-    check(f"merge {dtype} LSE", (lse.double() - whole_lse)[seen].abs().max().item(), max(1e-5, LSE[dtype]) if dtype != "float64" else 1e-12)
+    check(f"merge {dtype} LSE", (lse.double() - whole_lse)[seen].abs().max().item(), LSE[dtype])
     check(f"merge {dtype} hidden rows", float((lse.isfinite() != seen).sum() + out[:, 3].abs().sum()), 0)
 
 
@@ -177,4 +200,5 @@ def test_gradients(check):
         whole = (torch.softmax(heads[0] @ heads[1].mT * q.shape[-1] ** -0.5, -1) @ heads[2]).transpose(1, 2)
         whole.backward(grad.double())
         for name, x, y in zip("qkv", found, leaves, strict=True):
-            check(f"gradient of {name} {dtype}", ((x.double() - y.grad).abs().max() / y.grad.abs().max()).item(), 1e-4 if dtype == "float32" else 3e-2)
+            apart = (x.double() - y.grad).abs().max() / y.grad.abs().max()
+            check(f"gradient of {name} {dtype}", apart.item(), 1e-5 if dtype == "float32" else 1.6e-2)

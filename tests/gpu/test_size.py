@@ -2,95 +2,114 @@
 
 import gc
 import importlib.util
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
-CARD: dict[str, float] = {}
+CARD: dict[str, float] = {}  # TFLOP/s of a large product, as measured by the first test
+DATA_SHEET = {"NVIDIA H100 80GB HBM3": 989.4, "NVIDIA H200": 989.4}  # TFLOP/s in bf16, dense
+# schedule or mode, arguments of enable but for the degree
+WAYS = {
+    "gather": ("ring_degree", {"schedule": "gather"}),
+    "staged": ("ring_degree", {"schedule": "staged"}),
+    "Ulysses": ("ulysses_degree", {"schedule": "gather"}),
+}
+
+
+def milliseconds(call: Callable[[], Any], times: int = 20) -> float:
+    """The median of some runs by the device's own clock."""
+    taken = []
+    for _ in range(times + 3):
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        begin.record()
+        call()
+        end.record()
+        torch.cuda.synchronize()
+        taken.append(begin.elapsed_time(end))
+    return sorted(taken[3:])[times // 2]
 
 
 def test_card(check):
     """The card's own limits, as it is found: a large product and a large copy."""
-    from statistics import median
-
-    def ms(call):
-        call()
-        taken = []
-        for _ in range(10):
-            begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-            begin.record()
-            call()
-            end.record()
-            torch.cuda.synchronize()
-            taken.append(begin.elapsed_time(end))
-        return median(taken)
-
     a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
-    CARD["tflops"] = 2 * 8192**3 / ms(lambda: a @ b) / 1e9
+    CARD["tflops"] = 2 * 8192**3 / milliseconds(lambda: a @ b) / 1e9
     page = torch.randn(1 << 30, device="cuda", dtype=torch.bfloat16)
     other = torch.empty_like(page)
-    CARD["gbps"] = 2 * page.nbytes / ms(lambda: other.copy_(page)) / 1e6
-    check("card, a product of 8192 x 8192 matrices in bf16", CARD["tflops"], unit="TFLOP/s")
-    check("card, a copy, bytes read and written", CARD["gbps"], unit="GB/s")
+    copied = 2 * page.nbytes / milliseconds(lambda: other.copy_(page)) / 1e6
+    check("card: a product of 8192 x 8192 matrices in bf16", CARD["tflops"], unit="TFLOP/s")
+    check("card: a copy, bytes read and written", copied, unit="GB/s")
 
 
-def flops(tokens: int, keys: int, layers: int, dim: int, linear: int) -> float:
-    """Of one rank's step: linear maps of its tokens, and its queries against all keys."""
-    return layers * (tokens * linear * dim**2 + 4 * tokens * keys * dim)
-
-
-def top(kernels: dict[str, float], base: dict[str, float]) -> str:
-    """What takes longer than in the limit, by kernel."""
-    more = {name: ms - base.get(name, 0.0) for name, ms in kernels.items()}
-    worst = sorted(more.items(), key=lambda item: -abs(item[1]))[:8]
-    return "; ".join(f"{name[:70]} {ms:+.3f}" for name, ms in worst)
-
-
-def planned(words: list[str], world: int, schedule: str) -> float | None:
+def planned(words: list[str], degrees: list[str]) -> float | None:
     """Bytes that the launcher's plan reckons with for the transformer alone; None without Hydra."""
     if importlib.util.find_spec("hydra") is None:
         return None
-    from launcher import memory
-    from launcher.choose import resolve
-    from launcher.compose import Composer, to_config
-    from launcher.machine import Machine
+    from launcher.config.compose import Composer, to_config
+    from launcher.estimates import memory
+    from launcher.estimates.ways import resolve
+    from launcher.machines import Machine
 
-    more = [f"cp.ring_degree={world}", f"cp.schedule={schedule}", "cp=unified_anything"] if world > 1 else ["cp=none"]
-    request = resolve(to_config(Composer().compose([*words, "machine=h100x8", *more])), Machine(cores=1))
+    request = resolve(to_config(Composer().compose([*words, *degrees, "machine=h100x8"])), Machine(cores=1))
     found = memory.estimate(request)
+    assert found is not None
     return 2 * memory.parameters(request)["transformer"] + found.buffers + found.activations
 
 
-def run(name, words, model, inputs, streams, layers, dim, linear, check):
+def told(name: str, found: Any, work: float, check: Any) -> None:
+    check(f"{name}: a step", found.wall, unit="ms")
+    check(f"{name}: its kernels", found.kernel, unit="ms")
+    check(f"{name}: its kernels of attention", found.attention, unit="ms")
+    if "tflops" in CARD:
+        check(f"{name}: its kernels' part of the product's rate", work / found.kernel / CARD["tflops"] / 1e9)
+    if sheet := DATA_SHEET.get(torch.cuda.get_device_name()):
+        check(f"{name}: efficiency, part of the data sheet's rate", work / found.wall / sheet / 1e9)
+    check(f"{name}: peak memory", found.peak / 2**30, unit="GiB")
+
+
+def shares(name: str, model: Any, inputs: Any, streams: list[int], words: list[str], linear: int, check: Any) -> None:
+    """All ways of one model; linear: FLOPs of a layer's linear maps for a token, over channels squared."""
     from share import limit, shared, step
+
     from attention_backends.layout import split_lengths
 
-    total = sum(streams)
-    for world in (1, 2, 4):
+    layers = getattr(model.config, "num_single_layers", 0) + model.config.num_layers
+    dim = model.config.num_attention_heads * model.config.attention_head_dim
+
+    def work(world: int) -> float:
+        """FLOPs of the first rank."""
         tokens = sum(split_lengths(each, world)[0] for each in streams)
-        work = flops(tokens, total, layers, dim, linear) / 1e9
-        if world == 1:
-            found = step(model, inputs)
-            rows = {"": found}
-        else:
-            base = limit(model, inputs, world, streams)
-            rows = {f" {s}": shared(model, inputs, world, streams, s) for s in ("gather", "staged")}
-        for schedule, found in rows.items():
-            what = f"{name}, 1 of {world}{schedule}"
-            check(f"{what}: a step", found.wall, unit="ms")
-            check(f"{what}: its kernels", found.kernel, unit="ms")
-            check(f"{what}: its kernels of attention", found.attention, unit="ms")
-            check(f"{what}: of the card's product", work / found.kernel / CARD.get("tflops", float("nan")), unit="")
-            check(f"{what}: of the data sheet, by the clock", work / found.wall / 989.4, unit="")
-            check(f"{what}: peak memory", found.peak / 2**30, unit="GiB")
-            if (expected := planned(words, world, schedule.strip())) is not None:
-                check(f"{what}: the plan's memory, off by", abs(expected - found.peak) / found.peak, 0.1)
-            if world > 1:
-                check(f"{what}: above the limit, kernels", (found.kernel - base.kernel) / base.kernel, 0.03)
-                print(f"{what}: limit {base.wall:.2f} wall {base.kernel:.2f} kernels; {top(found.kernels, base.kernels)}")
-            else:
-                print(f"{what}: {top(found.kernels, {})}")
+        return layers * (tokens * linear * dim**2 + 4 * tokens * sum(streams) * dim)
+
+    found = step(model, inputs)
+    told(f"{name}, 1 of 1", found, work(1), check)
+    remembers(f"{name}, 1 of 1", found, planned(words, ["cp=none"]), check)
+    for world in (2, 4):
+        base = limit(model, inputs, world, streams)
+        check(f"{name}, 1 of {world}, keys at hand: a step", base.wall, unit="ms")
+        check(f"{name}, 1 of {world}, keys at hand: its kernels", base.kernel, unit="ms")
+        for how, (degree, arguments) in WAYS.items():
+            found = shared(model, inputs, world, streams, **{degree: world}, **arguments)
+            what = f"{name}, 1 of {world}, {how}"
+            told(what, found, work(world), check)
+            degrees = ["cp=unified_anything", *(f"cp.{each}={world if each == degree else 1}" for each in DEGREES)]
+            remembers(what, found, planned(words, [*degrees, f"cp.schedule={arguments['schedule']}"]), check)
+            more = (found.kernel - base.kernel) / base.kernel
+            check(f"{what}: kernels above those with keys at hand", more, 0.03 if how == "gather" else None)
+            worst = sorted(
+                ((ms - base.kernels.get(kernel, 0.0), kernel) for kernel, ms in found.kernels.items()), reverse=True
+            )
+            print(what, *[f"{ms:+.3f} ms {kernel[:90]}" for ms, kernel in worst[:5]], sep="\n    ")
+
+
+DEGREES = ("ring_degree", "ulysses_degree")
+
+
+def remembers(name: str, found: Any, expected: float | None, check: Any) -> None:
+    if expected is not None:
+        check(f"{name}: the plan's memory, off by", abs(expected - found.peak) / found.peak, 0.1)
 
 
 @pytest.fixture
@@ -106,40 +125,50 @@ def test_flux(check, freed):
 
     model = flux()
     for name, side in (("FLUX 1024 x 1024", 64), ("FLUX 1000 x 1000", 63)):
-        run(name, ["model=flux", f"height={16 * side}", f"width={16 * side}"], model, flux_inputs(side, side), [512, side * side], 57, 3072, 24, check)
+        words = ["model=flux", f"height={16 * side}", f"width={16 * side}"]
+        shares(name, model, flux_inputs(side, side), [512, side * side], words, 24, check)
 
 
 def test_wan(check, freed):
     pytest.importorskip("diffusers")
     from share import wan, wan_inputs
 
-    run("Wan 1.3B 480 x 832, 81 frames", ["model=wan_t2v_1_3b"], wan(), wan_inputs(21, 30, 52), [21 * 30 * 52], 30, 1536, 28, check)
+    inputs, tokens = wan_inputs(21, 30, 52), [21 * 30 * 52]
+    shares("Wan 1.3B 480 x 832, 81 frames", wan(), inputs, tokens, ["model=wan_t2v_1_3b"], 28, check)
 
 
-@pytest.mark.parametrize(("name", "queries", "keys", "heads"), [("FLUX 1 of 1", 4608, 4608, 24), ("FLUX 1 of 4", 1152, 4608, 24), ("FLUX 1000 1 of 4", 1121, 4481, 24), ("Wan 1 of 4", 8190, 32760, 12)])
-def test_operators(name, queries, keys, heads, check):
+SIZES = {"FLUX": (4608, 4608, 24), "FLUX, 1 of 4": (1152, 4608, 24), "Wan, 1 of 4": (8190, 32760, 12)}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_operators(name, check):
     """Attention of real size by each of torch's operators, and what this package adds to it."""
-    import triton
+    from attention_backends import exchange, kernels, merge
+    from attention_backends.ring import pack
 
-    from attention_backends import kernels, merge
-    from attention_backends.ring_anything import pack
-
+    queries, keys, heads = SIZES[name]
     q = torch.randn(1, queries, heads, 128, device="cuda", dtype=torch.bfloat16)
     k, v = (torch.randn(1, keys, heads, 128, device="cuda", dtype=torch.bfloat16) for _ in range(2))
-    work = 4 * queries * keys * heads * 128 / 1e9
+    packed = pack(k, v).transpose(0, 1).contiguous()
     for operator in ("cuda_flash", "cuda_cudnn", "cuda_efficient"):
-        ms = triton.testing.do_bench(lambda operator=operator: kernels.attend(operator, q, k, v), 10, 50, return_mode="median")
+        ms = milliseconds(lambda operator=operator: kernels.attend(operator, q, k, v))
         check(f"{name}: {operator}", ms, unit="ms")
-        check(f"{name}: {operator}, rate", work / ms, unit="TFLOP/s")
-    packed = pack(k, v).transpose(0, 1)
-    for operator in ("cuda_flash", "cuda_cudnn"):
-        ms = triton.testing.do_bench(lambda operator=operator: kernels.attend(operator, q, packed[..., :128], packed[..., 128:]), 10, 50, return_mode="median")
-        check(f"{name}: {operator} of packed keys", ms, unit="ms")
-    ms = triton.testing.do_bench(lambda: torch.nn.functional.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)), 10, 50, return_mode="median")
-    check(f"{name}: torch's own choice", ms, unit="ms")
-    for blocks in (4, 13):
+        check(f"{name}: {operator}", 4 * queries * keys * heads * 128 / ms / 1e9, unit="TFLOP/s")
+        apart = milliseconds(
+            lambda operator=operator: kernels.attend(operator, q, packed[..., :128], packed[..., 128:])
+        )
+        check(f"{name}: {operator}, keys and values packed", apart, unit="ms")
+    theirs = [x.transpose(1, 2) for x in (q, k, v)]
+    ms = milliseconds(lambda: torch.nn.functional.scaled_dot_product_attention(*theirs))
+    check(f"{name}: torch's scaled_dot_product_attention", ms, unit="ms")
+    buffer = torch.empty(queries, 1, heads, 256, device="cuda", dtype=torch.bfloat16)
+    place, own = buffer[..., :128], k[:, :queries].transpose(0, 1)
+    into, rows = exchange.words(place, own)
+    check(f"{name}: the own keys into the buffer, in words", milliseconds(lambda: into.copy_(rows)) * 1e3, unit="us")
+    check(f"{name}: the own keys into the buffer, one by one", milliseconds(lambda: place.copy_(own)) * 1e3, unit="us")
+    for blocks in (2, 4, 13):
         outs = [torch.randn_like(q) for _ in range(blocks)]
         lses = [torch.randn(1, heads, queries, device="cuda") for _ in range(blocks)]
-        ms = triton.testing.do_bench(lambda outs=outs, lses=lses: merge.merge(outs, lses), 10, 50, return_mode="median")
-        check(f"{name}: merge of {blocks}", ms, unit="ms")
-        check(f"{name}: merge of {blocks}, rate", (blocks + 1) * q.nbytes / ms / 1e6, unit="GB/s")
+        ms = milliseconds(lambda outs=outs, lses=lses: merge.merge(outs, lses))
+        check(f"{name}: merge of {blocks}", ms * 1e3, unit="us")
+        check(f"{name}: merge of {blocks}", (blocks + 1) * q.nbytes / ms / 1e6, unit="GB/s")

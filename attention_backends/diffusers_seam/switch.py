@@ -1,0 +1,157 @@
+"""enable() and disable(): what diffusers' `enable_parallelism` does, on any device, with this package's attention.
+
+Hooks split inputs and gather the output, and a `_parallel_config` on every attention processor sends its attention
+here. Of diffusers' own way it leaves out the parts that need an accelerator.
+"""
+
+import sys
+from functools import partial
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from diffusers.hooks.context_parallel import _get_submodule_by_name
+from diffusers.hooks.hooks import ModelHook
+
+from attention_backends import compiled
+from attention_backends.catalog import KERNELS, MODES, SCHEDULES, TRANSPORTS, mode_name
+from attention_backends.diffusers_seam.dispatch import (
+    BACKEND,
+    BACKENDS,
+    ROTARY,
+    dispatcher,
+    passes_empty,
+    register_packages,
+)
+from attention_backends.diffusers_seam.hooks import GatherHook, SplitHook, StartHook
+from attention_backends.diffusers_seam.undo import Undo, add_hook, set_attribute, take_over
+from attention_backends.state import ContextParallel
+from attention_backends.topology import Topology
+from attention_backends.transport import travelling
+
+_HOOK = "attention_backends---{}"
+
+register_packages()
+
+
+def enable(
+    model: torch.nn.Module,
+    *,
+    mode: str | None = None,
+    ring_degree: int = 1,
+    ulysses_degree: int = 1,
+    ring_anything: bool = False,
+    ulysses_anything: bool = False,
+    unified_anything: bool = False,
+    kernel: str = "auto",
+    schedule: str = "auto",
+    transport: str = "auto",
+    cp_plan: dict[str, Any] | None = None,
+    process_group: dist.ProcessGroup | None = None,
+) -> ContextParallel:
+    """Shard the sequence of a diffusers model over ring_degree x ulysses_degree ranks.
+
+    Call it on every rank, after torch.distributed is initialised.
+
+    Args:
+        mode: a name of catalog.MODES; or leave it out and say the same by the degrees and diffusers' own flags,
+            ring_anything, ulysses_anything and unified_anything.
+        kernel: a name of catalog.KERNELS. schedule: one of catalog.SCHEDULES.
+        transport: how CUDA tensors travel: "nccl" (every rank has a GPU of its own), "host" (by gloo through host
+            memory, so ranks may share a GPU) or "auto", by what the group can.
+        cp_plan: what to split and gather, for a class without a `_cp_plan`.
+        process_group: the ranks that share the sequence, if not all.
+
+    Raises:
+        ValueError: with the nearest legal values, for arguments that can't work.
+    """
+    flags = {
+        "ring_anything": ring_anything,
+        "ulysses_anything": ulysses_anything,
+        "unified_anything": unified_anything,
+    }
+    if mode is not None:
+        _check_choice("mode", mode, tuple(name for name, row in MODES.items() if row.parallel))
+        flags |= MODES[mode].flags
+    named = mode_name(ring_degree, ulysses_degree, **flags)
+    if mode not in (None, named):
+        raise ValueError(
+            f"mode={mode!r} with ring_degree={ring_degree} and ulysses_degree={ulysses_degree}: these degrees mean "
+            f"{named}."
+        )
+    _check_choice("kernel", kernel, tuple(KERNELS))
+    _check_choice("schedule", schedule, SCHEDULES)
+    _check_choice("transport", transport, TRANSPORTS)
+    if getattr(model, "_parallel_config", None) is not None:
+        raise ValueError(
+            "context parallelism is already on for this model. Call attention_backends.disable(model) first."
+        )
+    plan = cp_plan if cp_plan is not None else getattr(model, "_cp_plan", None)
+    if plan is None:
+        raise ValueError(
+            f"{type(model).__name__} has no _cp_plan: pass cp_plan={{module name: what to split or gather}}."
+        )
+    if not dist.is_initialized():
+        raise ValueError("torch.distributed is not initialised: call torch.distributed.init_process_group first.")
+    group = process_group if process_group is not None else dist.group.WORLD
+    assert group is not None
+    world = dist.get_world_size(group)
+    if world != ring_degree * ulysses_degree:
+        needed = ring_degree * ulysses_degree
+        raise ValueError(
+            f"ring_degree={ring_degree} x ulysses_degree={ulysses_degree} = {needed}, but there are {world} ranks. "
+            f"Try ring_degree={world // ulysses_degree or 1}, or start {needed} ranks."
+        )
+    processors = _processors(model)
+    if not processors:
+        raise ValueError(
+            f"no attention processor of {type(model).__name__} can be parallel (none has a _parallel_config)."
+        )
+    group, transport, release = travelling(transport, group)
+    topology = Topology(group, dist.get_rank(group), ring_degree, ulysses_degree)
+    state = ContextParallel(named, ring_degree, ulysses_degree, kernel, schedule, transport, topology)
+
+    state.handle = compiled.add(state)
+    undo: list[Undo] = [release, partial(compiled.remove, state.handle)]
+    try:
+        for name, entry in plan.items():
+            found = _get_submodule_by_name(model, name)
+            for module in found if isinstance(found, list) else [found]:
+                if isinstance(entry, dict):
+                    hook: ModelHook = SplitHook(entry, state)
+                else:
+                    hook = GatherHook(entry if isinstance(entry, (list, tuple)) else [entry], state)
+                undo.append(add_hook(module, hook, _HOOK.format(name)))
+        undo.append(add_hook(model, StartHook(state), _HOOK.format("start")))  # registered last: it runs first
+        undo.append(take_over(BACKENDS, BACKEND, dispatcher))
+        for table in (vars(sys.modules[kind.__module__]) for kind in type(model).__mro__):
+            undo += [take_over(table, name, passes_empty) for name in ROTARY if name in table]
+        for processor in processors:
+            undo.append(set_attribute(processor, "_attention_backend", BACKEND))
+            undo.append(set_attribute(processor, "_parallel_config", state))
+        undo.append(set_attribute(model, "_parallel_config", state))
+    except BaseException:
+        for step in reversed(undo):
+            step()
+        raise
+    undo.append(set_attribute(model, "_attention_backends_undo", undo))
+    return state
+
+
+def disable(model: torch.nn.Module) -> None:
+    """Undo `enable`: the model is left as it was found."""
+    undo = getattr(model, "_attention_backends_undo", None)
+    if undo is None:
+        raise ValueError("attention_backends is not enabled on this model: there is nothing to disable.")
+    for step in reversed(undo):
+        step()
+
+
+def _check_choice(name: str, value: str, legal: tuple[str, ...]) -> None:
+    if value not in legal:
+        raise ValueError(f"{name}={value!r}: unknown {name}; choose from {', '.join(legal)}.")
+
+
+def _processors(model: torch.nn.Module) -> list[Any]:
+    found = {id(p): p for m in model.modules() if hasattr(p := getattr(m, "processor", None), "_parallel_config")}
+    return list(found.values())

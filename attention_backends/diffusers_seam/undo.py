@@ -1,0 +1,61 @@
+"""Changing what is not ours so that it can be put back exactly, absence included."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from diffusers.hooks.hooks import HookRegistry, ModelHook
+
+Undo = Callable[[], None]
+
+
+def set_attribute(thing: Any, name: str, value: Any) -> Undo:
+    """Set an instance attribute."""
+    if name in vars(thing):
+        undo: Undo = partial(setattr, thing, name, vars(thing)[name])
+    else:
+        undo = partial(_delete, thing, name)
+    setattr(thing, name, value)
+    return undo
+
+
+def _delete(thing: Any, name: str) -> None:
+    vars(thing).pop(name, None)
+
+
+def add_hook(module: torch.nn.Module, hook: ModelHook, name: str) -> Undo:
+    """Register a hook of diffusers' kind; the last one to leave takes the registry along if it brought it."""
+    had_registry, had_forward = hasattr(module, "_diffusers_hook"), "forward" in vars(module)
+    registry = HookRegistry.check_if_exists_or_initialize(module)
+    registry.register_hook(hook, name)
+
+    def undo() -> None:
+        registry.remove_hook(name, recurse=False)
+        if not registry.hooks:
+            if not had_forward:
+                _delete(module, "forward")
+            if not had_registry:
+                _delete(module, "_diffusers_hook")
+
+    return undo
+
+
+# How many enabled models need each replaced entry of one of diffusers' tables.
+_TAKEN: dict[tuple[int, Any], int] = {}
+
+
+def take_over(table: dict[Any, Any], name: Any, wrapped: Callable[[Any], Any]) -> Undo:
+    """Replace an entry by `wrapped` of it, which keeps it as `original`; the last model to leave restores it."""
+    key = (id(table), name)
+    if key not in _TAKEN:
+        table[name] = wrapped(table[name])
+    _TAKEN[key] = _TAKEN.get(key, 0) + 1
+
+    def undo() -> None:
+        _TAKEN[key] -= 1
+        if not _TAKEN[key]:
+            del _TAKEN[key]
+            table[name] = table[name].original
+
+    return undo

@@ -1,0 +1,62 @@
+"""The definition of attention, in float32 (float64 for float64): for every device, dtype and shape."""
+
+import math
+
+import torch
+
+from attention_backends.kernels.block import Block, Gradients, Result, lse_dtype
+
+_ROWS = 1024  # query rows at a time: bounds the memory of the definition to rows x keys
+
+
+def forward(block: Block) -> Result:
+    exact = _in_sums(block)
+    outs, lses = [], []
+    for begin in range(0, block.query.shape[2], _ROWS):
+        scores = _scores(exact, slice(begin, begin + _ROWS))
+        lse = scores.logsumexp(-1)
+        outs.append(torch.exp(scores - lse.masked_fill(lse == -math.inf, 0.0).unsqueeze(-1)) @ exact.value)
+        lses.append(lse)
+    return torch.cat(outs, dim=2).to(block.query.dtype), torch.cat(lses, dim=2)
+
+
+def backward(block: Block, grad: torch.Tensor, out: torch.Tensor, lse: torch.Tensor) -> Gradients:
+    exact = _in_sums(block)
+    scale = block.query.shape[-1] ** -0.5 if block.scale is None else block.scale
+    grad, out = grad.to(exact.query.dtype), out.to(exact.query.dtype)
+    d_query = torch.empty_like(exact.query)
+    d_key, d_value = torch.zeros_like(exact.key), torch.zeros_like(exact.value)
+    for begin in range(0, block.query.shape[2], _ROWS):
+        rows = slice(begin, begin + _ROWS)
+        weights = torch.exp(_scores(exact, rows) - lse[:, :, rows].unsqueeze(-1))
+        d_value += weights.transpose(-2, -1) @ grad[:, :, rows]
+        shared = (grad[:, :, rows] * out[:, :, rows]).sum(-1, keepdim=True)
+        d_scores = weights * (grad[:, :, rows] @ exact.value.transpose(-2, -1) - shared) * scale
+        d_query[:, :, rows] = d_scores @ exact.key
+        d_key += d_scores.transpose(-2, -1) @ exact.query[:, :, rows]
+    d_key, d_value = _to_groups(d_key, block.key), _to_groups(d_value, block.value)
+    return d_query.to(block.query.dtype), d_key.to(block.key.dtype), d_value.to(block.value.dtype)
+
+
+def _in_sums(block: Block) -> Block:
+    compute = lse_dtype(block.query.dtype)
+    block = block.expanded()
+    return block._replace(query=block.query.to(compute), key=block.key.to(compute), value=block.value.to(compute))
+
+
+def _scores(block: Block, rows: slice) -> torch.Tensor:
+    """Scaled and masked scores of some query rows, in the dtype that sums are kept in."""
+    scale = block.query.shape[-1] ** -0.5 if block.scale is None else block.scale
+    scores = block.query[:, :, rows] @ block.key.transpose(-2, -1) * scale
+    if block.bias is not None:
+        scores = scores + (block.bias if block.bias.shape[-2] == 1 else block.bias[:, :, rows])
+    if block.is_causal:
+        hidden = torch.ones(block.query.shape[2], block.key.shape[2], dtype=torch.bool, device=scores.device).triu(1)
+        scores = scores.masked_fill(hidden[rows], -math.inf)
+    return scores
+
+
+def _to_groups(grad: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Gradients of a key head for each query head, summed over the query heads that share one."""
+    batch, heads, tokens, width = like.shape
+    return grad.reshape(batch, heads, -1, tokens, width).sum(2)

@@ -1,0 +1,220 @@
+"""Ring attention over uneven shards: this rank's queries against the keys of its whole ring.
+
+The wire carries each key and value that a rank needs once, straight from its owner, into one buffer in global order:
+
+    gather: wait for all, attend once. One kernel; no log-sum-exp is needed.
+    staged: attend to the own keys while the others travel, then to each piece as it arrives, and merge once at the
+            end. Blocks are cut into pieces, so that after the last byte only the last piece is left to attend to:
+            T = max(compute, wire + last piece) instead of wire + compute.
+
+Under causal attention a rank needs only the keys before its last query: always a prefix of the global order.
+"""
+
+import functools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from attention_backends import exchange, kernels
+from attention_backends.exchange import Transfer
+from attention_backends.layout import Route
+from attention_backends.masks import RowMask
+from attention_backends.merge import merge
+from attention_backends.topology import Topology
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Ring(Route):
+    """One ring attention: everything but the tensors.
+
+    key_index: for each query head its key head, where these query heads do not fill whole groups; else None.
+    """
+
+    topology: Topology
+    mask: RowMask | None = None
+    scale: float | None = None
+    operator: str = "cpu_flash"
+    key_index: torch.Tensor | None = None
+
+    @property
+    def me(self) -> int:
+        return self.topology.ring_index
+
+
+def pack(key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """(S, B, Hkv, Dk + Dv): token-major, so that any run of tokens is one contiguous message."""
+    return torch.cat([key, value], dim=-1).transpose(0, 1)
+
+
+def start(ring: Ring, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, list[Transfer]]:
+    """The buffer of all needed keys and values, the own part in place, the rest under way."""
+    batch, tokens, heads, width = key.shape
+    own = ring.keys.offsets[ring.me]
+    here = max(ring.needed(ring.me), own + tokens)  # the own block is also what is sent from
+    buffer = key.new_empty((here, batch, heads, width + value.shape[-1]))
+    mine = buffer[own : own + tokens]
+    for place, x in ((mine[..., :width], key), (mine[..., width:], value)):
+        into, rows = exchange.words(place, x.transpose(0, 1))
+        into.copy_(rows)
+    route = Route(ring.queries, ring.keys, ring.is_causal, ring.schedule)
+    return buffer, exchange.start(buffer, *_hops(route, ring.me, ring.topology.ring), ring.topology.group)
+
+
+@functools.lru_cache(maxsize=1024)  # the same in every layer of a model
+def _hops(route: Route, me: int, peers: tuple[int, ...]) -> tuple[exchange.Spans, exchange.Spans]:
+    """What this member sends and receives, hop by hop."""
+    sends, receives = [], []
+    for hop in range(1, len(peers)):  # to the next, from the previous: no rank is everyone's first target
+        reader, owner = (me + hop) % len(peers), (me - hop) % len(peers)
+        sends.append([(peers[reader], span) for span in route.pieces(me, reader)])
+        receives.append([(peers[owner], span) for span in route.pieces(owner, me)])
+    return sends, receives
+
+
+def gathered(ring: Ring, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """All keys and values that this rank's queries need, from the first in global order."""
+    need, width = ring.needed(ring.me), key.shape[-1]
+    if ring.topology.ring_degree == 1:  # a Ulysses row by itself: they are here
+        return key[:, :need], value[:, :need]
+    buffer, transfers = start(ring, key, value)
+    exchange.wait(transfers)
+    keys = buffer[:need].transpose(0, 1)
+    return keys[..., :width], keys[..., width:]
+
+
+def attend(
+    ring: Ring, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, begin: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention to a run of keys whose first one is at `begin` in the global order."""
+    if ring.key_index is not None:
+        key, value = key[:, :, ring.key_index], value[:, :, ring.key_index]
+    bias, triangle = block_bias(ring, query, begin, begin + key.shape[1])
+    return kernels.attend(ring.operator, query, key, value, bias, is_causal=triangle, scale=ring.scale)
+
+
+def block_bias(ring: Ring, query: torch.Tensor, begin: int, end: int) -> tuple[torch.Tensor | None, bool]:
+    """The additive bias of keys begin..end, and whether the block is the plain triangle instead."""
+    dtype = kernels.lse_dtype(query.dtype)
+    bias = ring.mask.bias(begin, end, dtype) if ring.mask is not None else None
+    first = ring.queries.offsets[ring.me]
+    if not ring.is_causal or end <= first + 1:  # every query sees every key of this block
+        return bias, False
+    square = (
+        query.device.type == "cpu" or query.shape[1] == end - begin
+    )  # CUDA's kernels align other triangles elsewhere
+    if bias is None and begin == first and square:
+        return None, True
+    position = torch.arange(first, first + query.shape[1], device=query.device)[:, None]
+    later = torch.arange(begin, end, device=query.device)[None, :] > position
+    causal = torch.zeros(later.shape, dtype=dtype, device=query.device).masked_fill_(later, -math.inf)[None, None]
+    return (causal if bias is None else bias + causal), False
+
+
+def ranges(ring: Ring, transfers: list[Transfer]) -> Iterator[tuple[int, int]]:
+    """Runs of keys in the order in which they can be attended to; returns when all are here."""
+    need = ring.needed(ring.me)
+    own, own_end = ring.keys.offsets[ring.me], min(ring.keys.offsets[ring.me + 1], need)
+    if own < own_end:
+        first = ring.queries.offsets[ring.me]
+        if ring.is_causal and own < first < own_end:  # the triangle on its own needs no bias
+            yield own, first
+            own = first
+        yield own, own_end
+    for transfer in transfers:  # in the order in which they were posted, which is about that in which they arrive
+        if transfer.span is not None:
+            transfer.wait()
+            yield transfer.span
+
+
+def forward(
+    ring: Ring, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """out (B, Sq, H, Dv) over the keys of the whole ring, and its LSE."""
+    if ring.schedule == "gather":
+        return attend(ring, query, *gathered(ring, key, value), 0)
+    buffer, transfers = start(ring, key, value)
+    dtype, width = query.dtype, key.shape[-1]
+    if query.device.type == "cpu":
+        # Partial outputs rounded to half precision would add their errors to one kernel's own (1.6 times as much).
+        # A CPU without matrix units for it computes in float32 as fast or faster; a GPU's kernels give what they take.
+        query = query.to(kernels.lse_dtype(dtype))
+    partials = []
+    for begin, end in ranges(ring, transfers):
+        keys = buffer[begin:end].transpose(0, 1).to(query.dtype)
+        partials.append(attend(ring, query, keys[..., :width], keys[..., width:], begin))
+    exchange.wait(transfers)  # the sends: the buffer must stay as it is until they are out
+    if not partials:
+        return attend(ring, query, key[:, :0], value[:, :0], 0)
+    out, lse = merge([out for out, _ in partials], [lse for _, lse in partials])
+    return out.to(dtype), lse
+
+
+def backward(
+    ring: Ring,
+    grad: torch.Tensor,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    out: torch.Tensor,
+    lse: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Gradients. Keys and values travel again (only the own were kept), their gradients go straight to the owner."""
+    k, v = gathered(replace(ring, schedule="gather"), key, value)
+    need = k.shape[1]
+    if ring.key_index is not None:
+        k, v = k[:, :, ring.key_index], v[:, :, ring.key_index]
+    bias, triangle = block_bias(ring, query, 0, need)
+    d_query, d_key, d_value = kernels.attend_backward(
+        ring.operator, grad, query, k, v, out, lse, bias, is_causal=triangle, scale=ring.scale
+    )
+    packed = pack(d_key, d_value)
+    if ring.key_index is not None:
+        shape = (need, key.shape[0], key.shape[2], packed.shape[3])
+        whole = packed.new_zeros(shape, dtype=kernels.lse_dtype(packed.dtype))
+        packed = whole.index_add_(2, ring.key_index, packed.to(whole.dtype)).to(packed.dtype)
+    return d_query, *_to_owner(ring, packed.contiguous(), key.shape[-1])
+
+
+def _to_owner(ring: Ring, grads: torch.Tensor, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Send each member the gradients of its keys; sum what the others have for mine, in float32."""
+    offsets, peers, members = ring.keys.offsets, ring.topology.ring, range(ring.topology.ring_degree)
+
+    def shared(owner: int, reader: int) -> int:
+        return max(0, min(offsets[owner + 1], ring.needed(reader)) - offsets[owner])
+
+    others = [member for member in members if member != ring.me]
+    sends = [(peers[m], grads[offsets[m] : offsets[m] + shared(m, ring.me)]) for m in others]
+    parts = {m: grads.new_empty((shared(ring.me, m), *grads.shape[1:])) for m in others}
+    exchange.wait(exchange.post(sends, [(peers[m], part) for m, part in parts.items()], ring.topology.group))
+    own = offsets[ring.me]
+    parts[ring.me] = grads[own : own + shared(ring.me, ring.me)]
+    total = grads.new_zeros((ring.keys.lengths[ring.me], *grads.shape[1:]), dtype=kernels.lse_dtype(grads.dtype))
+    for member in members:  # in rank order, so that the sum is the same however messages arrive
+        total[: len(parts[member])] += parts[member]
+    both = total.to(grads.dtype).transpose(0, 1)
+    return both[..., :width], both[..., width:]
+
+
+class RingAttention(torch.autograd.Function):
+    """`forward` above with its gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        ring: Ring,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+    ) -> torch.Tensor:
+        out, lse = forward(ring, query, key, value)
+        ctx.ring = ring
+        ctx.save_for_backward(query, key, value, out, lse)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        query, key, value, out, lse = ctx.saved_tensors
+        return None, *backward(ctx.ring, grads[0], query, key, value, out, lse)

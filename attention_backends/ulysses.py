@@ -1,0 +1,143 @@
+"""Ulysses (https://arxiv.org/abs/2309.14509) over uneven shards: a row of ranks trades tokens for heads, and back.
+
+Any lengths, any number of heads: a member gets the heads that `split_heads` gives it, none of them if there are fewer
+heads than members.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from attention_backends import exchange
+from attention_backends.kernels import lse_dtype
+from attention_backends.layout import Layout
+from attention_backends.topology import Topology
+
+Ranges = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Trade:
+    """What a row trades, one message a peer for all tensors together.
+
+    Args:
+        heads: for each tensor the head range of each row member; ranges may overlap (key heads shared by query heads of
+            several members).
+        layouts: for each tensor the tokens of every rank.
+    """
+
+    heads: Sequence[Ranges]
+    layouts: Sequence[Layout]
+    topology: Topology
+
+
+def tokens_to_heads(trade: Trade, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """(B, S_local, H, D) each -> (B, S_row, H_mine, D) each: all of the row's tokens, this member's heads."""
+    heads, layouts, topology = trade.heads, trade.layouts, trade.topology
+    row, mine = topology.row, topology.ulysses_index
+    sends, receives, flats = [], [], {}
+    for member, peer in enumerate(row):
+        cuts = [x[:, :, slice(*ranges[member])].transpose(0, 1) for x, ranges in zip(tensors, heads, strict=True)]
+        if member == mine:
+            own = cuts
+            continue
+        sends.append((peer, _flat(cuts)))
+        shapes = _shapes(tensors, heads, layouts, mine, peer)
+        flats[member] = (tensors[0].new_empty(sum(map(_numel, shapes))), shapes)
+        receives.append((peer, flats[member][0]))
+    exchange.wait(exchange.post(sends, receives, topology.group))
+    del sends  # their memory is wanted for what follows
+    arrived = {member: _unflatten(flat, shapes) for member, (flat, shapes) in flats.items()}
+    arrived[mine] = own
+    parts = [{member: arrived[member][i] for member in range(len(row))} for i in range(len(tensors))]
+    return [torch.cat([part[member] for member in range(len(row))]).transpose(0, 1) for part in parts]
+
+
+def heads_to_tokens(trade: Trade, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """The adjoint of `tokens_to_heads`: (B, S_row, H_mine, D) each -> (B, S_local, H, D) each, overlaps summed."""
+    heads, layouts, topology = trade.heads, trade.layouts, trade.topology
+    row, mine, rank = topology.row, topology.ulysses_index, topology.rank
+    splits = [
+        torch.split(x.transpose(0, 1), [layout.lengths[peer] for peer in row])
+        for x, layout in zip(tensors, layouts, strict=True)
+    ]
+    sends, receives, flats = [], [], {}
+    for member, peer in enumerate(row):
+        if member == mine:
+            continue
+        sends.append((peer, _flat([split[member] for split in splits])))
+        shapes = _shapes(tensors, heads, layouts, member, rank)
+        flats[member] = (tensors[0].new_empty(sum(map(_numel, shapes))), shapes)
+        receives.append((peer, flats[member][0]))
+    exchange.wait(exchange.post(sends, receives, topology.group))
+    del sends
+    arrived = {member: _unflatten(flat, shapes) for member, (flat, shapes) in flats.items()}
+    arrived[mine] = [split[mine] for split in splits]
+    results = []
+    for i, (x, ranges, layout) in enumerate(zip(tensors, heads, layouts, strict=True)):
+        shares = [arrived[member][i].transpose(0, 1) for member in range(len(row))]
+        if sum(end - begin for begin, end in ranges) == max(end for _, end in ranges):
+            results.append(torch.cat(shares, dim=2))
+            continue
+        shape = (x.shape[0], layout.lengths[rank], max(end for _, end in ranges), x.shape[-1])
+        whole = x.new_zeros(shape, dtype=lse_dtype(x.dtype))  # gradients of shared key heads, summed in float32
+        for share, (begin, end) in zip(shares, ranges, strict=True):
+            whole[:, :, begin:end] += share
+        results.append(whole.to(x.dtype))
+    return results
+
+
+class TokensToHeads(torch.autograd.Function):
+    """`tokens_to_heads` with its gradient, which is its adjoint."""
+
+    @staticmethod
+    def forward(ctx: Any, trade: Trade, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        ctx.trade = trade
+        return tuple(tokens_to_heads(trade, tensors))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        return None, *heads_to_tokens(ctx.trade, grads)
+
+
+class HeadsToTokens(torch.autograd.Function):
+    """`heads_to_tokens` with its gradient, which is its adjoint."""
+
+    @staticmethod
+    def forward(ctx: Any, trade: Trade, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        ctx.trade = trade
+        return tuple(heads_to_tokens(trade, tensors))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        return None, *tokens_to_heads(ctx.trade, grads)
+
+
+def _shapes(
+    tensors: Sequence[torch.Tensor], heads: Sequence[Ranges], layouts: Sequence[Layout], member: int, owner: int
+) -> list[tuple[int, ...]]:
+    """Shapes (S, B, h, D) of the parts with `member`'s heads and the tokens of rank `owner`."""
+    return [
+        (layout.lengths[owner], x.shape[0], ranges[member][1] - ranges[member][0], x.shape[-1])
+        for x, ranges, layout in zip(tensors, heads, layouts, strict=True)
+    ]
+
+
+def _numel(shape: tuple[int, ...]) -> int:
+    return shape[0] * shape[1] * shape[2] * shape[3]
+
+
+def _flat(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """One message of all parts, each copied once."""
+    flat = parts[0].new_empty(sum(part.numel() for part in parts))
+    for place, part in zip(_unflatten(flat, [part.shape for part in parts]), parts, strict=True):
+        into, rows = exchange.words(place, part)
+        into.copy_(rows)
+    return flat
+
+
+def _unflatten(flat: torch.Tensor, shapes: Sequence[tuple[int, ...]]) -> list[torch.Tensor]:
+    parts = torch.split(flat, [_numel(shape) for shape in shapes])
+    return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]

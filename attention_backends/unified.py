@@ -1,0 +1,70 @@
+"""Uneven Ulysses inside, uneven ring outside: any ring_degree x ulysses_degree, any lengths, any number of heads.
+
+Ulysses trades tokens for heads within a row of neighbouring ranks; the ring then runs over rows, each rank with its own
+heads (https://arxiv.org/abs/2405.07719). With one row it is Ulysses alone, with rows of one rank it is the ring alone.
+"""
+
+from dataclasses import replace
+
+import torch
+
+from attention_backends.kernels import choose
+from attention_backends.layout import Layout, key_heads, split_heads
+from attention_backends.masks import gather_mask
+from attention_backends.ring import Ring, RingAttention
+from attention_backends.schedule import auto
+from attention_backends.topology import Topology
+from attention_backends.ulysses import HeadsToTokens, TokensToHeads, Trade
+
+
+def context_parallel_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None = None,
+    *,
+    queries: Layout,
+    keys: Layout,
+    topology: Topology,
+    is_causal: bool = False,
+    scale: float | None = None,
+    kernel: str = "auto",
+    schedule: str = "auto",
+) -> torch.Tensor:
+    """Exact attention of the whole sequence; each rank gives and gets its own tokens, (B, S_local, H, D)."""
+    queries.check(topology.rank, query.shape[1], "queries")
+    keys.check(topology.rank, key.shape[1], "keys")
+    if mask is not None and mask.requires_grad:
+        raise ValueError(
+            "the attention mask requires a gradient, and a mask's gradient is not computed. Pass mask.detach()."
+        )
+    group_size = query.shape[2] // key.shape[2]
+    q_heads = split_heads(query.shape[2], topology.ulysses_degree)
+    k_heads = tuple(key_heads(heads, group_size) for heads in q_heads)
+    row_mask = gather_mask(mask, queries, keys, q_heads, topology, query.shape[0]) if mask is not None else None
+    inner = topology.ulysses_degree > 1
+    if inner:
+        inward = Trade((q_heads, k_heads, k_heads), (queries, keys, keys), topology)
+        query, key, value = TokensToHeads.apply(inward, query, key, value)  # type: ignore[no-untyped-call]
+    begin, end = q_heads[topology.ulysses_index]
+    index = None
+    if group_size > 1 and (begin % group_size or (end - begin) % group_size):
+        # These query heads do not fill whole groups: each is told its key head.
+        index = torch.arange(begin, end, device=key.device) // group_size - k_heads[topology.ulysses_index][0]
+    operator = choose(kernel, query, value, mask=mask is not None or is_causal, lse=schedule == "staged")
+    ring = Ring(
+        queries.rows(topology.ulysses_degree),
+        keys.rows(topology.ulysses_degree),
+        is_causal,
+        topology=topology,
+        mask=row_mask,
+        scale=scale,
+        operator=operator,
+        key_index=index,
+    )
+    ring = replace(ring, schedule=schedule if schedule != "auto" else auto(ring, query, value))
+    out: torch.Tensor = RingAttention.apply(ring, query, key, value)  # type: ignore[no-untyped-call]
+    if inner:
+        del query, key, value  # their memory is wanted for what follows
+        (out,) = HeadsToTokens.apply(Trade((q_heads,), (queries,), topology), out)  # type: ignore[no-untyped-call]
+    return out

@@ -1,0 +1,75 @@
+"""The page of `python -m launcher --help`: the choices, the fields with units and defaults, three example lines."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+from launcher.config.compose import Composer, fields, to_config
+from launcher.config.schema import LaunchConfig
+from launcher.problems import Refused
+
+EXAMPLES = """\
+  python -m launcher                                                   a picture with what this machine has
+  python -m launcher cp=ring_anything height=1000 prompt='red dots on white'   two ranks or more share one picture
+  python -m launcher -m cp=none,ring_anything seed=1,2                 every combination, one after another
+  python -m launcher plan machine=h100x8 model=flux height=1000        what would happen there: nothing is started"""
+
+QUOTING = """\
+A prompt with a comma, bracket, quote or brace needs two pairs of quotes: 'prompt="a cat, sitting"'.
+prompt_file=FILE takes any text as it is."""
+
+OPTIONS = """\
+  plan                tell what a run would do, all cp modes beside it, and why not; --json as data
+  -m, --multirun      sweep: every combination of the comma-separated values
+  --config-dir DIR    a folder of your own YAML files, laid out like conf/
+  --cfg job           print the composed configuration and do nothing else (--resolve fills in references)
+  --hydra-help        Hydra's own options"""
+
+
+def page(composer: Composer, words: list[str]) -> str:
+    """The help for the chosen model and options: defaults are those that `words` lead to."""
+    try:
+        config = to_config(composer.compose(words))
+    except Refused:
+        config = to_config(composer.compose([]))
+    parts = [
+        "Makes pictures with diffusion pipelines, shared by several GPUs or CPU ranks with context parallelism.",
+        "python -m launcher [plan [--json] | -m] [choice=option ...] [field=value ...]",
+        f"Examples\n{EXAMPLES}",
+        "Choices\n" + "\n".join(_choice(name, options) for name, options in composer.groups.items()),
+        f"Fields (default for model={config.model.name})\n" + "\n".join(_fields(config)),
+        QUOTING,
+        f"Options\n{OPTIONS}",
+    ]
+    if config.model.path == "bundled":
+        parts.insert(3, _vocabulary(config.model.name))
+    return "\n\n".join(parts)
+
+
+def _choice(name: str, options: Sequence[str]) -> str:
+    return textwrap.fill(f"{name:<12} {', '.join(options)}", 110, initial_indent="  ", subsequent_indent=" " * 15)
+
+
+def _fields(config: LaunchConfig) -> list[str]:
+    lines = []
+    facts = [name for name, field in fields().items() if field.metadata.get("fact")]
+    for name, field in fields().items():
+        if name in facts:
+            continue
+        value: Any = config
+        for part in name.split("."):
+            value = getattr(value, part)
+        default = "null" if value is None else f"'{value}'" if isinstance(value, str) and " " in value else str(value)
+        lines.append(f"  {f'{name}={default}':<30} {field.metadata['help']}")
+    about = "described by its file in conf/model, for a model of your own: " + ", ".join(facts)
+    return [*lines, textwrap.fill(about, 110, initial_indent="  ", subsequent_indent="    ")]
+
+
+def _vocabulary(name: str) -> str:
+    """What the bundled model can draw; other words are passed over."""
+    from launcher.flux_tiny.vocabulary import COLOURS, EXAMPLES, PATTERNS, SCALES
+
+    table = {"patterns": list(PATTERNS), "colours": list(COLOURS), "sizes": list(SCALES), "for example": EXAMPLES}
+    return f"{name} draws wallpaper\n" + "\n".join(_choice(key, words) for key, words in table.items())

@@ -1,0 +1,1 @@
+"""From words to a typed configuration, by Hydra."""

@@ -1,0 +1,202 @@
+"""What the user asked for: the schema of conf/, as dataclasses and nothing else.
+
+`help` in a field's metadata is what `python -m launcher --help` prints. None as a default means that the value follows
+from the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+# omegaconf resolves these annotations at run time and knows Optional[int], not every spelling of int | None.
+# ruff: noqa: UP045
+
+
+def conf_dir() -> Path:
+    """conf/: inside the installed package, or at the top of a checkout."""
+    package = Path(__file__).parent.parent
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parent / "conf"
+
+
+def option(default: Any, help: str) -> Any:
+    """A field of a configuration with its line on the help page."""
+    return field(default=default, metadata={"help": help})
+
+
+def fact(default: Any, help: str) -> Any:
+    """A field that describes a model rather than a wish: given by its file in conf/model, seldom on a command line."""
+    return field(default=default, metadata={"help": help, "fact": True})
+
+
+@dataclass
+class ArgumentNames:
+    """What the pipeline's call names each setting; null: it takes no such argument."""
+
+    height: Optional[str] = fact("height", "pixels")
+    width: Optional[str] = fact("width", "pixels")
+    frames: Optional[str] = fact("num_frames", "frames of a video")
+    fps: Optional[str] = fact(None, "the frame rate, where it changes what is made and not only how fast it is shown")
+    steps: Optional[str] = fact("num_inference_steps", "denoising steps")
+    guidance: Optional[str] = fact("guidance_scale", "the guidance scale")
+    true_cfg: Optional[str] = fact("true_cfg_scale", "the scale of classifier-free guidance beside a distilled one")
+    negative_prompt: Optional[str] = fact("negative_prompt", "what to avoid")
+    text_tokens: Optional[str] = fact("max_sequence_length", "the most text tokens")
+
+
+@dataclass
+class ModelConfig:
+    """A model's facts, and the settings it looks good with."""
+
+    name: str = fact("", "the model's name")
+    pipeline: str = fact("", "the diffusers pipeline class")
+    path: str = option("", "a hub repository, a local folder, or 'bundled'")
+    revision: Optional[str] = option(None, "branch, tag or commit of the hub repository")
+    gated: bool = fact(False, "the hub asks for an accepted licence and a token")
+    licence: str = fact("", "where the licence is read and accepted")
+    needs_gpu: bool = fact(False, "too large for a CPU, unless runtime.device=cpu insists")
+    heads: int = fact(0, "attention heads")
+    head_dim: int = fact(0, "channels of a head")
+    layers: int = fact(0, "attention layers")
+    vae_scale: int = fact(8, "pixels of a latent, each way")
+    patch: int = fact(2, "latents of a token, each way")
+    frames_per_latent: Optional[int] = fact(None, "frames of each latent after the first; null: it makes pictures")
+    max_positions: Optional[int] = fact(None, "tokens each way, and latents in time, that positions are known for")
+    text: str = fact("padded", "padded (to text_tokens) and prompt (as long as it is) are split, whole is not")
+    tokenizer: str = fact("tokenizer", "the folder of the tokenizer for the text that the transformer gets")
+    text_template: str = fact("{}", "text=prompt: what is around the prompt where the text encoder reads it")
+    text_dropped: int = fact(0, "text=prompt: tokens at the template's start that the transformer does not get")
+    text_tokens: int = option(512, "text tokens, or at most so many where the prompt's own length counts")
+    max_text_tokens: Optional[int] = fact(None, "the most that its call takes")
+    mask: bool = fact(False, "always gives attention a mask")
+    cross_attention: bool = fact(False, "the text is attended to by itself, not in one sequence with what is drawn")
+    guidance_embeds: bool = fact(False, "takes a distilled guidance scale")
+    guidance_cfg: bool = fact(False, "guidance is classifier-free: above 1 it uses negative_prompt, at twice the work")
+    transformer_params: Optional[int] = fact(None, "parameters of the transformer; null: as its files say")
+    text_params: Optional[int] = fact(None, "parameters of all text encoders")
+    vae_params: Optional[int] = fact(None, "parameters of the VAE")
+    vae_width: int = fact(256, "channels that the VAE's decoder holds of each pixel at full size")
+    vae_frames: Optional[int] = fact(None, "frames that it decodes at once; null: all")
+    true_cfg: float = option(
+        1.0, "classifier-free guidance scale; above 1 it uses negative_prompt and doubles the work"
+    )
+    prompt: str = fact("", "the prompt when none is given")
+    height: int = fact(1024, "default height, pixels")
+    width: int = fact(1024, "default width, pixels")
+    frames: Optional[int] = fact(None, "default frames of a video")
+    fps: Optional[int] = fact(None, "default frames a second of a video")
+    steps: int = fact(28, "default denoising steps")
+    guidance: Optional[float] = fact(None, "default guidance scale")
+    arguments: ArgumentNames = field(default_factory=ArgumentNames)
+    cp_plan: Optional[dict[str, Any]] = fact(
+        None, "which inputs are split and which outputs gathered, by module path; null: the class's own plan"
+    )
+
+
+@dataclass
+class CpConfig:
+    """How the ranks share one picture."""
+
+    mode: str = option("auto", "auto, none, ring, ulysses, unified, or ring_, ulysses_, unified_anything")
+    ring_degree: Optional[int] = option(
+        None, "ranks around the ring; default: what the machine and ulysses_degree leave"
+    )
+    ulysses_degree: Optional[int] = option(None, "ranks that share the heads; default: likewise")
+    schedule: str = option("auto", "how a ring moves keys and values: auto, gather, staged")
+    transport: str = option(
+        "auto", "auto, nccl or host: how GPUs exchange; by host memory, ranks may share a GPU. auto takes nccl"
+    )
+
+
+@dataclass
+class AttentionConfig:
+    """The kernel that one rank computes with."""
+
+    kernel: str = option("auto", "diffusers' name of the kernel, or auto")
+
+
+@dataclass
+class RuntimeConfig:
+    """Where and how the ranks run."""
+
+    device: str = option("auto", "auto, cpu or cuda; auto takes the GPUs if there are any")
+    devices: Optional[list[int]] = option(None, "which GPUs, e.g. [2,3]; default: all that are visible")
+    processes: Optional[int] = option(
+        None, "ranks to start; default: the product of the degrees, else the machine's GPUs, else 2"
+    )
+    dtype: str = option("auto", "auto, float32, bfloat16 or float16; auto is float32 on a CPU and bfloat16 on a GPU")
+    threads: Optional[int] = option(None, "threads a rank computes with on the CPU; default: its share of the cores")
+    offload: str = option("none", "none, or model: keep idle parts of the pipeline in host memory (GPU only)")
+    timeout: float = option(600.0, "seconds after which a collective that does not finish is an error")
+    stall_timeout: float = option(
+        300.0, "seconds without a sign of life, or without a finished step, after which a rank has failed"
+    )
+    start_timeout: float = option(180.0, "seconds that the ranks have to start and connect")
+
+
+@dataclass
+class LoraConfig:
+    """A LoRA on top of the model."""
+
+    path: Optional[str] = option(None, "a .safetensors file, in any format that diffusers reads; needs peft")
+    scale: float = option(1.0, "how strong it is; 0 is the model alone")
+
+
+@dataclass
+class OutputConfig:
+    """What is written, and where."""
+
+    dir: str = option("outputs", "the folder that run directories are made in")
+    format: str = option("png", "png, webp (lossless) or jpeg; a video is an animated png or webp")
+
+
+@dataclass
+class MachineConfig:
+    """The machine that is planned for, and the speeds that estimates are made with; None is asked of the system."""
+
+    name: str = fact("here", "the machine's name")
+    card: Optional[str] = option(None, "a GPU's name, as nvidia-smi gives it")
+    capability: Optional[str] = option(None, "a GPU's CUDA compute capability: '9.0'")
+    gpus: Optional[int] = option(None, "GPUs that it has")
+    cores: Optional[int] = option(None, "CPU cores that it has")
+    memory_gib: Optional[float] = option(None, "GiB of a GPU's memory, or of main memory where there is no GPU")
+    tflops: Optional[float] = option(None, "10^12 FLOP/s of a GPU, or core, in half precision, dense")
+    tflops_float32: Optional[float] = option(None, "the same in float32")
+    efficiency: Optional[float] = option(
+        None, "the part of that which a whole step reaches; default: 0.57, as measured"
+    )
+    memory_gbps: Optional[float] = option(None, "10^9 bytes/s that a device reads and writes in its memory")
+    link_gbps: Optional[float] = option(None, "10^9 bytes/s that a rank sends to the others, one way")
+    link_us: Optional[float] = option(None, "10^-6 s that a small message takes, one of many")
+
+
+@dataclass
+class LaunchConfig:
+    """One request."""
+
+    prompt: Optional[str] = option(None, "what to draw; default: the model's own example")
+    prompt_file: Optional[str] = option(None, "a text file that is one prompt, or a .json file with a list of prompts")
+    negative_prompt: Optional[str] = option(None, "what to avoid; needs classifier-free guidance, a scale above 1")
+    height: int = option(0, "pixels, any number from 1; default: the model's")
+    width: int = option(0, "pixels, any number from 1; default: the model's")
+    frames: Optional[int] = option(None, "frames of a video, from 1; default: the model's, null for a picture")
+    fps: Optional[int] = option(None, "frames a second of a video; default: the model's, null for pictures")
+    steps: int = option(0, "denoising steps; default: the model's")
+    guidance: Optional[float] = option(None, "guidance scale; default: the model's, null where it takes none")
+    seed: Optional[int] = option(
+        None, "the first picture's seed, the next ones count up; default: drawn once and recorded"
+    )
+    images: int = option(1, "pictures per prompt")
+    fail_fast: bool = option(False, "end a sweep (-m) at its first failed job")
+    resume: Optional[str] = option(
+        None, "the folder of an earlier, equal sweep (-m): run only what is missing or failed"
+    )
+    model: ModelConfig = field(default_factory=ModelConfig)
+    cp: CpConfig = field(default_factory=CpConfig)
+    attention: AttentionConfig = field(default_factory=AttentionConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    machine: MachineConfig = field(default_factory=MachineConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    output: OutputConfig = field(default_factory=OutputConfig)

@@ -1,0 +1,108 @@
+"""About how much memory a rank needs: weights by their files' headers or the model file's facts, the rest by formula.
+
+With s tokens on this rank, d = H D channels, b bytes an element:
+
+    buffers          of one attention: keys and values of other ranks, traded heads, partial outputs (`cost.held`)
+    activations      24 s d b: a FLUX block's residual and normed copies, q, k, v with their rotated float32 copies, an
+                     MLP four times as wide, and what they are concatenated to
+    decoding         6 c P b, c channels of the VAE's last stage and P pixels that it decodes at once, on rank 0, and
+                     12 bytes a pixel of the whole picture or video, in float32
+
+Denoising and decoding follow each other, so the larger one counts. Measured on a CPU with flux_tiny at 512 to 2000 x
+1024, alone and on two ranks, peaks were 0 to 20% above it; a test allows for 40% (tests/distributed/test_pictures.py).
+A warm rank keeps some of what an earlier, larger job took.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+from attention_backends import cost
+from launcher.estimates.ways import ELEMENT_SIZE, attention_shape, attentions, countable
+from launcher.families.safetensors import read_header
+from launcher.families.weights import folder
+from launcher.reading import UnreadableError
+from launcher.request.request import Request
+
+# What a process holds before it loads anything: on a CPU torch, diffusers and transformers themselves (measured with
+# torch 2.13); on a GPU the CUDA context and NCCL's buffers (an estimate).
+BASE = {"cpu": 400 << 20, "cuda": 800 << 20}
+GIB = 2**30
+ACTIVATIONS = 24
+DECODING = 6
+PIXEL = 12
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that the fullest rank needs, by what needs them. weights is None where neither files nor facts tell."""
+
+    base: int
+    weights: int | None
+    buffers: int
+    activations: int
+    decoding: int
+
+    @property
+    def total(self) -> int:
+        """The peak, an estimate; without the weights, if they are not known."""
+        return self.base + (self.weights or 0) + max(self.buffers + self.activations, self.decoding)
+
+
+def estimate(request: Request) -> Memory | None:
+    """The memory of the rank that needs most, None where the request's numbers are no numbers to reckon with."""
+    if not countable(request):
+        return None
+    model, shape, largest = request.config.model, attention_shape(request), attentions(request)[0]
+    most, size = max(sum(held.values()) for held in request.tokens_per_rank), shape.element_size
+    buffers = cost.held(
+        largest.queries,
+        largest.keys,
+        shape,
+        ring_degree=request.mesh.ring,
+        ulysses_degree=request.mesh.ulysses,
+        schedule=request.schedule or "gather",
+        partial_size=4 if request.device == "cpu" else 0,
+    )
+    pixels, frames = request.rendered.height * request.rendered.width, request.rendered_frames or 1
+    decoding = DECODING * model.vae_width * pixels * min(frames, model.vae_frames or frames) * size
+    return Memory(
+        base=BASE.get(request.device, 0),
+        weights=_weights(request),
+        buffers=max(buffers) if request.mesh.sequence > 1 else 0,
+        activations=ACTIVATIONS * most * shape.heads * shape.head_dim * size,
+        decoding=decoding + PIXEL * pixels * frames,
+    )
+
+
+def free_gib(request: Request) -> float | None:
+    """Memory that a rank may take, of what is free: of its GPU, or its share of main memory; None if not known."""
+    if request.device == "cuda":
+        gpus = [gpu for gpu in request.machine.gpus if gpu.index in request.devices]
+        free = min((gpu.memory_mib - gpu.used_mib for gpu in gpus), default=0) / 1024
+        return free / request.ranks_per_device or None
+    return request.machine.free_gib / max(1, request.mesh.ranks) or None
+
+
+def _weights(request: Request) -> int | None:
+    """Bytes of the weights that a device holds: all, or with offload=model those of the largest part."""
+    parts = parameters(request)
+    if not parts:
+        return None
+    held = max(parts.values()) if request.config.runtime.offload == "model" else sum(parts.values())
+    return held * ELEMENT_SIZE.get(request.dtype, 4)
+
+
+def parameters(request: Request) -> dict[str, int]:
+    """Parameters of each part of the pipeline: by its files if they are here, else the facts in the model's file."""
+    model, found = request.config.model, dict[str, int]()
+    here = folder(model)
+    for path in sorted(here.glob("*/*.safetensors")) if here is not None else []:
+        with contextlib.suppress(UnreadableError):  # which a rule tells of
+            elements = sum(tensor.elements for tensor in read_header(path).values())
+            found[path.parent.name] = found.get(path.parent.name, 0) + elements
+    if found:
+        return found
+    stated = {"transformer": model.transformer_params, "text": model.text_params, "vae": model.vae_params}
+    return {name: count for name, count in stated.items() if count is not None}

@@ -1,0 +1,46 @@
+"""What a user should know of a request that is legal: nothing here keeps it from running."""
+
+from __future__ import annotations
+
+from launcher.estimates import memory
+from launcher.families.weights import weights_problems
+from launcher.request.request import Request
+
+BUSY_MIB = 1024  # of a GPU: what a display takes is less
+
+
+def notes(request: Request) -> list[str]:
+    """Each in one line, with the number and what to type."""
+    found = []
+    need, free = memory.estimate(request), memory.free_gib(request)
+    if need is not None and free is not None and need.total > free * memory.GIB:
+        advice = "type a smaller size"
+        if request.dtype == "float32":
+            advice = "type runtime.dtype=bfloat16 or a smaller size"
+        elif request.device == "cuda" and need.total - (need.weights or 0) < free * memory.GIB:
+            offloads = request.config.runtime.offload != "none"
+            advice = "a GPU with more memory is needed" if offloads else "type runtime=gpu_offload"
+        needed = f"about {need.total / memory.GIB:.1f} GiB a rank are needed and {free:.1f} are free"
+        found.append(f"{needed}: it may end for want of memory; {advice}")
+    for gpu in request.machine.gpus:
+        if gpu.index in request.devices and gpu.used_mib > BUSY_MIB:
+            share = f"{gpu.used_mib / 1024:.1f} of {gpu.memory_mib / 1024:.1f} GiB"
+            found.append(f"GPU {gpu.index} is in use: others hold {share}; type runtime.devices=[...] to choose others")
+    if request.device == "cpu" and request.dtype == "float16":
+        found.append(
+            "float16 on a CPU is some 50 times slower than float32 (measured: 2 against 103 GFLOP/s a core); type "
+            "runtime.dtype=bfloat16"
+        )
+    model = request.config.model
+    for number, count in enumerate(request.inputs.tokens):
+        if count is None or count <= model.text_tokens:
+            continue
+        which = f"prompt {number + 1}" if len(request.prompts) > 1 else "the prompt"
+        advice = "shorten it"
+        if model.max_text_tokens is not None and model.max_text_tokens > model.text_tokens:
+            advice += f", or type model.text_tokens={min(count, model.max_text_tokens)}"
+        found.append(f"{which} has {count} tokens and {model.name} reads {model.text_tokens} of them; {advice}")
+    if not request.machine.here:
+        for problem in weights_problems(request.config.model):
+            found.append(f"not here: {problem.value}: {problem.rule}")
+    return found

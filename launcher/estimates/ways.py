@@ -1,0 +1,195 @@
+"""Every way to share a request between its devices: what each moves, and about how long a step takes.
+
+cp=auto and cp.schedule=auto are decided here by stated figures, never by measuring: the same request on the same
+machine is always run in the same way, and so makes the same picture to the bit.
+
+A step is reckoned as L layers, each of one attention (attention_backends/cost.py) and of linear maps, whose FLOPs a
+token are 24 d^2 with d = H D: 4 d^2 weights of the projections and 8 d^2 of an MLP four times as wide, two FLOPs each.
+For FLUX.1-dev at 1024 x 1024 that is 59.5 + 14.9 = 74.4 TFLOP. All of it is an estimate and is called one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from attention_backends import cost
+from attention_backends.catalog import KERNELS, MODES
+from attention_backends.layout import Layout, Route
+from launcher.config.schema import LaunchConfig
+from launcher.machines import Machine
+from launcher.request.fill_in import fill_in, shared
+from launcher.request.inputs import Inputs, read
+from launcher.request.request import MAX_RANKS, Request
+from launcher.request.way import Way
+from launcher.rules.sharing import sharing_problems
+
+BY_HOST = 500e-6, 1e9  # s a message and bytes/s of cp.transport=host: an estimate
+ELEMENT_SIZE = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+def resolve(config: LaunchConfig, here: Machine) -> Request:
+    """Read what the configuration names, once, and fill in everything that was left out.
+
+    What is illegal stays as it is, for the rules to name.
+    """
+    return resolved(config, read(config), here)
+
+
+def resolved(config: LaunchConfig, inputs: Inputs, here: Machine) -> Request:
+    """The same from inputs that were read before: a pure function."""
+    request = fill_in(config, inputs, here)
+    return _fastest(request) if request.mode == "auto" else scheduled(request)
+
+
+def priced(request: Request) -> tuple[Way, ...]:
+    """Every mode on as many devices as the request uses (if it uses one: on all there are), its own as asked for.
+
+    cp=auto has had to price them all; then that table is taken.
+    """
+    if request.ways:
+        return request.ways
+    world = request.mesh.ranks if request.mesh.ranks > 1 else None
+    found = []
+    for mode in MODES.values():
+        if mode.name == request.mode:
+            found.append(way(request))
+        else:
+            found.append(way(scheduled(shared(request, mode.name, None, None, world if mode.parallel else None))))
+    return tuple(found)
+
+
+def _fastest(request: Request) -> Request:
+    """cp=auto: the legal way of the least estimated time; if none is legal, the one with the fewest problems."""
+    cp, processes = request.config.cp, request.config.runtime.processes
+    typed = [scheduled(shared(request, mode, cp.ring_degree, cp.ulysses_degree, processes)) for mode in MODES]
+    table = tuple(way(each) for each in typed)
+    order = sorted(range(len(table)), key=lambda number: (len(table[number].problems), table[number].seconds))
+    best, *others = (table[number] for number in order)
+    chosen = replace(typed[order[0]], ways=table)
+    if best.problems:
+        return chosen
+    told = [f"{one.name} {duration(one.seconds)}" for one in others if not one.problems]
+    why = f"{best.name} is the fastest legal mode, about {duration(best.seconds)} a step"
+    why += f" (then {', '.join(told[:3])})" if told else ", the only one"
+    return replace(chosen, why=why)
+
+
+def scheduled(request: Request) -> Request:
+    """The request with its schedule decided, if its mode has one: the cheaper one by the machine's figures."""
+    typed, mode = request.config.cp.schedule, MODES.get(request.mode)
+    if mode is None or not mode.has_ring:
+        return replace(request, schedule="")
+    if typed != "auto":
+        return replace(request, schedule=typed)
+    kernel = KERNELS.get(request.config.attention.kernel)
+    request = replace(request, schedule="gather")
+    if request.mesh.ring < 2 or kernel is None or not kernel.lse or not countable(request):
+        return request
+    degree, shape, largest = request.mesh.ulysses, attention_shape(request), attentions(request)[0]
+    route = Route(largest.queries.rows(degree), largest.keys.rows(degree))
+    shape = replace(shape, heads=-(-shape.heads // degree))
+    return replace(request, schedule=cost.cheapest(route, shape, rank_speeds(request)))
+
+
+def way(request: Request) -> Way:
+    """The way that the request takes, with its figures if it is legal."""
+    problems = tuple(sharing_problems(request))
+    if problems or not countable(request):
+        return Way(request.mode, request.mesh, request.schedule, problems)
+    shape, speeds, layers = attention_shape(request), rank_speeds(request), request.config.model.layers
+    ring, ulysses, schedule = request.mesh.ring, request.mesh.ulysses, request.schedule or "gather"
+    sent, seconds = [0] * request.mesh.sequence, 0.0
+    for one in attentions(request):
+        moved = cost.sent(
+            one.queries,
+            one.keys,
+            shape,
+            ring_degree=ring,
+            ulysses_degree=ulysses,
+            schedule=schedule,
+            key_mask=one.key_mask,
+            mask_per_head=True,
+        )
+        sent = [before + each.bytes for before, each in zip(sent, moved, strict=True)]
+        seconds += cost.seconds(
+            one.queries, one.keys, shape, speeds, ring_degree=ring, ulysses_degree=ulysses, schedule=schedule
+        )
+    tokens = max(sum(held.values()) for held in request.tokens_per_rank)
+    seconds += tokens * linear_flops(request) / speeds.compute
+    calls = request.passes * layers
+    return Way(
+        mode=request.mode,
+        mesh=request.mesh,
+        schedule=request.schedule,
+        layer_bytes=max(sent),
+        step_bytes=calls * max(sent),
+        seconds=calls * seconds,
+    )
+
+
+def countable(request: Request) -> bool:
+    """Whether the figures are such that they can be reckoned with; where not, rules say what is wrong."""
+    model = request.config.model
+    numbers = [model.heads, model.head_dim, model.layers, *request.streams.values()]
+    mesh, asked = request.mesh, request.processes
+    whole = mesh.whole and mesh.ranks <= MAX_RANKS and asked in (None, mesh.ranks)
+    return whole and all(1 <= number < 1 << 62 for number in numbers)
+
+
+@dataclass(frozen=True)
+class Attention:
+    """One attention of a layer: tokens of each rank, and bytes of a mask for each key and head."""
+
+    queries: Layout
+    keys: Layout
+    key_mask: int = 0
+
+
+def attentions(request: Request) -> list[Attention]:
+    """What is attended to over ranks in a layer: all streams in one sequence, or the text by itself after the rest.
+
+    Text that every rank holds whole moves nowhere and is left out. A mask is expanded to all heads and in the model's
+    dtype (LTX).
+    """
+    held, model = request.tokens_per_rank, request.config.model
+    text = Layout(tuple(rank.get("text", 0) for rank in held))
+    drawn = Layout(tuple(sum(rank.values()) - own for rank, own in zip(held, text.lengths, strict=True)))
+    if model.cross_attention:
+        mask = ELEMENT_SIZE.get(request.dtype, 4) if model.mask else 0
+        return [Attention(drawn, drawn), *([Attention(drawn, text, mask)] if text.total else [])]
+    both = Layout(tuple(sum(rank.values()) for rank in held))
+    return [Attention(both, both)]
+
+
+def attention_shape(request: Request) -> cost.Shape:
+    """Heads, channels and bytes of one attention."""
+    model = request.config.model
+    return cost.Shape(model.heads, model.head_dim, element_size=ELEMENT_SIZE.get(request.dtype, 4))
+
+
+def linear_flops(request: Request) -> int:
+    """FLOPs of the linear maps of a layer, a token; a cross-attention adds its query's and its output's."""
+    model = request.config.model
+    return (28 if model.cross_attention else 24) * (model.heads * model.head_dim) ** 2
+
+
+def rank_speeds(request: Request) -> cost.Speeds:
+    """What one rank reaches: a GPU, or its share of the cores."""
+    figures = request.machine.figures(request.device, request.devices)
+    tflops = figures.tflops_float32 if request.dtype == "float32" else figures.tflops
+    cores = min(max(1, request.threads), request.machine.cores / request.mesh.ranks) if request.device == "cpu" else 1
+    latency, bandwidth = figures.link_us / 1e6, figures.link_gbps * 1e9
+    if request.device == "cuda" and request.config.cp.transport == "host":
+        latency, bandwidth = BY_HOST
+    shared = request.ranks_per_device
+    return cost.Speeds(
+        latency=latency,
+        bandwidth=bandwidth,
+        compute=tflops * 1e12 * figures.efficiency * cores / shared,
+        memory=figures.memory_gbps * 1e9 / shared,
+    )
+
+
+def duration(seconds: float) -> str:
+    """Three digits and a unit: 18.4 ms, 2.31 s."""
+    return f"{seconds * 1e3:.3g} ms" if seconds < 0.9995 else f"{seconds:.3g} s"

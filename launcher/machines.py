@@ -1,0 +1,207 @@
+"""The machine that a request is for: this one, asked without importing torch (1.8 s, which a refused request should
+not cost), or one that a file in conf/machine describes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from launcher.config.schema import MachineConfig, conf_dir
+
+CPU_RANKS = 2  # ranks of a parallel mode on a CPU when nothing says how many
+CPU_PRESET = "cpu2"  # its figures stand for every core
+UNKNOWN_CARD = "rtx4090x4"  # its figures stand for a card that no preset knows, and a plan says so
+MAX_DEVICES = 4096  # of one machine, of a kind
+MAX_FIGURE = 1e9  # of a speed; a rule names what is beyond
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One visible CUDA device; `index` counts the visible ones, as torch does.
+
+    used_mib: what others hold of its memory. capability: its compute capability, () if not known.
+    """
+
+    index: int
+    name: str
+    memory_mib: int
+    used_mib: int = 0
+    capability: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The data sheet of one device (a GPU, or a CPU core): estimates follow from it, the same ones every time.
+
+    Args:
+        tflops: 10^12 FLOP/s in half precision, dense; tflops_float32 likewise.
+        efficiency: the part of them that a whole diffusion step reaches. FLUX on four RTX 4090 (diffusers, pull request
+            13545) needs 196 ms a step without communication: 0.57 of the cards' figure.
+        memory_gbps: 10^9 bytes/s of reading and writing the device's memory.
+        link_gbps: 10^9 bytes/s that a rank sends, one way; link_us: 10^-6 s for a small message, one of many.
+        source: where the figures come from, for the screen.
+    """
+
+    tflops: float
+    tflops_float32: float
+    memory_gbps: float
+    link_gbps: float
+    link_us: float
+    efficiency: float = 0.57
+    source: str = ""
+
+
+FIGURES = tuple(figure.name for figure in dataclasses.fields(Figures) if figure.name != "source")
+HARDWARE = (
+    "card",
+    "capability",
+    "gpus",
+    "cores",
+    "memory_gib",
+)  # what a machine has: to change it is to plan for another one
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Cores that this process may run on, the GPUs that it may see, and main memory (total and free, in GiB)."""
+
+    cores: int
+    gpus: tuple[Gpu, ...] = ()
+    note: str = field(default="", compare=False)
+    memory_gib: float = 0.0
+    free_gib: float = 0.0
+    name: str = "here"
+    config: MachineConfig = field(default_factory=MachineConfig, compare=False)
+
+    def __str__(self) -> str:
+        names = sorted({gpu.name for gpu in self.gpus})
+        gpus = f"{len(self.gpus)} GPU{'s' * (len(self.gpus) > 1)} ({', '.join(names)})" if self.gpus else "no CUDA GPU"
+        return f"{self.cores} CPU core{'s' * (self.cores > 1)}, {gpus}{self.note}"
+
+    @property
+    def here(self) -> bool:
+        """False for a machine that can only be planned for."""
+        return self.name == "here"
+
+    def figures(self, device: str, devices: Sequence[int] = ()) -> Figures:
+        """What was typed or stated of a device, "cpu" or "cuda", else what the preset of the same card says.
+
+        Args:
+            devices: the GPUs to use, by index; of several kinds the slowest counts. Empty: all.
+        """
+        kind = "cuda" if self.gpus else "cpu"
+        config = self.config if device == kind else MachineConfig()
+        typed = {name: getattr(config, name) for name in FIGURES}
+        own = {name: value for name, value in typed.items() if value is not None and 0 < value < MAX_FIGURE}
+        names = {gpu.name for gpu in self.gpus if not devices or gpu.index in devices} or {"a GPU"}
+        if device == "cpu":
+            preset, source = presets()[CPU_PRESET], f"machine={CPU_PRESET}, each core"
+        else:
+            preset, source = min((_preset(name) for name in sorted(names)), key=lambda found: float(found[0]["tflops"]))
+        figures = {name: preset[name] for name in FIGURES if name in preset} | own
+        if own and not self.config.card:
+            source += f", with {', '.join(f'{name}={value:g}' for name, value in own.items())}"
+        return Figures(**figures, source=source)
+
+
+def _preset(card: str) -> tuple[dict[str, Any], str]:
+    """The figures of a GPU by its name, and where they come from."""
+    for preset in presets().values():
+        known = preset.get("card", "").lower()
+        if known and (known in card.lower() or card.lower() in known):
+            return preset, f"machine={preset['name']}"
+    return presets()[UNKNOWN_CARD], f"machine={UNKNOWN_CARD}, for want of figures for {card}"
+
+
+@functools.cache
+def presets() -> dict[str, dict[str, Any]]:
+    """The machines that conf/machine describes, by name."""
+    import yaml
+
+    files = sorted((conf_dir() / "machine").glob("*.yaml"))
+    found = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in files if path.stem != "here"]
+    return {preset["name"]: preset for preset in found}
+
+
+def planned(config: MachineConfig, here: Machine) -> Machine:
+    """The machine that the configuration means: this one, or another, as far as it was described."""
+    typed = [key for key in HARDWARE if getattr(config, key) is not None]
+    if config.name == "here" and not typed:
+        return dataclasses.replace(here, config=config)
+    gpu = here.gpus[0] if here.gpus else Gpu(0, "unnamed", 0)
+    count = config.gpus if config.gpus is not None else len(here.gpus)
+    count = min(max(0, count), MAX_DEVICES)  # a rule names what is beyond
+    memory = config.memory_gib if config.memory_gib is None or 0 < config.memory_gib < 1e9 else 0.0
+    mib = round(memory * 1024) if memory is not None else gpu.memory_mib
+    card = config.card if config.card is not None else gpu.name
+    capability = gpu.capability if config.capability is None else _capability(config.capability)
+    gpus = tuple(Gpu(index, card, mib, 0, capability) for index in range(count))
+    host = memory if memory is not None and not gpus else here.memory_gib
+    cores = config.cores if config.cores is not None else here.cores
+    name = config.name if config.name != "here" else f"this machine with {', '.join(f'machine.{key}' for key in typed)}"
+    return Machine(min(max(1, cores), MAX_DEVICES), gpus, "", host, host, name, config)
+
+
+def here() -> Machine:
+    """This machine. `CUDA_VISIBLE_DEVICES` is respected, by index and by UUID."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    gpus, note = _gpus()
+    return Machine(cores, gpus, note, *_memory())
+
+
+def _capability(text: str) -> tuple[int, ...]:
+    """(8, 9) of "8.9"."""
+    return tuple(int(part) for part in text.split(".") if part.isdecimal())
+
+
+def _memory(proc: Path = Path("/proc/meminfo"), group: Path = Path("/sys/fs/cgroup")) -> tuple[float, float]:
+    """Main memory in GiB, total and free; a container's limit counts. (0, 0) where the system does not tell."""
+    try:
+        rows = dict(line.split(":", 1) for line in proc.read_text().splitlines() if ":" in line)
+        total, free = (int(rows[key].split()[0]) * 1024 for key in ("MemTotal", "MemAvailable"))
+    except (OSError, ValueError, KeyError, IndexError):
+        return 0.0, 0.0
+    try:
+        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+        total, free = min(total, limit), min(free, max(0, limit - used))
+    except (OSError, ValueError):  # no limit ("max"), or no cgroup v2
+        pass
+    return total / GIB, free / GIB
+
+
+def _gpus() -> tuple[tuple[Gpu, ...], str]:
+    if shutil.which("nvidia-smi") is None:
+        return (), ""
+    columns = "index,uuid,name,memory.total,memory.used,compute_cap"
+    query = ["nvidia-smi", f"--query-gpu={columns}", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
+        rows = [[cell.strip() for cell in line.split(",")] for line in answer.splitlines() if line.strip()]
+        found = [(row[0], row[1], row[2], int(row[3]), int(row[4]), _capability(row[5])) for row in rows]
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
+        return (), f" (nvidia-smi gave no list of GPUs: {type(error).__name__})"
+    names = visible_devices()
+    if names is not None:
+        chosen = []
+        for name in names:
+            match = [row for row in found if row[0] == name or row[1].startswith(name)]
+            if not match:  # CUDA ignores what follows an unknown entry
+                break
+            chosen.append(match[0])
+        found = chosen
+    return tuple(Gpu(position, *row[2:]) for position, row in enumerate(found)), ""
+
+
+def visible_devices() -> list[str] | None:
+    """The entries of CUDA_VISIBLE_DEVICES, indices or UUIDs; None if it is not set and every GPU may be used."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return None if visible is None else [name for name in (part.strip() for part in visible.split(",")) if name]

@@ -1,0 +1,1 @@
+"""A configuration with everything that was left out filled in."""

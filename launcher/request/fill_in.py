@@ -1,0 +1,100 @@
+"""A LaunchConfig, and what was read for it, to a Request. Pure: neither a file nor a clock nor chance is asked.
+
+Nothing is refused here. What is illegal stays as it is, for the rules to name; all of it at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from attention_backends.catalog import MODES
+from launcher.config.schema import LaunchConfig
+from launcher.machines import CPU_RANKS, Machine, planned
+from launcher.request.geometry import Size, divisors, render_frames, render_size
+from launcher.request.inputs import Inputs
+from launcher.request.mesh import Mesh
+from launcher.request.request import MAX_RANKS, Request
+
+
+def fill_in(config: LaunchConfig, inputs: Inputs, here: Machine) -> Request:
+    """Everything but cp=auto and cp.schedule=auto, which estimates decide, from the machine and the model."""
+    runtime, machine = config.runtime, planned(config.machine, here)
+    device = runtime.device if runtime.device != "auto" else ("cuda" if machine.gpus or runtime.devices else "cpu")
+    requested = Size(config.height, config.width)
+    per_latent = config.model.frames_per_latent
+    frames = config.frames if per_latent is not None else None
+    request = Request(
+        config=config,
+        machine=machine,
+        device=device,
+        devices=(),
+        dtype=runtime.dtype if runtime.dtype != "auto" else ("bfloat16" if device == "cuda" else "float32"),
+        mode=config.cp.mode,
+        mesh=Mesh(),
+        processes=None,
+        threads=1,
+        requested=requested,
+        rendered=render_size(requested, max(1, config.model.vae_scale * config.model.patch)),
+        frames=frames,
+        rendered_frames=render_frames(frames, max(1, per_latent or 1)) if frames is not None else None,
+        inputs=inputs,
+    )
+    return shared(request, config.cp.mode, config.cp.ring_degree, config.cp.ulysses_degree, runtime.processes)
+
+
+def shared(request: Request, mode: str, ring: int | None, ulysses: int | None, processes: int | None) -> Request:
+    """The request with its sequence shared in this way; degrees and processes that are None follow from the rest."""
+    config, machine = request.config, request.machine
+    chosen = config.runtime.devices
+    devices = tuple(chosen) if chosen is not None else tuple(gpu.index for gpu in machine.gpus)
+    devices = devices if request.device == "cuda" else ()
+    gpus = len(devices) if request.device == "cuda" else None
+    mesh = _mesh(mode, ring, ulysses, processes, gpus, config.model.heads)
+    threads = config.runtime.threads
+    return replace(
+        request,
+        mode=mode,
+        mesh=mesh,
+        processes=processes,
+        devices=devices[: max(0, mesh.ranks)],
+        threads=threads if threads is not None else max(1, machine.cores // max(1, mesh.ranks)),
+    )
+
+
+def _mesh(
+    mode: str, ring: int | None, ulysses: int | None, processes: int | None, gpus: int | None, heads: int
+) -> Mesh:
+    """The degrees that are given, and those that follow.
+
+    Args:
+        gpus: GPUs to use, or None on a CPU.
+    """
+    row = MODES.get(mode)
+    if row is None or not row.parallel:  # an unknown mode is named by a rule, and so are the degrees of cp=none
+        return Mesh(ring=1 if ring is None else ring, ulysses=1 if ulysses is None else ulysses)
+    world = processes or (gpus if gpus is not None else CPU_RANKS)
+    if not row.has_ulysses:
+        ulysses = 1 if ulysses is None else ulysses
+    elif not row.has_ring:
+        ring = 1 if ring is None else ring
+    else:
+        world = processes or (gpus if gpus is not None else 2 * CPU_RANKS)
+        if ring is None and ulysses is None:
+            ulysses = _balanced(world, heads if row.heads_divide else 0)
+    if ulysses is None:
+        assert ring is not None
+        ulysses = _divide(world, ring)
+    return Mesh(ring=ring if ring is not None else _divide(world, ulysses), ulysses=ulysses)
+
+
+def _divide(world: int, degree: int) -> int:
+    """The other degree; at least 1, so that a product that does not fit is named by its rule."""
+    return max(1, world // degree) if degree > 0 else max(1, world)
+
+
+def _balanced(world: int, heads: int) -> int:
+    """The Ulysses degree that divides both (0 heads: any will do) and leaves the shortest ring that is as long."""
+    if world > MAX_RANKS:
+        return 1
+    fitting = [degree for degree in divisors(max(1, world)) if heads % degree == 0 and degree * degree <= world]
+    return fitting[-1] if fitting else 1

@@ -1,0 +1,70 @@
+"""Pixels to latents to tokens to the tokens that each rank holds. Pure arithmetic.
+
+The path that diffusers 0.42.1 fixes in each pipeline's `prepare_latents`: the VAE turns `vae_scale` x `vae_scale`
+pixels into one latent, and `patch` x `patch` latents are packed into one token. A video's first frame is a latent by
+itself, and each further latent holds `frames_per_latent` frames.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Size:
+    """A picture's size in pixels."""
+
+    height: int
+    width: int
+
+    def __str__(self) -> str:
+        return f"{self.height} x {self.width}"
+
+
+def render_size(requested: Size, multiple: int) -> Size:
+    """The smallest size that the model takes and that covers the requested one.
+
+    Args:
+        multiple: pixels of a token, each way (`vae_scale * patch`): 16 for FLUX, so 1000 is rendered at 1008.
+    """
+    return Size(-(-requested.height // multiple) * multiple, -(-requested.width // multiple) * multiple)
+
+
+def crop_box(rendered: Size, requested: Size) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) of the requested size in the middle of the rendered one."""
+    left = (rendered.width - requested.width) // 2
+    top = (rendered.height - requested.height) // 2
+    return left, top, left + requested.width, top + requested.height
+
+
+def render_frames(requested: int, per_latent: int) -> int:
+    """The fewest frames that the VAE makes and that cover the requested ones: 81 for 80 where a latent has 4."""
+    return -(-(requested - 1) // per_latent) * per_latent + 1
+
+
+def latent_frames(rendered: int, per_latent: int) -> int:
+    """Latents in time: 21 for 81 frames where a latent has 4."""
+    return (rendered - 1) // per_latent + 1
+
+
+def image_tokens(rendered: Size, multiple: int) -> int:
+    """Tokens of a rendered picture, or of one latent in time: 1008 x 1024 is 63 x 64 = 4032."""
+    return (rendered.height // multiple) * (rendered.width // multiple)
+
+
+def divisors(number: int) -> list[int]:
+    """All divisors in ascending order: divisors(6) = [1, 2, 3, 6]."""
+    return [divisor for divisor in range(1, number + 1) if number % divisor == 0]
+
+
+def sizes_that_divide(rendered: Size, multiple: int, ranks: int, latents: int = 1) -> list[Size]:
+    """The nearest smaller and larger heights whose tokens, in `latents` latents in time, `ranks` divides."""
+    found = []
+    for step in (-1, 1):
+        for delta in range(1, ranks):
+            height = rendered.height + step * delta * multiple
+            size = Size(height, rendered.width)
+            if height > 0 and latents * image_tokens(size, multiple) % ranks == 0:
+                found.append(size)
+                break
+    return found

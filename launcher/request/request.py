@@ -1,0 +1,117 @@
+"""A request with everything that was left out filled in: mesh, device, size, prompts. Plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from attention_backends.layout import split_lengths
+from launcher.config.schema import LaunchConfig
+from launcher.families.call import negative_prompt
+from launcher.machines import Machine
+from launcher.problems import Problem
+from launcher.request.geometry import Size, image_tokens, latent_frames
+from launcher.request.inputs import Inputs
+from launcher.request.mesh import Mesh
+from launcher.request.way import Way
+
+MAX_RANKS = 256  # of one host
+
+
+@dataclass(frozen=True)
+class Request:
+    """One run, fully determined. Sizes in pixels; frames are None for pictures.
+
+    mode: a row of attention_backends.catalog.MODES, or what was typed in its place. mesh: the degrees that were asked
+    for, and those that follow. processes: how many were asked for, which must fill the mesh; None: as many as it has.
+    schedule: how a ring moves keys and values, "gather" or "staged"; "" in a mode without a ring. why: what decided
+    cp=auto. ways: the table of all modes, priced; empty where nothing has needed it yet.
+    """
+
+    config: LaunchConfig
+    machine: Machine
+    device: str
+    devices: tuple[int, ...]
+    dtype: str
+    mode: str
+    mesh: Mesh
+    processes: int | None
+    threads: int
+    requested: Size
+    rendered: Size
+    frames: int | None
+    rendered_frames: int | None
+    inputs: Inputs
+    schedule: str = ""
+    why: str = ""
+    ways: tuple[Way, ...] = ()
+
+    @property
+    def multiple(self) -> int:
+        """Pixels of a token, each way."""
+        return max(1, self.config.model.vae_scale * self.config.model.patch)
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """What to draw."""
+        return self.inputs.prompts
+
+    @property
+    def seed(self) -> int:
+        """The first picture's seed."""
+        return self.inputs.seed
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What was found while reading prompts."""
+        return self.inputs.problems
+
+    @property
+    def negative_prompt(self) -> str | None:
+        """The prompt of classifier-free guidance's other half, or None where that is off."""
+        return negative_prompt(self.config)
+
+    @property
+    def ranks_per_device(self) -> int:
+        """Ranks on the fullest GPU; 1 on a CPU, whose cores are dealt out instead."""
+        return -(-self.mesh.ranks // len(self.devices)) if self.devices else 1
+
+    @property
+    def latents(self) -> int:
+        """Latents in time."""
+        per_latent = self.config.model.frames_per_latent
+        return latent_frames(self.rendered_frames, max(1, per_latent)) if per_latent and self.rendered_frames else 1
+
+    @cached_property
+    def texts(self) -> tuple[int, ...] | None:
+        """Text tokens of each call of the transformer, as far as they differ and are split; None: not known yet."""
+        model, inputs = self.config.model, self.inputs
+        if model.text == "whole":
+            return ()
+        if model.text != "prompt":
+            return (model.text_tokens,)
+        negative = () if self.negative_prompt is None else (inputs.negative_tokens,)
+        counted = [count for count in (*inputs.tokens, *negative) if count is not None]
+        if not counted or len(counted) < len(inputs.tokens) + len(negative):
+            return None
+        return tuple(dict.fromkeys(min(count, model.text_tokens) for count in counted))
+
+    @property
+    def streams(self) -> dict[str, int]:
+        """Tokens of each split stream, in the order that a rank concatenates them: the most of any call."""
+        text = self.config.model.text_tokens if self.texts is None else max(self.texts, default=0)
+        visual = "image" if self.frames is None else "video"
+        pixels = {visual: self.latents * image_tokens(self.rendered, self.multiple)}
+        return pixels if self.texts == () else {"text": text, **pixels}
+
+    @property
+    def passes(self) -> int:
+        """Runs of the transformer in a step: classifier-free guidance takes two."""
+        return 2 if self.negative_prompt is not None else 1
+
+    @property
+    def tokens_per_rank(self) -> list[dict[str, int]]:
+        """Tokens of each stream that each rank of a sequence holds."""
+        ranks = self.mesh.sequence
+        each = {name: split_lengths(length, ranks) for name, length in self.streams.items()}
+        return [{name: lengths[rank] for name, lengths in each.items()} for rank in range(ranks)]

@@ -1,0 +1,1 @@
+"""Every constraint, one small function each."""

@@ -1,0 +1,1 @@
+"""From a legal request to a run directory: sessions, jobs, groups of ranks."""

@@ -1,0 +1,118 @@
+"""One attention over uneven shards and its gradients, compared with the definition in float64."""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from attention_backends.layout import Layout
+from attention_backends.topology import Topology
+from attention_backends.unified import context_parallel_attention
+
+
+def reference(q, k, v, mask, is_causal, scale) -> torch.Tensor:
+    """The definition in float64; (B, S, H, D). A row that sees no key is 0, as SDPA gives it."""
+    group = q.shape[2] // k.shape[2]
+    q, k, v = (x.double().transpose(1, 2) for x in (q, k, v))
+    k, v = (x.repeat_interleave(group, dim=1) for x in (k, v))
+    scores = q @ k.transpose(-2, -1) * (q.shape[-1] ** -0.5 if scale is None else scale)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask.double()
+    if is_causal:
+        scores = scores.masked_fill(torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1), -torch.inf)
+    hidden = (scores == -torch.inf).all(-1, keepdim=True)
+    return (scores.masked_fill(hidden, 0.0).softmax(-1).masked_fill(hidden, 0.0) @ v).transpose(1, 2)
+
+
+def make_mask(kind: str | None, batch: int, heads: int, sq: int, skv: int, generator: Any) -> torch.Tensor | None:
+    if kind is None:
+        return None
+    rows = sq if kind == "rows" else 1
+    keep = torch.rand(batch, heads if kind == "heads" else 1, rows, skv, generator=generator) > 0.4
+    if kind == "hidden":
+        keep[0] = False
+    if kind == "additive":
+        return torch.randn(keep.shape, generator=generator).masked_fill(~keep, -torch.inf)
+    return keep
+
+
+def attention(
+    group: dist.ProcessGroup,
+    ring: int,
+    ulysses: int,
+    q_lengths: list[int],
+    k_lengths: list[int],
+    heads: int = 4,
+    key_heads: int = 4,
+    batch: int = 1,
+    dtype: str = "float32",
+    mask: str | None = None,
+    local_mask: bool = False,
+    is_causal: bool = False,
+    scale: float | None = None,
+    size: float = 1.0,
+    strided: bool = False,
+    schedule: str = "gather",
+    kernel: str = "auto",
+    width: int = 8,
+    device: str = "cpu",
+) -> dict[str, float]:
+    """Errors of this rank's share on `device`, relative to the largest exact value; the exact ones are the CPU's."""
+    rank, generator = dist.get_rank(group), torch.Generator().manual_seed(7)
+    topology = Topology(group, rank, ring, ulysses)
+    queries, keys = Layout(tuple(q_lengths)), Layout(tuple(k_lengths))
+
+    def random(tokens: int, n: int) -> torch.Tensor:
+        return (torch.randn(batch, tokens, n, width, generator=generator) * size).to(getattr(torch, dtype))
+
+    q, k, v = random(queries.total, heads), random(keys.total, key_heads), random(keys.total, key_heads)
+    weight = random(queries.total, heads)
+    whole_mask = make_mask(mask, batch, heads, queries.total, keys.total, generator)
+    exact = [x.double().requires_grad_() for x in (q, k, v)]
+    expected = reference(*exact, whole_mask, is_causal, scale)
+    (expected * weight).sum().backward()
+
+    def shard(x: torch.Tensor, layout: Layout) -> torch.Tensor:
+        part = x[:, layout.offsets[rank] : layout.offsets[rank + 1]].to(device)
+        if strided:
+            return part.transpose(1, 2).contiguous().transpose(1, 2).detach().requires_grad_()
+        return part.contiguous().detach().requires_grad_()
+
+    mine = [shard(q, queries), shard(k, keys), shard(v, keys)]
+    part = whole_mask
+    if part is not None:
+        if part.shape[2] > 1:
+            part = part[:, :, queries.offsets[rank] : queries.offsets[rank + 1]]
+        if local_mask:
+            part = part[..., keys.offsets[rank] : keys.offsets[rank + 1]]
+    out = context_parallel_attention(
+        *mine, part if part is None else part.to(device), queries=queries, keys=keys, topology=topology,
+        is_causal=is_causal, scale=scale, schedule=schedule, kernel=kernel,
+    )  # fmt: skip
+    (out * shard(weight, queries)).sum().backward()
+
+    def error(x: torch.Tensor, y: torch.Tensor, layout: Layout) -> float:
+        x = x.cpu()
+        part = y[:, layout.offsets[rank] : layout.offsets[rank + 1]]
+        return (x.double() - part).abs().max().item() / max(1.0, y.abs().max().item()) if x.numel() else 0.0
+
+    with torch.no_grad():  # what one process gets in this dtype
+        bias = whole_mask.to(q.dtype) if whole_mask is not None and whole_mask.is_floating_point() else whole_mask
+        if is_causal and bias is not None:
+            triangle = torch.ones(queries.total, keys.total, dtype=torch.bool).tril()
+            bias = bias & triangle if bias.dtype == torch.bool else bias.masked_fill(~triangle, -torch.inf)
+        own = torch.nn.functional.scaled_dot_product_attention(
+            *(x.transpose(1, 2) for x in (q, k, v)),
+            bias, is_causal=is_causal and bias is None, scale=scale, enable_gqa=True,
+        )  # fmt: skip
+    all_keys = k.double().repeat_interleave(heads // key_heads, dim=2)
+    logits = torch.einsum("bqhd,bkhd->bhqk", q.double(), all_keys) * (scale or q.shape[-1] ** -0.5)
+    return {
+        "forward": error(out, expected, queries),
+        "one kernel": error(shard(own.transpose(1, 2), queries), expected, queries),
+        "dq": error(mine[0].grad, exact[0].grad, queries),
+        "dk": error(mine[1].grad, exact[1].grad, keys),
+        "dv": error(mine[2].grad, exact[2].grad, keys),
+        "logits": logits.abs().max().item() if logits.numel() else 0.0,
+        "finite": float(torch.isfinite(out).all()),
+    }

@@ -1,0 +1,20 @@
+"""The benchmark starts its ranks, measures and prints a table; its figures are no tests."""
+
+import json
+import subprocess
+import sys
+
+
+def test_a_small_run_ends_in_a_table():
+    words = ["--ranks", "2", "--tokens", "65", "--turns", "2", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "attention_backends.benchmark", *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    table = {row["row"]: row for row in json.loads(done.stdout)["table"]}
+    assert {"diffusers ring_anything", "ring gather", "ring staged", "limit: wire only"} <= set(table)
+    for name, row in table.items():
+        assert row["ms_min"] > 0
+        assert (row["error"] is None) == name.startswith("limit")
+        assert row["error"] is None or row["error"] < 1e-5
+        assert ("bytes" in row) == (not name.startswith("diffusers"))

@@ -1,0 +1,140 @@
+"""The command line as a whole, where no rank is started."""
+
+import shutil
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+from shared import ROOT, command, hermetic
+
+REFUSED = ["model=flux", "cp=ring_anything", "height=1000"]
+
+
+def test_the_mission_line_on_a_laptop_says_what_is_missing_and_what_works(launch):
+    ended = launch(*REFUSED)
+    assert ended.code == 1
+    assert ended.out == ""
+    assert "no CUDA GPU" in ended.err
+    assert "accept it at https://huggingface.co/black-forest-labs/FLUX.1-dev and type `hf auth login`" in ended.err
+    assert "  python -m launcher model=flux_tiny cp=ring_anything height=1000\n" in ended.err
+    assert not ended.folder.exists()
+
+
+@pytest.mark.parametrize("words", [REFUSED, ["heigth=1"], ["cp=ulysses", "cp.ulysses_degree=4"], ["--help"]])
+def test_a_refusal_imports_nothing_heavy(words):
+    code = f"""
+    import sys
+    from launcher.cli.main import main
+    main({words!r})
+    heavy = {{"torch", "diffusers", "accelerate", "transformers", "numpy", "PIL"}} & set(sys.modules)
+    sys.exit(f"imported {{heavy}}" if heavy else 0)
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env=hermetic(),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_refusal_takes_at_most_eight_tenths_of_a_second():
+    """Cold, in a process of its own; the fastest of three, for the machine may have other things to do."""
+    taken = []
+    for _ in range(3):
+        began = time.monotonic()
+        ended = subprocess.run(command(*REFUSED), env=hermetic(), cwd=ROOT, capture_output=True, check=False)
+        taken.append(time.monotonic() - began)
+        assert ended.returncode == 1
+    assert min(taken) <= 0.8
+
+
+def test_help_is_a_page_worth_reading(launch):
+    out = launch("--help").out
+    for part in (
+        "ring_anything",
+        "flux_schnell",
+        "height=512",
+        "pixels",
+        "Examples",
+        "-m, --multirun",
+        "dots",
+        "turquoise",
+    ):
+        assert part in out
+    assert out.count("python -m launcher") >= 4
+    flux = launch("model=flux", "-h").out
+    assert "height=1024" in flux
+    assert "turquoise" not in flux
+    assert max(map(len, out.splitlines())) <= 125
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--mutlirun"], "type --multirun"),
+        (["--frobnicate"], "type --help"),
+        (["--cfg"], "--help"),
+        (["--cfg", "nonsense"], "--help"),
+        (["--config-path", "x"], "--config-dir"),
+        (["--config-dir", "nowhere"], "is no folder"),
+        (["experiment=odd_sizes"], "type -m for a sweep"),
+        (["height=1,2"], "type -m"),
+        (["model=flux", "model=flux_tiny", "steps=0"], "steps=0"),
+        (["hydra.run.dir=${nothing}"], "nothing"),
+        (["hydra.nothing=1"], "nothing"),
+        (["-m", "height=abc,def"], "must be a whole number"),
+        (["prompt_file=\0"], "prompt_file"),
+        (["output.dir=a\0b"], "output.dir"),
+    ],
+)
+def test_bad_lines_are_answered_in_words(capfd, monkeypatch, tmp_path, words, said):
+    from launcher.cli.main import main
+
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 1
+    out, err = capfd.readouterr()
+    assert said in out + err
+    assert "Traceback" not in out + err
+
+
+def test_cfg_prints_the_configuration_and_makes_nothing(launch):
+    ended = launch("--cfg", "job", "--resolve", "model=flux", "height=1000")
+    assert ended.code == 0
+    assert "height: 1000" in ended.out
+    assert "width: 1024" in ended.out
+    assert not ended.folder.exists()
+
+
+def test_options_may_stand_between_settings(launch):
+    ended = launch("model=flux", "-m", "height=1000,1008")
+    assert ended.code == 1
+    assert ended.out.count("no CUDA GPU") >= 2
+    assert "2 jobs: height (1000, 1008)" in ended.out
+
+
+def test_version(launch):
+    assert launch("--version").out.startswith("launcher 0.")
+
+
+def test_the_console_script_is_the_same_program():
+    script = shutil.which("launcher", path=str(Path(sys.executable).parent))
+    assert script
+    assert subprocess.run([script, "--version"], capture_output=True, text=True, check=True).stdout.startswith(
+        "launcher"
+    )
+
+
+@pytest.mark.parametrize("name", ["logs", ".hydra"])
+def test_a_folder_that_cannot_be_written_is_told(launch, tmp_path, name):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).write_text("a file where a folder should be")
+    ended = launch("cp=none", "hydra.run.dir=run")
+    assert ended.code == 1
+    assert "the run's folder cannot be written" in ended.err
+    assert "Traceback" not in ended.err

@@ -1,0 +1,159 @@
+"""Every file under conf/ composes, its first line is a command that works; wrong words get the nearest legal ones."""
+
+import shlex
+
+import pytest
+import yaml
+from shared import GPUS, ROOT
+
+from attention_backends.catalog import KERNELS, MODES
+from launcher.config.compose import ELSEWHERE, NOT_NEEDED, Composer, conf_dir, fields, to_config
+from launcher.estimates.ways import resolve
+from launcher.problems import Refused
+from launcher.rules.general import problems
+
+FILES = sorted(conf_dir().rglob("*.yaml"))
+HERE_ONLY = ("the weights", "needs the package")  # what a machine may lack without the line being wrong
+
+
+def test_there_are_files():
+    assert len(FILES) > 20
+    assert conf_dir() == ROOT / "conf"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(conf_dir())))
+def test_a_files_first_comment_is_a_command_that_uses_it(composer, path):
+    header = [
+        line for line in path.read_text().splitlines()[:2] if not line.startswith("# @")
+    ]  # Hydra's own come first
+    words = shlex.split(header[0].removeprefix("# "))
+    assert words[:3] == ["python", "-m", "launcher"]
+    sweep, plan = "-m" in words[3:], "plan" in words[3:]
+    words = [word for word in words[3:] if word not in ("-m", "plan")]
+    group = path.parent.name
+    if group != "conf":
+        assert f"{group}={path.stem}" in words
+    composer.check_words(words, sweep)
+    composed = composer.compose(words, sweep)
+    assert bool(composed.hydra.sweeper.params) == sweep
+    found = problems(resolve(to_config(composed), GPUS), plan)
+    assert [str(problem) for problem in found if not any(part in problem.rule for part in HERE_ONLY)] == []
+
+
+def test_every_option_of_every_group_composes_and_says_nothing_unknown(composer):
+    for group, names in composer.groups.items():
+        assert names
+        for name in names:
+            to_config(composer.compose([f"{group}={name}"]))
+            for key in yaml.safe_load((conf_dir() / group / f"{name}.yaml").read_text()):
+                known = [field.split(".")[1] for field in fields() if field.startswith(f"{group}.")]
+                assert group == "experiment" or key in known
+
+
+def test_groups_of_the_issue_are_there(composer):
+    assert set(composer.groups) == {"model", "cp", "attention", "runtime", "machine", "output", "experiment"}
+    kernels = {
+        to_config(composer.compose([f"attention={name}"])).attention.kernel for name in composer.groups["attention"]
+    }
+    assert kernels == set(KERNELS) - {"_native_math"}  # diffusers' reference kernel: attention.kernel=_native_math
+    modes = {to_config(composer.compose([f"cp={name}"])).cp.mode for name in composer.groups["cp"]}
+    assert modes == {"auto", *MODES}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("heigth=5", "type height=5"),
+        ("ring_degree=2", "type cp.ring_degree=2"),
+        ("cp.rign_degree=2", "type cp.ring_degree=2"),
+        ("modle=flux", "type model=flux"),
+        ("num_inference_steps=4", "type steps=4"),
+        ("cp.rotate_method=alltoall", "type cp.schedule=gather or leave it out"),
+        ("main_process_port=29500", "takes a free port by itself"),
+        (
+            "model=fluxx",
+            "model is one of flux, flux_schnell, flux_tiny, ltx_video, qwenimage, wan_t2v_1_3b; type model=flux",
+        ),
+        ("cp=ring_any", "type cp=ring_anything"),
+        ("+foo.bar=1", "is no setting of this program"),
+        ("xyzzy=1", "type --help"),
+        ("height", "key=value is expected; type height=VALUE"),
+        ("prompt=a (cat)", "'prompt=\"a (cat)\"'"),
+        ("prompt=a cat, sitting", "type -m for a sweep, or quote it: 'prompt=\"a cat, sitting\"'"),
+        ("prompt=range(1)", "'prompt=\"range(1)\"'"),
+        ("=", "type --help"),
+        ("", "type --help"),
+        ("~height", "takes a setting away"),
+        ("~cp", "takes a setting away"),
+    ],
+)
+def test_wrong_words_get_the_nearest_legal_ones(composer, words, said):
+    with pytest.raises(Refused) as refused:
+        composer.check_words([words], sweep=False)
+        to_config(composer.compose([words]))
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("height=abc", "height=abc: must be a whole number; type height=1000"),
+        ("guidance=x", "guidance=x: must be a number"),
+        ("height=null", "height"),
+        ("cp.ring_degree=1.5", "cp.ring_degree=1.5: must be a whole number; type cp.ring_degree=2"),
+        ("height=${nothing}", "nothing"),
+        ("height=[1]", "height"),
+        ("model={a:1}", "model"),
+        ("runtime.devices=3", "runtime.devices"),
+    ],
+)
+def test_values_of_the_wrong_type(composer, word, said):
+    with pytest.raises(Refused) as refused:
+        composer.check_words([word], sweep=False)
+        to_config(composer.compose([word]))
+    assert said in str(refused.value)
+
+
+def test_quoted_prompts_arrive_as_typed(composer):
+    word = 'prompt="a \\"cat\\", (sitting) {here} = [x]"'
+    composer.check_words([word], sweep=False)
+    assert to_config(composer.compose([word])).prompt == 'a "cat", (sitting) {here} = [x]'
+
+
+def test_a_folder_of_the_users_own(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.yaml").write_text("defaults: [flux_tiny]\nname: mine\nsteps: 3\n")
+    own = Composer(str(tmp_path))
+    own.check_words(["model=mine"], sweep=False)
+    config = to_config(own.compose(["model=mine"]))
+    assert (config.model.name, config.steps, config.model.heads) == ("mine", 3, 6)
+    (tmp_path / "model" / "broken.yaml").write_text("a: [\n")
+    with pytest.raises(Refused):
+        own.compose(["model=broken"])
+    with pytest.raises(Refused, match="is no folder"):
+        Composer(str(tmp_path / "none"))
+
+
+def test_names_from_elsewhere_lead_to_settings():
+    assert set(ELSEWHERE.values()) <= set(fields())
+    assert not {*ELSEWHERE, *NOT_NEEDED} & {name.split(".")[-1] for name in fields()}
+
+
+def test_every_field_is_explained():
+    for name, field in fields().items():
+        assert field.metadata.get("help"), name
+
+
+def test_the_bundled_models_facts_are_those_of_its_weights(composer):
+    import json
+
+    from launcher.families.weights import BUNDLED
+
+    model = to_config(composer.compose(["model=flux_tiny"])).model
+    weights = json.loads((BUNDLED / "transformer" / "config.json").read_text())
+    vae = json.loads((BUNDLED / "vae" / "config.json").read_text())
+    assert model.heads == weights["num_attention_heads"]
+    assert model.head_dim == weights["attention_head_dim"]
+    assert model.layers == weights["num_layers"] + weights["num_single_layers"]
+    assert model.guidance_embeds == weights["guidance_embeds"]
+    assert model.vae_scale == 2 ** (len(vae["block_out_channels"]) - 1)

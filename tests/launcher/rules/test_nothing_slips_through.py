@@ -1,0 +1,175 @@
+"""Thousands of random requests, and random bytes wherever bytes can be given: words come back, never a traceback."""
+
+from __future__ import annotations
+
+import collections
+import copy
+import json
+import string
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from shared import GPUS, LAPTOP
+
+from attention_backends.catalog import KERNELS, MODES
+from launcher.cli.main import main
+from launcher.config.compose import Composer, fields, to_config
+from launcher.config.schema import LaunchConfig
+from launcher.estimates.plan import page, plan
+from launcher.estimates.ways import resolve
+from launcher.machines import Machine
+from launcher.problems import Problem, Refused
+from launcher.records.run_dir import RunDir
+from launcher.rules.general import problems
+from launcher.running.job import job_message
+
+COMPOSER = Composer()
+MODELS = {name: to_config(COMPOSER.compose([f"model={name}"])) for name in COMPOSER.groups["model"]}
+MACHINES = {name: to_config(COMPOSER.compose([f"machine={name}"])).machine for name in COMPOSER.groups["machine"]}
+few = st.none() | st.integers(1, 4)
+numbers = few | st.integers(-2, 9) | st.integers()
+sides = st.tuples(st.integers(1, 1500), st.integers(1, 1500))
+text = st.text(max_size=20) | st.sampled_from(
+    ["", "\0", "{}", "[", "${x}", "a, b", "猫 🐈", "\ud800", "~\0", "~\ud800"]
+)
+
+
+odd_fields = st.lists(st.sampled_from(sorted(fields())), max_size=3)
+wild_sides = st.tuples(st.integers(-3, 3000) | st.integers(), st.integers(-3, 3000))
+wild = st.tuples(numbers, numbers, numbers, wild_sides, st.sampled_from(sorted(KERNELS)), odd_fields)
+
+
+def told(found: Sequence[Problem]) -> bool:
+    """Whether each problem says what to do."""
+    return all(problem.instead for problem in found)
+
+
+def put(config: LaunchConfig, name: str, value: object) -> None:
+    *path, last = name.split(".")
+    for part in path:
+        config = getattr(config, part)
+    setattr(config, last, value)
+
+
+def value(name: str) -> st.SearchStrategy[object]:
+    """Something of a field's type, mostly odd: what a composed configuration may hold."""
+    kind = str(fields()[name].type)
+    if "list" in kind:
+        return st.none() | st.lists(st.integers(-1, 9), max_size=4)
+    basic = next(made for type_, made in {
+        "bool": st.booleans(), "int": st.integers(-2, 9) | st.integers(), "float": st.floats(), "str": text,
+    }.items() if type_ in kind)  # fmt: skip
+    return st.none() | basic if "Optional" in kind else basic
+
+
+@pytest.mark.slow
+def test_random_requests_are_legal_or_told_why_not():
+    seen = collections.Counter()
+
+    @settings(max_examples=2000, suppress_health_check=[HealthCheck.too_slow])
+    @given(
+        data=st.data(),
+        model=st.sampled_from(["flux_tiny", *MODELS]),
+        planned=st.just("here") | st.sampled_from(sorted(MACHINES)),
+        machine=st.sampled_from([LAPTOP, GPUS, Machine(cores=1)]),
+        mode=st.sampled_from(["auto", *MODES]),
+        asked=st.tuples(few, few, few, sides, st.just("auto"), st.just([])) | wild,
+    )
+    def check(data, model, planned, machine, mode, asked):
+        ring, ulysses, processes, size, kernel, odd = asked
+        config = copy.deepcopy(MODELS[model])
+        config.machine = copy.deepcopy(MACHINES[planned])
+        config.cp.mode, config.cp.ring_degree, config.cp.ulysses_degree = mode, ring, ulysses
+        config.runtime.processes, (config.height, config.width), config.attention.kernel = processes, size, kernel
+        for name in odd:
+            put(config, name, data.draw(value(name), label=name))
+        request = resolve(config, machine)
+        found = problems(request)
+        made = plan(request)
+        assert told([*found, *made.problems])
+        assert made.legal == (not made.problems)
+        assert page(made, request)
+        assert json.dumps(made.asdict())
+        seen["run"] += not found
+        seen["plan"] += made.legal
+        if made.legal:
+            assert request.processes in (None, request.mesh.ranks)
+            assert [row.legal for row in made.modes if row.mode == request.mode] == [True]
+        if not found:
+            assert request.machine.here
+            assert job_message(request, RunDir(Path("nowhere")))["cp"]["schedule"] in ("gather", "staged")
+
+    check()
+    assert min(seen["run"], seen["plan"] - seen["run"]) > 20, seen  # else nothing legal was tried
+
+
+@pytest.mark.parametrize("odd", ["", "\0", "\ud800", "~\0", "~\ud800"])
+@pytest.mark.parametrize("model", ["flux_tiny", "flux", "qwenimage"])
+@pytest.mark.parametrize("name", sorted(name for name, field in fields().items() if "str" in str(field.type)))
+def test_no_text_makes_a_rule_or_the_plan_fail(model, name, odd):
+    config = copy.deepcopy(MODELS[model])
+    put(config, name, odd)
+    request = resolve(config, LAPTOP)
+    made = plan(request)
+    assert told([*problems(request), *made.problems])
+    assert page(made, request)
+
+
+pieces = st.text(string.printable, max_size=12) | text
+names = st.sampled_from([*fields(), *COMPOSER.groups, "hydra.run.dir", "x"]) | pieces
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(words=st.lists(st.builds("{}{}{}".format, names, st.sampled_from(["=", ":", "+", ""]), pieces), max_size=3))
+def test_random_words_are_refused_or_composed(words):
+    try:
+        COMPOSER.check_words(words, sweep=False)
+        found = problems(resolve(to_config(COMPOSER.compose(words)), LAPTOP))
+    except Refused as refused:
+        found = refused.problems
+    assert told(found)
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=st.binary(max_size=60) | text.map(lambda said: said.encode("utf-8", "surrogatepass")))
+@pytest.mark.parametrize("suffix", [".txt", ".json"])
+def test_random_prompt_files_are_read_or_told(tmp_path, suffix, content):
+    path = tmp_path / f"prompt{suffix}"
+    path.write_bytes(content)
+    config = copy.deepcopy(MODELS["flux_tiny"])
+    config.prompt_file = str(path)
+    request = resolve(config, LAPTOP)
+    assert bool(request.prompts) != bool(request.problems)
+    assert told(request.problems)
+
+
+@pytest.mark.slow
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    content=st.binary(max_size=60)
+    | st.builds("{}: {}\n".format, names, pieces).map(lambda said: said.encode(errors="replace"))
+)
+def test_a_file_of_the_users_with_random_bytes_is_told(tmp_path, content):
+    (tmp_path / "model").mkdir(exist_ok=True)
+    (tmp_path / "model" / "mine.yaml").write_bytes(content)
+    own = Composer(str(tmp_path))
+    try:
+        found = problems(resolve(to_config(own.compose(["model=mine"])), LAPTOP))
+    except Refused as refused:
+        found = refused.problems
+    assert told(found)
+
+
+@pytest.mark.slow
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(words=st.lists(st.text(max_size=10) | st.sampled_from(["-m", "--cfg", "--json", "plan", "-h"]), max_size=4))
+def test_random_command_lines_end_in_words(capfd, monkeypatch, tmp_path, words):
+    monkeypatch.chdir(tmp_path)
+    words = [*words, "steps=0"]  # nothing here is to run
+    assert main(words) in (0, 1)
+    out, err = capfd.readouterr()
+    assert "Traceback" not in out + err
+    assert "defect" not in err
