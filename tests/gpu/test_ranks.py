@@ -97,39 +97,6 @@ def test_family(ranks, check, family):
             check(f"{family} {dtype} ring x ulysses {how}", shared, max(1e-5, 2 * alone))
 
 
-def compiled(group: Any, arguments: dict[str, Any], mode: str | None) -> list[float]:
-    """Errors of the compiled transformer against the same one uncompiled, for two sizes."""
-    import tiny
-
-    import attention_backends
-
-    with torch.no_grad():
-        transformer = tiny.flux(dtype=torch.float32).cuda()
-        sizes, found = [(17, 6), (23, 9)], []
-
-        def given(size: tuple[int, int]) -> dict[str, Any]:
-            inputs = tiny.flux_inputs(*size, dtype=torch.float32)
-            return {name: x.cuda() if isinstance(x, torch.Tensor) else x for name, x in inputs.items()}
-
-        expected = [transformer(**given(size))[0] for size in sizes]
-        attention_backends.enable(transformer, process_group=group, **arguments)
-        fast = torch.compile(transformer, fullgraph=True, dynamic=True, mode=mode)
-        for size, whole in zip(sizes, expected, strict=True):
-            for _ in range(3):  # CUDA graphs are recorded at the second call and replayed at the third
-                found.append((fast(**given(size))[0] - whole).abs().max().item())
-        attention_backends.disable(transformer)
-    torch.compiler.reset()
-    return found
-
-
-@pytest.mark.parametrize("mode", [None, "reduce-overhead"])
-def test_compiled(ranks, check, mode):
-    pytest.importorskip("diffusers")
-    pytest.importorskip("triton")
-    errors = ranks.run(compiled, 2, arguments={"ring_degree": 2, "ring_anything": True}, mode=mode)
-    check(f"compiled {mode or 'by default'}", max(max(each) for each in errors), 1e-5)
-
-
 def travels(group: Any, numbers: int) -> dict[str, float]:
     """Seconds to send so many bytes to the other rank by host memory and get as many."""
     import time
@@ -188,3 +155,36 @@ def test_a_shared_card_is_seen(ranks):
     for told in ranks.run(shares_a_card, 2):
         assert told[:2] == ["host", "host"]
         assert "transport='host'" in told[2]
+
+
+def compiled(group: Any, arguments: dict[str, Any], mode: str | None) -> list[float]:
+    """Errors of the compiled transformer against the same one uncompiled, for two sizes."""
+    import tiny
+
+    import attention_backends
+
+    with torch.no_grad():
+        transformer = tiny.flux(dtype=torch.float32).cuda()
+        sizes, found = [(17, 6), (23, 9)], []
+
+        def given(size: tuple[int, int]) -> dict[str, Any]:
+            inputs = tiny.flux_inputs(*size, dtype=torch.float32)
+            return {name: x.cuda() if isinstance(x, torch.Tensor) else x for name, x in inputs.items()}
+
+        expected = [transformer(**given(size))[0] for size in sizes]
+        attention_backends.enable(transformer, process_group=group, **arguments)
+        fast = torch.compile(transformer, fullgraph=True, dynamic=True, mode=mode)
+        for size, whole in zip(sizes, expected, strict=True):
+            for _ in range(3):  # CUDA graphs are recorded at the second call and replayed at the third
+                found.append((fast(**given(size))[0] - whole).abs().max().item())
+        attention_backends.disable(transformer)
+    torch.compiler.reset()
+    return found
+
+
+@pytest.mark.parametrize("mode", [None, "reduce-overhead"])
+def test_compiled(ranks, check, mode):
+    pytest.importorskip("diffusers")
+    pytest.importorskip("triton")
+    errors = ranks.run(compiled, 2, arguments={"ring_degree": 2, "ring_anything": True}, mode=mode)
+    check(f"compiled {mode or 'by default'}", max(max(each) for each in errors), 1e-5)
