@@ -113,7 +113,7 @@ KERNELS: dict[str, Kernel] = {
         Kernel("native", "", _ANY, _ALL, mask=True),
         Kernel("_native_math", "math", _ANY, _ALL, mask=True),
         Kernel("_native_flash", "cuda_flash", _CUDA, _HALF, 256, 8, capability=_AMPERE),
-        Kernel("_native_efficient", "cuda_efficient", _CUDA, ("float32", *_HALF), 0, 4, mask=True),
+        Kernel("_native_efficient", "cuda_efficient", _CUDA, ("float32", *_HALF), mask=True),
         Kernel("_native_cudnn", "cuda_cudnn", _CUDA, _HALF, 128, 8, mask=True, capability=_AMPERE),
         Kernel("flash", "flash", _CUDA, _HALF, 256, 8, package="flash-attn", capability=_AMPERE),
         Kernel("_flash_3", "_flash_3", _CUDA, _HALF, 256, package="flash-attn-3", capability=_HOPPER),

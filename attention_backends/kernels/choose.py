@@ -50,7 +50,7 @@ def _best(query: torch.Tensor, value_dim: int, mask: bool) -> str:
         return "cuda_cudnn"
     if half and head_dim % 8 == 0 and head_dim <= 256 and not mask:
         return "cuda_flash"
-    return "cuda_efficient" if query.dtype != torch.float64 and head_dim % 4 == 0 else "math"
+    return "cuda_efficient" if query.dtype != torch.float64 else "math"
 
 
 @functools.cache

@@ -28,14 +28,19 @@ def _aligned_bias(block: Block) -> torch.Tensor | None:
 
 def efficient(block: Block) -> Result:
     block = block.expanded()
+    width = block.query.shape[-1]
+    scale = width**-0.5 if block.scale is None else block.scale
+    # No kernel takes heads of other than whole 16 bytes; channels of zeros change neither scores nor the others.
+    more = -width % (16 // block.query.element_size())
+    q, k, v = (F.pad(x, (0, more)) if more else x for x in (block.query, block.key, block.value))
     out, lse, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(
-        block.query, block.key, block.value, _aligned_bias(block), True, 0.0, block.is_causal, scale=block.scale
+        q, k, v, _aligned_bias(block), True, 0.0, block.is_causal, scale=scale
     )
-    lse = lse[:, :, : block.query.shape[2]]  # it is padded to a multiple of 32, with +inf
-    if block.bias is not None:
-        # A fully masked row comes back with LSE 0.0, as on a CPU: a merge would count it as a block of weight exp(0).
-        lse = lse.masked_fill((block.bias == -math.inf).all(-1).expand(lse.shape), -math.inf)
-    return no_nan(out, lse)
+    out, lse = out[..., :width], lse[:, :, : block.query.shape[2]]  # the LSE is padded to a multiple of 32, with +inf
+    if block.bias is None:
+        return out, lse
+    # A fully masked row comes back with LSE 0.0, as on a CPU: a merge would count it as a block of weight exp(0).
+    return no_nan(out, lse.masked_fill((block.bias == -math.inf).all(-1).expand(lse.shape), -math.inf))
 
 
 def cudnn(block: Block) -> Result:
@@ -44,4 +49,5 @@ def cudnn(block: Block) -> Result:
         *(block.query, block.key, block.value, _aligned_bias(block), True, 0.0, block.is_causal, False),
         scale=block.scale,
     )
-    return no_nan(out, lse.reshape(lse.shape[:3]))  # (B, H, Sq, 1) from torch 2.9 on
+    lse = lse.reshape(lse.shape[:3])  # (B, H, Sq, 1) from torch 2.9 on
+    return (out, lse) if block.bias is None else no_nan(out, lse)  # a pass over out, where a row may see no key

@@ -81,7 +81,7 @@ def serve(peer: Channel, jobs: queue.Queue[Message], busy: threading.Event, rank
 def describe(error: BaseException) -> str:
     """One line for the screen: the kind of error and the first line of what it says."""
     lines = str(error).strip().splitlines()
-    if "CUDA" in str(error) and "out of memory" in str(error):
+    if re.search("CUDA.*(out of memory|ALLOC_FAILED)", str(error), re.DOTALL):  # torch's own, cuBLAS', cuDNN's
         return _out_of_gpu_memory(str(error))
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}" + (f": {Path(str(error.filename)).name}" if error.filename else "")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ for folder in (HERE, HERE.parent, HERE.parent / "attention_backends" / "helpers"
     sys.path.insert(0, str(folder))
 
 from ranks import Ranks  # noqa: E402
-from report import Report  # noqa: E402
+from report import Report, summary, tables, write  # noqa: E402
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -63,20 +64,20 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    report = config.stash[KEY]
     if path := config.getoption("--report"):
-        for line in report.lines():
+        found = config.stash[KEY].asdict()
+        write(found, Path(path))
+        for line in [*tables(found, found["sources"]).splitlines(), "", *summary(found)]:
             terminalreporter.write_line(line)
-        report.write(Path(path))
 
 
 @pytest.fixture
 def check(request: pytest.FixtureRequest):
     """Note a figure; one above its limit fails the test when it ends, so that the figures after it are seen too."""
     report, begin = request.config.stash[KEY], len(request.config.stash[KEY].checks)
-    yield report.check
+    yield partial(report.check, request.path.stem.removeprefix("test_"))
     wrong = [one for one in report.checks[begin:] if not one["passed"]]
-    assert not wrong, "\n".join(f"{one['name']}: {one['figure']} (limit {one['limit']})" for one in wrong)
+    assert not wrong, "\n".join(f"{one['row']}, {one['name']}: {one['figure']} (limit {one['limit']})" for one in wrong)
 
 
 @pytest.fixture(scope="session")

@@ -141,16 +141,20 @@ def step(model: torch.nn.Module, inputs: dict[str, Any], times: int = 5) -> Step
 
 
 class Limit:
-    """An attention that finds all keys and values ready: what a rank's share would take without this package's work."""
+    """An attention that finds all keys and values ready: what a rank's share would take without this package's work.
 
-    def __init__(self, keys: int, heads: int, width: int) -> None:
-        self.key, self.value = (torch.randn(1, keys, heads, width, device="cuda", dtype=DTYPE) for _ in range(2))
+    They are those of the first layer, again and again: how much power a kernel takes, and so its clock, is up to them.
+    """
 
-    def __call__(self, query: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
-        out = torch.nn.functional.scaled_dot_product_attention(
-            query.transpose(1, 2), self.key.transpose(1, 2), self.value.transpose(1, 2)
-        )
-        return out.transpose(1, 2)
+    def __init__(self, keys: int) -> None:
+        self.keys = keys
+        self.ready: list[torch.Tensor] = []
+
+    def __call__(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        if not self.ready:
+            times = -(-self.keys // key.shape[1])
+            self.ready = [x.repeat(1, times, 1, 1)[:, : self.keys].contiguous().transpose(1, 2) for x in (key, value)]
+        return torch.nn.functional.scaled_dot_product_attention(query.transpose(1, 2), *self.ready).transpose(1, 2)
 
 
 def shared(model: torch.nn.Module, inputs: dict[str, Any], world: int, streams: list[int], **arguments: Any) -> Step:
@@ -165,12 +169,11 @@ def shared(model: torch.nn.Module, inputs: dict[str, Any], world: int, streams: 
 
 def limit(model: torch.nn.Module, inputs: dict[str, Any], world: int, streams: list[int]) -> Step:
     """The same with attention's keys and values ready, and nothing of this package in its way."""
-    heads = model.config.num_attention_heads
-    ready = Limit(sum(streams), heads, model.config.attention_head_dim)
+    ready = Limit(sum(streams))
     with others(world, streams) as group:
         state = attention_backends.enable(model, mode="unified_anything", ring_degree=world, process_group=group)
         try:
-            with mock.patch.object(type(state), "attend", lambda self, q, *a: ready(q)):
+            with mock.patch.object(type(state), "attend", lambda self, q, k, v, *_: ready(q, k, v)):
                 return step(model, inputs)
         finally:
             attention_backends.disable(model)

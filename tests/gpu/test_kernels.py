@@ -64,6 +64,7 @@ SHAPES = [
     {"queries": 1, "keys": 7},
     {"queries": 128, "keys": 256, "width": 128},
     {"width": 24},
+    {"width": 12},
     {"queries": 300, "keys": 65},
 ]
 
@@ -74,15 +75,19 @@ def test_kernel(name, check):
         worst, worst_lse, wrong = 0.0, 0.0, 0
         for shape in SHAPES:
             q, k, v = tensors(dtype, **shape)
+            if q.shape[-1] % (KERNELS[name].head_dim_multiple or 1):
+                with pytest.raises(ValueError, match="takes head sizes that are multiples of"):
+                    operator_for(name, q, v, False)
+                continue
             found = errors(operator_for(name, q, v, False), q, k, v)
             worst, worst_lse, wrong = max(worst, found[0]), max(worst_lse, found[1]), wrong + found[2]
         q, k, v = tensors(dtype, queries=96, keys=96)
         found = errors(operator_for(name, q, v, False), q, k, v, is_causal=True)
-        check(f"{name} {dtype} out", worst, OUT[dtype])
-        check(f"{name} {dtype} LSE", worst_lse, LSE[dtype])
-        check(f"{name} {dtype} NaN", wrong, 0)
-        check(f"{name} {dtype} causal out", found[0], OUT[dtype])
-        check(f"{name} {dtype} causal LSE", found[1], LSE[dtype])
+        check(f"{name} {dtype}: out", worst, OUT[dtype])
+        check(f"{name} {dtype}: LSE", worst_lse, LSE[dtype])
+        check(f"{name} {dtype}: NaN or -inf", wrong, 0)
+        check(f"{name} {dtype}, causal: out", found[0], OUT[dtype])
+        check(f"{name} {dtype}, causal: LSE", found[1], LSE[dtype])
 
 
 MASKS = {
@@ -107,9 +112,9 @@ def test_mask(name, kind, check):
             bias = MASKS[kind](queries, keys).cuda()
             found = errors(operator_for(name, q, v, True), q, k, v, bias)
             worst, worst_lse, wrong = max(worst, found[0]), max(worst_lse, found[1]), wrong + found[2]
-        check(f"{name} {dtype} mask {kind} out", worst, OUT[dtype])
-        check(f"{name} {dtype} mask {kind} LSE", worst_lse, LSE[dtype])
-        check(f"{name} {dtype} mask {kind} NaN", wrong, 0)
+        check(f"{name} {dtype}, mask {kind}: out", worst, OUT[dtype])
+        check(f"{name} {dtype}, mask {kind}: LSE", worst_lse, LSE[dtype])
+        check(f"{name} {dtype}, mask {kind}: NaN or -inf", wrong, 0)
 
 
 @pytest.mark.parametrize("name", EXACT)
@@ -130,17 +135,17 @@ def test_strides(name, check):
         }
         for what, views in ways.items():
             found = errors(operator_for(name, q, v, False), *views)
-            check(f"{name} {dtype} {what} out", found[0], OUT[dtype])
-            check(f"{name} {dtype} {what} LSE", found[1], LSE[dtype])
+            check(f"{name} {dtype}, {what}: out", found[0], OUT[dtype])
+            check(f"{name} {dtype}, {what}: LSE", found[1], LSE[dtype])
 
 
 def test_empty(check):
     for operator in ("cuda_flash", "cuda_efficient", "cuda_cudnn", "math"):
         q, k, v = tensors("bfloat16")
         out, lse = kernels.attend(operator, q, k[:, :0], v[:, :0])
-        check(f"{operator} no keys", float(out.abs().max().item() + (lse != -math.inf).sum().item()), 0)
+        check(f"{operator}, no keys: out", float(out.abs().max().item() + (lse != -math.inf).sum().item()), 0)
         out, lse = kernels.attend(operator, q[:, :0], k, v)
-        check(f"{operator} no queries", out.numel() + lse.numel(), 0)
+        check(f"{operator}, no queries: out", out.numel() + lse.numel(), 0)
 
 
 def test_raw_hazards(check):
@@ -148,21 +153,21 @@ def test_raw_hazards(check):
     for dtype in ("float32", "bfloat16"):
         q, k, v = (x.transpose(1, 2) for x in tensors(dtype, queries=33, keys=65))
         out, lse, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(q, k, v, None, True, 0.0, False)
-        check(f"raw efficient {dtype} LSE rows of 33", lse.shape[2])
+        check(f"torch's efficient {dtype}: LSE rows of 33", lse.shape[2])
         bias = torch.full((2, 4, 33, 80), -math.inf, device="cuda", dtype=q.dtype)[..., :65]
         out, lse, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(q, k, v, bias, True, 0.0, False)
-        check(f"raw efficient {dtype} hidden rows: out NaN", out.isnan().float().mean().item())
-        check(f"raw efficient {dtype} hidden rows: LSE 0", (lse[:, :, :33] == 0).float().mean().item())
-        check(f"raw efficient {dtype} hidden rows: LSE -inf", (lse[:, :, :33] == -math.inf).float().mean().item())
+        check(f"torch's efficient {dtype}: hidden rows: out NaN", out.isnan().float().mean().item())
+        check(f"torch's efficient {dtype}: hidden rows: LSE 0", (lse[:, :, :33] == 0).float().mean().item())
+        check(f"torch's efficient {dtype}: hidden rows: LSE -inf", (lse[:, :, :33] == -math.inf).float().mean().item())
         if dtype == "bfloat16":
             dense = [x.contiguous() for x in (q, k, v)]
             out, lse, *_ = torch.ops.aten._scaled_dot_product_cudnn_attention(*dense, bias, True, 0.0, False, False)
-            check("raw cudnn hidden rows: out NaN", out.isnan().float().mean().item())
-            check("raw cudnn hidden rows: LSE -inf", (lse == -math.inf).float().mean().item())
-            check("raw cudnn LSE dimensions", lse.ndim)
+            check("torch's cudnn: hidden rows: out NaN", out.isnan().float().mean().item())
+            check("torch's cudnn: hidden rows: LSE -inf", (lse == -math.inf).float().mean().item())
+            check("torch's cudnn: LSE dimensions", lse.ndim)
             whole = exact(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))[0].transpose(1, 2)
             out, lse, *_ = torch.ops.aten._scaled_dot_product_cudnn_attention(q, k, v, None, True, 0.0, False, False)
-            check("raw cudnn strided error", (out.double() - whole).abs().max().item())
+            check("torch's cudnn: strided error", (out.double() - whole).abs().max().item())
 
 
 @pytest.mark.parametrize("dtype", OUT)
@@ -183,9 +188,9 @@ def test_merge(dtype, check):
     out, lse = merge_triton.merge(outs, lses)
     whole, whole_lse = exact(q, k, v, bias)
     seen = whole_lse.isfinite()
-    check(f"merge {dtype} out", (out.double() - whole).abs().max().item(), OUT[dtype])
-    check(f"merge {dtype} LSE", (lse.double() - whole_lse)[seen].abs().max().item(), LSE[dtype])
-    check(f"merge {dtype} hidden rows", float((lse.isfinite() != seen).sum() + out[:, 3].abs().sum()), 0)
+    check(f"merge {dtype}: out", (out.double() - whole).abs().max().item(), OUT[dtype])
+    check(f"merge {dtype}: LSE", (lse.double() - whole_lse)[seen].abs().max().item(), LSE[dtype])
+    check(f"merge {dtype}: NaN or -inf", float((lse.isfinite() != seen).sum() + out[:, 3].abs().sum()), 0)
 
 
 def test_gradients(check):
@@ -201,4 +206,4 @@ def test_gradients(check):
         whole.backward(grad.double())
         for name, x, y in zip("qkv", found, leaves, strict=True):
             apart = (x.double() - y.grad).abs().max() / y.grad.abs().max()
-            check(f"gradient of {name} {dtype}", apart.item(), 1e-5 if dtype == "float32" else 1.6e-2)
+            check(f"gradients {dtype}, of {name}: out", apart.item(), 1e-5 if dtype == "float32" else 1.6e-2)

@@ -12,7 +12,9 @@ TORCH = (
 
 def test_a_full_gpu_is_told_with_its_numbers_and_without_advice_on_allocators():
     assert describe(RuntimeError(TORCH)) == "out of GPU memory (2.44 GiB asked for, 1.25 GiB free)"
-    assert describe(RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be")) == "out of GPU memory"
+    cublas = "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
+    for told in ("CUDA error: out of memory\nCUDA kernel errors might be", cublas):
+        assert describe(RuntimeError(told)) == "out of GPU memory"
 
 
 def test_other_errors_keep_their_words():
