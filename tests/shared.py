@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from launcher.machines import Gpu, Machine
+from launcher.records.record import SCHEMA, Crop, Frames, Pixels, Recipe, Record, Sizes
+from launcher.wire.protocol import Job, Load, Picture, Sharing
 
 ROOT = Path(__file__).parent.parent
 LAPTOP = Machine(cores=2)
@@ -33,6 +37,56 @@ class Ended:
         return sorted(
             (record.parent for record in self.folder.rglob("run.json")), key=lambda path: path.stat().st_ctime
         )
+
+
+def a_recipe(**changes: Any) -> Recipe:
+    """A recipe, with some fields changed."""
+    recipe = Recipe(SCHEMA, {"prompt": "a cat", "seed": 1}, (0, 0, 16, 16), {"launcher": "0"})
+    return dataclasses.replace(recipe, **changes)
+
+
+def a_record(**changes: Any) -> Record:
+    """The first record of a run, with some fields changed."""
+    size = Pixels(16, 16)
+    record = Record(
+        schema=SCHEMA,
+        status="running",
+        started="2026-01-01T00:00:00+00:00",
+        command="python -m launcher",
+        overrides=(),
+        config={},
+        prompts=("a cat",),
+        seed=1,
+        size=Sizes(size, size, Crop(0, 0, 16, 16)),
+        frames=Frames(None, None, None),
+        text_tokens=None,
+        tokens_per_rank=({"image": 1},),
+        devices=("cpu",),
+        versions={},
+        files=(),
+    )
+    return dataclasses.replace(record, **changes)
+
+
+def a_job(**changes: Any) -> Job:
+    """A job for one rank, with some fields changed."""
+    job = Job(
+        folder="/nowhere",
+        load=Load("FluxPipeline", "/nowhere", None, "float32", "cpu", "none", 60.0),
+        sharing=Sharing("none", 1, 1, "gather", "auto"),
+        lora=None,
+        threads=1,
+        cores=1,
+        call={"height": 16, "num_inference_steps": 1, "negative_prompt": None},
+        crop=(0, 0, 16, 16),
+        frames=None,
+        fps=None,
+        format="png",
+        prompts=("a cat",),
+        pictures=(Picture(0, 1, "0000.png"),),
+        recipe=a_recipe(),
+    )
+    return dataclasses.replace(job, **changes)
 
 
 def command(*words: str) -> list[str]:

@@ -32,9 +32,9 @@ def twin(request, tmp_path_factory):
 
 def made(pipe, request: Request, tmp_path) -> np.ndarray:
     job = job_message(request, RunDir(tmp_path))
-    (picture,) = job["pictures"]
-    noise = torch.Generator().manual_seed(picture["seed"])
-    result = pipe(**job["call"], prompt=picture["prompt"], generator=noise, output_type="np")
+    (picture,) = job.pictures
+    noise = torch.Generator().manual_seed(picture.seed)
+    result = pipe(**job.call, prompt=job.prompts[picture.prompt], generator=noise, output_type="np")
     return np.asarray(result.images if request.frames is None else result.frames[0])
 
 

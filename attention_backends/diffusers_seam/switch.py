@@ -15,6 +15,7 @@ from diffusers.hooks.hooks import ModelHook
 
 from attention_backends import compiled
 from attention_backends.catalog import KERNELS, MODES, SCHEDULES, TRANSPORTS, mode_name
+from attention_backends.cost import Speeds
 from attention_backends.diffusers_seam.dispatch import (
     BACKEND,
     BACKENDS,
@@ -45,6 +46,7 @@ def enable(
     unified_anything: bool = False,
     kernel: str = "auto",
     schedule: str = "auto",
+    speeds: Speeds | None = None,
     transport: str = "auto",
     cp_plan: dict[str, Any] | None = None,
     process_group: dist.ProcessGroup | None = None,
@@ -57,6 +59,7 @@ def enable(
         mode: a name of catalog.MODES; or leave it out and say the same by the degrees and diffusers' own flags,
             ring_anything, ulysses_anything and unified_anything.
         kernel: a name of catalog.KERNELS. schedule: one of catalog.SCHEDULES.
+        speeds: what schedule="auto" goes by, if not cost.SPEEDS; schedule.measure finds them. The same on every rank.
         transport: how CUDA tensors travel: "nccl" (every rank has a GPU of its own), "host" (by gloo through host
             memory, so ranks may share a GPU) or "auto", by what the group can.
         cp_plan: what to split and gather, for a class without a `_cp_plan`.
@@ -109,7 +112,7 @@ def enable(
         )
     group, transport, release = travelling(transport, group)
     topology = Topology(group, dist.get_rank(group), ring_degree, ulysses_degree)
-    state = ContextParallel(named, ring_degree, ulysses_degree, kernel, schedule, transport, topology)
+    state = ContextParallel(named, ring_degree, ulysses_degree, kernel, schedule, transport, topology, speeds)
 
     state.handle = compiled.add(state)
     undo: list[Undo] = [release, partial(compiled.remove, state.handle)]

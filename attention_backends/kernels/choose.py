@@ -56,7 +56,7 @@ def _best(query: torch.Tensor, value_dim: int, mask: bool) -> str:
 @functools.cache
 def _prefers_cudnn(device: torch.device) -> bool:
     """Where torch's own scaled_dot_product_attention prefers cuDNN: on Hopper and Blackwell, twice as fast there."""
-    version = torch.backends.cudnn.version() or 0  # type: ignore[no-untyped-call]
+    version = torch.backends.cudnn.version() or 0
     return torch.cuda.get_device_capability(device) in ((9, 0), (10, 0)) and version >= 90900
 
 

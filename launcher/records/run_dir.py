@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
+import dataclasses
+import functools
 import platform
 import shlex
 import time
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from launcher import __version__
+from launcher import __version__, codec
 from launcher.problems import Problem, Refused
-from launcher.records.files import whole
+from launcher.records.files import remove_unfinished, whole
+from launcher.records.record import Config, Record, Status
 
-SCHEMA = 1
 PATH_KEYS = ("path", "prompt_file", "dir")
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "hydra-core", "omegaconf", "safetensors", "Pillow")
 
@@ -29,42 +31,71 @@ class RunDir:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.record = path / "run.json"
+        self.path_of_record = path / "run.json"
         self.logs = path / "logs"
 
-    def start(self, record: dict[str, Any]) -> None:
-        """Claim the folder and write the first run.json, with status `running`."""
-        self.logs.mkdir(parents=True, exist_ok=True)
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Claim the folder, before anything else is written there; the claim is given up if the run does not start.
+
+        Raises:
+            Refused: it holds a run already.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
         try:
-            self.record.touch(exist_ok=False)  # exclusive: two runs never share a folder
+            self.path_of_record.touch(exist_ok=False)  # exclusive: two runs never share a folder
         except FileExistsError:
             value = f"hydra.run.dir={self.path}"
             raise Refused([Problem(value, "holds a run already", "choose another folder, or leave it out")]) from None
-        self.started = time.monotonic()
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        self._content = {"schema": SCHEMA, "status": "running", "started": now, **record}
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                if self.path_of_record.stat().st_size == 0:
+                    self.path_of_record.unlink()
+
+    def start(self, record: Record) -> None:
+        """Write the first run.json."""
+        self.logs.mkdir(parents=True, exist_ok=True)
+        self._began = time.monotonic()
+        self._record, self._cost, self._written = record, 0.0, 0.0
         self.write()
 
-    def write(self, **changes: Any) -> None:
-        """Change some of run.json's fields."""
-        self._content.update(changes)
-        text = json.dumps(self._content, indent=2, ensure_ascii=False) + "\n"
-        with whole(self.record) as temporary:
-            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+    @property
+    def record(self) -> Record:
+        """What run.json says, or will say at the latest when the run ends."""
+        return self._record
 
-    def end(self, status: str, **changes: Any) -> None:
-        """The last word: `done`, `failed` or `interrupted`; what a killed rank left half-written is removed.
+    def write(self, **changes: Any) -> None:
+        """Change some of the record's fields, and run.json."""
+        began = time.monotonic()
+        self._record = dataclasses.replace(self._record, **changes)
+        text = codec.dumps(self._record, indent=2, ascii=False) + "\n"
+        with whole(self.path_of_record) as temporary:
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+        self._written = time.monotonic()
+        self._cost = self._written - began
+
+    def note(self, **changes: Any) -> None:
+        """The same for what happens thousands of times: run.json follows as often as that takes 1% of the time."""
+        if time.monotonic() - self._written > 100 * self._cost:
+            self.write(**changes)
+        else:
+            self._record = dataclasses.replace(self._record, **changes)
+
+    def end(self, status: Status, **changes: Any) -> None:
+        """Write the last word; what a killed rank left half-written is removed.
 
         Raises:
             FileNotFoundError: the folder is gone.
         """
-        for half in self.path.glob(".*.tmp"):
-            half.unlink(missing_ok=True)
+        remove_unfinished(self.path)
+        seconds = round(time.monotonic() - self._began, 3)
         try:
-            self.write(status=status, seconds=round(time.monotonic() - self.started, 3), **changes)
+            self.write(status=status, seconds=seconds, **changes)
         except OSError:  # a full disk takes no second file; without its indentation the record fits into the first
-            with self.record.open("r+", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(json.dumps(self._content) + "\n")
+            with self.path_of_record.open("r+", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(codec.dumps(self._record) + "\n")
                 file.truncate()
 
     def log(self, rank: int | None = None) -> Path:
@@ -72,8 +103,9 @@ class RunDir:
         return self.logs / ("start.log" if rank is None else f"rank{rank}.log")
 
 
+@functools.cache
 def versions() -> dict[str, str]:
-    """What made the picture. Read from the packages' metadata, so that torch is not imported."""
+    """What makes the pictures. Read from the packages' metadata, so that torch is not imported; asked once: 15 ms."""
     found = {"launcher": __version__, "python": platform.python_version()}
     for name in LIBRARIES:
         try:
@@ -83,12 +115,12 @@ def versions() -> dict[str, str]:
     return found
 
 
-def portable(config: dict[str, Any]) -> dict[str, Any]:
+def portable(config: Config) -> Config:
     """A copy of a configuration without absolute paths, which would name this machine's user.
 
     Only a path's last part is kept, behind `.../`: whoever replays the run gives the folder again.
     """
-    copy: dict[str, Any] = {}
+    copy: Config = {}
     for key, value in config.items():
         if isinstance(value, dict):
             copy[key] = portable(value)
@@ -98,13 +130,17 @@ def portable(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _portable(path: str) -> str:
-    return f".../{Path(path).name}" if path.startswith(("/", "~")) else path
+    elsewhere = path.startswith(("/", "~")) or ".." in Path(path).parts
+    return f".../{Path(path).name}" if elsewhere else path
 
 
 def portable_override(override: str) -> str:
     """The same for one word of the command line, `key=value`."""
     key, sign, value = override.partition("=")
-    return key + sign + _portable(value) if key.split(".")[-1] in PATH_KEYS else override
+    if key.lstrip("+").split(".")[-1] not in PATH_KEYS:
+        return override
+    quote = value[:1] if value[:1] in ("'", '"') and value[-1:] == value[:1] and len(value) > 1 else ""
+    return key + sign + quote + _portable(value.removeprefix(quote).removesuffix(quote)) + quote
 
 
 def command_line(overrides: list[str]) -> str:

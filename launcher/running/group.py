@@ -13,7 +13,6 @@ import selectors
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -21,16 +20,19 @@ from dataclasses import dataclass
 
 import psutil
 
-from launcher.machines import visible_devices
 from launcher.problems import RunFailed
 from launcher.records.run_dir import RunDir
 from launcher.running import failures
 from launcher.running.failures import RankFailure
-from launcher.wire import channel
-from launcher.wire.channel import Channel, Message, ProtocolError
+from launcher.running.starters import accelerate
+from launcher.running.watch import AwakeClock, Watch
+from launcher.wire import channel, protocol
+from launcher.wire.channel import Channel
+from launcher.wire.protocol import Done, Error, Hello, Job, Load, Message, ProtocolError, Stop
 
 TICK = 0.1  # seconds between looks at the processes while the sockets are silent
 GRACE = 1.0  # seconds after the first failure in which the other ranks may tell of an earlier cause
+SEND_TIMEOUT = 30.0  # seconds that a rank has to take a job; one that was stopped takes none
 END_TIMEOUT = 3.0  # seconds that ranks have to leave by themselves
 
 OnEvent = Callable[[int, Message], None]
@@ -41,17 +43,10 @@ class GroupKey:
     """What the ranks of a group have in common; a job with an equal key can use the group."""
 
     processes: int
-    device: str
     devices: tuple[int, ...]
     threads: int
-    timeout: float
     start_timeout: float
-    pipeline: str
-    path: str
-    revision: str | None
-    dtype: str
-    offload: str
-    transport: str
+    load: Load
 
 
 class RankGroup:
@@ -83,33 +78,41 @@ class RankGroup:
 
     @property
     def alive(self) -> bool:
-        """False once a rank has failed, which ends the group; in the middle of a job or, later, of a pause."""
+        """False once a rank has failed, which ends the group; during a job or between two."""
         return bool(self._ranks) and self._process is not None and self._process.poll() is None
 
-    def run(self, job: Message, run_dir: RunDir, on_event: OnEvent) -> list[Message]:
-        """Have every rank do one job and return their `done` messages in rank order.
+    def run(self, job: Job, run_dir: RunDir, stall_timeout: float, on_event: OnEvent) -> list[Done]:
+        """Have every rank do one job.
 
         Args:
-            job: what `worker.jobs.do` takes.
+            run_dir: the job's: ranks log there.
+            stall_timeout: seconds without a sign of life, or a finished step, after which a rank has failed.
             on_event: called with (rank, message) for everything that a rank tells meanwhile.
+
+        Returns:
+            What each rank says at the end, in rank order.
 
         Raises:
             RunFailed: a rank failed; the group is gone then.
         """
         try:
-            return self._run(job, run_dir, on_event)
+            return self._run(job, run_dir, stall_timeout, on_event)
         except BaseException:  # an interrupt too: ranks in the middle of a job are of no use
             self.close(now=True)
             raise
 
-    def _run(self, job: Message, run_dir: RunDir, on_event: OnEvent) -> list[Message]:
-        done: dict[int, Message] = {}
-        for rank, peer in self._ranks.items():
-            with contextlib.suppress(OSError):  # a rank that is gone is seen by the end of its stream
-                peer.send({"kind": "job", "log": str(run_dir.log(rank).absolute()), **job})
-        watch = Watch(job["stall_timeout"], self.key.processes)
-        for rank, message in self._messages(run_dir, watch):
-            if message["kind"] == "done":
+    def _run(self, job: Job, run_dir: RunDir, stall_timeout: float, on_event: OnEvent) -> list[Done]:
+        done: dict[int, Done] = {}
+        for peer in self._ranks.values():
+            try:
+                peer.send(job)
+            except ProtocolError as error:
+                raise RunFailed(f"the job cannot be sent to the ranks: {error}; ask for fewer pictures") from error
+            except OSError:  # a rank that is gone is seen by the end of its stream, a stopped one by its silence
+                pass
+        clock = AwakeClock()
+        for rank, message in self._messages(run_dir, Watch(stall_timeout, self.key.processes, clock), clock):
+            if isinstance(message, Done):
                 done[rank] = message
                 if len(done) == self.key.processes:
                     break
@@ -122,7 +125,7 @@ class RankGroup:
         if not now:
             for peer in self._ranks.values():
                 try:
-                    peer.send({"kind": "stop"})
+                    peer.send(Stop())
                 except OSError:
                     now = True
             now = not self._gone(END_TIMEOUT) or now
@@ -152,15 +155,15 @@ class RankGroup:
             listener.bind(path)
             listener.listen(self.key.processes)
             self._process = subprocess.Popen(
-                command(self.key.processes),
-                env=environment(self.key) | {channel.SOCKET_VARIABLE: path, channel.SECRET_VARIABLE: secret},
+                accelerate.command(self.key.processes),
+                env=self._environment() | {channel.SOCKET_VARIABLE: path, channel.SECRET_VARIABLE: secret},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # a Ctrl-C at the terminal is the launcher's to pass on
             )
             listener.settimeout(TICK)
-            deadline = time.monotonic() + self.key.start_timeout
+            clock = AwakeClock()
             while len(self._ranks) < self.key.processes:
                 self._accept(listener, secret)
                 if len(self._ranks) == self.key.processes:
@@ -168,7 +171,7 @@ class RankGroup:
                 if (code := self._process.poll()) is not None:
                     cause = failures.last_words(self._start_log) or f"exit code {code}"
                     raise RunFailed(f"the ranks did not start: {cause} (log: {run_dir.log()})")
-                if time.monotonic() > deadline:
+                if clock() > self.key.start_timeout:
                     have = f"{len(self._ranks)} of {self.key.processes} ranks"
                     limit = f"runtime.start_timeout={self.key.start_timeout:g} s"
                     raise RunFailed(f"only {have} started within {limit} (log: {run_dir.log()})")
@@ -179,49 +182,54 @@ class RankGroup:
         except TimeoutError:
             return
         connection.settimeout(5)
-        peer = Channel(connection)
+        peer = Channel(connection, protocol.FROM_RANK)
         try:
-            hello = next(iter(peer.receive()), {})  # a rank's is short and comes whole
-            if hello.get("version") != channel.VERSION:
-                raise ProtocolError(f"no hello of protocol version {channel.VERSION}")
-            if not secrets.compare_digest(str(hello.get("secret")).encode(), secret.encode()):
+            hello = next(iter(peer.receive()), None)  # a rank's is short and comes whole
+            if not isinstance(hello, Hello) or hello.version != protocol.VERSION:
+                raise ProtocolError(f"not a hello of protocol version {protocol.VERSION}")
+            if not secrets.compare_digest(hello.secret.encode(errors="replace"), secret.encode()):
                 raise ProtocolError("without the secret")
-            rank, pid = int(hello["rank"]), int(hello["pid"])
+            rank, pid = hello.rank, hello.pid
             if rank in self._ranks or not 0 <= rank < self.key.processes:
-                raise ProtocolError(f"as rank {rank}, which is not waited for")
+                raise ProtocolError(f"as rank {rank}, which is not expected")
             self._processes[rank] = psutil.Process(pid)
-        except (ProtocolError, KeyError, TypeError, ValueError, OSError, psutil.Error) as error:
-            with self._start_log.open("a") as log:
+        except (ProtocolError, ValueError, OverflowError, OSError, psutil.Error) as error:  # a pid that is none
+            with self._start_log.open("a", encoding="utf-8", errors="backslashreplace") as log:
                 print(f"launcher: refused a connection: {type(error).__name__}: {error}", file=log)
             peer.close()
             return
-        connection.settimeout(None)
+        connection.settimeout(SEND_TIMEOUT)
         self._ranks[rank] = peer
         self._selector.register(connection, selectors.EVENT_READ, rank)
 
-    def _messages(self, run_dir: RunDir, watch: Watch) -> Iterator[tuple[int, Message]]:
+    def _messages(self, run_dir: RunDir, watch: Watch, clock: AwakeClock) -> Iterator[tuple[int, Message]]:
         """What the ranks say, until the reader stops; a failure of any of them is raised after GRACE."""
         assert self._process is not None
         failed: list[RankFailure] = []
         deadline = float("inf")
+        judged = time.monotonic()
         while True:
-            for key, _ in self._selector.select(TICK):
+            ready = self._selector.select(TICK)
+            for key, _ in ready:
                 rank: int = key.data
                 peer = self._ranks[rank]
                 try:
                     messages = peer.receive()
                 except ProtocolError as error:
-                    messages, peer.closed = [{"kind": "error", "cause": f"broke the protocol: {error}"}], True
+                    messages, peer.closed = [Error(f"broke the protocol: {error}")], True
                 for message in messages:
                     watch.heard(rank, message)
-                    if message["kind"] == "error":
-                        failed.append(RankFailure(rank, str(message.get("cause")), told=True))
+                    if isinstance(message, Error):
+                        failed.append(RankFailure(rank, message.cause, told=True))
                     else:
                         yield rank, message
                 if peer.closed:
                     self._selector.unregister(key.fileobj)
                     if rank not in {failure.rank for failure in failed}:
                         failed.append(RankFailure(rank, "", told=False))
+            if ready and time.monotonic() - judged < GRACE:
+                continue  # all that was said is heard before anybody is judged
+            judged = time.monotonic()
             if not failed and (stalled := watch.stalled()):
                 self.close(now=True)
                 raise RunFailed(f"rank {stalled[0]}: {stalled[1]} (log: {run_dir.log(stalled[0])})")
@@ -231,9 +239,9 @@ class RankGroup:
                 how = failures.how_it_died(code, self._process.pid, run_dir.log(), run_dir.log())
                 raise RunFailed(f"the process that starts the ranks: {how} (log: {run_dir.log()})")
             if failed and deadline == float("inf"):
-                deadline = time.monotonic() + GRACE
+                deadline = clock() + GRACE
             everyone = len({failure.rank for failure in failed}) == self.key.processes
-            if failed and (everyone or time.monotonic() > deadline):
+            if failed and (everyone or clock() > deadline):
                 raise self._failure(failed, run_dir)
 
     def _failure(self, failed: list[RankFailure], run_dir: RunDir) -> RunFailed:
@@ -258,6 +266,10 @@ class RankGroup:
             return False
         return True
 
+    def _environment(self) -> dict[str, str]:
+        key = self.key
+        return accelerate.environment(key.load.device, key.devices, key.threads)
+
     def _descendants(self) -> list[psutil.Process]:
         """Ranks that were started and have not connected yet."""
         if self._process is None:
@@ -266,64 +278,3 @@ class RankGroup:
             return psutil.Process(self._process.pid).children(recursive=True)
         except psutil.Error:
             return []
-
-
-class Watch:
-    """When each rank was last heard, and when it last got on with its job. Monotonic: a clock that steps is no stall.
-
-    Args:
-        limit: seconds of either that are a stall. A rank that loads weights may take longer: it has to be alive only.
-    """
-
-    def __init__(self, limit: float, processes: int) -> None:
-        self.limit = limit
-        now = time.monotonic()
-        self._alive = dict.fromkeys(range(processes), now)
-        self._moved = dict.fromkeys(range(processes), now)
-        self._kind = dict.fromkeys(range(processes), "")
-
-    def heard(self, rank: int, message: Message) -> None:
-        """A rank said something."""
-        self._alive[rank] = time.monotonic()
-        if message["kind"] != "alive":
-            self._moved[rank], self._kind[rank] = self._alive[rank], message["kind"]
-
-    def stalled(self) -> tuple[int, str] | None:
-        """The first rank that stalled, and how."""
-        now, limit = time.monotonic(), f"runtime.stall_timeout={self.limit:g} s"
-        silent = min(self._alive, key=self._alive.__getitem__)
-        if now - self._alive[silent] > self.limit:
-            return silent, f"no sign of life within {limit} (stopped, or the machine is overloaded)"
-        stuck = [rank for rank in self._moved if self._kind[rank] == "step" and now - self._moved[rank] > self.limit]
-        return (stuck[0], f"alive, but no step was finished within {limit}") if stuck else None
-
-
-def command(processes: int) -> list[str]:
-    """How the ranks are started. Every flag that the user's own accelerate configuration could change is given."""
-    if processes == 1:
-        return [sys.executable, "-m", "launcher.worker"]
-    flags = f"--multi_gpu --num_processes {processes} --num_machines 1 --machine_rank 0 --gpu_ids all"
-    flags += " --mixed_precision no --dynamo_backend no --main_process_port 0"  # 0: a free port, each group its own
-    flags += f" --log_dir {os.devnull} --module"  # else torchelastic leaves an empty folder in /tmp after each start
-    return [sys.executable, "-m", "accelerate.commands.launch", *flags.split(), "launcher.worker"]
-
-
-def environment(key: GroupKey) -> dict[str, str]:
-    """The ranks' environment: the user's, without what would steer accelerate or torchelastic."""
-    steering = ("ACCELERATE_", "TORCHELASTIC_", "LAUNCHER_")
-    single = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "GROUP_RANK")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(steering) and name not in single}
-    kept["OMP_NUM_THREADS"] = str(key.threads)
-    # Spinning threads starve each other as soon as anything else runs on the cores: denoising took 2 s with this and 10
-    # to 39 s without it beside one busy program on 2 cores.
-    kept.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    kept["PYTHONUNBUFFERED"] = "1"
-    kept["TOKENIZERS_PARALLELISM"] = "false"
-    if key.device == "cpu":
-        kept["ACCELERATE_USE_CPU"] = "true"  # else --multi_gpu insists on GPUs
-        kept["CUDA_VISIBLE_DEVICES"] = ""
-    else:
-        names = visible_devices()
-        kept["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) if names is None else names[index] for index in key.devices)
-        kept.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # nvidia-smi's order, which the devices were chosen by
-    return kept

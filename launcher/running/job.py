@@ -7,90 +7,79 @@ import dataclasses
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
 
 from launcher.config.schema import LaunchConfig
 from launcher.estimates import memory
 from launcher.families.call import arguments
 from launcher.families.weights import location
 from launcher.problems import Interrupted, LauncherError, RunFailed
-from launcher.records.picture import SUFFIX
-from launcher.records.run_dir import SCHEMA, RunDir, command_line, portable, versions
+from launcher.records.formats import FORMATS
+from launcher.records.record import SCHEMA, Config, Crop, File, Frames, Pixels, Recipe, Record, Sizes
+from launcher.records.run_dir import RunDir, command_line, portable, versions
 from launcher.request.geometry import crop_box
 from launcher.request.request import Request
 from launcher.running.group import GroupKey, RankGroup
-from launcher.wire import channel
-from launcher.wire.channel import Message
+from launcher.running.screen import SILENT, Progress
+from launcher.wire.protocol import (
+    OUT_OF_GPU_MEMORY,
+    Alive,
+    Job,
+    Load,
+    LoraFile,
+    Message,
+    Picture,
+    Saved,
+    Sharing,
+    Stage,
+    Step,
+)
 
 GetRanks = Callable[[GroupKey, RunDir], RankGroup]
 
 
-class Progress(Protocol):
-    """What is told of a job while it runs."""
+@dataclass(frozen=True)
+class Made:
+    """What a job left: its run directory, and what run.json there says."""
 
-    def at(self, stage: str) -> None:
-        """Rank 0 enters a stage: starting, importing, loading, denoising, decoding, saving."""
-
-    def step(self) -> None:
-        """Rank 0 has finished one more denoising step."""
-
-    def tick(self) -> None:
-        """Rank 0 is alive; time goes by."""
-
-    def close(self) -> None:
-        """The job has ended, in whatever way."""
-
-
-class Silent:
-    """Progress that nobody watches."""
-
-    def at(self, stage: str) -> None: ...
-    def step(self) -> None: ...
-    def tick(self) -> None: ...
-    def close(self) -> None: ...
-
-
-SILENT = Silent()
+    folder: Path
+    record: Record
 
 
 def group_key(request: Request) -> GroupKey:
     """Which group of ranks can do this."""
     runtime, model = request.config.runtime, request.config.model
-    return GroupKey(
-        processes=request.mesh.ranks,
-        device=request.device,
-        devices=request.devices,
-        threads=request.threads,
-        timeout=runtime.timeout,
-        start_timeout=runtime.start_timeout,
+    load = Load(
         pipeline=model.pipeline,
         path=location(model),
         revision=model.revision,
         dtype=request.dtype,
+        device=request.device,
         offload=runtime.offload,
+        timeout=runtime.timeout,
         transport=request.config.cp.transport,
     )
+    return GroupKey(request.mesh.ranks, request.devices, request.threads, runtime.start_timeout, load)
 
 
 def execute(
-    request: Request, path: Path, overrides: list[str], get_ranks: GetRanks, progress: Progress = SILENT
-) -> dict[str, Any]:
-    """Make a job's pictures in the folder `path`.
+    request: Request, run_dir: RunDir, overrides: list[str], get_ranks: GetRanks, progress: Progress = SILENT
+) -> Made:
+    """Make a job's pictures.
 
     Args:
+        run_dir: where; claimed by the caller.
         overrides: the job's settings as its record keeps them.
         get_ranks: gives ranks of a key, warm or new; new ones log to the run's folder.
         progress: is told of stages and steps, and closed at the end.
-
-    Returns:
-        The record's last fields: files, seconds, times, peak_bytes, and the folder.
 
     Raises:
         LauncherError: it failed; run.json says so too.
         Interrupted: a signal came; run.json says `interrupted`.
     """
-    run_dir = RunDir(path)
+    path = run_dir.path
     run_dir.start(_record(request, overrides))
     try:
         return _execute(request, run_dir, get_ranks, progress)
@@ -110,86 +99,82 @@ def execute(
     raise failed if path.exists() else RunFailed(f"{failed}; the run's folder was removed while it ran")
 
 
-def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, progress: Progress) -> dict[str, Any]:
+def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, progress: Progress) -> Made:
     began = time.monotonic()
     job = job_message(request, run_dir)
-    files: dict[int, dict[str, Any]] = {}
+    files: dict[int, File] = {}
 
     def on_event(rank: int, message: Message) -> None:
-        if message["kind"] == "saved":
-            files[message["picture"]] = message["facts"]
-            run_dir.write(files=[files[number] for number in sorted(files)])
-        elif rank == 0 and message["kind"] == "stage":
-            progress.at(message["name"])
-        elif rank == 0 and message["kind"] == "step":
+        if isinstance(message, Saved):
+            files[message.picture] = message.file
+            run_dir.note(files=tuple(files[number] for number in sorted(files)))
+        elif rank != 0:
+            return
+        elif isinstance(message, Stage):
+            progress.at(message.name)
+        elif isinstance(message, Step):
             progress.step()
-        elif rank == 0 and message["kind"] == "alive":
+        elif isinstance(message, Alive):
             progress.tick()
 
     try:
         progress.at("starting")
         ranks = get_ranks(group_key(request), run_dir)
         started = time.monotonic()
-        done = ranks.run(job, run_dir, on_event)
+        done = ranks.run(job, run_dir, request.config.runtime.stall_timeout, on_event)
     except RunFailed as error:
         need = memory.estimate(request)
-        if channel.OUT_OF_GPU_MEMORY not in str(error) or need is None:
+        if OUT_OF_GPU_MEMORY not in str(error) or need is None:
             raise
         raise RunFailed(f"{error}; about {need.total / memory.GIB:.1f} GiB a rank were estimated") from error
     finally:
         progress.close()
-    if any(message["digests"] != done[0]["digests"] for message in done):
-        different = [rank for rank, message in enumerate(done) if message["digests"] != done[0]["digests"]]
-        raise RunFailed(f"ranks {different} ended with other latents than rank 0: the pictures are not to be trusted")
-    times = {"start": round(started - began, 3), **done[0]["seconds"]}
-    peaks = [message["peak_bytes"] for message in done]
-    made = [files[number] for number in sorted(files)]
-    run_dir.end("done", files=made, times=times, peak_bytes=peaks, loads=done[0]["loads"])
-    seconds = time.monotonic() - began
-    return {"folder": run_dir.path, "files": made, "seconds": seconds, "times": times, "peak_bytes": peaks}
+    if different := [rank for rank, told in enumerate(done) if told.digests != done[0].digests]:
+        raise RunFailed(f"ranks {different} ended with other latents than rank 0: the pictures cannot be trusted")
+    times = {"start": round(started - began, 3), **done[0].seconds}
+    run_dir.end("done", times=times, peak_bytes=tuple(told.peak_bytes for told in done), loads=done[0].loads)
+    return Made(run_dir.path, run_dir.record)
 
 
-def job_message(request: Request, run_dir: RunDir) -> Message:
-    """What the ranks are told; see worker.jobs.Worker.do."""
-    config, key = request.config, group_key(request)
-    rendered, crop = request.rendered, crop_box(request.rendered, request.requested)
-    call = arguments(config, rendered.height, rendered.width, request.rendered_frames)
-    pictures = []
-    for number, prompt in enumerate(prompt for prompt in request.prompts for _ in range(config.images)):
-        seed, name = request.seed + number, f"{number:04d}{SUFFIX[config.output.format]}"
-        recipe = {"schema": SCHEMA, "config": _resolved(request, prompt, seed), "crop": crop, "versions": versions()}
-        if request.frames is not None:
-            recipe["rendered_frames"] = request.rendered_frames
-        pictures.append(
-            {"prompt": prompt, "seed": seed, "path": str((run_dir.path / name).absolute()), "recipe": recipe}
-        )
-    cp = {"mode": request.mode, "ring_degree": request.mesh.ring, "ulysses_degree": request.mesh.ulysses}
-    return {
-        "load": {
-            name: getattr(key, name)
-            for name in ("pipeline", "path", "revision", "dtype", "device", "offload", "timeout", "transport")
-        },
-        "cp": {**cp, "schedule": request.schedule or "gather"},
-        "kernel": config.attention.kernel,
-        "lora": _lora(config),
-        "stall_timeout": config.runtime.stall_timeout,
-        "threads": request.threads,
-        "cores": request.machine.cores,
-        "call": call,
-        "crop": crop,
-        "frames": request.frames,
-        "fps": config.fps,
-        "format": config.output.format,
-        "pictures": pictures,
-    }
+def job_message(request: Request, run_dir: RunDir) -> Job:
+    """What the ranks are told."""
+    config = request.config
+    crop = crop_box(request.rendered, request.requested)
+    suffix = FORMATS[config.output.format].suffix
+    numbers = [number for number in range(len(request.prompts)) for _ in range(config.images)]
+    pictures = tuple(
+        Picture(prompt, request.seed + number, f"{number:04d}{suffix}") for number, prompt in enumerate(numbers)
+    )
+    return Job(
+        folder=str(run_dir.path.absolute()),
+        load=group_key(request).load,
+        sharing=Sharing(
+            mode=request.mode,
+            ring_degree=request.mesh.ring,
+            ulysses_degree=request.mesh.ulysses,
+            schedule=request.schedule or "gather",
+            kernel=config.attention.kernel,
+            plan=config.model.cp_plan,
+        ),
+        lora=_lora(config),
+        threads=request.threads,
+        cores=request.machine.cores,
+        call=arguments(config, request.rendered.height, request.rendered.width, request.rendered_frames),
+        crop=crop,
+        frames=request.frames,
+        fps=config.fps,
+        format=config.output.format,
+        prompts=request.prompts,
+        pictures=pictures,
+        recipe=Recipe(SCHEMA, _resolved(request), crop, versions(), request.rendered_frames),
+    )
 
 
-def _lora(config: LaunchConfig) -> Message | None:
-    """What the ranks are told of the LoRA; a file that has changed is another one."""
+def _lora(config: LaunchConfig) -> LoraFile | None:
     if config.lora.path is None:
         return None
     path = Path(config.lora.path).expanduser().absolute()
-    return {"path": str(path), "changed": path.stat().st_mtime_ns, "scale": config.lora.scale}
+    return LoraFile(str(path), path.stat().st_mtime_ns, config.lora.scale)
 
 
 def _without_paths(text: str, request: Request, folder: Path) -> str:
@@ -200,12 +185,9 @@ def _without_paths(text: str, request: Request, folder: Path) -> str:
     return text
 
 
-def _resolved(request: Request, prompt: str | None, seed: int) -> dict[str, Any]:
+def _resolved(request: Request) -> Config:
     """The configuration with everything that was left out filled in: with it, the same is made again."""
-    config = portable(dataclasses.asdict(request.config))
-    config["seed"] = seed
-    if prompt is not None:
-        config |= {"prompt": prompt, "prompt_file": None, "images": 1}
+    config = dataclasses.asdict(request.config) | {"seed": request.seed}
     config["cp"] = {
         "mode": request.mode,
         "ring_degree": request.mesh.ring,
@@ -215,27 +197,31 @@ def _resolved(request: Request, prompt: str | None, seed: int) -> dict[str, Any]
     }
     config["runtime"] |= {"device": request.device, "dtype": request.dtype}
     config["runtime"] |= {"processes": request.mesh.ranks, "threads": request.threads}
-    return config
+    return portable(config)
 
 
-def _record(request: Request, overrides: list[str]) -> dict[str, Any]:
-    left, top, right, bottom = crop_box(request.rendered, request.requested)
-    gpus = [gpu.name for gpu in request.machine.gpus if gpu.index in request.devices]
-    return {
-        "command": command_line(overrides),
-        "overrides": overrides,
-        "config": _resolved(request, None, request.seed),
-        "prompts": list(request.prompts),
-        "seed": request.seed,
-        "size": {
-            "requested": dataclasses.asdict(request.requested),
-            "rendered": dataclasses.asdict(request.rendered),
-            "crop": {"left": left, "top": top, "right": right, "bottom": bottom},
-        },
-        "frames": {"requested": request.frames, "rendered": request.rendered_frames, "fps": request.config.fps},
-        "text_tokens": request.texts,  # null: not known before the start, and tokens_per_rank counts the most
-        "tokens_per_rank": request.tokens_per_rank,
-        "devices": gpus or [f"cpu ({request.machine.cores} cores)"],
-        "versions": versions(),
-        "files": [],
-    }
+def _record(request: Request, overrides: list[str]) -> Record:
+    """The first record of a run."""
+    requested, rendered = request.requested, request.rendered
+    gpus = tuple(gpu.name for gpu in request.machine.gpus if gpu.index in request.devices)
+    return Record(
+        schema=SCHEMA,
+        status="running",
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=command_line(overrides),
+        overrides=tuple(overrides),
+        config=_resolved(request),
+        prompts=request.prompts,
+        seed=request.seed,
+        size=Sizes(
+            requested=Pixels(requested.height, requested.width),
+            rendered=Pixels(rendered.height, rendered.width),
+            crop=Crop(*crop_box(rendered, requested)),
+        ),
+        frames=Frames(request.frames, request.rendered_frames, request.config.fps),
+        text_tokens=request.texts,
+        tokens_per_rank=tuple(request.tokens_per_rank),
+        devices=gpus or (f"cpu ({request.machine.cores} cores)",),
+        versions=versions(),
+        files=(),
+    )

@@ -7,6 +7,7 @@ ranks behind. Started by `accelerate launch`, or alone when one process is enoug
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import faulthandler
 import os
 import queue
@@ -19,11 +20,14 @@ import time
 import traceback
 from pathlib import Path
 
-from launcher.wire import channel
-from launcher.wire.channel import Channel, Message, ProtocolError
+from launcher.records.run_dir import RunDir
+from launcher.wire import channel, protocol
+from launcher.wire.channel import Channel
+from launcher.wire.protocol import Alive, Error, Hello, Job, ProtocolError, Stage
 from launcher.worker import numa
 
 HEARTBEAT = 1.0  # seconds
+Jobs = queue.Queue[Job | None]  # None: no more are to come
 OUT_OF_MEMORY = b"MemoryError: not enough is left to say where\n"  # made beforehand
 
 
@@ -38,10 +42,9 @@ def main() -> int:
         print(f"rank {rank} runs on cores {sorted(cores)}, which share a NUMA node")
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.connect(os.environ.pop(channel.SOCKET_VARIABLE))
-    peer = Channel(connection)
-    secret = os.environ.pop(channel.SECRET_VARIABLE)
-    peer.send({"kind": "hello", "version": channel.VERSION, "secret": secret, "rank": rank, "pid": os.getpid()})
-    jobs: queue.Queue[Message] = queue.Queue()
+    peer = Channel(connection, protocol.FROM_LAUNCHER)
+    peer.send(Hello(protocol.VERSION, os.environ.pop(channel.SECRET_VARIABLE), rank, os.getpid()))
+    jobs: Jobs = queue.Queue()
     busy = threading.Event()
     threading.Thread(target=_listen, args=(peer, jobs), daemon=True).start()
     threading.Thread(target=_beat, args=(peer, busy), daemon=True).start()
@@ -52,7 +55,7 @@ def main() -> int:
             with contextlib.suppress(OSError):  # no room for the log
                 traceback.print_exc()
             with contextlib.suppress(OSError):  # the launcher is gone: there is nobody to tell
-                peer.send({"kind": "error", "cause": describe(error)})
+                peer.send(Error(describe(error)))
         except MemoryError:
             os.write(2, OUT_OF_MEMORY)
         finally:  # whatever else fails: Python's own end waits for threads that wait for the other ranks
@@ -60,22 +63,22 @@ def main() -> int:
     return 0
 
 
-def serve(peer: Channel, jobs: queue.Queue[Message], busy: threading.Event, rank: int, world_size: int) -> None:
-    """Do jobs as they come, until `stop`; `busy` is set meanwhile."""
+def serve(peer: Channel, jobs: Jobs, busy: threading.Event, rank: int, world_size: int) -> None:
+    """Do jobs as they come, until there are no more; `busy` is set meanwhile."""
     worker = None
-    while (message := jobs.get())["kind"] != "stop":
+    while (job := jobs.get()) is not None:
         busy.set()
-        _log_to(Path(message["log"]))
+        _log_to(RunDir(Path(job.folder)).log(rank))
         began = time.monotonic()
         if worker is None:
-            peer.send({"kind": "stage", "name": "importing"})
+            peer.send(Stage("importing"))
             from launcher.worker.jobs import Worker  # torch and diffusers: seconds
 
             worker = Worker(peer.send, rank, world_size)
         imported = time.monotonic() - began
-        done = worker.do(message)
+        done = worker.do(job)
         busy.clear()
-        peer.send({"kind": "done", **done, "seconds": {"import": round(imported, 3), **done["seconds"]}})
+        peer.send(dataclasses.replace(done, seconds={"import": round(imported, 3), **done.seconds}))
 
 
 def describe(error: BaseException) -> str:
@@ -94,15 +97,15 @@ def _out_of_gpu_memory(told: str) -> str:
     free = re.search(r"of which ([\d.]+ \w+) is free", told)
     numbers = [f"{asked.group(1)} asked for"] if asked else []
     numbers += [f"{free.group(1)} free"] if free else []
-    return channel.OUT_OF_GPU_MEMORY + (f" ({', '.join(numbers)})" if numbers else "")
+    return protocol.OUT_OF_GPU_MEMORY + (f" ({', '.join(numbers)})" if numbers else "")
 
 
-def _listen(peer: Channel, jobs: queue.Queue[Message]) -> None:
+def _listen(peer: Channel, jobs: Jobs) -> None:
     """Pass on what the launcher says; when it is gone, so is this rank, whatever it was doing."""
     while not peer.closed:
         try:
             for message in peer.receive():
-                jobs.put(message)
+                jobs.put(message if isinstance(message, Job) else None)
         except (ProtocolError, OSError):
             break
     os._exit(1)
@@ -112,7 +115,7 @@ def _beat(peer: Channel, busy: threading.Event) -> None:
     """Tell that this process is alive, every second of a job. It does not tell that the job goes on: steps do."""
     while busy.wait():
         try:
-            peer.send({"kind": "alive"})
+            peer.send(Alive())
         except MemoryError:  # what computes may be stuck by the same want without saying so: gloo's threads are
             os.write(2, OUT_OF_MEMORY)
             os._exit(1)

@@ -9,7 +9,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,15 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from PIL import Image
 
 import attention_backends
 from attention_backends.catalog import MODES
 from launcher.records.files import sha256
+from launcher.records.formats import FORMATS
 from launcher.records.picture import save
-from launcher.wire.channel import Message
+from launcher.records.record import File
+from launcher.wire.protocol import Done, Job, Load, Message, Saved, Sharing, Stage, Step
 from launcher.worker.load import load_pipeline
 from launcher.worker.lora import Lora
 
@@ -37,136 +40,134 @@ class Worker:
         self.pipe: Any = None
         self.loads = 0
 
-    def do(self, job: Message) -> Message:
-        """Make a job's pictures.
-
-        Args:
-            job: `load` (pipeline, path, revision, dtype, device, offload, timeout, transport), `cp` (mode, ring_degree,
-                ulysses_degree, schedule), `kernel`, `lora` (see worker.lora), `threads` and `cores`, `call` (the
-                pipeline's arguments), `crop`, `frames` and `fps` (null for pictures), `format` and `pictures` (prompt,
-                seed, path, recipe).
-
-        Returns:
-            Seconds of each stage, peak memory in bytes, a digest of each picture's final latents, loads so far.
-        """
+    def do(self, job: Job) -> Done:
+        """Make a job's pictures."""
         began = time.monotonic()
-        torch.set_num_threads(job["threads"])
+        torch.set_num_threads(job.threads)
         _reset_peak_memory()
         if self.pipe is None:
-            self._load(job["load"])
-        self.lora.wear(job["lora"])
+            self._load(job.load)
+        self.lora.wear(job.lora)
         loaded = time.monotonic()
         seconds = {"load": loaded - began, "denoise": 0.0, "decode": 0.0, "save": 0.0}
-        transformer = self.pipe.transformer
-        switched_on = _switch_on(transformer, job["cp"], job["kernel"])
-        try:
-            digests = [self._picture(job, number, seconds) for number in range(len(job["pictures"]))]
-        finally:
-            switched_on()
-        return {
-            "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
-            "peak_bytes": _peak_memory(),
-            "digests": digests,
-            "loads": self.loads,
-        }
+        with shared(self.pipe.transformer, job.sharing):
+            digests = tuple(self._picture(job, number, seconds) for number in range(len(job.pictures)))
+        times = {stage: round(value, 3) for stage, value in seconds.items()}
+        return Done(times, _peak_memory(), digests, self.loads)
 
-    def _load(self, load: Message) -> None:
-        self.send({"kind": "stage", "name": "loading"})
-        cuda = load["device"] == "cuda"
+    def _load(self, load: Load) -> None:
+        self.send(Stage("loading"))
+        cuda = load.device == "cuda"
         device = torch.device("cpu")
         if cuda:
             local = int(os.environ.get("LOCAL_RANK", "0"))
             device = torch.device("cuda", local % torch.cuda.device_count())  # cp.transport=host: ranks may share one
             torch.cuda.set_device(device)
         if self.world_size > 1:
-            nccl = cuda and load["transport"] != "host" and (load["transport"] == "nccl" or dist.is_nccl_available())
+            nccl = cuda and load.transport != "host" and (load.transport == "nccl" or dist.is_nccl_available())
             backend = "cpu:gloo,cuda:nccl" if nccl else "gloo"
-            dist.init_process_group(backend, timeout=timedelta(seconds=load["timeout"]))
+            dist.init_process_group(backend, timeout=timedelta(seconds=load.timeout))
         self.pipe = load_pipeline(load)
         self.pipe.set_progress_bar_config(disable=True)
         self.lora = Lora(self.pipe)
-        if load["offload"] == "none":
+        if load.offload == "none":
             self.pipe.to(device)
         else:
             self.pipe.enable_model_cpu_offload(device=device)
         self.loads += 1
 
-    def _picture(self, job: Message, number: int, seconds: dict[str, float]) -> str:
-        picture, steps = job["pictures"][number], job["call"]["num_inference_steps"]
+    def _picture(self, job: Job, number: int, seconds: dict[str, float]) -> str:
+        picture, steps = job.pictures[number], job.call["num_inference_steps"]
         final: list[torch.Tensor] = []
         ended: list[float] = []
         began = time.monotonic()
 
         def after_step(pipe: Any, step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-            self.send({"kind": "step", "picture": number, "step": step + 1})
+            self.send(Step(number, step + 1))
             if step + 1 == steps:
                 final.append(tensors["latents"].detach().float().cpu())
                 if not bool(final[0].isfinite().all()):
-                    raise FloatingPointError(f"the latents are not finite in {job['load']['dtype']}")
+                    raise FloatingPointError(f"the latents are not finite in {job.load.dtype}")
                 if self.rank == 0:  # the other ranks are done: their cores are free for decoding
-                    torch.set_num_threads(min(job["cores"], _cores()))
-                self.send({"kind": "stage", "name": "decoding"})
+                    torch.set_num_threads(min(job.cores, _cores()))
+                self.send(Stage("decoding"))
                 ended.append(time.monotonic())
             return {}
 
-        torch.manual_seed(picture["seed"])
+        torch.manual_seed(picture.seed)
         try:
             with np.errstate(invalid="raise"):  # NaN would be saved as black
                 result = self.pipe(
-                    **_accepted(self.pipe, job["call"]),
-                    prompt=picture["prompt"],
-                    generator=torch.Generator("cpu").manual_seed(picture["seed"]),  # the same noise everywhere
+                    **_accepted(self.pipe, job.call),
+                    prompt=job.prompts[picture.prompt],
+                    generator=torch.Generator("cpu").manual_seed(picture.seed),  # the same noise everywhere
                     callback_on_step_end=after_step,
                     output_type="pil" if self.rank == 0 else "latent",
                 )
         except FloatingPointError as error:
             if not ended:
                 raise
-            raise FloatingPointError(f"the decoded picture is not finite in {job['load']['dtype']}") from error
+            raise FloatingPointError(f"the decoded picture is not finite in {job.load.dtype}") from error
         decoded = time.monotonic()
-        torch.set_num_threads(job["threads"])
+        torch.set_num_threads(job.threads)
         if self.rank == 0:
-            self._save(job, number, result.images if job["frames"] is None else result.frames[0][: job["frames"]])
+            self._save(job, number, result.images if job.frames is None else result.frames[0][: job.frames])
         seconds["denoise"] += ended[0] - began
         seconds["decode"] += decoded - ended[0]
         seconds["save"] += time.monotonic() - decoded
         return hashlib.sha256(final[0].numpy().tobytes()).hexdigest()
 
-    def _save(self, job: Message, number: int, frames: list[Any]) -> None:
-        self.send({"kind": "stage", "name": "saving"})
-        picture = job["pictures"][number]
-        path = Path(picture["path"])
-        frames = [frame.crop(tuple(job["crop"])) for frame in frames]
-        save(frames, path, picture["recipe"], job["format"], job["fps"])
-        facts = {"file": path.name, "sha256": sha256(path), "bytes": path.stat().st_size}
-        facts |= {"height": frames[0].height, "width": frames[0].width}
-        facts |= {"seed": picture["seed"], "prompt": picture["prompt"]}
-        if job["frames"] is not None:
-            facts |= {"frames": len(frames), "fps": job["fps"]}
-        self.send({"kind": "saved", "picture": number, "facts": facts})
+    def _save(self, job: Job, number: int, frames: list[Image.Image]) -> None:
+        self.send(Stage("saving"))
+        picture = job.pictures[number]
+        path = Path(job.folder) / picture.file
+        frames = [frame.crop(job.crop) for frame in frames]
+        recipe = job.recipe.of(job.prompts[picture.prompt], picture.seed)
+        save(frames, path, recipe, FORMATS[job.format], job.fps)
+        file = File(
+            file=path.name,
+            sha256=sha256(path),
+            bytes=path.stat().st_size,
+            height=frames[0].height,
+            width=frames[0].width,
+            seed=picture.seed,
+            prompt=picture.prompt,
+            frames=None if job.frames is None else len(frames),
+            fps=None if job.frames is None else job.fps,
+        )
+        self.send(Saved(number, file))
 
 
-def _switch_on(transformer: Any, cp: Message, kernel: str) -> Callable[[], None]:
-    """Put the parallel mode and the kernel on the transformer; returns what takes them off again."""
-    mode = MODES[cp["mode"]]
-    if not mode.parallel:
-        if kernel == "auto":
-            return lambda: None
-        transformer.set_attention_backend(kernel)
-        return lambda: transformer.reset_attention_backend()
-    flags: dict[str, Any] = mode.flags
-    attention_backends.enable(
-        transformer,
-        ring_degree=cp["ring_degree"],
-        ulysses_degree=cp["ulysses_degree"],
-        kernel=kernel,
-        **flags,
-        schedule=cp["schedule"],
-    )
-    return lambda: attention_backends.disable(transformer)
+@contextlib.contextmanager
+def shared(transformer: Any, sharing: Sharing) -> Iterator[None]:
+    """Have the ranks share the transformer's sequence, by this mode and kernel, while the block runs."""
+    mode = MODES[sharing.mode]
+    if mode.parallel:
+        flags: dict[str, Any] = mode.flags
+        attention_backends.enable(
+            transformer,
+            ring_degree=sharing.ring_degree,
+            ulysses_degree=sharing.ulysses_degree,
+            kernel=sharing.kernel,
+            **flags,
+            schedule=sharing.schedule,
+            cp_plan=sharing.plan,
+        )
+        try:
+            yield
+        finally:
+            attention_backends.disable(transformer)
+    elif sharing.kernel != "auto":
+        transformer.set_attention_backend(sharing.kernel)
+        try:
+            yield
+        finally:
+            transformer.reset_attention_backend()
+    else:
+        yield
 
 
-def _accepted(pipe: Any, call: Message) -> Message:
+def _accepted(pipe: Any, call: dict[str, object]) -> dict[str, Any]:
     """The call's arguments; one that the pipeline does not take is an error, not ignored."""
     known = inspect.signature(pipe.__call__).parameters
     if unknown := sorted(set(call) - set(known)):

@@ -8,33 +8,30 @@ import diffusers
 import torch
 import transformers
 
-from launcher.wire.channel import Message
+from launcher.wire.protocol import Load
 
 
-def load_pipeline(load: Message) -> Any:
-    """The pipeline, on the CPU.
+def load_pipeline(load: Load) -> Any:
+    """Load a pipeline, on the CPU.
 
     diffusers and transformers make up what a file lacks, the one with no data and the other with random numbers, and
     mention it in a warning: a renamed tensor in a text encoder would draw another picture than was asked for.
 
-    Args:
-        load: `pipeline` (its class), `path`, `revision`, `dtype`.
-
     Raises:
         ValueError: files lack weights; the message names the part and the weights.
     """
-    pipeline, dtype = getattr(diffusers, load["pipeline"]), getattr(torch, load["dtype"])
-    source = {"revision": load["revision"], "use_safetensors": True}  # never a pickle
+    pipeline, dtype = getattr(diffusers, load.pipeline), getattr(torch, load.dtype)
+    source = {"revision": load.revision, "use_safetensors": True}  # never a pickle
     lacking: dict[str, list[str]] = {}
     parts: dict[str, Any] = {}
-    for name, entry in pipeline.load_config(load["path"], revision=load["revision"]).items():
+    for name, entry in pipeline.load_config(load.path, revision=load.revision).items():
         if _is_transformers_model(entry):
             kind = getattr(transformers, entry[1])
             parts[name], found = kind.from_pretrained(
-                load["path"], subfolder=name, dtype=dtype, output_loading_info=True, **source
+                load.path, subfolder=name, dtype=dtype, output_loading_info=True, **source
             )
             lacking[name] = sorted(found["missing_keys"])
-    pipe = pipeline.from_pretrained(load["path"], torch_dtype=dtype, **source, **parts)
+    pipe = pipeline.from_pretrained(load.path, torch_dtype=dtype, **source, **parts)
     for name, part in pipe.components.items():
         if isinstance(part, diffusers.ModelMixin):
             lacking[name] = [weight for weight, value in part.named_parameters() if value.is_meta]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from launcher.wire.channel import Message
+from launcher.wire.protocol import LoraFile
 
 NAME = "launcher"
 
@@ -17,26 +17,25 @@ class Lora:
         self.pipe = pipe
         self._file: tuple[str, int] | None = None
 
-    def wear(self, wanted: Message | None) -> None:
+    def wear(self, wanted: LoraFile | None) -> None:
         """Have the pipeline wear this LoRA and no other.
 
         Args:
-            wanted: `path` of a .safetensors file in any format that diffusers reads, `changed` (its time of change in
-                ns) and `scale`; None for no LoRA.
+            wanted: a .safetensors file in any format that diffusers reads; None for no LoRA.
 
         Raises:
             ValueError: it does not fit the model, or not all of it does.
         """
-        file = None if wanted is None else (wanted["path"], wanted["changed"])
+        file = None if wanted is None else (wanted.path, wanted.changed)
         if file != self._file:
             if self._file is not None:
                 self.pipe.unload_lora_weights()
                 self._file = None
             if wanted is not None:
-                self._load(Path(wanted["path"]))
+                self._load(Path(wanted.path))
                 self._file = file
         if wanted is not None:
-            self.pipe.set_adapters(NAME, wanted["scale"])
+            self.pipe.set_adapters(NAME, wanted.scale)
 
     def _load(self, path: Path) -> None:
         source = {"weight_name": path.name, "use_safetensors": True}  # never a pickle

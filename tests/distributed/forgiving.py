@@ -1,30 +1,35 @@
-"""A rank that stays when a job fails or asks for another model, where the launcher's own ends: starting is slow."""
+"""A rank that stays when a job fails or asks for another model, where the launcher's own ends: starting is slow.
+
+It answers an error as `Done` with loads = -1 and the error's words in place of digests.
+"""
 
 import traceback
 from typing import Any
 
 import torch.distributed as dist
 
+from launcher.wire.protocol import Done, Job, Load
 from launcher.worker import __main__ as worker
 from launcher.worker import jobs
 
 do, init = jobs.Worker.do, dist.init_process_group
+loaded: list[Load] = []
 
 
-def forgiving(self: jobs.Worker, job: dict[str, Any]) -> dict[str, Any]:
+def forgiving(self: jobs.Worker, job: Job) -> Done:
     """Errors are answered, not raised."""
-    if getattr(self, "loaded", None) != job["load"]:
+    if loaded != [job.load]:
         self.pipe = None
-    self.loaded = job["load"]  # type: ignore[attr-defined]
+    loaded[:] = [job.load]
     try:
         return do(self, job)
     except Exception as error:
         traceback.print_exc()
-        return {"seconds": {}, "error": worker.describe(error)}
+        return Done({}, 0, (worker.describe(error),), -1)
 
 
 def once(*args: Any, **settings: Any) -> None:
-    if not dist.is_initialized():
+    if not dist.is_initialized():  # type: ignore[no-untyped-call]
         init(*args, **settings)
 
 

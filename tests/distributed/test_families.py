@@ -5,12 +5,10 @@ from __future__ import annotations
 import copy
 import functools
 import itertools
-import json
 import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -24,12 +22,12 @@ from launcher.estimates.ways import resolve
 from launcher.records.picture import read_frames
 from launcher.records.run_dir import RunDir
 from launcher.request.request import Request
-from launcher.rules import general as rules
+from launcher.rules import RULES, problems
+from launcher.rules import kernels as kernel_rules
 from launcher.rules import sharing as sharing_rules
-from launcher.rules.general import RULES, problems
-from launcher.running import group as ranks
 from launcher.running.group import GroupKey, RankGroup
 from launcher.running.job import execute, group_key, job_message
+from launcher.running.starters import accelerate as ranks
 
 pytestmark = pytest.mark.slow
 
@@ -63,19 +61,18 @@ class Warm:
                 self.group = RankGroup(key, run_dir)
         return self.group
 
-    def run(self, request: Request) -> tuple[list[np.ndarray], dict[str, Any]]:
-        """Each picture's frames (frames, height, width, 3) and the record."""
-        made = execute(request, self.folder / str(next(self.count)), [], self.ranks)
-        record = json.loads((made["folder"] / "run.json").read_text())
-        shown = [read_frames(made["folder"] / facts["file"], record["frames"]["fps"]) for facts in record["files"]]
-        return [np.stack([np.asarray(frame) for frame in frames]).astype(int) for frames in shown], record
+    def run(self, request: Request) -> list[np.ndarray]:
+        """Each picture's frames (frames, height, width, 3)."""
+        made = execute(request, RunDir(self.folder / str(next(self.count))), [], self.ranks)
+        shown = [read_frames(made.folder / facts.file, made.record.frames.fps) for facts in made.record.files]
+        return [np.stack([np.asarray(frame) for frame in frames]).astype(int) for frames in shown]
 
     def force(self, asked: Request) -> list[str | None]:
         """What the ranks answer to a request that no rule was asked about: each rank's error, or None."""
         run_dir = RunDir(self.folder / str(next(self.count)))
-        run_dir.start({})
-        done = self.ranks(group_key(asked), run_dir).run(job_message(asked, run_dir), run_dir, lambda *_: None)
-        return [message.get("error") for message in done]
+        run_dir.logs.mkdir(parents=True)
+        done = self.ranks(group_key(asked), run_dir).run(job_message(asked, run_dir), run_dir, 300, lambda *_: None)
+        return [answer.digests[0] if answer.loads < 0 else None for answer in done]
 
     def close(self) -> None:
         if self.group is not None:
@@ -100,7 +97,7 @@ def alone(families, tmp_path_factory) -> dict[tuple[str, int], np.ndarray]:
     """What one process makes."""
     single = Warm(tmp_path_factory.mktemp("alone"))
     found = {
-        (name, number): single.run(sized(families[name], number, "none"))[0][0]
+        (name, number): single.run(sized(families[name], number, "none"))[0]
         for name in twins.FACTS
         for number in range(len(SIZES))
     }
@@ -137,7 +134,7 @@ def test_every_legal_mode_makes_what_one_process_makes(warm, families, alone, na
         asked = sized(families[name], number, mode, ring, ulysses)
         if problems(asked):
             continue
-        (shown,), _ = group.run(asked)
+        (shown,) = group.run(asked)
         assert shown.shape[:3] == (asked.frames or 1, asked.requested.height, asked.requested.width)
         assert np.abs(shown - alone[name, number]).max() <= 1, (mode, ring, ulysses, number)
         ran.add(mode)
@@ -187,7 +184,7 @@ def test_what_the_rules_let_pass_runs(warm, families):
     legal = list(itertools.islice((asked for asked in drawn if not problems(asked)), -(-SAMPLES // len(WORLDS))))
     assert {asked.config.model.name for asked in legal} == set(families)
     for asked in sorted(legal, key=weights):
-        made, _ = group.run(asked)
+        made = group.run(asked)
         assert len(made) == asked.config.images
         for shown in made:
             assert shown.shape[:3] == (asked.frames or 1, asked.requested.height, asked.requested.width)
@@ -208,7 +205,7 @@ ON_RANKS = (
     sharing_rules.heads,
     sharing_rules.streams_divide,
     sharing_rules.masks,
-    rules.kernels,
+    kernel_rules.kernels,
 )  # what every rank fails over
 ILLEGAL = [
     # family, what breaks a rule, part of what a rank says

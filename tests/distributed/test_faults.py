@@ -26,11 +26,11 @@ import psutil
 import pytest
 from shared import Group, group, hermetic
 
-import launcher.cli.progress
+import launcher.cli.terminal
 from launcher.cli.main import main
-from launcher.cli.progress import Progress
+from launcher.cli.progress import Bar
 from launcher.records.files import sha256
-from launcher.wire import channel
+from launcher.wire import channel, protocol
 
 pytestmark = pytest.mark.slow
 
@@ -103,10 +103,10 @@ class Strangers:
         while (agent := group(psutil.Process()).agent) is None:
             time.sleep(0.01)
         secret = agent.environ()[channel.SECRET_VARIABLE]
-        hello = {"kind": "hello", "version": channel.VERSION, "secret": secret, "rank": 0, "pid": os.getpid()}
+        hello = {"kind": "hello", "version": protocol.VERSION, "secret": secret, "rank": 0, "pid": os.getpid()}
         self.said = [
             json.dumps({**hello, "secret": "0" * 32}).encode() + b"\n",
-            json.dumps({**hello, "version": channel.VERSION + 1}).encode() + b"\n",
+            json.dumps({**hello, "version": protocol.VERSION + 1}).encode() + b"\n",
             json.dumps({**hello, "rank": 7}).encode() + b"\n",
             json.dumps({**hello, "pid": None}).encode() + b"\n",
             b'{"kind": "hello", "version"\n',
@@ -183,7 +183,7 @@ def sweep(faults: list[Fault], place: Path, *words: str) -> Swept:
     entered: list[str] = []
     shared = set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()
 
-    class Watched(Progress):
+    class Watched(Bar):
         def at(self, stage: str) -> None:
             if stage == "starting":
                 (folder,) = (path.parent for path in place.rglob("multirun.yaml"))
@@ -213,7 +213,7 @@ def sweep(faults: list[Fault], place: Path, *words: str) -> Swept:
         patch.setenv("TMPDIR", str(place / "tmp"))
         patch.setattr(tempfile, "tempdir", None)
         patch.setattr(time, "time", time.time)  # to be put back
-        patch.setattr(launcher.cli.progress, "Progress", Watched)
+        patch.setattr(launcher.cli.terminal, "Bar", Watched)
         screen, errors = Screen(ended), io.StringIO()
         seeds = ",".join(map(str, range(len(faults) + 1)))
         size = ["height=512", "width=512", "steps=2", "images=2"]

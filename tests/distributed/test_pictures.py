@@ -109,8 +109,8 @@ def test_height_1000_is_1000_pixels_high_and_says_how(launch, alone):
     for facts in record["files"]:
         assert facts["sha256"] == sha256(run / facts["file"])
         recipe = read_recipe(run / facts["file"])
-        assert recipe["config"]["seed"] == facts["seed"]
-        assert recipe["config"]["prompt"] == facts["prompt"] == "red dots on a yellow background"
+        assert recipe.config["seed"] == facts["seed"]
+        assert recipe.config["prompt"] == record["prompts"][facts["prompt"]] == "red dots on a yellow background"
     assert [facts["seed"] for facts in record["files"]] == [5, 6]
     assert {"config.yaml", "hydra.yaml", "overrides.yaml"} == {file.name for file in (run / ".hydra").iterdir()}
     assert {file.name for file in (run / "logs").iterdir()} == {"start.log", "rank0.log", "rank1.log"}
@@ -139,7 +139,7 @@ def test_the_screen_is_the_launchers_own(launch):
 def test_a_picture_is_replayed_from_its_recipe(launch):
     first = launch("steps=2", "height=40", "width=72", "cp=none", "prompt=green waves")  # the seed is drawn
     (run,) = first.runs
-    config = read_recipe(run / "0000.png")["config"]
+    config = read_recipe(run / "0000.png").config
     words = [f"{key}={config[key]}" for key in ("steps", "height", "width", "prompt", "seed")]
     again = launch(*words, f"cp={config['cp']['mode']}")
     assert sha256(again.runs[-1] / "0000.png") == sha256(run / "0000.png")

@@ -127,9 +127,7 @@ def test_two_launchers_at_once_share_nothing(start):
 
 def test_what_the_shell_has_ignored_stays_ignored():
     """`nohup` asks for a launcher that outlives its terminal."""
-    code = (
-        "from signal import *; from launcher.cli.main import _signals\nwith _signals(): print(repr(getsignal(SIGHUP)))"
-    )
+    code = "from signal import *; from launcher.cli.main import signals\nwith signals(): print(repr(getsignal(SIGHUP)))"
     words = ["sh", "-c", 'trap "" HUP; exec "$0" "$@"', *command()[:1], "-c", code]
     ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "SIG_IGN" in ended.stdout

@@ -47,7 +47,7 @@ def test_a_sweep_of_videos(wan, tmp_path):
         assert record["files"][0]["sha256"] == sha256(path)
         assert (record["files"][0]["frames"], record["files"][0]["fps"]) == (6, 16)
         recipe = read_recipe(path)
-        assert (recipe["config"]["frames"], recipe["rendered_frames"]) == (6, 9)
+        assert (recipe.config["frames"], recipe.rendered_frames) == (6, 9)
 
 
 def test_videos_from_the_pool_and_the_same_again(wan, tmp_path, monkeypatch):

@@ -6,27 +6,26 @@ import sys
 import time
 
 import pytest
-from shared import children
+from shared import a_job, children
 
 from launcher.problems import RunFailed
 from launcher.records.run_dir import RunDir
-from launcher.running import group as ranks
 from launcher.running.group import RankGroup
 from launcher.running.job import group_key
+from launcher.running.starters import accelerate
 
 pytestmark = pytest.mark.slow
 
 IMPOSTOR = """
 import os, socket, sys
-from launcher.wire import channel
+from launcher.wire import channel, protocol
 from launcher.wire.channel import Channel
 connection = socket.socket(socket.AF_UNIX)
 connection.connect(os.environ[channel.SOCKET_VARIABLE])
-peer = Channel(connection)
-secret = os.environ[channel.SECRET_VARIABLE]
-peer.send({"kind": "hello", "version": channel.VERSION, "secret": secret, "rank": 0, "pid": os.getpid()})
+peer = Channel(connection, protocol.FROM_LAUNCHER)
+peer.send(protocol.Hello(protocol.VERSION, os.environ[channel.SECRET_VARIABLE], 0, os.getpid()))
 peer.receive()
-peer.send({"kind": "step", "picture": 0, "step": 1})
+peer.send(protocol.Step(0, 1))
 try:
     connection.sendall(eval(sys.argv[1]))
 except ConnectionError:
@@ -40,7 +39,7 @@ def replace(monkeypatch):
     """Have this Python code started in place of a rank."""
 
     def with_code(*code: str) -> None:
-        monkeypatch.setattr(ranks, "command", lambda processes: [sys.executable, "-c", *code])
+        monkeypatch.setattr(accelerate, "command", lambda processes: [sys.executable, "-c", *code])
 
     return with_code
 
@@ -48,22 +47,24 @@ def replace(monkeypatch):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (b'{"kind": "done"\n', "broke the protocol: a line that is no JSON"),
-        (b'["done"]\n', "broke the protocol: a line that is no message"),
-        (b'{"done": true}\n', "broke the protocol: a line that is no message"),
-        (b"\x80\x04\x95\x0e\0\0\0\n", "broke the protocol: a line that is no JSON"),
-        (b"[" * 100_000 + b"\n", "broke the protocol: a line that is no JSON"),
+        (b'{"kind": "done"\n', "broke the protocol: not a message (not JSON"),
+        (b'["done"]\n', "broke the protocol: not a message (expected an object)"),
+        (b'{"done": true}\n', "broke the protocol: not a message (kind=None is not expected)"),
+        (b'{"kind": "step", "picture": 0}\n', "broke the protocol: not a message (step.step: missing)"),
+        (b'{"kind": "stop"}\n', "broke the protocol: not a message (kind='stop' is not expected)"),
+        (b"\x80\x04\x95\x0e\0\0\0\n", "broke the protocol: not a message (not JSON"),
+        (b"[" * 100_000 + b"\n", "broke the protocol: not a message (not JSON"),
         ("b'x' * (17 << 20)", "broke the protocol: a line of more than 16777216 bytes"),
     ],
 )
 def test_a_rank_that_breaks_the_protocol_ends_its_group(ask, tmp_path, replace, words, told):
     replace(IMPOSTOR, words if isinstance(words, str) else repr(words))
     run_dir, others = RunDir(tmp_path / "run"), children()
-    run_dir.start({})
+    run_dir.logs.mkdir(parents=True)
     group = RankGroup(group_key(ask("cp=none", "runtime=cpu")), run_dir)
     began = time.monotonic()
     with pytest.raises(RunFailed, match="rank 0: ") as failed:
-        group.run({"stall_timeout": 60.0}, run_dir, lambda *_: None)
+        group.run(a_job(), run_dir, 60.0, lambda *_: None)
     assert told in str(failed.value)
     assert time.monotonic() - began < 3
     assert not group.alive
@@ -81,7 +82,7 @@ def test_a_rank_that_breaks_the_protocol_ends_its_group(ask, tmp_path, replace, 
 def test_ranks_that_do_not_come_are_told_with_the_reason(ask, tmp_path, replace, code, told):
     replace(code)
     run_dir, others = RunDir(tmp_path / "run"), children()
-    run_dir.start({})
+    run_dir.logs.mkdir(parents=True)
     with pytest.raises(RunFailed) as failed:
         RankGroup(group_key(ask("cp=none", "runtime=cpu", "runtime.start_timeout=1")), run_dir)
     assert str(failed.value) == f"{told} (log: {run_dir.log()})"

@@ -153,7 +153,8 @@ def tables(found: dict[str, Any], current: str) -> str:
     libraries = ", ".join(f"{name} {versions[name]}" for name in ("torch", "cudnn", "triton", "diffusers"))
     lines = [
         f"`make gpu` on one {found['device']} ({found['memory_gib']} GiB, driver {found['driver']}; {libraries}), "
-        f"{found['date'][:10]}, commit {found['commit']}, in {found['seconds']:.0f} s. All figures: [gpu.json](gpu.json).",
+        f"{found['date'][:10]}, commit {found['commit']}, in {found['seconds']:.0f} s. Every figure: "
+        "[gpu.json](gpu.json).",
         *summary(found),
     ]
     if found["sources"] != current:

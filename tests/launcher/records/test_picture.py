@@ -3,11 +3,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from shared import a_recipe
 
-from launcher.records.files import whole
-from launcher.records.picture import SUFFIX, read_frames, read_recipe, save
+from launcher import codec
+from launcher.records.formats import FORMATS
+from launcher.records.picture import read_frames, read_recipe, save
 
-RECIPE = {"schema": 1, "prompt": 'a "cat", (sitting)\nünï ☃ 猫 🐈 \x00', "seed": 2**62}
+RECIPE = a_recipe(config={"prompt": 'a "cat", (sitting)\nünï ☃ 猫 🐈 \x00', "seed": 2**62})
 
 
 @pytest.fixture
@@ -16,10 +18,10 @@ def image() -> Image.Image:
     return Image.fromarray(pixels)
 
 
-@pytest.mark.parametrize("format", list(SUFFIX))
+@pytest.mark.parametrize("format", list(FORMATS))
 def test_a_picture_carries_its_recipe(tmp_path, image, format):
-    path = tmp_path / f"x{SUFFIX[format]}"
-    save([image], path, RECIPE, format)
+    path = tmp_path / f"x{FORMATS[format].suffix}"
+    save([image], path, RECIPE, FORMATS[format])
     assert read_recipe(path) == RECIPE
     with Image.open(path) as read:
         assert (read.format or "").lower() == format
@@ -35,8 +37,8 @@ def test_a_video_is_lossless_and_carries_its_recipe(tmp_path, format, fps):
     pixels = np.random.default_rng(0).integers(0, 256, (7, 10, 14, 3), dtype=np.uint8)
     pixels[3:6] = pixels[2]  # frames that repeat
     frames = [Image.fromarray(frame) for frame in pixels]
-    path = tmp_path / f"x{SUFFIX[format]}"
-    save(frames, path, RECIPE, format, fps)
+    path = tmp_path / f"x{FORMATS[format].suffix}"
+    save(frames, path, RECIPE, FORMATS[format], fps)
     assert read_recipe(path) == RECIPE
     assert np.array_equal(np.stack(read_frames(path, fps)), pixels)
     with Image.open(path) as read:
@@ -50,28 +52,47 @@ def test_a_video_is_lossless_and_carries_its_recipe(tmp_path, format, fps):
 
 def test_a_video_of_one_frame_is_a_picture(tmp_path, image):
     for format in ("png", "webp"):
-        save([image], tmp_path / "x", RECIPE, format, fps=16)
+        save([image], tmp_path / "x", RECIPE, FORMATS[format], fps=16)
         assert [np.array_equal(frame, image) for frame in read_frames(tmp_path / "x", 16)] == [True]
 
 
 @pytest.mark.parametrize(("format", "fps"), [("jpeg", 16), ("png", None)])
 def test_frames_need_a_format_and_a_rate(tmp_path, image, format, fps):
-    with pytest.raises(ValueError, match="type output=webp"):
-        save([image, image], tmp_path / "x", RECIPE, format, fps)
+    with pytest.raises(ValueError, match="type output=png or output=webp"):
+        save([image, image], tmp_path / "x", RECIPE, FORMATS[format], fps)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_recipe_that_does_not_fit_is_an_error(tmp_path, image):
     with pytest.raises(ValueError, match="output=png"):
-        save([image], tmp_path / "x.jpg", {"schema": 1, "prompt": "a" * 70_000}, "jpeg")
+        save([image], tmp_path / "x.jpg", a_recipe(config={"prompt": "a" * 70_000}), FORMATS["jpeg"])
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("format", list(FORMATS))
+def test_the_longest_recipe_fits(tmp_path, image, format):
+    """The longest prompt file, of letters that JSON escapes; for JPEG as much as its row says."""
+    least = len(codec.dumps(a_recipe(config={"prompt": ""})))
+    length = min(1 << 20, (FORMATS[format].max_recipe - least) // 6)
+    recipe = a_recipe(config={"prompt": "\x01" * length})
+    save([image], tmp_path / "x", recipe, FORMATS[format])
+    assert read_recipe(tmp_path / "x") == recipe
+
+
+@pytest.mark.parametrize("format", ["webp", "jpeg"])
+def test_a_picture_that_is_too_large_is_an_error(tmp_path, format):
+    most = FORMATS[format].max_side
+    save([Image.new("RGB", (most, 1))], tmp_path / "x", RECIPE, FORMATS[format])
+    with pytest.raises(ValueError, match=f"end at {most} pixels"):
+        save([Image.new("RGB", (1, most + 1))], tmp_path / "y", RECIPE, FORMATS[format])
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
 def test_a_picture_without_a_recipe(tmp_path, image):
-    for suffix in SUFFIX.values():
-        image.save(tmp_path / f"x{suffix}")
+    for format in FORMATS.values():
+        image.save(tmp_path / f"x{format.suffix}")
         with pytest.raises(ValueError, match="no recipe"):
-            read_recipe(tmp_path / f"x{suffix}")
+            read_recipe(tmp_path / f"x{format.suffix}")
 
 
 @settings(max_examples=50)
@@ -79,7 +100,7 @@ def test_a_picture_without_a_recipe(tmp_path, image):
 def test_no_bytes_do_more_than_say_that_it_is_no_picture(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("bytes") / "x.png"
     path.write_bytes(data)
-    with pytest.raises(ValueError, match="no picture"):
+    with pytest.raises(ValueError, match="not a picture"):
         read_recipe(path)
 
 
@@ -92,16 +113,3 @@ def test_a_foreign_chunk_is_no_recipe(tmp_path, image, text):
     image.save(tmp_path / "x.png", pnginfo=info)
     with pytest.raises(ValueError, match="recipe"):
         read_recipe(tmp_path / "x.png")
-
-
-def test_a_file_is_whole_or_absent(tmp_path):
-    path = tmp_path / "x.txt"
-    with pytest.raises(RuntimeError), whole(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
-    assert list(tmp_path.iterdir()) == []
-    path.write_text("old")
-    with whole(path) as temporary:
-        temporary.write_text("new")
-        assert path.read_text() == "old"
-    assert path.read_text() == "new"

@@ -1,5 +1,8 @@
+"""The stream between the launcher and a rank: however it is cut, and whatever bytes it holds."""
+
+from __future__ import annotations
+
 import itertools
-import json
 import socket
 
 import pytest
@@ -7,20 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.wire import channel
-from launcher.wire.channel import Channel, ProtocolError
+from launcher.wire.channel import Channel
+from launcher.wire.protocol import FROM_RANK, Alive, Error, Message, ProtocolError, Stage, Step, pack, unpack
 
-values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=50),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=8,
+texts = st.text(max_size=50)
+some = st.one_of(
+    st.just(Alive()), st.builds(Stage, texts), st.builds(Error, texts), st.builds(Step, st.integers(), st.integers())
 )
 
 
-@given(st.lists(st.dictionaries(st.text(max_size=5), values, max_size=4), max_size=5))
+@given(st.lists(some, max_size=5))
 def test_what_is_sent_arrives_in_order(messages):
-    messages = [{**message, "kind": "x"} for message in messages]
     left, right = socket.socketpair()
-    one, other = Channel(left), Channel(right)
+    one, other = Channel(left, ()), Channel(right, FROM_RANK)
     for message in messages:
         one.send(message)
     one.close()
@@ -31,10 +33,10 @@ def test_what_is_sent_arrives_in_order(messages):
     assert received == messages
 
 
-def heard(chunks: list[bytes]) -> tuple[list[channel.Message], bool]:
+def heard(chunks: list[bytes]) -> tuple[list[Message], bool]:
     """What a channel makes of a stream that arrives in these pieces, and whether it broke the protocol."""
     left, right = socket.socketpair()
-    peer, messages = Channel(right), []
+    peer, messages = Channel(right, FROM_RANK), []
     try:
         for chunk in chunks:
             left.sendall(chunk)
@@ -50,33 +52,26 @@ def heard(chunks: list[bytes]) -> tuple[list[channel.Message], bool]:
     return messages, False
 
 
-@given(st.data(), st.lists(st.dictionaries(st.text(max_size=5), values, max_size=4), min_size=1, max_size=4))
+@given(st.data(), st.lists(some, min_size=1, max_size=4))
 def test_messages_are_the_same_however_the_stream_is_cut(data, messages):
-    messages = [{**message, "kind": "x"} for message in messages]
-    stream = b"".join(json.dumps(message).encode() + b"\n" for message in messages)
+    stream = b"".join(pack(message) + b"\n" for message in messages)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))
     chunks = [stream[start:end] for start, end in itertools.pairwise([0, *cuts, len(stream)]) if end > start]
     assert heard(chunks) == (messages, False)
 
 
-def lines_until_broken(stream: bytes) -> tuple[list[channel.Message], bool]:
-    """The protocol as it is meant, without a channel: JSON objects with a kind; what has no newline is no line."""
-    found: list[channel.Message] = []
+def lines_until_broken(stream: bytes) -> tuple[list[Message], bool]:
+    """The protocol as it is meant, without a channel: a message a line; what has no newline is no line."""
+    found: list[Message] = []
     for line in stream.split(b"\n")[:-1]:
         try:
-            message = json.loads(line)
-        except (ValueError, RecursionError):
+            found.append(unpack(line, FROM_RANK))
+        except ProtocolError:
             return found, True
-        if not (isinstance(message, dict) and isinstance(message.get("kind"), str)):
-            return found, True
-        found.append(message)
     return found, False
 
 
-valid = st.dictionaries(st.sampled_from(["kind", "a"]), st.text(max_size=3) | st.integers(), max_size=2).map(json.dumps)
-pieces = st.one_of(
-    st.binary(max_size=40), valid.map(str.encode), st.sampled_from([b"\n", b"{}", b"[" * 5000, b'{"kind":'])
-)
+pieces = st.one_of(st.binary(max_size=40), some.map(pack), st.sampled_from([b"\n", b"{}", b"[" * 5000, b'{"kind":']))
 
 
 @given(st.lists(pieces, max_size=12).map(b"".join))
@@ -90,7 +85,7 @@ def test_no_bytes_do_more_than_break_the_protocol(stream):
 @given(st.integers(0, 300), st.integers(0, 300), st.integers(1, 50))
 def test_a_line_is_too_long_by_its_length_alone(whole, rest, chunk):
     """Complete or not, in one piece or many; the channel is never asked to hold more than a line and a read."""
-    line = b'{"kind":"x"}'.ljust(whole) + b"\n" if whole else b""
+    line = b'{"kind":"alive"}'.ljust(whole) + b"\n" if whole else b""
     stream = line + b" " * rest
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(channel, "MAX_LINE", 100)
@@ -103,7 +98,7 @@ def test_lines_are_limited(monkeypatch):
     left, right = socket.socketpair()
     with left, right:
         with pytest.raises(ProtocolError, match="100 are allowed"):
-            Channel(left).send({"kind": "x", "text": "a" * 100})
+            Channel(left, ()).send(Stage("a" * 100))
         left.sendall(b"a" * 200)
         with pytest.raises(ProtocolError, match="more than 100"):
-            Channel(right).receive()
+            Channel(right, FROM_RANK).receive()

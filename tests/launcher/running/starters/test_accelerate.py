@@ -1,14 +1,13 @@
-"""How ranks are started and watched, as far as that is known without starting one."""
+"""How ranks are started, as far as that is known without starting one."""
 
 import itertools
 import sys
-import time
 
 import pytest
 from shared import GPUS, LAPTOP
 
-from launcher.running import group as ranks
 from launcher.running.job import group_key
+from launcher.running.starters import accelerate
 
 
 @pytest.fixture
@@ -21,7 +20,8 @@ def started(ask, monkeypatch):
         for name, value in env.items():
             monkeypatch.setenv(name, value)
         key = group_key(ask(*words, machine=machine))
-        return ranks.environment(key), ranks.command(key.processes)
+        env = accelerate.environment(key.load.device, key.devices, key.threads)
+        return env, accelerate.command(key.processes)
 
     return of
 
@@ -81,47 +81,3 @@ def test_ranks_are_started_by_accelerate_whatever_the_users_configuration_says(s
     assert given["--num_processes"] == "3"
     assert given["--main_process_port"] == "0"  # a free one
     assert started("cp=none")[1] == [sys.executable, "-m", "launcher.worker"]
-
-
-class Clock:
-    """time.monotonic under a test's control."""
-
-    def __init__(self, monkeypatch) -> None:
-        self.now = 1000.0
-        monkeypatch.setattr(time, "monotonic", lambda: self.now)
-
-
-def test_a_stall_is_silence_or_a_step_that_does_not_end(monkeypatch):
-    clock = Clock(monkeypatch)
-    watch = ranks.Watch(10, 2)
-    for _ in range(5):  # a rank that loads takes its time, and is alive
-        clock.now += 9
-        watch.heard(0, {"kind": "alive"})
-        watch.heard(1, {"kind": "alive"})
-        assert watch.stalled() is None
-    watch.heard(0, {"kind": "step"})
-    watch.heard(1, {"kind": "step"})
-    clock.now += 9
-    watch.heard(1, {"kind": "alive"})
-    assert watch.stalled() is None
-    clock.now += 2
-    assert watch.stalled() == (
-        0,
-        "no sign of life within runtime.stall_timeout=10 s (stopped, or the machine is overloaded)",
-    )
-    watch.heard(0, {"kind": "step"})
-    assert watch.stalled() == (1, "alive, but no step was finished within runtime.stall_timeout=10 s")
-    watch.heard(1, {"kind": "stage", "name": "decoding"})  # has no steps
-    clock.now += 9
-    watch.heard(1, {"kind": "alive"})
-    watch.heard(0, {"kind": "step"})
-    assert watch.stalled() is None
-
-
-def test_a_clock_that_steps_is_no_stall(monkeypatch):
-    Clock(monkeypatch)
-    watch = ranks.Watch(10, 1)
-    real = time.time()
-    for step in (1e6, -1e6, -real):
-        monkeypatch.setattr(time, "time", lambda step=step: real + step)
-        assert watch.stalled() is None

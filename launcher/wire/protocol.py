@@ -1,0 +1,223 @@
+"""What the launcher and its ranks say to each other: every message a frozen dataclass, read by codec.
+
+On the wire a message is a JSON object of its fields and `kind`, its name below.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from launcher import codec
+from launcher.codec import MalformedError
+from launcher.records.record import File, Recipe
+
+VERSION = 2
+OUT_OF_GPU_MEMORY = "out of GPU memory"  # how the cause of a rank that met its GPU's limit begins
+
+
+class ProtocolError(Exception):
+    """The other side sent what is no message, or none that it may send."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """Anything that is said; `kind` tells which."""
+
+    kind: ClassVar[str]
+
+
+# From a rank to the launcher.
+
+
+@dataclass(frozen=True)
+class Hello(Message):
+    """The first words of a rank. `secret` is the group's, which only its ranks were given."""
+
+    kind: ClassVar[str] = "hello"
+    version: int
+    secret: str
+    rank: int
+    pid: int
+
+
+@dataclass(frozen=True)
+class Stage(Message):
+    """A rank enters a stage: importing, loading, denoising, decoding, saving."""
+
+    kind: ClassVar[str] = "stage"
+    name: str
+
+
+@dataclass(frozen=True)
+class Step(Message):
+    """A rank has finished a denoising step, from 1, of a picture, from 0."""
+
+    kind: ClassVar[str] = "step"
+    picture: int
+    step: int
+
+
+@dataclass(frozen=True)
+class Alive(Message):
+    """A rank's process runs. It does not tell that its job goes on: steps do."""
+
+    kind: ClassVar[str] = "alive"
+
+
+@dataclass(frozen=True)
+class Saved(Message):
+    """A picture is on the disk, whole."""
+
+    kind: ClassVar[str] = "saved"
+    picture: int
+    file: File
+
+
+@dataclass(frozen=True)
+class Done(Message):
+    """A rank has done its job.
+
+    Args:
+        seconds: of each stage.
+        peak_bytes: the most memory that the rank held.
+        digests: of each picture's final latents, the same on all ranks.
+        loads: how often the rank has loaded weights so far.
+    """
+
+    kind: ClassVar[str] = "done"
+    seconds: dict[str, float]
+    peak_bytes: int
+    digests: tuple[str, ...]
+    loads: int
+
+
+@dataclass(frozen=True)
+class Error(Message):
+    """A rank has failed, and ends."""
+
+    kind: ClassVar[str] = "error"
+    cause: str
+
+
+# From the launcher to a rank.
+
+
+@dataclass(frozen=True)
+class Load:
+    """Which weights, and where to: what a group keeps between its jobs.
+
+    Args:
+        pipeline: the class in diffusers.
+        path: a folder, or a repository of the hub.
+        timeout: seconds that a collective may take.
+        transport: how GPUs exchange, a word of attention_backends.catalog.TRANSPORTS.
+    """
+
+    pipeline: str
+    path: str
+    revision: str | None
+    dtype: str
+    device: str
+    offload: str
+    timeout: float
+    transport: str
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """How the ranks share a sequence; `plan` is what is split and gathered, for a model whose class does not say."""
+
+    mode: str
+    ring_degree: int
+    ulysses_degree: int
+    schedule: str
+    kernel: str
+    plan: dict[str, object] | None = None
+
+
+@dataclass(frozen=True)
+class LoraFile:
+    """A LoRA; `changed` is the file's time of change in ns, for a file that was changed is another one."""
+
+    path: str
+    changed: int
+    scale: float
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture, or video: `prompt` is the number of its prompt in the job."""
+
+    prompt: int
+    seed: int
+    file: str
+
+
+@dataclass(frozen=True)
+class Job(Message):
+    """Pictures to make. What they share is said once.
+
+    Args:
+        folder: the run's, absolute: files and logs go there.
+        threads: that a rank computes with; cores: that rank 0 may decode with, once the others are done.
+        call: the pipeline's arguments but for prompt, generator and callback.
+        crop: left, top, right and bottom of what is kept, in pixels of what is rendered.
+        frames: that are kept of a video; None for pictures, as is `fps`.
+        format: a name in records.formats.
+        recipe: of all pictures; each file carries Recipe.of.
+    """
+
+    kind: ClassVar[str] = "job"
+    folder: str
+    load: Load
+    sharing: Sharing
+    lora: LoraFile | None
+    threads: int
+    cores: int
+    call: dict[str, object]
+    crop: tuple[int, int, int, int]
+    frames: int | None
+    fps: int | None
+    format: str
+    prompts: tuple[str, ...]
+    pictures: tuple[Picture, ...]
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Stop(Message):
+    """No more jobs: the rank ends."""
+
+    kind: ClassVar[str] = "stop"
+
+
+Kinds = tuple[type[Message], ...]
+FROM_RANK: Kinds = (Hello, Stage, Step, Alive, Saved, Done, Error)
+FROM_LAUNCHER: Kinds = (Job, Stop)
+
+
+def pack(message: Message) -> bytes:
+    """Write a message as a line, without its end."""
+    data = codec.plain(message)
+    assert isinstance(data, dict)
+    return codec.dumps({"kind": message.kind, **data}).encode()
+
+
+def unpack(line: bytes, kinds: Kinds) -> Message:
+    """Read a message of one of these kinds.
+
+    Raises:
+        ProtocolError: the line is none of them.
+    """
+    try:
+        data = codec.parse(line)
+        if not isinstance(data, dict):
+            raise MalformedError("expected an object")
+        name = data.pop("kind", None)
+        for kind in kinds:
+            if kind.kind == name:
+                return codec.build(kind, data, kind.kind)
+        raise MalformedError(f"kind={name!r:.40} is not expected")
+    except MalformedError as error:
+        raise ProtocolError(f"not a message ({error}): {line[:80]!r}") from error
