@@ -122,6 +122,28 @@ KERNELS: dict[str, Kernel] = {
 }
 
 
+_HUB = "is fetched from the hub as code when it is first used; install the package and use kernel="
+_VARLEN = "packs sequences of several lengths into one; what a rank attends to is one length: use kernel="
+_SAGE = "is one of sage's own choices: use kernel='sage'"
+# diffusers' other backends (AttentionBackendName, 0.42), and why `enable` refuses them.
+NOT_SUPPORTED: dict[str, str] = {
+    **dict.fromkeys(("flash_hub", "flash_varlen_hub", "flash_4_hub", "aiter_fa2_hub"), f"{_HUB}'flash'"),
+    **dict.fromkeys(("_flash_3_hub", "_flash_3_varlen_hub"), f"{_HUB}'_flash_3'"),
+    **dict.fromkeys(("sage_hub", "sage_blackwell_hub"), f"{_HUB}'sage'"),
+    "flash_varlen": f"{_VARLEN}'flash'",
+    "_flash_varlen_3": f"{_VARLEN}'_flash_3'",
+    "sage_varlen": f"{_VARLEN}'sage'",
+    "_sage_qk_int8_pv_fp8_cuda": _SAGE,
+    "_sage_qk_int8_pv_fp8_cuda_sm90": _SAGE,
+    "_sage_qk_int8_pv_fp16_cuda": _SAGE,
+    "_sage_qk_int8_pv_fp16_triton": _SAGE,
+    "flex": "compiles a kernel for each length and mask, which differ between ranks: use kernel='auto'",
+    "xformers": "gives no log-sum-exp through diffusers, and is torch's own kernel='_native_efficient'",
+    "_native_npu": "needs an Ascend NPU, and runs go by CPUs and CUDA GPUs",
+    "_native_xla": "needs an XLA device, and runs go by CPUs and CUDA GPUs",
+}
+
+
 def mode_name(ring_degree: int, ulysses_degree: int, **flags: bool) -> str:
     """The mode that these arguments of `enable` ask for.
 

@@ -20,7 +20,7 @@ class State(Protocol):
     topology: Topology
     streams: dict[str, int]
     first: list[tuple[int, ...]] | None
-    known: dict[tuple[int, int], tuple[Layout, Layout]]
+    known: dict[tuple[int, int, int], tuple[Layout, Layout]]
 
     def attend(
         self,

@@ -55,6 +55,8 @@ REFUSALS: dict[str, list[Refusal]] = {
         ("cp.mode=rign", "cp.mode=rign: unknown option; choose from auto, none", LAPTOP),
         ("cp.mode=rign", "type cp=ring", LAPTOP),
         ("cp.transport=mpi", "choose from auto, nccl, host", LAPTOP),
+        ("attention.kernel=flex", "compiles a kernel for each length and mask", LAPTOP),
+        ("attention.kernel=flash_hub", "use attention.kernel='flash'; type attention=auto", LAPTOP),
         ("attention.kernel=flush", "type attention.kernel=flash", LAPTOP),
         ("runtime.device=gpu", "choose from auto, cpu, cuda", LAPTOP),
         ("runtime.dtype=float8", "choose from auto, float32, bfloat16, float16", LAPTOP),

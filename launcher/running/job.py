@@ -84,17 +84,18 @@ def execute(
     try:
         return _execute(request, run_dir, get_ranks, progress)
     except (Interrupted, KeyboardInterrupt):
-        with contextlib.suppress(FileNotFoundError):  # the folder was removed: there is nothing to tell the truth in
+        with contextlib.suppress(OSError):  # the folder was removed: there is nothing to tell the truth in
             run_dir.end("interrupted")
         raise
     except LauncherError as error:
         failed = error
-    except Exception as error:
+    except BaseException as error:  # SystemExit too: whatever ends a run, its record says so
         log = run_dir.logs / "launcher.log"
         with contextlib.suppress(OSError):  # no room for it, or no folder
-            log.write_text(traceback.format_exc(), encoding="utf-8")
+            log.write_text(traceback.format_exc(), encoding="utf-8", errors="backslashreplace")
         failed = RunFailed(f"{type(error).__name__}: {error} (log: {log})")
-    with contextlib.suppress(FileNotFoundError):
+        failed.__cause__ = error
+    with contextlib.suppress(OSError):
         run_dir.end("failed", error=_without_paths(str(failed), request, path))
     raise failed if path.exists() else RunFailed(f"{failed}; the run's folder was removed while it ran")
 
@@ -155,11 +156,13 @@ def job_message(request: Request, run_dir: RunDir) -> Job:
             schedule=request.schedule or "gather",
             kernel=config.attention.kernel,
             plan=config.model.cp_plan,
+            transformers=tuple(config.model.transformers),
         ),
         lora=_lora(config),
         threads=request.threads,
         cores=request.machine.cores,
         call=arguments(config, request.rendered.height, request.rendered.width, request.rendered_frames),
+        steps=config.steps,
         crop=crop,
         frames=request.frames,
         fps=config.fps,
@@ -180,8 +183,13 @@ def _lora(config: LaunchConfig) -> LoraFile | None:
 def _without_paths(text: str, request: Request, folder: Path) -> str:
     """An error's words without this machine's folders, for the record."""
     model = Path(location(request.config.model))
-    for known, kept in ((folder, folder.name), (model, f".../{model.name}"), (Path.cwd(), "."), (Path.home(), "~")):
-        text = text.replace(str(known), kept) if len(str(known)) > 1 else text
+    known = {folder.absolute(): folder.name, folder: folder.name, model: f".../{model.name}"}
+    with contextlib.suppress(OSError):  # the current folder was removed
+        known[Path.cwd()] = "."
+    with contextlib.suppress(RuntimeError):  # a user without a home
+        known[Path.home()] = "~"
+    for place, kept in known.items():
+        text = text.replace(str(place), kept) if len(str(place)) > 1 else text
     return text
 
 

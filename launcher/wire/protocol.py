@@ -126,7 +126,12 @@ class Load:
 
 @dataclass(frozen=True)
 class Sharing:
-    """How the ranks share a sequence; `plan` is what is split and gathered, for a model whose class does not say."""
+    """How the ranks share a sequence.
+
+    Args:
+        plan: what is split and gathered; None: the class's own plan.
+        transformers: the pipeline's parts that are shared.
+    """
 
     mode: str
     ring_degree: int
@@ -134,6 +139,7 @@ class Sharing:
     schedule: str
     kernel: str
     plan: dict[str, object] | None = None
+    transformers: tuple[str, ...] = ("transformer",)
 
 
 @dataclass(frozen=True)
@@ -162,6 +168,7 @@ class Job(Message):
         folder: the run's, absolute: files and logs go there.
         threads: that a rank computes with; cores: that rank 0 may decode with, once the others are done.
         call: the pipeline's arguments but for prompt, generator and callback.
+        steps: denoising steps of each picture.
         crop: left, top, right and bottom of what is kept, in pixels of what is rendered.
         frames: that are kept of a video; None for pictures, as is `fps`.
         format: a name in records.formats.
@@ -176,6 +183,7 @@ class Job(Message):
     threads: int
     cores: int
     call: dict[str, object]
+    steps: int
     crop: tuple[int, int, int, int]
     frames: int | None
     fps: int | None

@@ -82,6 +82,6 @@ def check(request: pytest.FixtureRequest):
 
 @pytest.fixture(scope="session")
 def ranks() -> Iterator[Ranks]:
-    pool = Ranks("spawn")
+    pool = Ranks(4, "spawn")
     yield pool
     pool.stop()
