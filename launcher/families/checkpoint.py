@@ -89,8 +89,14 @@ def _misfits(model: ModelConfig, pipeline: str, parts: list[Part]) -> Iterable[P
     elif model.tokenizer not in names:
         rule = f"model.path has no such part; it has {', '.join(names)}"
         yield Problem(f"model.tokenizer={model.tokenizer}", rule, "leave it out: it is the model's")
-    if "transformer_2" in names:
-        yield Problem(value, "holds two transformers, and the ranks share the work of one", HERE)
+    second = {"transformer_2", "unconditional_transformer"} & set(names) - set(model.transformers)
+    if second:
+        both = ",".join([*model.transformers, *sorted(second)])
+        rule = f"holds a second transformer, and model={model.name} shares the work of {model.transformers[0]} alone"
+        yield Problem(value, rule, f"type 'model.transformers=[{both}]', {HERE}")
+    for name in sorted(set(model.transformers) - set(names)):
+        rule = f"has no '{name}', whose work the ranks of model={model.name} share"
+        yield Problem(value, rule, "choose the model= that fits")
 
 
 def _absent(model: ModelConfig, parts: list[Part], here: Path) -> Iterable[Problem]:

@@ -12,21 +12,22 @@ from launcher.reading import UnreadableError, read_json_object
 
 Config = Mapping[str, Any]
 
+# VAEs whose configuration does not tell their scale: each block but the last halves the size.
+HALVING = ("AutoencoderKL", "AutoencoderKLFlux2", "AutoencoderKLCogVideoX")
+
 
 def fact_problems(model: ModelConfig, folder: Path) -> Iterator[Problem]:
     """Facts that decide what is drawn, or what is legal, and that the checkpoint contradicts."""
-    found: dict[str, tuple[str, object]] = {}
-    for part, read in (("transformer", _transformer), ("vae", _vae)):
+    readers = [*((name, _transformer) for name in model.transformers), ("vae", _vae)]
+    for part, read in readers:
         try:
             config = read_json_object(folder / part / "config.json")
-        except UnreadableError:
+        except (UnreadableError, TypeError):
             continue  # told by whoever looks for the files
-        found |= {name: (part, value) for name, value in read(config).items()}
-    for name, (part, value) in found.items():
-        stated = getattr(model, name)
-        if name == "frames_per_latent" and stated is None:
-            continue  # a model of pictures may have a video's VAE
-        if stated != value:
+        for name, value in read(config).items():
+            stated = getattr(model, name)
+            if stated == value or (name == "frames_per_latent" and stated is None):
+                continue  # a model of pictures may have a video's VAE
             rule = f"the {part} in model.path has {_shown(value)}, by its own configuration"
             yield Problem(f"model.{name}={_shown(stated)}", rule, _instead(name, value))
 
@@ -42,6 +43,7 @@ def _transformer(config: Config) -> dict[str, object]:
     """Facts in a transformer's configuration: as far as its class keeps them under these names."""
     found: dict[str, object] = {}
     for fact, key in (
+        ("heads", "n_heads"),
         ("heads", "num_attention_heads"),
         ("head_dim", "attention_head_dim"),
         ("max_positions", "rope_max_seq_len"),
@@ -69,7 +71,7 @@ def _vae(config: Config) -> dict[str, object]:
         found["vae_scale"] = config["scale_factor_spatial"]
     elif isinstance(halves, list):
         found["vae_scale"] = 2 ** len(halves)
-    elif config.get("_class_name") == "AutoencoderKL" and isinstance(blocks, list) and blocks:
+    elif config.get("_class_name") in HALVING and isinstance(blocks, list) and blocks:
         found["vae_scale"] = 2 ** (len(blocks) - 1)
     for key in ("temporal_compression_ratio", "scale_factor_temporal"):
         if _count(config.get(key)):

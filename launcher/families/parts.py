@@ -22,6 +22,7 @@ VOCABULARIES = (
     ("vocab.txt",),
     ("tekken.json",),
 )
+NO_VOCABULARY = ("ByT5Tokenizer",)  # its words are bytes
 SENTENCEPIECE = ("spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
 PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
@@ -79,9 +80,11 @@ class Lack:
 def lacks(part: Part, folder: Path) -> Iterator[Lack]:
     """What a part needs beside weights and does not have; each a sentence that starts with a name."""
     here = folder / part.name
-    if part.role in ("tokenizer", "processor"):
+    if part.role in ("tokenizer", "processor") and part.kind not in NO_VOCABULARY:
         yield from _vocabulary(part, here)
     needed = {"scheduler": "scheduler_config.json", "tokenizer": "tokenizer_config.json", "model": "config.json"}
+    if part.role == "model" and (part.library not in ("diffusers", "transformers") or part.kind.endswith("Guidance")):
+        return  # a package of its own reads it
     if part.role in needed:
         yield from _object(here / needed[part.role])
     elif not any((here / name).exists() for name in PREPROCESSORS):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from launcher.config.paths import user_path
 from launcher.config.schema import ModelConfig
 from launcher.families.safetensors import read_header
 from launcher.problems import Problem
@@ -25,15 +26,16 @@ VARIANT = re.compile(r"[A-Za-z0-9_]{1,32}")
 def location(model: ModelConfig) -> str:
     """What `from_pretrained` is given: the bundled folder, a local folder, or a hub repository's name."""
     with contextlib.suppress(ValueError):  # no home can have this name
-        return str(BUNDLED) if model.path == "bundled" else os.path.expanduser(model.path)
+        if model.path != "bundled" and not is_hub(model):
+            return str(user_path(model.path))
+        return str(BUNDLED) if model.path == "bundled" else model.path
     return model.path
 
 
 def is_hub(model: ModelConfig) -> bool:
     """True for the form `owner/name` that is no folder here."""
-    path = location(model)
-    named = path.count("/") == 1 and not path.startswith((".", "/", "~"))
-    return named and not Path(path).exists()
+    named = model.path.count("/") == 1 and not model.path.startswith((".", "/", "~"))
+    return named and not Path(model.path).exists()
 
 
 def folder(model: ModelConfig) -> Path | None:

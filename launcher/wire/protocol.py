@@ -13,6 +13,7 @@ from launcher.codec import MalformedError
 from launcher.records.record import File, Recipe
 
 VERSION = 2
+OUT_OF_GPU_MEMORY = "out of GPU memory"  # how the cause of a rank that met its GPU's limit begins
 
 
 class ProtocolError(Exception):
@@ -110,6 +111,7 @@ class Load:
         pipeline: the class in diffusers.
         path: a folder, or a repository of the hub.
         timeout: seconds that a collective may take.
+        transport: how GPUs exchange, a word of attention_backends.catalog.TRANSPORTS.
         variant: of the weight files; None for the plain ones.
     """
 
@@ -120,12 +122,18 @@ class Load:
     device: str
     offload: str
     timeout: float
+    transport: str
     variant: str | None = None
 
 
 @dataclass(frozen=True)
 class Sharing:
-    """How the ranks share a sequence; `plan` is what is split and gathered, for a model whose class does not say."""
+    """How the ranks share a sequence.
+
+    Args:
+        plan: what is split and gathered; None: the class's own plan.
+        transformers: the pipeline's parts that are shared.
+    """
 
     mode: str
     ring_degree: int
@@ -133,6 +141,7 @@ class Sharing:
     schedule: str
     kernel: str
     plan: dict[str, object] | None = None
+    transformers: tuple[str, ...] = ("transformer",)
 
 
 @dataclass(frozen=True)
@@ -161,6 +170,7 @@ class Job(Message):
         folder: the run's, absolute: files and logs go there.
         threads: that a rank computes with; cores: that rank 0 may decode with, once the others are done.
         call: the pipeline's arguments but for prompt, generator and callback.
+        steps: denoising steps of each picture.
         crop: left, top, right and bottom of what is kept, in pixels of what is rendered.
         frames: that are kept of a video; None for pictures, as is `fps`.
         format: a name in records.formats.
@@ -175,6 +185,7 @@ class Job(Message):
     threads: int
     cores: int
     call: dict[str, object]
+    steps: int
     crop: tuple[int, int, int, int]
     frames: int | None
     fps: int | None

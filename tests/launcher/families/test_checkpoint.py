@@ -99,7 +99,11 @@ def test_a_second_transformer_is_refused(folder):
     shutil.copytree(folder / "transformer", folder / "transformer_2")
     (folder / "model_index.json").write_text(json.dumps(index | {"transformer_2": index["transformer"]}))
     (problem,) = said(folder)
-    assert "holds two transformers" in problem
+    assert "holds a second transformer, and model=flux_tiny shares the work of transformer alone" in problem
+    assert said(folder, transformers=["transformer", "transformer_2"]) == []
+    shutil.rmtree(folder / "transformer_2")
+    found = " ".join(said(folder, transformers=["transformer", "unconditional_transformer"]))
+    assert "has no 'unconditional_transformer', whose work the ranks of model=flux_tiny share" in found
 
 
 def test_facts_that_the_files_contradict_are_named(folder):
@@ -162,7 +166,7 @@ def test_a_variant_is_loaded_part_by_part(folder, parts):
     renamed(folder, *parts)
     found = look(folder)
     assert found.problems == ()
-    load = Load("FluxPipeline", found.source, found.revision, "float32", "cpu", "none", 60.0, found.variant)
+    load = Load("FluxPipeline", found.source, found.revision, "float32", "cpu", "none", 60.0, "auto", found.variant)
     loaded, plain = load_pipeline(load), load_pipeline(dataclasses.replace(load, path=str(BUNDLED), variant=None))
     for name in WEIGHTY:
         weights, expected = (getattr(pipe, name).state_dict() for pipe in (loaded, plain))

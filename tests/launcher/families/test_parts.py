@@ -75,7 +75,7 @@ def test_what_is_lacking_is_named(tmp_path, kind, files, said):
     (tmp_path / "x").mkdir()
     for name, content in files.items():
         (tmp_path / "x" / name).write_text(content)
-    found = [lack.what for lack in lacks(Part("x", "lib", kind), tmp_path)]
+    found = [lack.what for lack in lacks(Part("x", "diffusers", kind), tmp_path)]
     assert len(found) == len(said)
     assert all(any(what.startswith(start) for what in found) for start in said), found
 
