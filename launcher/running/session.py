@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from launcher.running.group import GroupKey, RankGroup
     from launcher.running.job import Made
 
+CONTACT = "contact.png"  # a sweep's pictures side by side
 MULTIRUN = "multirun.yaml"  # a sweep's own configuration, in its folder
 
 
@@ -204,11 +205,11 @@ class Session:
         from launcher.records.contact import contact_sheet
 
         try:
-            contact_sheet(pictures, folder / "contact.png")
+            contact_sheet(pictures, folder / CONTACT)
         except OSError as error:
             rule = "the table above holds, but the sheet of its pictures could not be made"
             raise RunFailed(f"{rule}: {error}") from error
-        self.screen.contact_sheet(folder / "contact.png")
+        self.screen.contact_sheet(folder / CONTACT)
 
     def _works_here(self, words: list[str]) -> str | None:
         """The same line for the bundled model, if that one is legal on this machine."""
@@ -314,7 +315,11 @@ def _folder(composed: DictConfig, sweep: Path) -> Path:
 
 def _claim(master: DictConfig, sweep: Sweep, folder: Path, value: str) -> None:
     """Write a new sweep's own configuration, as Hydra does, into a folder that holds no sweep yet."""
-    used = [folder / MULTIRUN, *(job.folder / "run.json" for job in sweep.jobs if job.folder is not None)]
+    used = [
+        folder / MULTIRUN,
+        folder / CONTACT,
+        *(job.folder / "run.json" for job in sweep.jobs if job.folder is not None),
+    ]
     if any(os.path.lexists(path) for path in used):
         instead = f"choose another folder, or type resume={_shown(folder)} to run what is missing"
         raise Refused([Problem(value, "holds a sweep already", instead)])
