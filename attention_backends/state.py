@@ -25,12 +25,15 @@ class ContextParallel:
     ulysses_degree: int
     kernel: str
     schedule: str
+    transport: str  # of CUDA tensors: "nccl" or "host"
     topology: Topology = field(repr=False)
     speeds: Speeds | None = field(default=None, repr=False)
     # Lengths along the sequence of what was split in this forward, by parameter name, and every rank's lengths at the
     # first attention of this forward.
     streams: dict[str, int] = field(default_factory=dict, repr=False)
     first: list[tuple[int, ...]] | None = field(default=None, repr=False)
+    # Layouts of the attentions of this forward that needed no exchange, by what is held here and split.
+    known: dict[tuple[int, int, int], tuple[Layout, Layout]] = field(default_factory=dict, repr=False)
     started: bool = field(default=False, repr=False)  # an attention of this forward has been traced by torch.compile
     handle: int = field(default=-1, repr=False)
     operator: str = ""  # the operator that ran last, once one has
@@ -51,6 +54,7 @@ class ContextParallel:
 
     def start_forward(self) -> None:
         self.streams.clear()
+        self.known.clear()
         self.first = None
         self.started = False
         self.calls = 0
@@ -104,6 +108,9 @@ class ContextParallel:
         split, so that inputs which differ between ranks are an error on every rank and not a short receive. Later
         ones follow from those and from the splits.
         """
+        case = queries, keys, len(self.streams)  # a stream that is split later may make two layouts look alike
+        if case in self.known:
+            return self.known[case]
         group, rank = self.topology.group, self.topology.rank
         if self.first is None:
             mine = Header(queries, keys, tuple(self.streams.values()))
@@ -129,6 +136,7 @@ class ContextParallel:
                     f"split as {self.streams}, the first attention was over {self.first}."
                 )
             found.append(Layout(match[0]))
+        self.known[case] = found[0], found[1]
         return found[0], found[1]
 
     def traced(self) -> tuple[int, bool, list[int]]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from launcher.config.paths import user_path
 from launcher.config.schema import LaunchConfig
+from launcher.estimates import memory
 from launcher.families.call import arguments
 from launcher.families.weights import location
 from launcher.problems import Interrupted, LauncherError, RunFailed
@@ -23,7 +24,19 @@ from launcher.request.geometry import crop_box
 from launcher.request.request import Request
 from launcher.running.group import GroupKey, RankGroup
 from launcher.running.screen import SILENT, Progress
-from launcher.wire.protocol import Alive, Job, Load, LoraFile, Message, Picture, Saved, Sharing, Stage, Step
+from launcher.wire.protocol import (
+    OUT_OF_GPU_MEMORY,
+    Alive,
+    Job,
+    Load,
+    LoraFile,
+    Message,
+    Picture,
+    Saved,
+    Sharing,
+    Stage,
+    Step,
+)
 
 GetRanks = Callable[[GroupKey, RunDir], RankGroup]
 
@@ -47,6 +60,7 @@ def group_key(request: Request) -> GroupKey:
         device=request.device,
         offload=runtime.offload,
         timeout=runtime.timeout,
+        transport=request.config.cp.transport,
     )
     return GroupKey(request.mesh.ranks, request.devices, request.threads, runtime.start_timeout, load)
 
@@ -110,6 +124,11 @@ def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, progress: P
         ranks = get_ranks(group_key(request), run_dir)
         started = time.monotonic()
         done = ranks.run(job, run_dir, request.config.runtime.stall_timeout, on_event)
+    except RunFailed as error:
+        need = memory.estimate(request)
+        if OUT_OF_GPU_MEMORY not in str(error) or need is None:
+            raise
+        raise RunFailed(f"{error}; about {need.total / memory.GIB:.1f} GiB a rank were estimated") from error
     finally:
         progress.close()
     if different := [rank for rank, told in enumerate(done) if told.digests != done[0].digests]:
@@ -183,6 +202,7 @@ def _resolved(request: Request) -> Config:
         "ring_degree": request.mesh.ring,
         "ulysses_degree": request.mesh.ulysses,
         "schedule": request.schedule or "auto",  # which decides nothing in a mode without a ring
+        "transport": request.config.cp.transport,
     }
     config["runtime"] |= {"device": request.device, "dtype": request.dtype}
     config["runtime"] |= {"processes": request.mesh.ranks, "threads": request.threads}

@@ -13,6 +13,7 @@ from launcher.codec import MalformedError
 from launcher.records.record import File, Recipe
 
 VERSION = 2
+OUT_OF_GPU_MEMORY = "out of GPU memory"  # how the cause of a rank that met its GPU's limit begins
 
 
 class ProtocolError(Exception):
@@ -110,6 +111,7 @@ class Load:
         pipeline: the class in diffusers.
         path: a folder, or a repository of the hub.
         timeout: seconds that a collective may take.
+        transport: how GPUs exchange, a word of attention_backends.catalog.TRANSPORTS.
     """
 
     pipeline: str
@@ -119,6 +121,7 @@ class Load:
     device: str
     offload: str
     timeout: float
+    transport: str
 
 
 @dataclass(frozen=True)

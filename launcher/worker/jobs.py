@@ -61,12 +61,15 @@ class Worker:
     def _load(self, load: Load) -> None:
         self.send(Stage("loading"))
         cuda = load.device == "cuda"
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
+        device = torch.device("cpu")
         if cuda:
+            local = int(os.environ.get("LOCAL_RANK", "0"))
+            device = torch.device("cuda", local % torch.cuda.device_count())  # cp.transport=host: ranks may share one
             torch.cuda.set_device(device)
         if self.world_size > 1:
+            nccl = cuda and load.transport != "host" and (load.transport == "nccl" or dist.is_nccl_available())
             dist.init_process_group(
-                "cpu:gloo,cuda:nccl" if cuda else "gloo",
+                "cpu:gloo,cuda:nccl" if nccl else "gloo",
                 store=dist.FileStore(  # type: ignore[attr-defined]
                     os.environ[STORE_VARIABLE], self.world_size
                 ),
