@@ -78,6 +78,11 @@ class Composer:
         Raises:
             Refused: a value of the wrong type, a broken YAML file, and whatever else Hydra refuses.
         """
+        try:
+            os.getcwd()
+        except FileNotFoundError as error:  # which Hydra notes in the configuration
+            rule, instead = "was removed, and a run has to start in one", "type cd FOLDER"
+            raise Refused([Problem("the current folder", rule, instead)]) from error
         mode = RunMode.MULTIRUN if sweep else RunMode.RUN
         with translated(words), hydra_seam.LOCK:
             return self._loader.load_configuration(CONFIG, as_typed(words, sweep), mode)

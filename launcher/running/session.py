@@ -28,6 +28,7 @@ from launcher.rules.files import folder_problems
 from launcher.running.hold import held
 from launcher.running.screen import SILENT, Screen
 from launcher.running.sweep import DONE, FAILED, REFUSED, Job, Sweep, recorded, resume
+from launcher.wording import shorten
 
 if TYPE_CHECKING:
     from launcher.running.group import GroupKey, RankGroup
@@ -192,7 +193,7 @@ class Session:
                     self._fit(environment)
                     made = execute(request, run_dir, recorded(words), self.ranks, progress)
         except OSError as error:
-            raise RunFailed(f"the run's folder can't be written: {error}") from error
+            raise RunFailed(f"the run's folder can't be written: {shorten(str(error), 200)}") from error
         if not brief:
             self.screen.summary(made)
         return made
@@ -329,4 +330,8 @@ def _claim(master: DictConfig, sweep: Sweep, folder: Path, value: str) -> None:
 
 def _shown(folder: Path) -> Path:
     """A folder as the user knows it: from here, if it is below."""
-    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # removed meanwhile
+        return folder
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder

@@ -164,3 +164,12 @@ def test_words_that_hydra_is_not_asked_to_read(composer, word, said):
     with pytest.raises(Refused) as refused:
         composer.check_words([word], sweep=False)
     assert said in str(refused.value)
+
+
+def test_a_current_folder_that_was_removed_is_told(composer, monkeypatch, tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(Refused, match="the current folder: was removed"):
+        composer.compose([])
