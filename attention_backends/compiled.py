@@ -10,15 +10,17 @@ from typing import Protocol
 import torch
 
 from attention_backends import exchange
-from attention_backends.topology import Topology
+from attention_backends.wire import Wire, guarded
 
 
 class State(Protocol):
     """What this file needs of state.ContextParallel, which imports it."""
 
-    topology: Topology
     streams: dict[str, int]
     first: list[tuple[int, ...]] | None
+
+    @property
+    def wire(self) -> Wire: ...
 
     def attend(
         self,
@@ -62,7 +64,8 @@ def attend(
     if first:
         state.streams = {f"input {index}": total for index, total in enumerate(streams)}
         state.first = None
-    return state.attend(query, key, value, mask, is_causal, scale).contiguous()
+        state.wire.begin()
+    return guarded(state.wire, lambda: state.attend(query, key, value, mask, is_causal, scale)).contiguous()
 
 
 @attend.register_fake
@@ -73,7 +76,9 @@ def _(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: object) -
 @torch.library.custom_op("attention_backends::unshard", mutates_args=())
 def unshard(x: torch.Tensor, dim: int, lengths: list[int], handle: int) -> torch.Tensor:
     """exchange.unshard without a gradient."""
-    return exchange.unshard(x, dim, lengths, _ENABLED[handle].topology.group)
+    wire = _ENABLED[handle].wire
+    wire.move_on()
+    return guarded(wire, lambda: exchange.unshard(x, dim, lengths, wire))
 
 
 @unshard.register_fake

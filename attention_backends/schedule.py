@@ -10,7 +10,6 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import torch
-import torch.distributed as dist
 
 from attention_backends import exchange, kernels
 from attention_backends.cost import SPEEDS, Shape, Speeds, cheapest
@@ -32,13 +31,13 @@ def auto(route: Route, query: torch.Tensor, value: torch.Tensor, operator: str, 
     return _cheapest(route, shape, speeds or SPEEDS["cuda" if query.device.type == "cuda" else "cpu"])
 
 
-def measure(group: dist.ProcessGroup, *, heads: int, head_dim: int, dtype: torch.dtype, device: torch.device) -> Speeds:
+def measure(group: exchange.Group, *, heads: int, head_dim: int, dtype: torch.dtype, device: torch.device) -> Speeds:
     """What the slowest rank reaches, the same numbers on every rank; all ranks of the group call it together.
 
     It takes some 50 ms, more on a slow link.
     """
     before = exchange.counters()
-    rank, world = dist.get_rank(group), dist.get_world_size(group)
+    rank, world = group.rank(), group.size()
 
     def slowest(call: Callable[[], object]) -> float:
         everyone = exchange.exchange_lengths([int(_least(call, device) * 1e9)], group, device)
