@@ -224,7 +224,7 @@ def main() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    spawn(run, (arguments, port), arguments.ranks)  # type: ignore[no-untyped-call]
+    spawn(run, (arguments, port), arguments.ranks)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What is on for one model: how its inputs are split, and who holds what at each of its attentions."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -11,7 +12,7 @@ from attention_backends.catalog import MODES, Mode
 from attention_backends.cost import Speeds
 from attention_backends.header import DTYPES, Header, disagreement
 from attention_backends.kernels import choose
-from attention_backends.layout import Layout, split_lengths
+from attention_backends.layout import Layout, joined, split_lengths
 from attention_backends.topology import Topology
 from attention_backends.wire import Wire
 
@@ -34,6 +35,9 @@ class ContextParallel:
     started: bool = field(default=False, repr=False)  # an attention of this forward has been traced by torch.compile
     handle: int = field(default=-1, repr=False)
     operator: str = ""  # the operator that ran last, once one has
+    may_be_empty: frozenset[str] | None = field(default=None, repr=False)  # streams; None: any
+    calls: int = field(default=0, repr=False)  # attentions over all ranks, in this forward
+    keys_only: bool = field(default=False, repr=False)  # of the running attention's mask only the keys' part counts
 
     @property
     def rules(self) -> Mode:
@@ -56,10 +60,11 @@ class ContextParallel:
         self.streams.clear()
         self.first = None
         self.started = False
+        self.calls = 0
 
-    def split(self, name: str, x: torch.Tensor, dim: int) -> torch.Tensor:
-        """This rank's shard of x along dim."""
-        total, world = x.shape[dim], self.topology.world_size
+    def check_even(self, name: str, total: int) -> None:
+        """Raise ValueError if this mode can't share a stream of so many tokens."""
+        world = self.topology.world_size
         if self.rules.even and total % world:
             below = total - total % world
             longer = dict.fromkeys((self.rules.any_length(), self.rules.any_length(masked=True)))
@@ -67,6 +72,11 @@ class ContextParallel:
                 f"{name} has {total} tokens: {self.mode} on {world} ranks needs a multiple of {world}. Nearest: "
                 f"{below} or {below + world} tokens; or a mode for any length: {' or '.join(longer)}."
             )
+
+    def split(self, name: str, x: torch.Tensor, dim: int) -> torch.Tensor:
+        """This rank's shard of x along dim."""
+        total, world = x.shape[dim], self.topology.world_size
+        self.check_even(name, total)
         if x.is_floating_point() and x.ndim >= 3:
             self.streams[name] = total
         return x.tensor_split(world, dim=dim)[self.topology.rank]
@@ -79,17 +89,26 @@ class ContextParallel:
         known = {split_lengths(total, world) for total in self.streams.values()}
         if _look_alike(known):
             if not torch.compiler.is_compiling():
-                told = exchange.exchange_lengths([held], self.topology.group, x.device)
-                return exchange.unshard(x, dim, [numbers[0] for numbers in told], self.topology.group)
+                told = exchange.exchange_lengths([held], self.wire, x.device)
+                return self._unshard(x, dim, [numbers[0] for numbers in told])
             # A graph must know the size beforehand, so ranks can't ask: what is drawn is what a model gives.
             known = {split_lengths(self.streams["hidden_states"], world)} if "hidden_states" in self.streams else set()
         for lengths in known:
             if lengths[rank] == held:
-                if torch.compiler.is_compiling():
-                    whole: torch.Tensor = compiled.unshard(x, dim, list(lengths), self.handle)
-                    return whole
-                return exchange.unshard(x, dim, lengths, self.topology.group)
+                return self._unshard(x, dim, lengths)
         raise ValueError(f"the output holds {held} tokens here, but the inputs were split as {self.streams}.")
+
+    def unshard(self, x: torch.Tensor, dim: int, total: int) -> torch.Tensor:
+        """Every rank's shards of one stream of `total` tokens, one after the other along dim."""
+        if not torch.compiler.is_compiling():
+            self.wire.move_on()
+        return self._unshard(x, dim, split_lengths(total, self.topology.world_size))
+
+    def _unshard(self, x: torch.Tensor, dim: int, lengths: Sequence[int]) -> torch.Tensor:
+        if torch.compiler.is_compiling():
+            whole: torch.Tensor = compiled.unshard(x, dim, list(lengths), self.handle)
+            return whole
+        return exchange.unshard(x, dim, lengths, self.wire)
 
     def layouts(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, masked: bool, is_causal: bool
@@ -114,7 +133,7 @@ class ContextParallel:
             if wrong := disagreement(everyone):
                 raise ValueError(f"{wrong}: give every rank the same, whole inputs.")
             self.first = [tuple(each.queries for each in everyone), tuple(each.keys for each in everyone)]
-        known = {*self.first, *(split_lengths(total, len(self.first[0])) for total in self.streams.values())}
+        known = {*self.first, *joined(tuple(self.streams.values()), len(self.first[0]))}
         if _look_alike(known):
             # Two possible layouts look the same to some rank: ask. Every rank knows this of every other.
             held = exchange.exchange_lengths([queries, keys], self.topology.group, device)
@@ -144,6 +163,7 @@ class ContextParallel:
         is_causal: bool,
         scale: float | None,
     ) -> torch.Tensor:
+        self.calls += 1
         if mask is not None and not self.rules.masks:
             raise ValueError(
                 f"{self.mode} takes no attention mask, and this model passes one. Use unified_anything=True with "

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed import PrefixStore  # type: ignore[attr-defined]  # not in its __all__
 
 from attention_backends.exchange import ConnectionLostError
 
@@ -35,7 +36,7 @@ class Wire:
     def __init__(self, parent: dist.ProcessGroup) -> None:
         self.parent = parent
         self.place = 0  # in the forward, the same on all ranks: messages of different places never meet
-        self._store: Any = dist.PrefixStore("attention_backends", parent.get_group_store())
+        self._store: Any = PrefixStore("attention_backends", parent.get_group_store())
         self._said = self._opened = self._forward = 0  # counted alike by all ranks
         self._gloo: Any = None  # dist.ProcessGroupGloo, which torch does not type
         self._ended = ""  # why these ranks can't be connected any more
@@ -117,7 +118,7 @@ class Wire:
 
     def _here(self) -> Any:
         """What belongs to these connections in the store."""
-        return dist.PrefixStore(f"wire {self._opened}", self._store)
+        return PrefixStore(f"wire {self._opened}", self._store)
 
     def fail(self, error: BaseException) -> RankFailedError | None:
         """Wake all other ranks, telling them why. Returns what to raise in place of an error that is only an echo."""

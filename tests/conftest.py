@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import hypothesis
@@ -14,6 +15,9 @@ from launcher.config.compose import Composer, to_config
 from launcher.estimates.ways import resolve
 from launcher.machines import Machine
 from launcher.request.request import Request
+
+Launch = Callable[..., Ended]  # of words, `timeout` in seconds and variables of the environment
+Ask = Callable[..., Request]  # of words and a `machine`
 
 # A shell that starts the tests in the background has SIGINT ignored in them, and in all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -37,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def launch(tmp_path: Path):
+def launch(tmp_path: Path) -> Launch:
     """Run the launcher in a folder of its own and wait for it."""
 
     def run(*words: str, timeout: float = 240, **env: str) -> Ended:
@@ -61,7 +65,7 @@ def composer() -> Composer:
 
 
 @pytest.fixture
-def ask(composer: Composer):
+def ask(composer: Composer) -> Ask:
     """The resolved request for some words of a command line, on a machine of one's choice."""
 
     def resolved(*words: str, machine: Machine = LAPTOP) -> Request:

@@ -167,7 +167,7 @@ REFUSALS: dict[str, list[Refusal]] = {
         ),
         (
             "model=ltx_video output=jpeg",
-            "output=jpeg: a JPEG file holds one picture, and ltx_video makes videos",
+            "output=jpeg: holds one picture, and ltx_video makes videos",
             LAPTOP,
         ),
         ("model=wan_t2v_1_3b height=16400", "has 1024 positions each way, of 16 pixels; type height=16384", LAPTOP),

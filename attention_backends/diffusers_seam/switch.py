@@ -17,6 +17,7 @@ from diffusers.hooks.hooks import ModelHook
 from attention_backends import compiled
 from attention_backends.catalog import KERNELS, MODES, SCHEDULES, mode_name
 from attention_backends.cost import Speeds
+from attention_backends.diffusers_seam import planned
 from attention_backends.diffusers_seam.dispatch import (
     BACKEND,
     BACKENDS,
@@ -27,6 +28,7 @@ from attention_backends.diffusers_seam.dispatch import (
 )
 from attention_backends.diffusers_seam.hooks import ForwardHook, GatherHook, SplitHook
 from attention_backends.diffusers_seam.undo import Undo, add_hook, set_attribute, take_over
+from attention_backends.plan import is_plain, parse
 from attention_backends.state import ContextParallel
 from attention_backends.topology import Topology
 from attention_backends.wire import wire_of
@@ -60,7 +62,8 @@ def enable(
             ring_anything, ulysses_anything and unified_anything.
         kernel: a name of catalog.KERNELS. schedule: one of catalog.SCHEDULES.
         speeds: what schedule="auto" goes by, if not cost.SPEEDS; schedule.measure finds them. The same on every rank.
-        cp_plan: what to split and gather, for a class without a `_cp_plan`.
+        cp_plan: what to split and gather, in place of the class's own `_cp_plan`: as plain data (see plan.py), or in
+            diffusers' form.
         process_group: the ranks that share the sequence, if not all.
 
     Raises:
@@ -102,15 +105,20 @@ def _switch_on(model: torch.nn.Module, state: ContextParallel, cp_plan: dict[str
         raise ValueError(
             f"{type(model).__name__} has no _cp_plan: pass cp_plan={{module name: what to split or gather}}."
         )
-    processors = _processors(model)
-    if not processors:
+    told = parse(plan) if is_plain(plan) else None
+    processors = _processors(model) if told is None else []
+    if told is None and not processors:
         raise ValueError(
-            f"no attention processor of {type(model).__name__} can be parallel (none has a _parallel_config)."
+            f"no attention processor of {type(model).__name__} asks diffusers' dispatcher. Pass a cp_plan with the "
+            "keys split, gather and local: with it torch's own attention is shared too."
         )
     state.handle = compiled.add(state)
     undo: list[Undo] = [partial(compiled.remove, state.handle)]
     try:
-        for name, entry in plan.items():
+        if told is not None:
+            steps, processors = planned.apply(model, told, state)
+            undo += steps
+        for name, entry in plan.items() if told is None else ():
             found = _get_submodule_by_name(model, name)
             for module in found if isinstance(found, list) else [found]:
                 if isinstance(entry, dict):

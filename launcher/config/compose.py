@@ -15,6 +15,7 @@ import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
+from hydra.plugins.config_source import ConfigLoadError
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -46,11 +47,16 @@ class Composer:
     @functools.cached_property
     def groups(self) -> dict[str, list[str]]:
         """Every choice (`model`, `cp` ...) and its options."""
-        return {name: options for name, options in hydra_seam.groups(self._loader).items() if name != "local"}
+        with translated(), hydra_seam.LOCK:
+            return {name: options for name, options in hydra_seam.groups(self._loader).items() if name != "local"}
 
     def check_words(self, words: list[str], sweep: bool) -> None:
         """Refuse words that name no setting or no option, each with the nearest legal ones."""
-        problems = []
+        problems = [suggest.carriage_return(word) for word in words if word.endswith("\r")]
+        problems += [suggest.too_long(word) for word in words if len(word) > suggest.MAX_WORD]
+        problems += [suggest.SEARCHPATH for word in words if word.lstrip("+").startswith("hydra.searchpath=")]
+        if problems:
+            raise Refused(problems)
         for typed, word in zip(words, as_typed(words, sweep), strict=True):
             try:
                 override = OverridesParser.create().parse_override(word)
@@ -123,8 +129,11 @@ def translated(words: Iterable[str] = ()) -> Iterator[None]:
     """Turn what Hydra, OmegaConf and YAML raise into Refused; `words` are those that were typed."""
     try:
         yield
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, UnicodeError) as error:
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, UnicodeError, ConfigLoadError) as error:
         raise Refused([_problem(error, list(words))]) from error
+    except RecursionError as error:
+        rule = "values refer to each other in a circle, or are nested too deeply"
+        raise Refused([Problem("configuration", rule, "type --help for what can be set")]) from error
 
 
 def _problem(error: BaseException, words: list[str]) -> Problem:

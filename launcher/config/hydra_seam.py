@@ -20,7 +20,11 @@ from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.core.utils import JobRuntime, setup_globals
+from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from launcher.config import yaml_files
+from launcher.reading import UnreadableError
 
 # Resolvers, plugins and HydraConfig belong to the process: one thread at a time composes or names a folder.
 LOCK = threading.RLock()
@@ -34,7 +38,26 @@ def make_loader(conf: Path, own: Path | None, job_name: str) -> ConfigLoader:
         search_path = create_automatic_config_search_path(None, None, str(conf))
         if own is not None:
             search_path.prepend("command-line", f"file://{own}", SearchPathQuery(provider="schema"))
-        return ConfigLoaderImpl(config_search_path=search_path)
+        loader = ConfigLoaderImpl(config_search_path=search_path)
+        for source in loader.get_sources():
+            if source.scheme() == "file":
+                _guard(source)
+        return loader
+
+
+def _guard(source: ConfigSource) -> None:
+    """Have each file looked at before it is loaded."""
+    load = source.load_config
+
+    def checked(config_path: str) -> ConfigResult:
+        name = config_path if config_path.endswith((".yaml", ".yml")) else f"{config_path}.yaml"
+        try:
+            yaml_files.check(Path(source.path, name))
+        except UnreadableError as error:
+            raise ConfigLoadError(f"{name} {error}") from error
+        return load(config_path)
+
+    source.load_config = checked  # type: ignore[method-assign]
 
 
 def groups(loader: ConfigLoader) -> dict[str, list[str]]:

@@ -11,6 +11,8 @@ from hydra.errors import HydraException
 from launcher.config.text import fields, is_text, quoted
 from launcher.problems import Problem, choices, nearest
 
+MAX_WORD = 1 << 17  # characters of a word: as many as Linux passes on a command line
+SEARCHPATH = Problem("hydra.searchpath", "does not add a folder here", "type --config-dir DIR")
 SIGNS = "()[]{},:=\\\"'"  # what Hydra's grammar reads for itself
 # Names that users of diffusers, accelerate and others know for what has another one here.
 ELSEWHERE = {
@@ -118,6 +120,19 @@ def unreadable(word: str, error: HydraException) -> Problem:
     elif key.startswith("hydra."):
         instead = f"quote it: {shlex.quote(f'{key}={quoted(value)}')}"
     return Problem(word, f"Hydra can't read it: {reason}", instead)
+
+
+def carriage_return(word: str) -> Problem:
+    """A word from a script with Windows line ends, which the shell passes on."""
+    rule = "ends in a carriage return, as in a script with Windows line ends"
+    convert = "convert the script: sed -i 's/\\r$//' FILE"
+    return Problem(word, rule, f"type {shlex.quote(word.rstrip(chr(13)))}, or {convert}")
+
+
+def too_long(word: str) -> Problem:
+    """A word that no setting needs, and that Hydra would read for minutes."""
+    key = word.partition("=")[0][:40]
+    return Problem(f"{key}=...", f"has {len(word)} characters; the limit is {MAX_WORD}", "shorten it")
 
 
 def several(override: Override, word: str) -> Problem:

@@ -29,7 +29,7 @@ class Row:
 
     Args:
         layer_bytes: sent by the rank that sends most in the attention of one layer, step_bytes in those of a step.
-        relative: layer_bytes over those of the parallel mode that sends least.
+        relative: layer_bytes over those of the legal parallel mode that sends least.
         seconds: of a step, an estimate. These are None where the mode is not legal, for the reasons given.
     """
 
@@ -46,7 +46,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a request leads to; what its numbers do not allow to be told is None or empty."""
+    """What a request leads to. Figures that its numbers do not allow are None or empty."""
 
     legal: bool
     problems: list[Problem]
@@ -80,7 +80,7 @@ class Plan:
 
 
 def plan(request: Request) -> Plan:
-    """The plan for a request; `legal` is whether a run of it would be started (here, or on the machine named)."""
+    """Return the plan of a request; `legal` tells whether a run of it would start (here, or on the machine named)."""
     found, real = problems(request, plan=True), countable(request)
     heads = split_heads(request.config.model.heads, request.mesh.ulysses) if real else ()
     return Plan(

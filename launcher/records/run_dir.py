@@ -130,13 +130,17 @@ def portable(config: Config) -> Config:
 
 
 def _portable(path: str) -> str:
-    return f".../{Path(path).name}" if path.startswith(("/", "~")) else path
+    elsewhere = path.startswith(("/", "~")) or ".." in Path(path).parts
+    return f".../{Path(path).name}" if elsewhere else path
 
 
 def portable_override(override: str) -> str:
     """The same for one word of the command line, `key=value`."""
     key, sign, value = override.partition("=")
-    return key + sign + _portable(value) if key.split(".")[-1] in PATH_KEYS else override
+    if key.lstrip("+").split(".")[-1] not in PATH_KEYS:
+        return override
+    quote = value[:1] if value[:1] in ("'", '"') and value[-1:] == value[:1] and len(value) > 1 else ""
+    return key + sign + quote + _portable(value.removeprefix(quote).removesuffix(quote)) + quote
 
 
 def command_line(overrides: list[str]) -> str:

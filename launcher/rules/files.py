@@ -18,6 +18,7 @@ from launcher.families.weights import HERE, folder, revision_problems, weights_p
 from launcher.problems import Problem
 from launcher.records.formats import FORMATS
 from launcher.request.request import Request
+from launcher.rules.numbers import MAX_SIDE
 from launcher.rules.rule import rule
 from launcher.wording import plural
 
@@ -60,7 +61,7 @@ def output_format(request: Request) -> Iterator[Problem]:
     if kind is None:
         return  # named by words
     value = f"output={kind.name}"
-    if max(config.height, config.width) > kind.max_side:
+    if kind.max_side < max(config.height, config.width) <= MAX_SIDE:
         yield Problem(value, f"{kind.name} files hold at most {kind.max_side} pixels a side", "type output=png")
     if model.frames_per_latent is not None and (request.frames or 1) > kind.max_frames:
         most = "one picture" if kind.max_frames == 1 else f"at most {kind.max_frames} frames"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from attention_backends.catalog import MODES
+from attention_backends.plan import PlanError, parse
 from launcher.problems import Problem, choices
 from launcher.request.geometry import divisors, sizes_that_divide
 from launcher.request.request import MAX_RANKS, Request
@@ -124,7 +125,12 @@ def streams_divide(request: Request) -> Iterator[Problem]:
         return
     if not 2 <= world <= MAX_RANKS:
         return  # named by modes and a_device_each
-    anything = mode.any_length(masked=request.config.model.mask)
+    model = request.config.model
+    anything = mode.any_length(masked=model.mask)
+    if not model.counted:
+        what = f"needs equal shares, and {model.name} splits tokens that can't be counted before the start"
+        yield Problem(f"cp={request.mode}", what, f"type cp={anything}")
+        return
     texts_divide = request.texts is not None
     if request.texts is None:
         name = request.config.model.name
@@ -158,10 +164,24 @@ def masks(request: Request) -> Iterator[Problem]:
         what = f"doesn't support attention masks, and {model.name} always uses one"
         same = f"type cp=unified_anything cp.ring_degree={request.mesh.ring} cp.ulysses_degree=1"
         yield Problem(f"cp={mode.name}", what, same)
-    if mode.parallel and model.text == "padded" and 0 < model.text_tokens < ranks:
-        # A view() in the pipeline's code counts on one.
-        what = f"each of {ranks} ranks needs a text token, for {model.name} masks its text"
-        yield Problem(f"model.text_tokens={model.text_tokens}", what, f"type model.text_tokens={ranks} or more")
+
+
+@rule
+def a_token_each(request: Request) -> Iterator[Problem]:
+    """Every rank has a token of every stream, but of those of which the plan says that a rank may have none."""
+    model, mode, ranks = request.config.model, MODES.get(request.mode), request.mesh.sequence
+    if mode is None or not mode.parallel or model.cp_plan is None or not 2 <= ranks <= MAX_RANKS:
+        return
+    try:
+        plan = parse(model.cp_plan)
+    except PlanError:
+        return  # named by model.cp_plan
+    if not set(plan.streams) - plan.empty:
+        return
+    for name, length in request.streams.items():
+        if 0 < length < ranks:
+            what = f"{model.name} needs {name} tokens on each of {ranks} ranks, and there are {length}"
+            yield Problem(f"cp={request.mode}", what, f"type runtime.processes={length} or less, or cp=none")
 
 
 SHARING = of(__name__)

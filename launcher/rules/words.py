@@ -25,7 +25,7 @@ def words(request: Request) -> Iterator[Problem]:
         "runtime.dtype": (runtime.dtype, DTYPES, "runtime.dtype="),
         "runtime.offload": (runtime.offload, ("none", "model"), "runtime.offload="),
         "output.format": (output.format, tuple(FORMATS), "output="),
-        "model.text": (request.config.model.text, ("padded", "prompt", "whole"), "model.text="),
+        "model.text": (request.config.model.text, ("padded", "prompt", "whole", "joined"), "model.text="),
     }
     for key, (word, legal, key_to_type) in given.items():
         if word not in legal:

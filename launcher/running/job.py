@@ -136,6 +136,7 @@ def job_message(request: Request, run_dir: RunDir) -> Job:
             schedule=request.schedule or "gather",
             kernel=config.attention.kernel,
             plan=config.model.cp_plan,
+            transformers=tuple(config.model.transformers),
         ),
         lora=_lora(config),
         threads=request.threads,

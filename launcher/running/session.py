@@ -18,6 +18,7 @@ from launcher.config.compose import Composer, to_config, translated
 from launcher.config.paths import PATHS, path_problems, user_path
 from launcher.config.schema import LaunchConfig
 from launcher.config.text import PROMPTS, parsed
+from launcher.config.unsupported import unsupported
 from launcher.estimates.ways import resolve
 from launcher.problems import Interrupted, LauncherError, Problem, Refused, RunFailed
 from launcher.records.run_dir import RunDir
@@ -102,6 +103,8 @@ class Session:
         """
         self.composer.check_words(words, sweep=True)
         master = self.composer.compose(words, sweep=True)
+        if found := list(unsupported(master, sweep=True)):
+            raise Refused(found)
         setting, text = ("resume", master.resume) if master.resume else ("hydra.sweep.dir", master.hydra.sweep.dir)
         if found := list(path_problems({setting: text})):
             raise Refused(found)
@@ -112,7 +115,7 @@ class Session:
         value = f"{setting}={shown}"
         if master.resume and not (folder / MULTIRUN).is_file():
             raise Refused(
-                [Problem(value, "not the folder of an earlier sweep", "give the one that its first lines named")]
+                [Problem(value, "not the folder of an earlier sweep", "type resume=FOLDER, as the sweep's first lines named it")]
             )
         if all(job.problems for job in sweep.jobs):
             self.screen.opening(sweep, shown, notes_on_prompts(sweep, words))
@@ -235,6 +238,8 @@ class Session:
 
 def _single(composed: DictConfig) -> LaunchConfig:
     """The configuration of one run; what only a sweep takes is refused."""
+    if found := list(unsupported(composed, sweep=False)):
+        raise Refused(found)
     for word in ("resume", "fail_fast"):
         if composed[word]:
             raise Refused([Problem(f"{word}={composed[word]}", "works on sweeps only", "type -m, or leave it out")])

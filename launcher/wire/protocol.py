@@ -123,7 +123,12 @@ class Load:
 
 @dataclass(frozen=True)
 class Sharing:
-    """How the ranks share a sequence; `plan` is what is split and gathered, for a model whose class does not say."""
+    """How the ranks share a sequence.
+
+    Args:
+        plan: what is split and gathered; None: the class's own plan.
+        transformers: the pipeline's parts that are shared.
+    """
 
     mode: str
     ring_degree: int
@@ -131,6 +136,7 @@ class Sharing:
     schedule: str
     kernel: str
     plan: dict[str, object] | None = None
+    transformers: tuple[str, ...] = ("transformer",)
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,9 @@ class Worker:
         self.lora.wear(job.lora)
         loaded = time.monotonic()
         seconds = {"load": loaded - began, "denoise": 0.0, "decode": 0.0, "save": 0.0}
-        with shared(self.pipe.transformer, job.sharing):
+        with contextlib.ExitStack() as stack:
+            for name in job.sharing.transformers:
+                stack.enter_context(shared(getattr(self.pipe, name), job.sharing))
             digests = tuple(self._picture(job, number, seconds) for number in range(len(job.pictures)))
         times = {stage: round(value, 3) for stage, value in seconds.items()}
         return Done(times, _peak_memory(), digests, self.loads)

@@ -102,7 +102,7 @@ def _table(plan: Plan) -> str:
         sent = "-" if row.mesh.ranks == 1 else _bytes(row.layer_bytes)
         relative = "-" if row.relative is None or row.mesh.ranks == 1 else f"{row.relative:.2f}"
         lines.append(f"{start} {sent:>13}  {relative:>8}  {duration(row.seconds):>13}  {row.schedule}".rstrip())
-    return "\n".join([*lines, "* is what runs. Step times are estimates by the speeds above."])
+    return "\n".join([*lines, "* is what runs. Step times are estimates from the speeds above."])
 
 
 def _bytes(count: int | None) -> str:

@@ -151,3 +151,18 @@ def test_the_bundled_models_facts_are_those_of_its_weights(composer):
     assert model.layers == weights["num_layers"] + weights["num_single_layers"]
     assert model.guidance_embeds == weights["guidance_embeds"]
     assert model.vae_scale == 2 ** (len(vae["block_out_channels"]) - 1)
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("height=128\r", "type height=128, or convert the script"),
+        ("prompt=a cat\r", "type 'prompt=a cat', or convert the script"),
+        ("prompt=" + "x" * (1 << 18), "the limit is 131072"),
+        ("hydra.searchpath=[file:///tmp]", "type --config-dir DIR"),
+    ],
+)
+def test_words_that_hydra_is_not_asked_to_read(composer, word, said):
+    with pytest.raises(Refused) as refused:
+        composer.check_words([word], sweep=False)
+    assert said in str(refused.value)

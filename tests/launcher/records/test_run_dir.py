@@ -7,7 +7,7 @@ from shared import a_record
 
 from launcher.problems import Refused
 from launcher.records.record import SCHEMA, File, read_record
-from launcher.records.run_dir import RunDir, command_line, portable, versions
+from launcher.records.run_dir import RunDir, command_line, portable, portable_override, versions
 
 
 def test_the_record_always_says_how_the_run_stands(tmp_path):
@@ -105,3 +105,23 @@ def test_a_disk_without_room_for_a_second_file_still_gets_the_last_word(tmp_path
     run.end("failed", error="rank 0: No space left on device")
     assert read_record(run.path_of_record).status == "failed"
     assert run.path_of_record.stat().st_size <= before
+
+
+@pytest.mark.parametrize(
+    ("word", "kept"),
+    [
+        ("prompt_file=/tmp/my secret dir/p.txt", "prompt_file=.../p.txt"),
+        ('prompt_file="/tmp/my secret dir/p.txt"', 'prompt_file=".../p.txt"'),
+        ("model.path='/home/bob/model'", "model.path='.../model'"),
+        ("+prompt_file=~bob/p.txt", "+prompt_file=.../p.txt"),
+        ("++lora.path=../../home/bob/p", "++lora.path=.../p"),
+        ("output.dir=a/../../secret/x", "output.dir=.../x"),
+        ("output.dir=mine/x", "output.dir=mine/x"),
+        ("prompt=/a/b", "prompt=/a/b"),
+        ("prompt_file=", "prompt_file="),
+        ('prompt_file="', 'prompt_file="'),
+    ],
+)
+def test_a_record_keeps_no_folder_of_this_machine(word, kept):
+    assert portable_override(word) == kept
+    assert portable({"lora": {"path": "../../home/bob/p"}}) == {"lora": {"path": ".../p"}}

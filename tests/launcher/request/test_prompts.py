@@ -101,6 +101,6 @@ def test_a_prompt_that_is_not_read_to_its_end_is_told(ask):
     assert count > 512
     assert notes(ask(f"prompt={quoted(fits)}")) == []
     (note,) = notes(ask(f"prompt={quoted(long)}"))
-    assert note == f"the prompt has {count} tokens and flux_tiny reads 512 of them; shorten it"
+    assert note == f"the prompt has {count} tokens and flux_tiny reads the first 512; shorten it"
     (note,) = notes(ask(f"prompt={quoted('red dots ' * 20)}", "model.text_tokens=16"))
-    assert note.endswith("has 41 tokens and flux_tiny reads 16 of them; shorten it, or type model.text_tokens=41")
+    assert note.endswith("has 41 tokens and flux_tiny reads the first 16; shorten it, or type model.text_tokens=41")

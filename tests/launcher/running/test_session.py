@@ -67,3 +67,8 @@ def test_commas_in_prompts_are_told():
     (note,) = notes_on_prompts(Sweep([Job(["prompt=é,b"])]), ["prompt=é,b"])
     assert "one text" in note
     assert notes_on_prompts(Sweep([Job(["seed=1"])]), ["seed=1"]) == []
+
+
+def test_jobs_that_would_share_a_folder_are_refused(session):
+    sweep = session.sweep(["hydra.sweep.subdir=same", "steps=0,1", "height=0"])
+    assert "jobs 0 and 1 would share the folder same" in str(sweep.jobs[1].problems[-1])

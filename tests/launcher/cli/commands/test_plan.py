@@ -47,7 +47,7 @@ def test_a_plan_needs_no_gpu_no_weights_and_no_torch(tmp_path):
         assert part in ended.stdout
     refused = run("plan", "machine=h100x8", "model=flux", "cp=ulysses", "cp.ulysses_degree=5")
     assert refused.returncode == 1
-    assert "24 heads cannot be shared by 5 ranks" in refused.stderr
+    assert "24 heads do not divide among 5 ranks" in refused.stderr
     assert "all modes" in refused.stdout
 
 
@@ -73,8 +73,8 @@ def test_the_data_say_the_same(ask):
         (["plan", "--frobnicate"], "unknown option"),
         (["model=flux", "plan"], "type python -m launcher plan"),
         (["plan", "heigth=1"], "type height=1"),
-        (["machine=h100x8"], "a run takes place on this machine only"),
-        (["-m", "machine=h100x8,here", "steps=0"], "a run takes place on this machine only"),
+        (["machine=h100x8"], "a run uses this machine; others can only be planned for"),
+        (["-m", "machine=h100x8,here", "steps=0"], "a run uses this machine; others can only be planned for"),
     ],
 )
 def test_bad_lines_are_answered_in_words(capfd, monkeypatch, tmp_path, words, said):
