@@ -5,13 +5,15 @@ wastes the wire, and point-to-point messages are what NCCL's own all-to-all is m
 group, so no sub-groups are needed: a ring is every U-th rank, a Ulysses row is U neighbours.
 """
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.distributed as dist
+
+from attention_backends import transport
+from attention_backends.transport import Group, Waits
 
 
 @dataclass
@@ -40,29 +42,8 @@ def reset_counters(to: Counters | None = None) -> None:
     _COUNTERS.bytes, _COUNTERS.messages, _COUNTERS.size_exchanges = to.bytes, to.messages, to.size_exchanges
 
 
-class Waits(Protocol):
-    def wait(self) -> Any: ...
-
-
-class Group(Protocol):
-    """What messages go through: a dist.ProcessGroup, or a wire.Wire, which a failure breaks."""
-
-    def rank(self) -> int: ...
-    def size(self) -> int: ...
-    def send(self, tensors: list[torch.Tensor], peer: int, tag: int, /) -> Waits: ...
-    def recv(self, tensors: list[torch.Tensor], peer: int, tag: int, /) -> Waits: ...
-
-
 class ConnectionLostError(RuntimeError):
     """A message did not come through: another rank has failed, or has ended."""
-
-
-def tag(size: int, group: Group) -> int:
-    """The tag of a message of so many bytes. One of another size, or from another place, is never taken for it.
-
-    gloo ends the process if a message is longer than its receive, and takes a shorter one in silence.
-    """
-    return zlib.crc32(f"{getattr(group, 'place', 0)} {size}".encode()) & 0x7FFFFFFF
 
 
 def post(
@@ -72,7 +53,8 @@ def post(
 ) -> Sequence[Waits]:
     """Start all messages: (peer, contiguous tensor) each. Empty tensors are skipped, on both sides alike.
 
-    Wait for each returned work before the tensors are read or written again.
+    Wait for each returned work before the tensors are read or written again. CUDA tensors travel through host memory
+    where the group has no NCCL for them: transport.py.
 
     Raises:
         ConnectionLostError: a connection is closed.
@@ -88,21 +70,27 @@ def _post(
     sends: Sequence[tuple[int, torch.Tensor]], receives: Sequence[tuple[int, torch.Tensor]], group: Group
 ) -> Sequence[Waits]:
     try:
-        if any(x.is_cuda for _, x in (*sends, *receives)):
-            there = registered(group)
-            operations = [dist.P2POp(dist.irecv, x, group=there, group_peer=peer) for peer, x in receives]
-            operations += [dist.P2POp(dist.isend, x, group=there, group_peer=peer) for peer, x in sends]
-            return dist.batch_isend_irecv(operations)
-        works = [group.recv([x], peer, tag(x.nbytes, group)) for peer, x in receives]
-        return works + [group.send([x], peer, tag(x.nbytes, group)) for peer, x in sends]
+        if not any(x.is_cuda for _, x in (*sends, *receives)):
+            works = [group.recv([x], peer, transport.tag(x.nbytes, group)) for peer, x in receives]
+            return works + [group.send([x], peer, transport.tag(x.nbytes, group)) for peer, x in sends]
+        if not transport.has_nccl(group):
+            return transport.post_by_host(sends, receives, group)
+        there = transport.registered(group)
+        operations = [dist.P2POp(dist.irecv, x, group=there, group_peer=peer) for peer, x in receives]
+        operations += [dist.P2POp(dist.isend, x, group=there, group_peer=peer) for peer, x in sends]
+        return dist.batch_isend_irecv(operations)
     except RuntimeError as error:
         raise ConnectionLostError(str(error)) from error
 
 
-def registered(group: Any) -> dist.ProcessGroup:
-    """The process group that torch.distributed's own functions know."""
-    found: dist.ProcessGroup = getattr(group, "parent", group)
-    return found
+def words(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The tensors as 8-byte words if all can be looked at so: torch copies strided rows an element a thread."""
+    size = tensors[0].element_size()
+    fit = all(
+        x.stride(-1) == 1 and not any(n * size % 8 for n in (x.shape[-1], x.storage_offset(), *x.stride()[:-1]))
+        for x in tensors
+    )
+    return tuple(x.view(torch.int64) for x in tensors) if fit and size < 8 else tensors
 
 
 def wait(works: Sequence[Waits]) -> None:

@@ -21,9 +21,11 @@ stream whose tokens an integer parameter counts: the rank's own are put in its p
 
 `gather` names modules whose output is put together again: one entry, or one for each output (null: it stays).
 `local` names attentions that no other rank takes part in: cross-attention to a text that every rank holds whole, or
-refiners that run before the split. `keys_only` names attentions whose mask has a row per query, though each row that
-counts says the same: only the keys' part is taken. `empty` names streams of which a rank may hold no token at all; of
-any other one every rank must have one, because model code seldom takes a tensor without.
+refiners that run before the split. Two kinds of masks need a word. `keys_only` names attentions whose mask has a row per
+query, though each row that counts says the same: only the keys' part is taken. `masks` names attentions whose mask, made
+from what is not split, covers the whole sequence, and the streams that it joins: its rows are cut, and its keys put in
+the ranks' order. `empty` names streams of which a rank may hold no token at all; of any other one every rank must have
+one, because model code seldom takes a tensor without.
 
 Module paths are those of `get_submodule`; `*` stands for every child, and a negative number counts from a list's end.
 """
@@ -35,7 +37,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-KEYS = ("split", "gather", "local", "keys_only", "empty")
+KEYS = ("split", "gather", "local", "keys_only", "masks", "empty")
 ENTRY_KEYS = ("dim", "ndim", "like", "parts", "count")
 
 
@@ -79,13 +81,14 @@ class Plan:
     gather: Mapping[str, tuple[Gather | None, ...]]
     local: tuple[str, ...] = ()
     keys_only: tuple[str, ...] = ()
+    masks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     empty: frozenset[str] = frozenset()
     streams: tuple[str, ...] = field(default=())  # every stream that the plan defines
 
     @property
     def paths(self) -> tuple[str, ...]:
         """Every module that is named."""
-        return tuple(dict.fromkeys((*self.split, *self.gather, *self.local, *self.keys_only)))
+        return tuple(dict.fromkeys((*self.split, *self.gather, *self.local, *self.keys_only, *self.masks)))
 
 
 def is_plain(plan: Mapping[str, Any]) -> bool:
@@ -119,7 +122,16 @@ def parse(plain: Mapping[str, Any]) -> Plan:
     for name in empty:
         if name not in streams:
             raise PlanError(f"cp_plan.empty: no stream {name!r}{nearest(name, streams)}")
-    return Plan(split, gather, _paths(plain, "local"), _paths(plain, "keys_only"), frozenset(empty), streams)
+    masks = {
+        path: _names(told, f"cp_plan.masks.{path}")
+        for path, told in _mapping(plain.get("masks") or {}, "cp_plan.masks").items()
+    }
+    for path, names in masks.items():
+        for name in names:
+            if name not in streams:
+                raise PlanError(f"cp_plan.masks.{path}: no stream {name!r}{nearest(name, streams)}")
+    local, keys_only = _paths(plain, "local"), _paths(plain, "keys_only")
+    return Plan(split, gather, local, keys_only, masks, frozenset(empty), streams)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -1,6 +1,6 @@
 """What is on for one model: how its inputs are split, and who holds what at each of its attentions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -26,18 +26,21 @@ class ContextParallel:
     ulysses_degree: int
     kernel: str
     schedule: str
+    transport: str  # of CUDA tensors: "nccl" or "host"
     topology: Topology = field(repr=False)
     speeds: Speeds | None = field(default=None, repr=False)
     # Lengths along the sequence of what was split in this forward, by parameter name, and every rank's lengths at the
     # first attention of this forward.
     streams: dict[str, int] = field(default_factory=dict, repr=False)
     first: list[tuple[int, ...]] | None = field(default=None, repr=False)
+    # Layouts of the attentions of this forward that needed no exchange, by what is held here and split.
+    known: dict[tuple[int, int, int], tuple[Layout, Layout]] = field(default_factory=dict, repr=False)
     started: bool = field(default=False, repr=False)  # an attention of this forward has been traced by torch.compile
     handle: int = field(default=-1, repr=False)
     operator: str = ""  # the operator that ran last, once one has
     may_be_empty: frozenset[str] | None = field(default=None, repr=False)  # streams; None: any
     calls: int = field(default=0, repr=False)  # attentions over all ranks, in this forward
-    keys_only: bool = field(default=False, repr=False)  # of the running attention's mask only the keys' part counts
+    fit: Callable[[torch.Tensor], torch.Tensor] | None = field(default=None, repr=False)  # of the running mask
 
     @property
     def rules(self) -> Mode:
@@ -58,6 +61,7 @@ class ContextParallel:
 
     def start_forward(self) -> None:
         self.streams.clear()
+        self.known.clear()
         self.first = None
         self.started = False
         self.calls = 0
@@ -121,6 +125,9 @@ class ContextParallel:
         """
         rank, device = self.topology.rank, query.device
         queries, keys = query.shape[1], key.shape[1]
+        case = queries, keys, len(self.streams)  # a stream that is split later may make two layouts look alike
+        if case in self.known:
+            return self.known[case]
         if self.first is None:
             dtype = str(query.dtype).removeprefix("torch.")
             facts = (
@@ -147,6 +154,7 @@ class ContextParallel:
                     f"split as {self.streams}, the first attention was over {self.first}."
                 )
             found.append(Layout(match[0]))
+        self.known[case] = found[0], found[1]
         return found[0], found[1]
 
     def traced(self) -> tuple[int, bool, list[int]]:

@@ -84,6 +84,16 @@ def join(state: Holder, where: str, x: torch.Tensor, dim: int, names: Sequence[s
     return whole[0] if len(whole) == 1 else torch.cat(whole, dim=dim)
 
 
+def whole_mask(state: Holder, where: str, mask: torch.Tensor, names: Sequence[str]) -> torch.Tensor:
+    """A mask (B, H, Sq, Skv) over the whole sequence, for this rank's queries and with the keys in the ranks' order."""
+    totals = [state.streams.get(name, 0) for name in names]
+    if mask.ndim != 4 or mask.shape[3] != sum(totals):
+        raise ValueError(f"{where}: a mask of shape {tuple(mask.shape)}, but the plan joins {totals} keys in it")
+    rows = cut(state, where, mask, 2, names)
+    shards = [part.tensor_split(state.topology.world_size, dim=3) for part in torch.split(rows, totals, dim=3)]
+    return torch.cat([part for rank in zip(*shards, strict=True) for part in rank], dim=3)
+
+
 def each(value: Any, change: Any) -> Any:
     """A tensor changed, or every tensor of a tuple, list or dict; anything else as it is."""
     if isinstance(value, torch.Tensor):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from attention_backends.exchange import Group
+from attention_backends.transport import Group
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ wake up, and raises with the cause. That costs nothing until a rank fails; the n
 """
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch.distributed import PrefixStore  # type: ignore[attr-defined]  # not in its __all__
 
 from attention_backends.exchange import ConnectionLostError
+from attention_backends.transport import decide, has_nccl
 
 Result = TypeVar("Result")
 
@@ -30,11 +31,12 @@ class RankFailedError(RuntimeError):
 class Wire:
     """gloo connections between the ranks of `parent`, of their own: a failure breaks these and not the caller's.
 
-    It is given to exchange.post in place of a process group. CUDA tensors travel by NCCL where the parent has it.
+    It is given to exchange.post in place of a process group. CUDA tensors travel by the parent's NCCL unless `by_host`.
     """
 
     def __init__(self, parent: dist.ProcessGroup) -> None:
         self.parent = parent
+        self.by_host = True
         self.place = 0  # in the forward, the same on all ranks: messages of different places never meet
         self._store: Any = PrefixStore("attention_backends", parent.get_group_store())
         self._said = self._opened = self._forward = 0  # counted alike by all ranks
@@ -59,6 +61,10 @@ class Wire:
         if self._gloo is None:
             raise ConnectionLostError("the connections to the other ranks are closed since one of them failed")
         return self._gloo
+
+    def way(self, asked: str, devices: Sequence[str]) -> str:
+        """How CUDA tensors can travel between these devices of the ranks: see transport.decide, which raises."""
+        return decide(asked, "cuda:nccl" in str(dist.get_backend_config(self.parent)), devices)
 
     def move_on(self) -> None:
         """Say that what follows is another exchange than what came before; every rank does so alike."""
@@ -154,7 +160,7 @@ class Wire:
             if peer != self.rank():
                 with contextlib.suppress(RuntimeError):
                     gloo.recv([torch.empty(1)], peer, _NOBODY).wait(_PROMPTLY)
-        if gloo is not None and torch.cuda.is_available() and "nccl" in str(dist.get_backend_config(self.parent)):
+        if gloo is not None and torch.cuda.is_available() and has_nccl(self):
             with contextlib.suppress(RuntimeError):
                 self.parent.abort()  # what waits on a device would wait for ever
 

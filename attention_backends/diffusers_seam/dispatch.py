@@ -9,7 +9,6 @@ from diffusers.models.attention_dispatch import AttentionBackendName, _Attention
 
 from attention_backends import compiled
 from attention_backends.kernels import packages
-from attention_backends.masks import key_row
 from attention_backends.state import ContextParallel
 
 BACKEND = AttentionBackendName.NATIVE  # an Enum without room for a name of ours: this one is wrapped
@@ -52,8 +51,8 @@ def dispatcher(original: Callable[..., torch.Tensor]) -> Any:
         if isinstance(_parallel_config, ContextParallel):
             if dropout_p:
                 raise ValueError(f"dropout_p={dropout_p}: attention dropout is not supported with context parallelism.")
-            if attn_mask is not None and _parallel_config.keys_only:
-                attn_mask = key_row(attn_mask)
+            if attn_mask is not None and _parallel_config.fit is not None:
+                attn_mask = _parallel_config.fit(attn_mask)
             if torch.compiler.is_compiling():
                 traced = _parallel_config.traced()
                 out: torch.Tensor = compiled.attend(query, key, value, attn_mask, is_causal, scale, *traced)

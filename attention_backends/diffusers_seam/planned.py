@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,8 +10,9 @@ from diffusers.hooks.hooks import ModelHook
 from diffusers.utils.torch_utils import unwrap_module
 
 from attention_backends import streams
-from attention_backends.diffusers_seam.reroute import Reroute
+from attention_backends.diffusers_seam.reroute import Fit, Reroute
 from attention_backends.diffusers_seam.undo import Undo, add_hook
+from attention_backends.masks import key_row
 from attention_backends.plan import Gather, Plan, PlanError, Split, matches, nearest
 from attention_backends.state import ContextParallel
 
@@ -138,13 +140,13 @@ class Join(ModelHook):  # type: ignore[misc]
 class Attend(ModelHook):  # type: ignore[misc]
     """Runs an attention module so that torch's own attention, too, goes over all ranks."""
 
-    def __init__(self, path: str, state: ContextParallel, keys_only: bool) -> None:
+    def __init__(self, path: str, state: ContextParallel, fit: Fit | None) -> None:
         super().__init__()
-        self.path, self.state, self.keys_only = path, state, keys_only
+        self.path, self.state, self.fit = path, state, fit
 
     def new_forward(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
         before = self.state.calls
-        with Reroute(self.state, self.keys_only):
+        with Reroute(self.state, self.fit):
             output = self.fn_ref.original_forward(*args, **kwargs)
         if self.state.calls == before and not torch.compiler.is_compiling():
             raise ValueError(
@@ -187,7 +189,10 @@ def apply(model: torch.nn.Module, plan: Plan, state: ContextParallel) -> tuple[l
         name: module for name, module in model.named_modules() if getattr(module, "processor", None) is not None
     }
     local = _chosen(model, plan.local, attentions)
-    keys_only = _chosen(model, plan.keys_only, attentions)
+    fits: dict[str, Fit] = dict.fromkeys(_chosen(model, plan.keys_only, attentions), key_row)
+    for path, names in plan.masks.items():
+        for name in _chosen(model, (path,), attentions):
+            fits[name] = partial(_whole_mask, state, name, names)
     if not set(attentions) - local:
         raise PlanError(f"{type(model).__name__} has no attention that goes over all ranks; it has {len(attentions)}")
     stay = {id(attentions[name].processor) for name in local}
@@ -202,7 +207,7 @@ def apply(model: torch.nn.Module, plan: Plan, state: ContextParallel) -> tuple[l
             if id(processor) in stay:
                 raise PlanError(f"{name}: shares its processor with an attention that the plan keeps local")
             processors[id(processor)] = processor
-            undo.append(add_hook(module, Attend(name, state, name in keys_only), _HOOK.format("attend")))
+            undo.append(add_hook(module, Attend(name, state, fits.get(name)), _HOOK.format("attend")))
         for name, module, told in joins:
             undo.append(add_hook(module, Join(name, told, state), _HOOK.format("join")))
         for name, entries in cuts.items():
@@ -212,6 +217,10 @@ def apply(model: torch.nn.Module, plan: Plan, state: ContextParallel) -> tuple[l
             step()
         raise
     return undo, [each for each in processors.values() if hasattr(each, "_parallel_config")]
+
+
+def _whole_mask(state: ContextParallel, where: str, names: tuple[str, ...], mask: torch.Tensor) -> torch.Tensor:
+    return streams.whole_mask(state, where, mask, names)
 
 
 def _chosen(model: torch.nn.Module, paths: tuple[str, ...], attentions: Mapping[str, torch.nn.Module]) -> set[str]:

@@ -4,35 +4,39 @@ Half of diffusers' transformers do not ask its dispatcher but call torch. A func
 forward sees that call, whoever makes it, so no processor is replaced.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
 
-from attention_backends.masks import key_row
 from attention_backends.state import ContextParallel
 
+Fit = Callable[[torch.Tensor], torch.Tensor]
 _SDPA = torch.nn.functional.scaled_dot_product_attention
 
 
 class Reroute(TorchFunctionMode):
-    """While it is on, attention goes over the ranks of `state`; with None it stays on this rank."""
+    """While it is on, attention goes over the ranks of `state`; with None it stays on this rank.
 
-    def __init__(self, state: ContextParallel | None, keys_only: bool = False) -> None:
+    fit: what is done to a mask (B, H, Sq, Skv) before.
+    """
+
+    def __init__(self, state: ContextParallel | None, fit: Fit | None = None) -> None:
         super().__init__()
-        self.state, self.keys_only = state, keys_only
-        self.outer = False
+        self.state, self.fit = state, fit
+        self.outer: Fit | None = None
 
     def __enter__(self) -> "Reroute":
         if self.state is not None:
-            self.outer, self.state.keys_only = self.state.keys_only, self.keys_only
+            self.outer, self.state.fit = self.state.fit, self.fit
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *told: Any) -> None:
         super().__exit__(*told)  # type: ignore[no-untyped-call]
         if self.state is not None:
-            self.state.keys_only = self.outer
+            self.state.fit = self.outer
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is _SDPA:
@@ -63,6 +67,6 @@ class Reroute(TorchFunctionMode):
             )
         if attn_mask is not None:  # torch lines a mask up with (B, H, Sq, Skv) from the right
             attn_mask = attn_mask[(None,) * (4 - attn_mask.ndim)]
-            attn_mask = key_row(attn_mask) if self.keys_only else attn_mask
+            attn_mask = self.fit(attn_mask) if self.fit is not None else attn_mask
         q, k, v = (x.transpose(1, 2) for x in (query, key, value))
         return self.state.attend(q, k, v, attn_mask, is_causal, scale).transpose(1, 2)

@@ -15,7 +15,7 @@ from diffusers.hooks.context_parallel import _get_submodule_by_name
 from diffusers.hooks.hooks import ModelHook
 
 from attention_backends import compiled
-from attention_backends.catalog import KERNELS, MODES, SCHEDULES, mode_name
+from attention_backends.catalog import KERNELS, MODES, NOT_SUPPORTED, SCHEDULES, TRANSPORTS, mode_name
 from attention_backends.cost import Speeds
 from attention_backends.diffusers_seam import planned
 from attention_backends.diffusers_seam.dispatch import (
@@ -31,6 +31,7 @@ from attention_backends.diffusers_seam.undo import Undo, add_hook, set_attribute
 from attention_backends.plan import is_plain, parse
 from attention_backends.state import ContextParallel
 from attention_backends.topology import Topology
+from attention_backends.transport import device
 from attention_backends.wire import wire_of
 
 _HOOK = "attention_backends---{}"
@@ -50,6 +51,7 @@ def enable(
     kernel: str = "auto",
     schedule: str = "auto",
     speeds: Speeds | None = None,
+    transport: str = "auto",
     cp_plan: dict[str, Any] | None = None,
     process_group: dist.ProcessGroup | None = None,
 ) -> ContextParallel:
@@ -62,6 +64,8 @@ def enable(
             ring_anything, ulysses_anything and unified_anything.
         kernel: a name of catalog.KERNELS. schedule: one of catalog.SCHEDULES.
         speeds: what schedule="auto" goes by, if not cost.SPEEDS; schedule.measure finds them. The same on every rank.
+        transport: how CUDA tensors travel: "nccl" (every rank has a GPU of its own), "host" (by gloo through host
+            memory, so ranks may share a GPU) or "auto", by what the group can.
         cp_plan: what to split and gather, in place of the class's own `_cp_plan`: as plain data (see plan.py), or in
             diffusers' form.
         process_group: the ranks that share the sequence, if not all.
@@ -77,17 +81,26 @@ def enable(
     wire = wire_of(_group(process_group))
     try:
         named = _mode(mode, ring_degree, ulysses_degree, flags)
+        if kernel in NOT_SUPPORTED:
+            raise ValueError(f"kernel={kernel!r} {NOT_SUPPORTED[kernel]}.")
         _check_choice("kernel", kernel, tuple(KERNELS))
         _check_choice("schedule", schedule, SCHEDULES)
+        _check_choice("transport", transport, TRANSPORTS)
         _check_ranks(wire.size(), ring_degree, ulysses_degree)
         topology = Topology(wire, wire.rank(), ring_degree, ulysses_degree)
-        state = ContextParallel(named, ring_degree, ulysses_degree, kernel, schedule, topology, speeds)
+        state = ContextParallel(named, ring_degree, ulysses_degree, kernel, schedule, "", topology, speeds)
         undo = _switch_on(model, state, cp_plan)
     except BaseException as error:
         wire.refuse(error)
         raise
     try:
-        _agree(state, type(model).__name__)
+        state.transport = wire.way(transport, _agree(state, type(model).__name__, transport))
+        if state.transport not in (in_use := {one.transport for one in compiled.enabled(wire)} or {state.transport}):
+            raise ValueError(
+                f"transport={state.transport!r}: another model is enabled on these ranks with "
+                f"transport={in_use.pop()!r}. Use the same for both."
+            )
+        wire.by_host = state.transport == "host"
     except BaseException:
         _undo(undo)
         raise
@@ -177,13 +190,15 @@ def _check_ranks(world: int, ring_degree: int, ulysses_degree: int) -> None:
         )
 
 
-def _agree(state: ContextParallel, model: str) -> None:
-    """Raise ValueError, alike on every rank, unless all ranks enable alike."""
+def _agree(state: ContextParallel, model: str, transport: str) -> list[str]:
+    """Every rank's device. Raises ValueError, alike on every rank, unless all ranks enable alike."""
     told = {
         name: str(getattr(state, name))
         for name in ("mode", "ring_degree", "ulysses_degree", "kernel", "schedule", "speeds")
     }
-    everyone = [json.loads(answer) for answer in state.wire.agree(json.dumps(told | {"model": model}))]
+    told |= {"model": model, "transport": transport, "device": device()}
+    everyone: list[dict[str, str]] = [json.loads(answer) for answer in state.wire.agree(json.dumps(told))]
+    devices = [answer.pop("device") for answer in everyone]
     for rank, answer in enumerate(everyone):
         for name, value in answer.items():
             if value != everyone[0][name]:
@@ -191,6 +206,7 @@ def _agree(state: ContextParallel, model: str) -> None:
                     f"rank 0 enables with {name}={everyone[0][name]}, rank {rank} with {name}={value}: call enable() "
                     "alike on every rank."
                 )
+    return devices
 
 
 def disable(model: torch.nn.Module) -> None:

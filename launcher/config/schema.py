@@ -52,7 +52,7 @@ class ModelConfig:
 
     name: str = fact("", "the model's name")
     pipeline: str = fact("", "the diffusers pipeline class")
-    task: str = fact("text-to-image", "what it makes of what: text-to-image, text-to-video, image-to-video, image-edit, inpaint")
+    task: str = fact("text-to-image", "text-to-image, text-to-video, image-to-video, image-edit or inpaint")
     path: str = option("", "a hub repository, a local folder, or 'bundled'")
     revision: Optional[str] = option(None, "branch, tag or commit of the hub repository")
     gated: bool = fact(False, "the hub asks for an accepted licence and a token")
@@ -116,6 +116,9 @@ class CpConfig:
     )
     ulysses_degree: Optional[int] = option(None, "ranks that share the heads; default: likewise")
     schedule: str = option("auto", "how a ring moves keys and values: auto, gather, staged")
+    transport: str = option(
+        "auto", "auto, nccl or host: how GPUs exchange; by host memory, ranks may share a GPU. auto takes nccl"
+    )
 
 
 @dataclass

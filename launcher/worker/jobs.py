@@ -25,6 +25,7 @@ from launcher.records.files import sha256
 from launcher.records.formats import FORMATS
 from launcher.records.picture import save
 from launcher.records.record import File
+from launcher.wire.channel import STORE_VARIABLE
 from launcher.wire.protocol import Done, Job, Load, Message, Saved, Sharing, Stage, Step
 from launcher.worker.load import load_pipeline
 from launcher.worker.lora import Lora
@@ -60,12 +61,22 @@ class Worker:
     def _load(self, load: Load) -> None:
         self.send(Stage("loading"))
         cuda = load.device == "cuda"
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
+        device = torch.device("cpu")
         if cuda:
+            local = int(os.environ.get("LOCAL_RANK", "0"))
+            device = torch.device("cuda", local % torch.cuda.device_count())  # cp.transport=host: ranks may share one
             torch.cuda.set_device(device)
         if self.world_size > 1:
-            backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
-            dist.init_process_group(backend, timeout=timedelta(seconds=load.timeout))
+            nccl = cuda and load.transport != "host" and (load.transport == "nccl" or dist.is_nccl_available())
+            dist.init_process_group(
+                "cpu:gloo,cuda:nccl" if nccl else "gloo",
+                store=dist.FileStore(  # type: ignore[attr-defined]
+                    os.environ[STORE_VARIABLE], self.world_size
+                ),
+                rank=self.rank,
+                world_size=self.world_size,
+                timeout=timedelta(seconds=load.timeout),
+            )
         self.pipe = load_pipeline(load)
         self.pipe.set_progress_bar_config(disable=True)
         self.lora = Lora(self.pipe)
@@ -76,7 +87,7 @@ class Worker:
         self.loads += 1
 
     def _picture(self, job: Job, number: int, seconds: dict[str, float]) -> str:
-        picture, steps = job.pictures[number], job.call["num_inference_steps"]
+        picture, steps = job.pictures[number], job.steps
         final: list[torch.Tensor] = []
         ended: list[float] = []
         began = time.monotonic()
@@ -142,13 +153,12 @@ def shared(transformer: Any, sharing: Sharing) -> Iterator[None]:
     """Have the ranks share the transformer's sequence, by this mode and kernel, while the block runs."""
     mode = MODES[sharing.mode]
     if mode.parallel:
-        flags: dict[str, Any] = mode.flags
         attention_backends.enable(
             transformer,
             ring_degree=sharing.ring_degree,
             ulysses_degree=sharing.ulysses_degree,
             kernel=sharing.kernel,
-            **flags,
+            mode=mode.name,
             schedule=sharing.schedule,
             cp_plan=sharing.plan,
         )

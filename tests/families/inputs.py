@@ -77,8 +77,11 @@ def flux(config: Config, size: Size, g: torch.Generator) -> dict[str, Any]:
         given["pooled_projections"] = torch.randn(size.batch, POOLED, generator=g)
         if config.get("guidance_embeds"):
             given["guidance"] = torch.full((size.batch,), 3.5)
-    elif (mask := _mask(size)) is not None:  # Chroma: text first, as its pipeline makes it
-        given["attention_mask"] = torch.cat([mask, torch.ones(size.batch, size.tokens, dtype=torch.bool)], dim=1)
+    elif (mask := _mask(size)) is not None:
+        # Chroma's pipeline makes it so: text first, numbers that are added to the scores, one padding token counts.
+        lengths = mask.sum(dim=1, keepdim=True)
+        text = (torch.arange(size.text)[None] <= lengths).float()
+        given["attention_mask"] = torch.cat([text, torch.ones(size.batch, size.tokens)], dim=1)
     return given
 
 

@@ -98,7 +98,7 @@ def cases(name: str) -> Iterator[Case]:
     """Every case of a tiny transformer."""
     even = replace(Size(2, 4, 4, 8), **EVEN.get(name, {}))
     masks = [even, replace(even, batch=3, mask="partial"), replace(even, mask="true")]
-    thirds = [Size(3, 3, 4, 6), Size(3, 3, 4, 9, 3, "partial")]
+    thirds = [Size(2, 3, 4, 6), Size(2, 3, 4, 9, 3, "partial")]
     uneven = [Size(2, 3, 5, 7), Size(2, 3, 3, 11, 3, "partial"), Size(2, 1, 5, 5, 2, "true")]
     for mode, world in itertools.product(PARALLEL, WORLDS):
         sizes = (thirds if world == 3 else masks) if mode.even else [*uneven, masks[1]]

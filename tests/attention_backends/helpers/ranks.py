@@ -64,13 +64,14 @@ def _serve(rank: int, port: int, pipe: Any, largest: int) -> None:
 class Ranks:
     """The pool. It starts at the first case, and anew after a case that failed on some ranks only."""
 
-    def __init__(self, largest: int = LARGEST) -> None:
+    def __init__(self, largest: int = LARGEST, start: str = "forkserver") -> None:
         self.largest = largest
+        self._context = multiprocessing.get_context(start)  # CUDA wants "spawn": a fork of what has it can't use it
         self._members: list[tuple[Any, Any]] = []
 
     def _start(self) -> None:
         os.environ["OMP_NUM_THREADS"] = "1"
-        context = multiprocessing.get_context("forkserver")
+        context = self._context
         context.set_forkserver_preload(["torch", "diffusers", "diffusers.models.transformers.transformer_flux"])
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
