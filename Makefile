@@ -11,9 +11,12 @@ PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --co
 demo: $(VENV)/ready
 	$(VENV)/bin/python -m launcher model=flux_tiny cp=ring_anything cp.ring_degree=2 runtime=cpu height=1000
 
-# Sets up, then runs style, types and tests.
+# Sets up, then runs style, types and tests, and prints the line coverage of launcher/.
+test: export COVERAGE_FOLDER = $(abspath $(VENV))/coverage
 test: check
-	$(VENV)/bin/python -m pytest --cov
+	rm -rf $(COVERAGE_FOLDER) && mkdir $(COVERAGE_FOLDER)
+	PYTHONPATH=$(CURDIR)/tests/line_coverage $(VENV)/bin/python -m pytest
+	$(VENV)/bin/python tests/line_coverage/report.py $(COVERAGE_FOLDER)
 
 # What is neither slow nor needs a GPU, in about a minute.
 quick: $(VENV)/ready-to-test

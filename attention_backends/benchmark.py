@@ -20,9 +20,11 @@ import torch
 import torch.distributed as dist
 
 from attention_backends import exchange, kernels
+from attention_backends.cost import Speeds
 from attention_backends.diffusers_seam import theirs
 from attention_backends.layout import Layout, split_lengths
 from attention_backends.ring import Ring, start
+from attention_backends.schedule import measure
 from attention_backends.topology import Topology
 from attention_backends.unified import context_parallel_attention
 
@@ -46,10 +48,11 @@ def rows(topology: Topology, layout: Layout, qkv: list[torch.Tensor]) -> dict[st
     whole = [x.new_empty((x.shape[0], layout.total, *x.shape[2:])).normal_() for x in qkv]
     operator = kernels.choose("auto", qkv[0], qkv[2], mask=False, lse=True)
 
-    def ours(where: Topology, schedule: str) -> Row:
-        return Row(
-            lambda: context_parallel_attention(*qkv, queries=layout, keys=layout, topology=where, schedule=schedule)
-        )
+    speeds = measure(group, heads=qkv[0].shape[2], head_dim=qkv[0].shape[3], dtype=qkv[0].dtype, device=qkv[0].device)
+
+    def ours(where: Topology, schedule: str, speeds: Speeds | None = None) -> Row:
+        more: dict[str, Any] = {"topology": where, "schedule": schedule, "speeds": speeds}
+        return Row(lambda: context_parallel_attention(*qkv, queries=layout, keys=layout, **more))
 
     def wire() -> None:
         exchange.wait(start(Ring(layout, layout, topology=ring), qkv[1], qkv[2])[1])
@@ -58,7 +61,7 @@ def rows(topology: Topology, layout: Layout, qkv: list[torch.Tensor]) -> dict[st
         **{f"diffusers {name}": Row(call, ours=False) for name, call in theirs.calls(topology, qkv).items()},
         "ring gather": ours(ring, "gather"),
         "ring staged": ours(ring, "staged"),
-        "ring auto": ours(ring, "auto"),
+        "ring auto": ours(ring, "auto", speeds),
         "ulysses_anything": ours(row, "gather"),
         COMPUTE: Row(lambda: kernels.attend(operator, qkv[0], whole[1], whole[2]), exact=False),
         WIRE: Row(wire, exact=False),
@@ -221,7 +224,7 @@ def main() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    spawn(run, (arguments, port), arguments.ranks)  # type: ignore[no-untyped-call]
+    spawn(run, (arguments, port), arguments.ranks)
 
 
 if __name__ == "__main__":

@@ -50,6 +50,14 @@ class Speeds:
     memory: float
 
 
+# What schedule="auto" goes by where nobody says more: a CPU core that talks over gloo on one machine (measured), and a
+# GPU on PCIe (half of a data sheet's FLOP/s; FLUX on four RTX 4090, diffusers' pull request 13545, fits this link).
+SPEEDS = {
+    "cpu": Speeds(latency=3e-4, bandwidth=0.72e9, compute=80e9, memory=77e9),
+    "cuda": Speeds(latency=1e-5, bandwidth=20e9, compute=90e12, memory=1e12),
+}
+
+
 @dataclass(frozen=True)
 class Moved:
     """What one rank sends in one attention."""

@@ -8,6 +8,7 @@ import torch
 
 from attention_backends import compiled, exchange
 from attention_backends.catalog import MODES, Mode
+from attention_backends.cost import Speeds
 from attention_backends.header import Header
 from attention_backends.kernels import choose
 from attention_backends.layout import Layout, split_lengths
@@ -24,6 +25,7 @@ class ContextParallel:
     kernel: str
     schedule: str
     topology: Topology = field(repr=False)
+    speeds: Speeds | None = field(default=None, repr=False)
     # Lengths along the sequence of what was split in this forward, by parameter name, and every rank's lengths at the
     # first attention of this forward.
     streams: dict[str, int] = field(default_factory=dict, repr=False)
@@ -151,5 +153,6 @@ class ContextParallel:
             scale=scale,
             kernel=self.kernel,
             schedule=self.schedule,
+            speeds=self.speeds,
         )
         return out

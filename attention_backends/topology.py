@@ -1,7 +1,6 @@
 """Which rank plays which part: ring outside, Ulysses inside."""
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import torch.distributed as dist
 
@@ -18,7 +17,6 @@ class Topology:
     rank: int
     ring_degree: int
     ulysses_degree: int
-    measured: dict[Any, Any] = field(default_factory=dict, repr=False)  # link and kernel speeds, by schedule.speeds
 
     @property
     def world_size(self) -> int:

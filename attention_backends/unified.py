@@ -4,12 +4,11 @@ Ulysses trades tokens for heads within a row of neighbouring ranks; the ring the
 heads (https://arxiv.org/abs/2405.07719). With one row it is Ulysses alone, with rows of one rank it is the ring alone.
 """
 
-from dataclasses import replace
-
 import torch
 
+from attention_backends.cost import Speeds
 from attention_backends.kernels import choose
-from attention_backends.layout import Layout, key_heads, split_heads
+from attention_backends.layout import Layout, Route, key_heads, split_heads
 from attention_backends.masks import gather_mask
 from attention_backends.ring import Ring, RingAttention
 from attention_backends.schedule import auto
@@ -30,8 +29,12 @@ def context_parallel_attention(
     scale: float | None = None,
     kernel: str = "auto",
     schedule: str = "auto",
+    speeds: Speeds | None = None,
 ) -> torch.Tensor:
-    """Exact attention of the whole sequence; each rank gives and gets its own tokens, (B, S_local, H, D)."""
+    """Exact attention of the whole sequence; each rank gives and gets its own tokens, (B, S_local, H, D).
+
+    speeds: what schedule "auto" goes by, if not cost.SPEEDS.
+    """
     queries.check(topology.rank, query.shape[1], "queries")
     keys.check(topology.rank, key.shape[1], "keys")
     if mask is not None and mask.requires_grad:
@@ -52,17 +55,12 @@ def context_parallel_attention(
         # These query heads do not fill whole groups: each is told its key head.
         index = torch.arange(begin, end, device=key.device) // group_size - k_heads[topology.ulysses_index][0]
     operator = choose(kernel, query, value, mask=mask is not None or is_causal, lse=schedule == "staged")
+    rows = queries.rows(topology.ulysses_degree), keys.rows(topology.ulysses_degree)
+    if schedule == "auto":
+        schedule = auto(Route(*rows, is_causal), query, value, operator, speeds)
     ring = Ring(
-        queries.rows(topology.ulysses_degree),
-        keys.rows(topology.ulysses_degree),
-        is_causal,
-        topology=topology,
-        mask=row_mask,
-        scale=scale,
-        operator=operator,
-        key_index=index,
+        *rows, is_causal, schedule, topology=topology, mask=row_mask, scale=scale, operator=operator, key_index=index
     )
-    ring = replace(ring, schedule=schedule if schedule != "auto" else auto(ring, query, value))
     out: torch.Tensor = RingAttention.apply(ring, query, key, value)  # type: ignore[no-untyped-call]
     if inner:
         del query, key, value  # their memory is wanted for what follows

@@ -4,21 +4,24 @@
         result = pool.run(prompt="red dots on white", height=1000)
         result.images[0]
 
-Importing this package is cheap: what `Pool` needs is imported when it is used.
+    launcher.plan("machine=h100x8", "model=flux", height=1000).legal
+
+Importing this package is cheap: what is used is imported when it is.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from launcher.pool import Pool, Result
+    from launcher.pool import Pool, Result, plan
+    from launcher.problems import Interrupted, LauncherError, Problem, Refused, RunFailed
 
 __version__ = "0.1.0"
-__all__ = ["Pool", "Result"]
+__all__ = ["Interrupted", "LauncherError", "Pool", "Problem", "Refused", "Result", "RunFailed", "plan"]
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        from launcher import pool
-
-        return getattr(pool, name)
+        place = "pool" if name in ("Pool", "Result", "plan") else "problems"
+        return getattr(importlib.import_module(f"{__name__}.{place}"), name)
     raise AttributeError(f"module 'launcher' has no attribute {name!r}; it has {', '.join(__all__)}")

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    from launcher.cli.main import SIGNALS
     from launcher.cli.main import main as run
 
-    sys.exit(run())
+    code = run()
+    for signum in SIGNALS:  # all is done: a Ctrl-C while Python ends must not print a traceback
+        signal.signal(signum, signal.SIG_IGN)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

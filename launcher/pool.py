@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from PIL import Image
+from typing import TYPE_CHECKING, Any
 
 from launcher import codec
-from launcher.cli.main import Session
-from launcher.config.compose import Composer, quoted
-from launcher.records.picture import read_frames
+from launcher.config.compose import Composer
+from launcher.config.text import is_text, quoted
+from launcher.estimates import plan as plans
+from launcher.running.session import Session
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,12 @@ class Pool:
             settings: those whose names have no dot, as values: `height=1000, prompt="a cat, sitting"`.
 
         Raises:
-            launcher.problems.Refused: the request is illegal; its `problems` say what would work.
-            launcher.problems.RunFailed: a rank failed; the next run starts new ranks.
+            launcher.Refused: the request is illegal; its `problems` say what would work.
+            launcher.RunFailed: a rank failed; the next run starts new ranks.
         """
-        line = [*self.words, *words, *(f"{key}={_word(value)}" for key, value in settings.items())]
-        self._session.composer.check_words(line, sweep=False)
-        made = self._session.single(line, quiet=True)
+        from launcher.records.picture import read_frames
+
+        made = self._session.run([*self.words, *words, *_words(settings)])
         files = [made.folder / file.file for file in made.record.files]
         frames = [read_frames(path, made.record.frames.fps) for path in files]
         record = codec.plain(made.record)
@@ -77,8 +79,27 @@ class Pool:
         self._session.close()
 
 
-def _word(value: Any) -> str:
+def plan(*words: str, **settings: Any) -> plans.Plan:
+    """What a run of the same words would do, or why it can't: `plan("machine=h100x8", model="flux", height=1000)`.
+
+    Args:
+        words: settings as on the command line.
+        settings: those whose names have no dot, as values.
+
+    Raises:
+        launcher.Refused: the words can't be read. What is wrong with their request is in the plan's `problems`.
+    """
+    return plans.plan(Session(Composer()).resolve([*words, *_words(settings)])[1])
+
+
+def _words(settings: dict[str, Any]) -> list[str]:
+    return [f"{key}={_word(key, value)}" for key, value in settings.items()]
+
+
+def _word(key: str, value: Any) -> str:
+    """A value as Hydra reads it back."""
     if value is None:
         return "null"
-    plain = not isinstance(value, str) or re.fullmatch(r"\w+", value, re.ASCII)  # the name of an option, say
-    return str(value) if plain else quoted(value)
+    if isinstance(value, str) and (is_text(key) or not re.fullmatch(r"\w+", value, re.ASCII)):
+        return quoted(value)
+    return str(value)

@@ -63,6 +63,9 @@ def test_the_readme_lists_the_bundled_models_vocabulary():
         assert ", ".join(names) in " ".join(TEXT.split())
 
 
-@pytest.mark.parametrize("link", re.findall(r"\]\(([^)h][^)]*)\)", TEXT))
-def test_a_link_leads_somewhere(link):
-    assert (ROOT / link).exists()
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"])
+def test_a_pages_links_lead_somewhere(page):
+    links = re.findall(r"\]\((?!http)([^)]*)\)", (ROOT / page).read_text())
+    advisories = "../../security/advisories/new"  # GitHub's page, beside the repository's files
+    assert links
+    assert not [link for link in links if link != advisories and not (ROOT / link).exists()]

@@ -15,6 +15,7 @@ from diffusers.hooks.hooks import ModelHook
 
 from attention_backends import compiled
 from attention_backends.catalog import KERNELS, MODES, SCHEDULES, mode_name
+from attention_backends.cost import Speeds
 from attention_backends.diffusers_seam.dispatch import (
     BACKEND,
     BACKENDS,
@@ -44,6 +45,7 @@ def enable(
     unified_anything: bool = False,
     kernel: str = "auto",
     schedule: str = "auto",
+    speeds: Speeds | None = None,
     cp_plan: dict[str, Any] | None = None,
     process_group: dist.ProcessGroup | None = None,
 ) -> ContextParallel:
@@ -55,6 +57,7 @@ def enable(
         mode: a name of catalog.MODES; or leave it out and say the same by the degrees and diffusers' own flags,
             ring_anything, ulysses_anything and unified_anything.
         kernel: a name of catalog.KERNELS. schedule: one of catalog.SCHEDULES.
+        speeds: what schedule="auto" goes by, if not cost.SPEEDS; schedule.measure finds them. The same on every rank.
         cp_plan: what to split and gather, for a class without a `_cp_plan`.
         process_group: the ranks that share the sequence, if not all.
 
@@ -103,7 +106,7 @@ def enable(
             f"no attention processor of {type(model).__name__} can be parallel (none has a _parallel_config)."
         )
     topology = Topology(group, dist.get_rank(group), ring_degree, ulysses_degree)
-    state = ContextParallel(named, ring_degree, ulysses_degree, kernel, schedule, topology)
+    state = ContextParallel(named, ring_degree, ulysses_degree, kernel, schedule, topology, speeds)
 
     state.handle = compiled.add(state)
     undo: list[Undo] = [partial(compiled.remove, state.handle)]

@@ -68,10 +68,10 @@ def attend_backward(
     is_causal: bool = False,
     scale: float | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradients of query, key and value for one block of keys, from `out` and `lse` over ALL keys.
+    """Gradients of query, key and value, where `key` and `value` are ALL keys that the queries see.
 
-    With P = exp(scores - lse) the block's share of the softmax, dV = P^T dO and dS = P * (dO V^T - rowsum(dO * O)):
-    exact block by block, which is what lets the keys live elsewhere (https://arxiv.org/abs/2307.08691, section 3.1.2).
+    With P = softmax(scores), dV = P^T dO and dS = P * (dO V^T - rowsum(dO * O)), a part of the rows at a time
+    (https://arxiv.org/abs/2307.08691, section 3.1.2).
     """
     if not (query.numel() and key.numel()):
         return torch.zeros_like(query), torch.zeros_like(key), torch.zeros_like(value)

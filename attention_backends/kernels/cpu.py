@@ -8,7 +8,7 @@ from attention_backends.kernels.block import Block, Gradients, Result
 
 
 def forward(block: Block) -> Result:
-    bias = None if block.bias is None else block.bias.to(block.query.dtype)
+    bias = block.bias  # in float32 for half precision too, where a large finite bias would become -inf
     out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
         block.query, block.key, block.value, 0.0, block.is_causal, attn_mask=bias, scale=block.scale
     )
@@ -24,7 +24,7 @@ def forward(block: Block) -> Result:
 def backward(block: Block, grad: torch.Tensor, out: torch.Tensor, lse: torch.Tensor) -> Gradients:
     query, key, value = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
         *(grad, block.query, block.key, block.value, out, lse, 0.0, block.is_causal),
-        attn_mask=None if block.bias is None else block.bias.to(block.query.dtype),
+        attn_mask=block.bias,
         scale=block.scale,
     )
     return query, key, value

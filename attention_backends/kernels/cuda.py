@@ -1,5 +1,7 @@
 """torch's own operators that need a GPU. None of them was run where this package was written: see the README."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 
@@ -20,7 +22,9 @@ def _aligned_bias(block: Block) -> torch.Tensor | None:
         return None
     batch, heads, queries, _ = block.query.shape
     keys = block.key.shape[2]
-    padded = F.pad(block.bias.to(block.query.dtype), (0, -keys % 16))
+    lowest = torch.finfo(block.query.dtype).min  # a large finite bias must not become -inf in half precision
+    bias = block.bias.clamp(min=lowest).masked_fill(block.bias == -math.inf, -math.inf).to(block.query.dtype)
+    padded = F.pad(bias, (0, -keys % 16))
     return padded.expand(batch, heads, queries, -1)[..., :keys]
 
 

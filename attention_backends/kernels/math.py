@@ -13,14 +13,13 @@ def forward(block: Block) -> Result:
     exact = _in_sums(block)
     outs, lses = [], []
     for begin in range(0, block.query.shape[2], _ROWS):
-        scores = _scores(exact, slice(begin, begin + _ROWS))
-        lse = scores.logsumexp(-1)
-        outs.append(torch.exp(scores - lse.masked_fill(lse == -math.inf, 0.0).unsqueeze(-1)) @ exact.value)
+        weights, lse = _softmax(_scores(exact, slice(begin, begin + _ROWS)))
+        outs.append(weights @ exact.value)
         lses.append(lse)
     return torch.cat(outs, dim=2).to(block.query.dtype), torch.cat(lses, dim=2)
 
 
-def backward(block: Block, grad: torch.Tensor, out: torch.Tensor, lse: torch.Tensor) -> Gradients:
+def backward(block: Block, grad: torch.Tensor, out: torch.Tensor, _: torch.Tensor) -> Gradients:
     exact = _in_sums(block)
     scale = block.query.shape[-1] ** -0.5 if block.scale is None else block.scale
     grad, out = grad.to(exact.query.dtype), out.to(exact.query.dtype)
@@ -28,7 +27,7 @@ def backward(block: Block, grad: torch.Tensor, out: torch.Tensor, lse: torch.Ten
     d_key, d_value = torch.zeros_like(exact.key), torch.zeros_like(exact.value)
     for begin in range(0, block.query.shape[2], _ROWS):
         rows = slice(begin, begin + _ROWS)
-        weights = torch.exp(_scores(exact, rows) - lse[:, :, rows].unsqueeze(-1))
+        weights, _ = _softmax(_scores(exact, rows))
         d_value += weights.transpose(-2, -1) @ grad[:, :, rows]
         shared = (grad[:, :, rows] * out[:, :, rows]).sum(-1, keepdim=True)
         d_scores = weights * (grad[:, :, rows] @ exact.value.transpose(-2, -1) - shared) * scale
@@ -54,6 +53,19 @@ def _scores(block: Block, rows: slice) -> torch.Tensor:
         hidden = torch.ones(block.query.shape[2], block.key.shape[2], dtype=torch.bool, device=scores.device).triu(1)
         scores = scores.masked_fill(hidden[rows], -math.inf)
     return scores
+
+
+def _softmax(scores: torch.Tensor) -> Result:
+    """Weights that sum to 1, or are 0 in a row without keys, and the LSE.
+
+    Not exp(scores - lse): in a row that a mask hides by a large finite number instead of -inf, the LSE is that number,
+    too large to hold the logarithm of the sum beside it.
+    """
+    top = scores.amax(-1, keepdim=True)
+    top = top.masked_fill(top == -math.inf, 0.0)
+    weights = torch.exp(scores - top)
+    total = weights.sum(-1, keepdim=True)
+    return weights / total.masked_fill(total == 0, 1.0), (top + total.log()).squeeze(-1)
 
 
 def _to_groups(grad: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

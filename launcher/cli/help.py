@@ -1,4 +1,4 @@
-"""The page of `python -m launcher --help`: the choices, the fields with units and defaults, three example lines."""
+"""The page of `python -m launcher --help`: the choices, the settings with units and defaults, four examples."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from launcher.config.compose import Composer, fields, to_config
+from launcher.cli import commands
+from launcher.cli.parser import Parser
+from launcher.config.compose import Composer, to_config
 from launcher.config.schema import LaunchConfig
+from launcher.config.text import fields
 from launcher.problems import Refused
 
 EXAMPLES = """\
@@ -17,34 +20,28 @@ EXAMPLES = """\
   python -m launcher plan machine=h100x8 model=flux height=1000        what would happen there: nothing is started"""
 
 QUOTING = """\
-A prompt with a comma, bracket, quote or brace needs two pairs of quotes: 'prompt="a cat, sitting"'.
-prompt_file=FILE takes any text as it is."""
-
-OPTIONS = """\
-  plan                tell what a run would do, all cp modes beside it, and why not; --json as data
-  -m, --multirun      sweep: every combination of the comma-separated values
-  --config-dir DIR    a folder of your own YAML files, laid out like conf/
-  --cfg job           print the composed configuration and do nothing else (--resolve fills in references)
-  --hydra-help        Hydra's own options"""
+A prompt is taken as it stands: prompt='a cat, sitting (on a mat)'. In a sweep (-m) its commas separate several prompts;
+'prompt="a cat, sitting"' is one. prompt_file=FILE takes any text as it is."""
 
 
-def page(composer: Composer, words: list[str]) -> str:
-    """The help for the chosen model and options: defaults are those that `words` lead to."""
+def page(composer: Composer, words: list[str], command: str, parser: Parser) -> str:
+    """The help for a subcommand with the chosen model and options: defaults are those that `words` lead to."""
     try:
         config = to_config(composer.compose(words))
     except Refused:
         config = to_config(composer.compose([]))
     parts = [
         "Makes pictures with diffusion pipelines, shared by several GPUs or CPU ranks with context parallelism.",
-        "python -m launcher [plan [--json] | -m] [choice=option ...] [field=value ...]",
+        f"python -m launcher {f'{command} ' * bool(command)}[option ...] [choice=option ...] [setting=value ...]",
+        "Subcommands\n" + "\n".join(_choice(name, [commands.load(name).ABOUT]) for name in commands.names()),
         f"Examples\n{EXAMPLES}",
         "Choices\n" + "\n".join(_choice(name, options) for name, options in composer.groups.items()),
-        f"Fields (default for model={config.model.name})\n" + "\n".join(_fields(config)),
+        f"Settings (default for model={config.model.name})\n" + "\n".join(_fields(config)),
         QUOTING,
-        f"Options\n{OPTIONS}",
+        f"Options\n{parser.options()}",
     ]
     if config.model.path == "bundled":
-        parts.insert(3, _vocabulary(config.model.name))
+        parts.insert(4, _vocabulary(config.model.name))
     return "\n\n".join(parts)
 
 
@@ -63,12 +60,12 @@ def _fields(config: LaunchConfig) -> list[str]:
             value = getattr(value, part)
         default = "null" if value is None else f"'{value}'" if isinstance(value, str) and " " in value else str(value)
         lines.append(f"  {f'{name}={default}':<30} {field.metadata['help']}")
-    about = "described by its file in conf/model, for a model of your own: " + ", ".join(facts)
+    about = "facts of a model, for a file of your own in conf/model: " + ", ".join(facts)
     return [*lines, textwrap.fill(about, 110, initial_indent="  ", subsequent_indent="    ")]
 
 
 def _vocabulary(name: str) -> str:
-    """What the bundled model can draw; other words are passed over."""
+    """What the bundled model can draw; other words are ignored."""
     from launcher.flux_tiny.vocabulary import COLOURS, EXAMPLES, PATTERNS, SCALES
 
     table = {"patterns": list(PATTERNS), "colours": list(COLOURS), "sizes": list(SCALES), "for example": EXAMPLES}

@@ -1,17 +1,15 @@
-"""What the user sees: a header, a progress bar, what was made. Errors go to standard error, and so does progress."""
+"""What a run tells: the rows before it starts, and what it has made."""
 
 from __future__ import annotations
 
 import itertools
-import sys
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launcher.estimates.notes import notes
-from launcher.problems import LauncherError, Refused
 from launcher.request.request import MAX_RANKS, Request
-from launcher.wording import shorten
+from launcher.wording import plural, shorten
 
 if TYPE_CHECKING:
     from launcher.running.job import Made
@@ -35,8 +33,8 @@ def facts(request: Request) -> dict[str, str]:
     if 1 < request.mesh.sequence <= MAX_RANKS:
         held = [" + ".join(str(count) for count in rank.values()) for rank in request.tokens_per_rank]
         groups = [(len(list(same)), each) for each, same in itertools.groupby(held)]
-        several = ", ".join(f"{count} hold{'s' * (count == 1)} {each}" for count, each in groups)
-        tokens += f"; each rank holds {held[0]}" if len(groups) == 1 else f"; of the ranks {several}"
+        several = ", ".join(f"{plural(count, 'rank holds', 'ranks hold')} {each}" for count, each in groups)
+        tokens += f"; each rank holds {held[0]}" if len(groups) == 1 else f"; {several}"
     parallel = request.mode if request.mode != "none" else "none, one process"
     if request.mode != "none":
         degrees = {"ring_degree": request.mesh.ring, "ulysses_degree": request.mesh.ulysses}
@@ -65,9 +63,9 @@ def rows(told: dict[str, str], width: int | None = None) -> str:
 
 
 def _devices(request: Request) -> str:
-    ranks = f"{request.mesh.ranks} rank{'s' * (request.mesh.ranks > 1)}"
+    ranks = plural(request.mesh.ranks, "rank")
     if request.device == "cpu":
-        return f"{ranks} on the CPU, {request.threads} thread{'s' * (request.threads > 1)} each, {request.dtype}"
+        return f"{ranks} on the CPU, {plural(request.threads, 'thread')} each, {request.dtype}"
     names = sorted({gpu.name for gpu in request.machine.gpus if gpu.index in request.devices})
     return f"{ranks} on {', '.join(names)}, {request.dtype}"
 
@@ -86,16 +84,3 @@ def summary(made: Made) -> str:
     peaks = [f"{peak / 2**20:.0f}" for peak in record.peak_bytes or ()]
     lines.append(f"{'peak MiB':<10} {', '.join(peaks)}" + (" (ranks 0, 1, ...)" if len(peaks) > 1 else ""))
     return "\n".join(lines)
-
-
-def complain(error: LauncherError) -> None:
-    """Say what is wrong, each problem on its own lines, on standard error."""
-    if not isinstance(error, Refused):
-        print(f"launcher: {error}", file=sys.stderr)
-        return
-    for problem in error.problems:
-        print(f"launcher: {shorten(problem.value, 300)}: {problem.rule}", file=sys.stderr)
-        if problem.instead:
-            print(f"          {problem.instead}", file=sys.stderr)
-    if error.works_here is not None:
-        print(f"this line works here:\n  {error.works_here}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""About how much memory a rank needs: weights by their files' headers or the model file's facts, the rest by formula.
+"""How much memory a rank needs, about: weights by their files' headers or the model's facts, the rest by formula.
 
 With s tokens on this rank, d = H D channels, b bytes an element:
 
@@ -25,18 +25,18 @@ from launcher.families.weights import folder
 from launcher.reading import UnreadableError
 from launcher.request.request import Request
 
-# What a process holds before it loads anything: on a CPU torch, diffusers and transformers themselves (measured with
-# torch 2.13); on a GPU the CUDA context and NCCL's buffers (an estimate).
+GIB = 2**30  # bytes
+# Bytes that a process holds before it loads anything: on a CPU torch, diffusers and transformers themselves (measured
+# with torch 2.13); on a GPU the CUDA context and NCCL's buffers (an estimate).
 BASE = {"cpu": 400 << 20, "cuda": 800 << 20}
-GIB = 2**30
-ACTIVATIONS = 24
-DECODING = 6
-PIXEL = 12
+ACTIVATIONS = 24  # elements of activations a token and channel
+DECODING = 6  # elements that the VAE's last stage holds a pixel and channel
+PIXEL = 12  # bytes of a finished pixel: three channels in float32
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes that the fullest rank needs, by what needs them. weights is None where neither files nor facts tell."""
+    """Bytes that the fullest rank needs, by what needs them; `weights` is None where neither files nor facts tell."""
 
     base: int
     weights: int | None
@@ -51,7 +51,7 @@ class Memory:
 
 
 def estimate(request: Request) -> Memory | None:
-    """The memory of the rank that needs most, None where the request's numbers are no numbers to reckon with."""
+    """Return the memory of the rank that needs most; None where the request's numbers allow no estimate."""
     if not countable(request):
         return None
     model, shape, largest = request.config.model, attention_shape(request), attentions(request)[0]

@@ -1,16 +1,19 @@
-"""What a user should know of a request that is legal: nothing here keeps it from running."""
+"""What a user should know about a legal request: nothing here keeps it from running."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from launcher.estimates import memory
 from launcher.families.weights import weights_problems
 from launcher.request.request import Request
+from launcher.wording import plural, shorten
 
 BUSY_MIB = 1024  # of a GPU: what a display takes is less
 
 
 def notes(request: Request) -> list[str]:
-    """Each in one line, with the number and what to type."""
+    """Return notes, each one line with the number and what to type."""
     found = []
     need, free = memory.estimate(request), memory.free_gib(request)
     if need is not None and free is not None and need.total > free * memory.GIB:
@@ -20,15 +23,22 @@ def notes(request: Request) -> list[str]:
         elif request.device == "cuda" and need.total - (need.weights or 0) < free * memory.GIB:
             offloads = request.config.runtime.offload != "none"
             advice = "a GPU with more memory is needed" if offloads else "type runtime=gpu_offload"
-        needed = f"about {need.total / memory.GIB:.1f} GiB a rank are needed and {free:.1f} are free"
-        found.append(f"{needed}: it may end for want of memory; {advice}")
+        needed = f"each rank needs about {need.total / memory.GIB:.1f} GiB, and {free:.1f} GiB are free"
+        found.append(f"{needed}: it may run out of memory; {advice}")
     for gpu in request.machine.gpus:
         if gpu.index in request.devices and gpu.used_mib > BUSY_MIB:
             share = f"{gpu.used_mib / 1024:.1f} of {gpu.memory_mib / 1024:.1f} GiB"
-            found.append(f"GPU {gpu.index} is in use: others hold {share}; type runtime.devices=[...] to choose others")
+            found.append(
+                f"GPU {gpu.index} is in use: other programs hold {share}; type runtime.devices=[...] to choose others"
+            )
+    file = request.config.prompt_file or ""
+    lines = len([line for line in request.prompts[0].splitlines() if line.strip()]) if request.prompts else 0
+    if file and not file.endswith(".json") and (lines > 1 or file.lower().endswith((".json", ".jsonl"))):
+        advice = 'for several prompts give a .json file with a list: ["one", "two"]'
+        found.append(f"prompt_file is one prompt, with all of its {plural(lines, 'line')}; {advice}")
     if request.device == "cpu" and request.dtype == "float16":
         found.append(
-            "float16 on a CPU is some 50 times slower than float32 (measured: 2 against 103 GFLOP/s a core); type "
+            "float16 on a CPU is about 50 times slower than float32 (measured: 2 and 103 GFLOP/s a core); type "
             "runtime.dtype=bfloat16"
         )
     model = request.config.model
@@ -39,7 +49,13 @@ def notes(request: Request) -> list[str]:
         advice = "shorten it"
         if model.max_text_tokens is not None and model.max_text_tokens > model.text_tokens:
             advice += f", or type model.text_tokens={min(count, model.max_text_tokens)}"
-        found.append(f"{which} has {count} tokens and {model.name} reads {model.text_tokens} of them; {advice}")
+        found.append(f"{which} has {count} tokens and {model.name} reads the first {model.text_tokens}; {advice}")
+    if (path := request.config.prompt_file) is not None and request.prompts and not path.endswith(".json"):
+        lines = sum(bool(line.strip()) for line in request.prompts[0].splitlines())
+        if lines > 1 or path.endswith(".jsonl"):
+            name = shorten(Path(path).name)
+            several = 'a .json file holds several: ["one", "two"]'
+            found.append(f"prompt_file={name} has {plural(lines, 'line')} and is one prompt; {several}")
     if not request.machine.here:
         for problem in weights_problems(request.config.model):
             found.append(f"not here: {problem.value}: {problem.rule}")

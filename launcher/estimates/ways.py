@@ -3,8 +3,8 @@
 cp=auto and cp.schedule=auto are decided here by stated figures, never by measuring: the same request on the same
 machine is always run in the same way, and so makes the same picture to the bit.
 
-A step is reckoned as L layers, each of one attention (attention_backends/cost.py) and of linear maps, whose FLOPs a
-token are 24 d^2 with d = H D: 4 d^2 weights of the projections and 8 d^2 of an MLP four times as wide, two FLOPs each.
+A step is L layers, each of one attention (attention_backends/cost.py) and of linear maps, which take 24 d^2 FLOPs a
+token with d = H D: 4 d^2 weights of the projections and 8 d^2 of an MLP four times as wide, two FLOPs each.
 For FLUX.1-dev at 1024 x 1024 that is 59.5 + 14.9 = 74.4 TFLOP. All of it is an estimate and is called one.
 """
 
@@ -68,7 +68,7 @@ def _fastest(request: Request) -> Request:
     if best.problems:
         return chosen
     told = [f"{one.name} {duration(one.seconds)}" for one in others if not one.problems]
-    why = f"{best.name} is the fastest legal mode, about {duration(best.seconds)} a step"
+    why = f"{best.name} is the fastest legal mode, at about {duration(best.seconds)} a step"
     why += f" (then {', '.join(told[:3])})" if told else ", the only one"
     return replace(chosen, why=why)
 
@@ -127,7 +127,7 @@ def way(request: Request) -> Way:
 
 
 def countable(request: Request) -> bool:
-    """Whether the figures are such that they can be reckoned with; where not, rules say what is wrong."""
+    """Whether the numbers allow estimates; where they do not, rules say what is wrong."""
     model = request.config.model
     numbers = [model.heads, model.head_dim, model.layers, *request.streams.values()]
     mesh, asked = request.mesh, request.processes

@@ -72,7 +72,7 @@ def load(folder: Path) -> FluxPipeline:
 def draw(pipe: FluxPipeline, job: Job) -> Image.Image:
     """Render at the next size that the model takes, crop to the size asked for."""
     height, width = (-(-side // 16) * 16 for side in (job.height, job.width))
-    picture = pipe(
+    picture: Image.Image = pipe(
         job.prompt,
         height=height,
         width=width,

@@ -15,7 +15,7 @@ def orthogonalise(batch: Tensor, rounds: int = 5) -> Tensor:
     """(n, rows, columns) -> near matrices with all singular values near 1, by a quintic Newton-Schulz iteration."""
     a, b, c = 3.4445, -4.7750, 2.0315
     tall = batch.shape[1] > batch.shape[2]
-    x = batch.mT if tall else batch
+    x: Tensor = batch.mT if tall else batch
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(rounds):
         gram = x @ x.mT

@@ -42,7 +42,8 @@ def coverage_tables(box: int) -> Tensor:
     # A box filter on a periodic function is a product with sinc in the frequency domain.
     widths = torch.sinc(torch.fft.fftfreq(CELLS, 1 / CELLS) * (box / PERIODS[:, None])).float()
     spectrum = torch.fft.fft2(masks)[:, None] * widths[:, None, :] * widths[:, :, None]
-    return torch.fft.ifft2(spectrum).real.clamp(0, 1)
+    shares: Tensor = torch.fft.ifft2(spectrum).real.clamp(0, 1)
+    return shares
 
 
 def coverage(pattern: Tensor, scale: Tensor, phase: Tensor, rows: int, columns: int, box: int) -> Tensor:

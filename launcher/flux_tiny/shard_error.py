@@ -52,17 +52,19 @@ def draw(pipe: FluxPipeline, kind: str, ranks: int, prompt: str, size: int, step
     def restarted(**arguments: Any) -> tuple[Tensor]:
         ids = arguments["img_ids"]
         again = torch.cat([ids[: len(part)] for part in ids.tensor_split(ranks)])
-        return whole(**{**arguments, "img_ids": again})
+        noise: tuple[Tensor] = whole(**{**arguments, "img_ids": again})
+        return noise
 
     pipe.transformer.forward = {"exact": whole, "local": local, "restarted": restarted}[kind]
     try:
-        return pipe(
+        picture: Image.Image = pipe(
             prompt,
             height=size,
             width=size,
             num_inference_steps=steps,
             generator=torch.Generator().manual_seed(seed),
         ).images[0]
+        return picture
     finally:
         pipe.transformer.forward = whole
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from diffusers import FluxTransformer2DModel
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import spawn
 
 from launcher.flux_tiny import model, patterns
 from launcher.flux_tiny.muon import Muon
@@ -279,7 +279,7 @@ def train(work: Path, steps: int, ranks: int) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mp.spawn(_rank, args=(ranks, port, work, steps), nprocs=ranks)
+    spawn(_rank, args=(ranks, port, work, steps), nprocs=ranks)
 
 
 def load(net: FluxTransformer2DModel, work: Path) -> None:

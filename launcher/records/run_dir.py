@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import platform
 import shlex
 import time
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -32,14 +34,29 @@ class RunDir:
         self.path_of_record = path / "run.json"
         self.logs = path / "logs"
 
-    def start(self, record: Record) -> None:
-        """Claim the folder and write the first run.json."""
-        self.logs.mkdir(parents=True, exist_ok=True)
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Claim the folder, before anything else is written there; the claim is given up if the run does not start.
+
+        Raises:
+            Refused: it holds a run already.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
         try:
             self.path_of_record.touch(exist_ok=False)  # exclusive: two runs never share a folder
         except FileExistsError:
             value = f"hydra.run.dir={self.path}"
             raise Refused([Problem(value, "holds a run already", "choose another folder, or leave it out")]) from None
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                if self.path_of_record.stat().st_size == 0:
+                    self.path_of_record.unlink()
+
+    def start(self, record: Record) -> None:
+        """Write the first run.json."""
+        self.logs.mkdir(parents=True, exist_ok=True)
         self._began = time.monotonic()
         self._record, self._cost, self._written = record, 0.0, 0.0
         self.write()
@@ -113,13 +130,17 @@ def portable(config: Config) -> Config:
 
 
 def _portable(path: str) -> str:
-    return f".../{Path(path).name}" if path.startswith(("/", "~")) else path
+    elsewhere = path.startswith(("/", "~")) or ".." in Path(path).parts
+    return f".../{Path(path).name}" if elsewhere else path
 
 
 def portable_override(override: str) -> str:
     """The same for one word of the command line, `key=value`."""
     key, sign, value = override.partition("=")
-    return key + sign + _portable(value) if key.split(".")[-1] in PATH_KEYS else override
+    if key.lstrip("+").split(".")[-1] not in PATH_KEYS:
+        return override
+    quote = value[:1] if value[:1] in ("'", '"') and value[-1:] == value[:1] and len(value) > 1 else ""
+    return key + sign + quote + _portable(value.removeprefix(quote).removesuffix(quote)) + quote
 
 
 def command_line(overrides: list[str]) -> str:

@@ -1,1 +1,22 @@
-"""Every constraint, one small function each."""
+"""Every constraint on a request, in files by what they judge. Another rule is another function under `@rule`."""
+
+from __future__ import annotations
+
+from launcher.problems import Problem
+from launcher.request.request import Request
+from launcher.rules import devices, files, kernels, model, numbers, sharing, words
+from launcher.rules.rule import Rule, of
+
+ROOMS = (words, numbers, devices, sharing, model, kernels, files)
+RULES: tuple[Rule, ...] = of(*(room.__name__ for room in ROOMS))
+
+
+def problems(request: Request, plan: bool = False) -> list[Problem]:
+    """Everything that is wrong with a request: empty when it can run.
+
+    Args:
+        plan: it may be for another machine.
+    """
+    rules = RULES if plan else (devices.this_machine, *RULES)
+    found = [*request.problems, *(problem for rule in rules for problem in rule(request))]
+    return found or list(files.reachable(request))

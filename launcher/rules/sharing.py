@@ -1,24 +1,25 @@
-"""Rules on how ranks share the sequence: tried for each mode of a plan's table. See rules.py for the others.
+"""How ranks share the sequence: tried for each mode of a plan's table too.
 
-They are those of diffusers' `ContextParallelConfig` and of its dispatcher (0.42.1, models/_modeling_parallel.py).
+These rules are those of diffusers' `ContextParallelConfig` and of its dispatcher (0.42.1,
+models/_modeling_parallel.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from attention_backends.catalog import MODES
 from launcher.problems import Problem, choices
 from launcher.request.geometry import divisors, sizes_that_divide
 from launcher.request.request import MAX_RANKS, Request
-from launcher.rules.model import masks
+from launcher.rules.numbers import MAX_FACT
+from launcher.rules.rule import of, rule
+from launcher.wording import plural
 
-Rule = Callable[[Request], Iterator[Problem]]
-
-MAX_FACT = 1 << 16  # of a model's counts
 RANKS_PER_CORE = 8  # more ranks than that on a CPU only wait for each other
 
 
+@rule
 def processes(request: Request) -> Iterator[Problem]:
     """The product of the degrees is the number of processes."""
     mesh, asked, mode = request.mesh, request.processes, MODES.get(request.mode)
@@ -29,21 +30,22 @@ def processes(request: Request) -> Iterator[Problem]:
         for key, number in given.items():
             if number > 1:
                 parallel = "cp=ulysses_anything" if "ulysses" in key else "cp=ring_anything"
-                rule = f"cp={mode.name} runs in one process"
-                yield Problem(f"{key}={number}", rule, f"leave it out or type {parallel}")
+                what = f"cp={mode.name} runs in one process"
+                yield Problem(f"{key}={number}", what, f"leave it out or type {parallel}")
     elif asked is not None and (mismatch := mesh.mismatch(asked)):
         instead = f"type runtime.processes={mesh.ranks} or leave it out"
         yield Problem(f"runtime.processes={asked}", f"must be the product of the degrees: {mismatch}", instead)
 
 
+@rule
 def modes(request: Request) -> Iterator[Problem]:
     """What each cp mode asks of its degrees, as diffusers' ContextParallelConfig does."""
     mode, ring, ulysses = MODES.get(request.mode), request.mesh.ring, request.mesh.ulysses
     if mode is None or not request.mesh.whole:
         return
     if request.config.cp.schedule != "auto" and not mode.has_ring:
-        rule = f"only modes with a ring have schedules, and this is cp={mode.name}"
-        yield Problem(f"cp.schedule={request.config.cp.schedule}", rule, "leave it out")
+        what = f"only modes with a ring have a schedule, and cp={mode.name} has none"
+        yield Problem(f"cp.schedule={request.config.cp.schedule}", what, "leave it out")
     if not mode.parallel:
         return  # its degrees are named by processes
     axes = (("ring", ring, mode.ring, "a ring"), ("ulysses", ulysses, mode.ulysses, "Ulysses"))
@@ -51,36 +53,37 @@ def modes(request: Request) -> Iterator[Problem]:
     for name, degree, what in excluded:
         both = "unified" if mode.even else "unified_anything"
         instead = f"leave it out, or type cp={both} instead of cp={mode.name}"
-        yield Problem(f"cp.{name}_degree={degree}", f"cp={mode.name} excludes {what}", instead)
+        yield Problem(f"cp.{name}_degree={degree}", f"cp={mode.name} can't be combined with {what}", instead)
     short = [(name, degree) for name, degree, takes, _ in axes if takes == "many" and degree < 2]
     if mode.has_ring and mode.has_ulysses:
         for name, degree in short:
-            rule = f"cp={mode.name} combines both, each with 2 ranks or more ({ring} x {ulysses} here)"
+            what = f"cp={mode.name} needs both degrees to be at least 2 ({ring} x {ulysses} here)"
             other = "ulysses" if name == "ring" else "ring"
-            yield Problem(f"cp.{name}_degree={degree}", rule, f"type cp.{name}_degree=2 or cp={other}")
+            yield Problem(f"cp.{name}_degree={degree}", what, f"type cp.{name}_degree=2 or cp={other}")
         if not short and request.mesh.sequence < 2:
             instead = "type cp.ring_degree=2, cp.ulysses_degree=2 or cp=none"
-            yield Problem(f"cp={mode.name}", "needs 2 ranks or more", instead)
+            yield Problem(f"cp={mode.name}", "needs at least 2 ranks", instead)
     elif not excluded:
         for name, degree in short:
             instead = f"type cp.{name}_degree=2 or cp=none"
-            yield Problem(f"cp.{name}_degree={degree}", f"cp={mode.name} needs 2 ranks or more", instead)
+            yield Problem(f"cp.{name}_degree={degree}", f"cp={mode.name} needs at least 2 ranks", instead)
 
 
+@rule
 def a_device_each(request: Request) -> Iterator[Problem]:
     """One GPU a rank; a CPU has cores for its ranks."""
     machine, chosen, world = request.machine, request.config.runtime.devices, request.mesh.ranks
     if world > MAX_RANKS:
-        yield Problem(f"{world} ranks", f"one host has at most {MAX_RANKS}", _fewer(request, MAX_RANKS))
+        yield Problem(f"{world} ranks", f"one host runs at most {MAX_RANKS}", _fewer(request, MAX_RANKS))
     elif request.device == "cpu" and world > RANKS_PER_CORE * machine.cores:
         most = RANKS_PER_CORE * machine.cores
-        rule = f"{machine.cores} core{'s' * (machine.cores > 1)} serve at most {most}"
-        yield Problem(f"{world} ranks on a CPU", rule, _fewer(request, most))
+        what = f"{plural(machine.cores, 'core')} can serve at most {most}"
+        yield Problem(f"{world} ranks on a CPU", what, _fewer(request, most))
     elif request.device == "cuda" and machine.gpus:
         available = len(chosen) if chosen is not None else len(machine.gpus)
         if world > available:
-            rule = f"one GPU a rank, and {available} {'is' if available == 1 else 'are'} there"
-            yield Problem(f"{world} ranks", rule, _fewer(request, available))
+            what = f"each rank needs its own GPU; available: {available}"
+            yield Problem(f"{world} ranks", what, _fewer(request, available))
 
 
 def _fewer(request: Request, most: int) -> str:
@@ -95,24 +98,25 @@ def _fewer(request: Request, most: int) -> str:
     return f"type cp.{'ring' if mode.has_ring else 'ulysses'}_degree={most} or less"
 
 
+@rule
 def heads(request: Request) -> Iterator[Problem]:
     """Ulysses gives every rank the same number of heads; the "anything" modes do not need that."""
     count, degree, mode = request.config.model.heads, request.mesh.ulysses, MODES.get(request.mode)
     if mode is None or not mode.heads_divide or degree < 2 or not 1 <= count <= MAX_FACT or count % degree == 0:
         return
     legal = [divisor for divisor in divisors(count) if divisor > 1]
-    rule = (
-        f"{count} heads cannot be shared by {degree} ranks; legal degrees here: {', '.join(map(str, legal)) or 'none'}"
-    )
+    valid = ", ".join(map(str, legal)) or "none"
+    what = f"{count} heads do not divide among {degree} ranks; valid degrees: {valid}"
     near = f"type cp.ulysses_degree={_closest(legal, degree)} or " if legal else "type "
     anything = mode.any_length(masked=request.config.model.mask)
-    yield Problem(f"cp={mode.name}", rule, f"{near}cp={anything}")
+    yield Problem(f"cp={mode.name}", what, f"{near}cp={anything}")
 
 
 def _closest(legal: list[int], wanted: int) -> int:
     return min(legal, key=lambda value: abs(value - wanted))
 
 
+@rule
 def streams_divide(request: Request) -> Iterator[Problem]:
     """ring, ulysses and unified cut every split stream into equal parts."""
     world, mode = request.mesh.sequence, MODES.get(request.mode)
@@ -123,30 +127,44 @@ def streams_divide(request: Request) -> Iterator[Problem]:
     anything = mode.any_length(masked=request.config.model.mask)
     texts_divide = request.texts is not None
     if request.texts is None:
-        rule = (
-            f"{world} ranks must share the text tokens equally, and how many {request.config.model.name} has follows "
-        )
-        rule += "from the prompt: not known before the start without its tokenizer.json"
-        yield Problem(f"cp={request.mode}", rule, f"type cp={anything}")
+        name = request.config.model.name
+        what = f"{name}'s text length depends on the prompt and can't be counted without its tokenizer"
+        yield Problem(f"cp={request.mode}", what, f"type cp={anything}")
     for length in request.texts or ():
         if length % world:
             texts_divide = False
             legal = [ranks for ranks in range(2, 2 * world + 1) if length % ranks == 0]
-            rule = f"{world} ranks cannot share {length} text tokens equally"
-            rule += f"; ranks that divide them: {', '.join(map(str, legal)) or 'none near'}"
-            yield Problem(f"cp={request.mode}", rule, f"type cp={anything}")
+            what = f"{length} text tokens do not divide among {world} ranks"
+            what += f"; numbers of ranks that divide them: {', '.join(map(str, legal)) or 'none near'}"
+            yield Problem(f"cp={request.mode}", what, f"type cp={anything}")
     for name, length in request.streams.items():
         if name == "text" or length % world == 0:
             continue
         latents = f" in each of {request.latents} latents in time" if request.latents > 1 else ""
-        rule = f"{world} ranks cannot share {length} {name} tokens equally ({request.rendered} pixels{latents})"
+        what = f"{length} {name} tokens do not divide among {world} ranks ({request.rendered} pixels{latents})"
         sizes = sizes_that_divide(request.rendered, request.multiple, world, request.latents) if texts_divide else []
         near = choices(f"height={size.height}" for size in sizes)
         instead = f"type {near}, or cp={anything}" if near else f"type cp={anything}"
-        yield Problem(f"cp={request.mode}", rule, instead)
+        yield Problem(f"cp={request.mode}", what, instead)
 
 
-SHARING: tuple[Rule, ...] = (processes, modes, a_device_each, heads, streams_divide, masks)
+@rule
+def masks(request: Request) -> Iterator[Problem]:
+    """A mask needs a mode that takes one, and a key of its own on every rank."""
+    model, mode, ranks = request.config.model, MODES.get(request.mode), request.mesh.sequence
+    if not model.mask or mode is None:
+        return
+    if not mode.masks:
+        what = f"doesn't support attention masks, and {model.name} always uses one"
+        same = f"type cp=unified_anything cp.ring_degree={request.mesh.ring} cp.ulysses_degree=1"
+        yield Problem(f"cp={mode.name}", what, same)
+    if mode.parallel and model.text == "padded" and 0 < model.text_tokens < ranks:
+        # A view() in the pipeline's code counts on one.
+        what = f"each of {ranks} ranks needs a text token, for {model.name} masks its text"
+        yield Problem(f"model.text_tokens={model.text_tokens}", what, f"type model.text_tokens={ranks} or more")
+
+
+SHARING = of(__name__)
 
 
 def sharing_problems(request: Request) -> list[Problem]:

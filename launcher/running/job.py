@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
 
 from launcher.config.schema import LaunchConfig
 from launcher.families.call import arguments
@@ -22,37 +21,10 @@ from launcher.records.run_dir import RunDir, command_line, portable, versions
 from launcher.request.geometry import crop_box
 from launcher.request.request import Request
 from launcher.running.group import GroupKey, RankGroup
+from launcher.running.screen import SILENT, Progress
 from launcher.wire.protocol import Alive, Job, Load, LoraFile, Message, Picture, Saved, Sharing, Stage, Step
 
 GetRanks = Callable[[GroupKey, RunDir], RankGroup]
-
-
-class Progress(Protocol):
-    """What is told of a job while it runs."""
-
-    def at(self, stage: str) -> None:
-        """Rank 0 enters a stage: starting, importing, loading, denoising, decoding, saving."""
-
-    def step(self) -> None:
-        """Rank 0 has finished one more denoising step."""
-
-    def tick(self) -> None:
-        """Rank 0 is alive; time goes by."""
-
-    def close(self) -> None:
-        """The job has ended, in whatever way."""
-
-
-class Silent:
-    """Progress that nobody watches."""
-
-    def at(self, stage: str) -> None: ...
-    def step(self) -> None: ...
-    def tick(self) -> None: ...
-    def close(self) -> None: ...
-
-
-SILENT = Silent()
 
 
 @dataclass(frozen=True)
@@ -79,11 +51,12 @@ def group_key(request: Request) -> GroupKey:
 
 
 def execute(
-    request: Request, path: Path, overrides: list[str], get_ranks: GetRanks, progress: Progress = SILENT
+    request: Request, run_dir: RunDir, overrides: list[str], get_ranks: GetRanks, progress: Progress = SILENT
 ) -> Made:
-    """Make a job's pictures in the folder `path`.
+    """Make a job's pictures.
 
     Args:
+        run_dir: where; claimed by the caller.
         overrides: the job's settings as its record keeps them.
         get_ranks: gives ranks of a key, warm or new; new ones log to the run's folder.
         progress: is told of stages and steps, and closed at the end.
@@ -92,7 +65,7 @@ def execute(
         LauncherError: it failed; run.json says so too.
         Interrupted: a signal came; run.json says `interrupted`.
     """
-    run_dir = RunDir(path)
+    path = run_dir.path
     run_dir.start(_record(request, overrides))
     try:
         return _execute(request, run_dir, get_ranks, progress)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from launcher.config.compose import quoted
+from launcher.config.text import quoted
 from launcher.problems import Problem, Refused
 from launcher.records.record import Record, read_record
 from launcher.records.run_dir import portable_override
 from launcher.request.request import Request
+from launcher.running.hold import is_held
 from launcher.wording import shorten
 
 if TYPE_CHECKING:
     from launcher.running.job import Made
 
 DONE, FAILED, REFUSED, KEPT = "done", "failed", "refused", "kept"
-MAX_VALUES = 6  # of a varied setting, in the first line of a sweep
 
 
 @dataclass
@@ -36,6 +36,8 @@ class Job:
     status: str = ""
     reason: str = ""
     made: Made | None = None
+    folder: Path | None = None  # where it runs; None if the words can't be read
+    earlier: str = ""  # how an earlier try ended, of a job that is run again
 
     def fail(self, status: str, reason: str) -> None:
         """Note how it ended, in one line."""
@@ -63,56 +65,17 @@ class Sweep:
         self.jobs = jobs
         values: dict[str, dict[str, None]] = {}
         for job in jobs:
-            for key, value in _pairs(job.words):
+            for key, value in pairs(job.words):
                 values.setdefault(key, {})[value] = None
         self.varied = {key: list(found) for key, found in values.items() if len(found) > 1}
 
     def varying(self, job: Job) -> str:
         """What sets a job apart: `cp=ring seed=2`."""
-        return shorten(" ".join(f"{key}={value}" for key, value in _pairs(job.words) if key in self.varied), 70)
+        return shorten(" ".join(f"{key}={value}" for key, value in pairs(job.words) if key in self.varied), 70)
 
-    def opening(self, folder: Path) -> str:
-        """How many jobs there are, and what they differ in; the illegal ones with their reasons."""
-        parts = []
-        for key, found in self.varied.items():
-            more = ", ..." if len(found) > MAX_VALUES else ""
-            parts.append(f"{key} ({shorten(', '.join(found[:MAX_VALUES]))}{more})")
-        count = f"{len(self.jobs)} job{'s' * (len(self.jobs) != 1)}"
-        lines = [f"{'sweep':<10} {count}" + (": " + " x ".join(parts) if parts else ""), f"{'run':<10} {folder}"]
-        for key in ("prompt", "negative_prompt"):
-            if key in self.varied:
-                whole = shlex.quote(f"{key}={quoted(', '.join(self.varied[key]))}")
-                lines.append(f"{'note':<10} commas make {len(self.varied[key])} of one {key}; as one: {shorten(whole)}")
-        for number, job in enumerate(self.jobs):
-            if job.status == KEPT:
-                lines.append(f"{'kept':<10} {self._label(number)}, which is done already")
-            for problem in job.problems:
-                lines.append(f"{'refused':<10} {self._label(number)}: {problem}")
-        return "\n".join(lines)
-
-    def line(self, number: int) -> str:
-        """How a job ended, in one line."""
-        job = self.jobs[number]
-        result = f"failed  {job.reason}" if job.status == FAILED else "  ".join(filter(None, self._cells(job)))
-        return f"{self._label(number)}  {result}"
-
-    def table(self) -> str:
-        """All jobs: what varied, how each ended, its step time, peak memory and first picture or its reason."""
-        heads = ["job", *self.varied, "status", "s/step", "peak MiB", "picture or reason"]
-        rows = [heads]
-        for number, job in enumerate(self.jobs):
-            pairs = dict(_pairs(job.words))
-            status, pace, peak, result = self._cells(job)
-            numbers = [pace.removesuffix(" s/step"), peak.removesuffix(" MiB")]
-            rows.append(
-                [str(number), *(shorten(pairs.get(key, ""), 40) for key in self.varied), status, *numbers, result]
-            )
-        widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        lines.insert(1, "  ".join("-" * min(width, 60) for width in widths))
-        counts = {status: sum(job.status == status for job in self.jobs) for status in (DONE, KEPT, FAILED, REFUSED)}
-        lines.append(", ".join(f"{count} {status}" for status, count in counts.items() if count) or "nothing was run")
-        return "\n".join(lines)
+    def whole(self, key: str) -> str:
+        """The values of a setting as the one text that was typed, quoted so that Hydra reads it as one."""
+        return quoted(", ".join(self.varied[key]))
 
     @property
     def failed(self) -> bool:
@@ -129,49 +92,63 @@ class Sweep:
                 found.append((Path(job.reason), self.varying(job)))
         return found
 
-    def _label(self, number: int) -> str:
-        width = len(str(len(self.jobs)))
-        return f"[{number + 1:>{width}}/{len(self.jobs)}] {self.varying(self.jobs[number])}".rstrip()
-
-    def _cells(self, job: Job) -> tuple[str, str, str, str]:
-        if job.status != DONE:
-            return job.status or "not run", "", "", shorten(job.reason, 120)
-        assert job.made is not None
-        peak = f"{max(job.made.record.peak_bytes or (0,)) / 2**20:.0f} MiB"
-        return DONE, f"{job.pace:.3g} s/step", peak, str(job.first)
-
 
 def resume(sweep: Sweep, folder: Path) -> None:
     """Mark what is done in the folder of an earlier, equal sweep; move what is not done out of the way.
 
+    Nothing that is written there is trusted: a record that can't be read, or that names what is no picture in its own
+    folder, is that of a job to run again.
+
     Raises:
-        Refused: the folder is no sweep's, or the sweep there was another one; nothing is moved then.
+        Refused: the sweep there was another one, or a job of it is running; nothing is moved then.
     """
     value, move = f"resume={folder}", []
-    if not folder.is_dir() or not any(folder.glob("*/run.json")):
-        raise Refused(
-            [Problem(value, "is no folder of an earlier sweep", "give the folder that its first lines named")]
-        )
     for number, job in enumerate(sweep.jobs):
-        place = folder / str(number)
-        if not (place / "run.json").exists():
+        if job.folder is None or not os.path.lexists(job.folder / "run.json"):
             continue
-        try:
-            record: Record | None = read_record(place / "run.json")
-        except ValueError:
-            record = None
+        if is_held(job.folder):
+            raise Refused([Problem(value, f"job {number} is running there", "wait for its end")])
+        record = _record(job.folder)
         if record is not None and list(record.overrides) != recorded(job.words):
             rule = f"job {number} there was {' '.join(record.overrides) or 'without settings'}, and here it is "
             rule += " ".join(recorded(job.words)) or "without settings"
             raise Refused([Problem(value, rule, "give the same settings as then, and nothing else")])
-        whole = record is not None and record.status == DONE and bool(record.files)
-        if record is not None and whole and all((place / made.file).is_file() for made in record.files):
+        if record is not None and record.status == DONE and _has_files(job.folder, record):
             job.status = KEPT
-            job.reason = str(place / record.files[0].file)
+            job.reason = str(_shown(job.folder, folder) / record.files[0].file)
         elif not job.problems:
-            move.append(place)
+            job.earlier = _ended(record)
+            move.append(job.folder)
     for place in move:
-        place.rename(next(name for name in _aside(place) if not name.exists()))
+        place.rename(next(name for name in _aside(place) if not os.path.lexists(name)))
+
+
+def _record(folder: Path) -> Record | None:
+    """A job's record, if it can be read."""
+    try:
+        return read_record(folder / "run.json")
+    except (OSError, ValueError):
+        return None
+
+
+def _has_files(folder: Path, record: Record) -> bool:
+    """Whether all that a record names is there, as files of the job's own."""
+    paths = [folder / made.file for made in record.files]
+    return bool(paths) and all(path.is_file() and not path.is_symlink() for path in paths)
+
+
+def _ended(record: Record | None) -> str:
+    """How an earlier try ended."""
+    if record is None:
+        return "whose record can't be read"
+    ends = {"running": "whose launcher was killed", "interrupted": "which was interrupted", "failed": "which failed"}
+    return ends.get(record.status, "whose pictures are missing")
+
+
+def _shown(place: Path, folder: Path) -> Path:
+    """A job's folder as the user knows it: below the sweep's, which may be relative."""
+    whole = folder.absolute()
+    return folder / place.relative_to(whole) if place.is_relative_to(whole) else place
 
 
 def recorded(words: list[str]) -> list[str]:
@@ -186,9 +163,10 @@ def _aside(place: Path) -> Iterator[Path]:
         number += 1
 
 
-def _pairs(words: list[str]) -> list[tuple[str, str]]:
-    pairs = (word.partition("=") for word in words)
-    return [(key.lstrip("+"), value if value.startswith(("'", '"')) else _plain(value)) for key, _, value in pairs]
+def pairs(words: list[str]) -> list[tuple[str, str]]:
+    """The settings of a job and their values, as they are shown."""
+    split = (word.partition("=") for word in words)
+    return [(key.lstrip("+"), value if value.startswith(("'", '"')) else _plain(value)) for key, _, value in split]
 
 
 def _plain(value: str) -> str:

@@ -65,7 +65,7 @@ class Worker:
         if self.world_size > 1:
             dist.init_process_group(
                 "cpu:gloo,cuda:nccl" if cuda else "gloo",
-                store=dist.FileStore(os.environ[STORE_VARIABLE], self.world_size),
+                store=dist.FileStore(os.environ[STORE_VARIABLE], self.world_size),  # type: ignore[attr-defined]
                 rank=self.rank,
                 world_size=self.world_size,
                 timeout=timedelta(seconds=load.timeout),

@@ -17,12 +17,20 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from launcher.families import lora as names
+from launcher import lora_keys as names
 from launcher.reading import UnreadableError, read_json_object
 from launcher.wire.protocol import LoraFile
 
 NAME = "launcher"
 PEFT_PREFIX = "base_model.model."
+# Kohya's names, which have underscores for dots.
+FLAT = {
+    "lora_transformer_": "transformer",
+    "lora_unet_": "transformer",
+    "lycoris_": "transformer",
+    "lora_te_": "text_encoder",
+    "lora_te1_": "text_encoder",
+}
 TOLERANCE = 0.05  # of a matrix' energy: bfloat16 changes less than 0.01 of it
 FINGERPRINT = 64  # elements of a row, whose signs tell it from the other rows
 
@@ -67,12 +75,15 @@ class Lora:
             Pair(stem, state[parts.keys["down"]], state[parts.keys["up"]], scales[stem])
             for stem, parts in stems.items()
         ]
-        if all(layers.values()):
-            state = _renamed(state, stems, layers, scales)
         self._fits(path, pairs, layers)
         shapes = self._shapes()
+        known = {stem: parts for stem, parts in stems.items() if layers[stem] is not None}
+        converted = _renamed(state, known, layers, scales)
+        foreign = {key: state[key] for stem in stems.keys() - known.keys() for key in stems[stem].keys.values()}
         try:
-            self.pipe.load_lora_weights(dict(state), adapter_name=NAME)
+            if foreign:
+                converted |= self.pipe.lora_state_dict(foreign)
+            self.pipe.load_lora_weights(converted, adapter_name=NAME)
         except Exception as error:  # a converter that meets what it does not expect: KeyError, AssertionError
             first = f" ({_some([stem for stem, layer in layers.items() if layer is None] or list(layers))})"
             raise ValueError(f"{path.name} does not fit {type(self.pipe).__name__}: {_reason(error)}{first}") from error
@@ -83,6 +94,13 @@ class Lora:
     def _layer(self, stem: str) -> str | None:
         """The layer that a stem names in diffusers' own way, behind its part of the pipeline; None if it names none."""
         stem = stem.removeprefix(PEFT_PREFIX)
+        for prefix, part in FLAT.items():
+            if stem.startswith(prefix) and getattr(self.pipe, part, None) is not None:
+                flat = stem.removeprefix(prefix)
+                for name, _ in getattr(self.pipe, part).named_modules():
+                    # transformers 5 has no text_model any more around what a text encoder is made of.
+                    if name and flat in (name.replace(".", "_"), f"text_model_{name.replace('.', '_')}"):
+                        return f"{part}.{name}"
         for part in self.pipe._lora_loadable_modules:
             module = getattr(self.pipe, part, None)
             name = stem.removeprefix(f"{part}.")

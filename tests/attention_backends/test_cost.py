@@ -51,7 +51,7 @@ def test_what_moves_is_what_the_formula_says(ranks, ring, ulysses, lengths):
                 key_mask=2 * masked,  # a byte for each batch entry
             )  # fmt: skip
             for count, moved in zip(counts, stated, strict=True):
-                asked = int(masked and 1 in lengths and ulysses > 1)  # one query: are its mask's rows one or all?
+                asked = int(masked and 2 in lengths)  # a batch of 2 and 2 queries: which of them does the mask count?
                 assert count == {"bytes": moved.bytes, "messages": moved.messages, "size_exchanges": asked}
 
 

@@ -53,6 +53,7 @@ for capability in (80, 90):
 """
 
 
+@pytest.mark.slow
 def test_the_fused_kernel_compiles_for_a_gpu(tmp_path):
     """Down to machine code, by the compiler and assembler that Triton brings along: needs no GPU."""
     environment = os.environ | {"TRITON_CACHE_DIR": str(tmp_path), "TRITON_INTERPRET": "0"}

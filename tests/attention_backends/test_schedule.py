@@ -1,4 +1,4 @@
-"""A schedule gives the same bits however messages arrive; a measured choice is the same on every rank."""
+"""A schedule gives the same bits however messages arrive; "auto" chooses alike on every rank."""
 
 import time
 
@@ -6,7 +6,10 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from attention_backends.layout import Layout
+from attention_backends import exchange
+from attention_backends.cost import Speeds
+from attention_backends.layout import Layout, Route
+from attention_backends.schedule import auto, measure
 from attention_backends.topology import Topology
 from attention_backends.unified import context_parallel_attention
 
@@ -34,16 +37,41 @@ def test_the_same_bits_whoever_is_late(ranks, schedule):
     assert ranks.run(outputs, 3, schedule=schedule) == [True, True, True]
 
 
-def chosen(group: dist.ProcessGroup) -> list[str]:
-    topology = Topology(group, dist.get_rank(group), 3, 1)
-    for lengths in ((4, 0, 5), (300, 200, 100)):
-        layout = Layout(lengths)
-        q, k, v = (torch.randn(1, lengths[topology.rank], 2, 16) for _ in range(3))
-        context_parallel_attention(q, k, v, queries=layout, keys=layout, topology=topology, schedule="auto")
-    return [value for value in topology.measured.values() if isinstance(value, str)]
+SLOW, FAST = Speeds(1e-4, 25e6, 80e9, 5e9), Speeds(1e-5, 400e9, 1e9, 5e9)
 
 
-def test_auto_chooses_alike_on_every_rank(ranks):
-    first, *others = ranks.run(chosen, 3)
-    assert len(first) == 2
+@pytest.mark.parametrize("heads", [2, 0])
+def test_auto_follows_the_speeds_that_it_is_given(heads):
+    layout = Layout((2300, 2200))
+    route, x = Route(layout, layout), torch.empty(1, 2300, heads, 64)
+    assert auto(route, x, x, "cpu_flash", SLOW) == ("staged" if heads else "gather")
+    assert auto(route, x, x, "cpu_flash", FAST) == "gather"
+    assert auto(Route(Layout((9,)), Layout((9,))), x, x, "cpu_flash", SLOW) == "gather"
+
+
+def sent(group: dist.ProcessGroup, speeds: Speeds | None) -> tuple[int, int]:
+    """Messages of an attention with schedule "auto", and exchanges of anything else."""
+    topology, layout = Topology(group, dist.get_rank(group), 2, 1), Layout((2300, 2200))
+    q, k, v = (torch.randn(1, layout.lengths[topology.rank], 2, 16) for _ in range(3))
+    exchange.reset_counters()
+    context_parallel_attention(q, k, v, queries=layout, keys=layout, topology=topology, schedule="auto", speeds=speeds)
+    counted = exchange.counters()
+    return counted.messages, counted.size_exchanges
+
+
+def test_auto_measures_nothing_and_chooses_alike_on_every_rank(ranks):
+    pieces = len(Route(Layout((2300, 2200)), Layout((2300, 2200)), schedule="staged").pieces(0, 1))
+    assert pieces > 1
+    assert ranks.run(sent, 2, speeds=SLOW) == [(pieces, 0)] * 2
+    assert ranks.run(sent, 2, speeds=FAST) == [(1, 0)] * 2
+    assert ranks.run(sent, 2, speeds=None) in ([(pieces, 0)] * 2, [(1, 0)] * 2)
+
+
+def measured(group: dist.ProcessGroup) -> Speeds:
+    return measure(group, heads=2, head_dim=64, dtype=torch.float32, device=torch.device("cpu"))
+
+
+def test_measured_speeds_are_the_same_on_every_rank(ranks):
+    first, *others = ranks.run(measured, 3)
     assert others == [first, first]
+    assert min(first.latency, first.bandwidth, first.compute, first.memory) > 0

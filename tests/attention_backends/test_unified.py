@@ -4,8 +4,6 @@ from typing import Any
 
 import pytest
 from cases import attention
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 UNEVEN = [9, 0, 4, 31, 1, 2]
 SHAPES = [(1, 1), (2, 1), (1, 2), (3, 1), (1, 3), (2, 2), (1, 5), (5, 1), (3, 2), (2, 3), (6, 1), (1, 6)]
@@ -20,6 +18,15 @@ CASES: list[dict[str, Any]] = [
     {"mask": "rows", "batch": 2, "schedule": "staged"},
     {"mask": "hidden", "batch": 2, "local_mask": True, "schedule": "staged"},
     {"mask": "hidden", "batch": 2},
+    {"mask": "lowest", "batch": 2, "local_mask": True, "schedule": "staged"},
+    {"mask": "lowest", "batch": 2, "kernel": "_native_math", "key_heads": 2},
+    {"mask": "far", "schedule": "staged"},
+    {"mask": "rows lowest", "batch": 2, "schedule": "staged"},
+    {"mask": "causal lowest", "schedule": "staged"},
+    {"mask": "lowest", "is_causal": True, "schedule": "staged"},
+    {"mask": "rows of heads", "batch": 2},
+    {"mask": "2d keys", "batch": 3, "local_mask": True},
+    {"mask": "2d rows", "batch": 3, "schedule": "staged"},
     {"is_causal": True},
     {"is_causal": True, "schedule": "staged", "batch": 2},
     {"is_causal": True, "schedule": "staged", "mask": "keys"},
@@ -39,7 +46,8 @@ def test_equals_float64(ranks, case):
         for result in results:
             assert result["finite"]
             assert result["forward"] <= limit
-            assert max(result["dq"], result["dk"], result["dv"]) <= 2e-5
+            assert result["from one kernel"] <= 4e-6
+            assert max(result["dq"], result["dk"], result["dv"]) <= max(2e-5, limit)
 
 
 @pytest.mark.parametrize("schedule", ["gather", "staged"])
@@ -53,27 +61,3 @@ def test_half_precision_is_as_exact_as_one_kernel(ranks, dtype, mask, schedule):
     assert all(result["finite"] for result in results)
     for result in results:
         assert result["forward"] <= 1.3 * result["one kernel"]
-
-
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
-@given(data=st.data())
-def test_any_lengths(ranks, data):
-    ring, ulysses = data.draw(st.sampled_from(SHAPES))
-    lengths = st.lists(st.integers(0, 12), min_size=ring * ulysses, max_size=ring * ulysses)
-    key_heads, group = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3))
-    results = ranks.run(
-        attention,
-        ring * ulysses,
-        ring=ring,
-        ulysses=ulysses,
-        q_lengths=data.draw(lengths),
-        k_lengths=data.draw(lengths),
-        heads=key_heads * group,
-        key_heads=key_heads,
-        dtype="float64",
-        mask=data.draw(st.sampled_from([None, "keys", "heads", "rows", "additive", "hidden"])),
-        is_causal=data.draw(st.booleans()),
-        schedule=data.draw(st.sampled_from(["gather", "staged"])),
-    )
-    for result in results:
-        assert max(result[name] for name in ("forward", "dq", "dk", "dv")) < 1e-12

@@ -10,8 +10,8 @@ import psutil
 import pytest
 from shared import children, group
 
-from launcher.cli.main import Session
 from launcher.config.compose import Composer
+from launcher.running.session import Session
 
 pytestmark = pytest.mark.slow
 
@@ -44,7 +44,8 @@ def test_fifty_sweeps_leave_nothing_behind(tmp_path, monkeypatch):
         for words, sweeps in zip(GROUPS, SWEEPS, strict=True):
             for run in range(sweeps):
                 folder = tmp_path / f"{len(pids)}-{run}"
-                assert session.sweep([*SMALL, *words, f"seed={run},{run + 1}", f"hydra.sweep.dir={folder}"]) == 0
+                words_of_run = [*SMALL, *words, f"seed={run},{run + 1}", f"hydra.sweep.dir={folder}"]
+                assert not session.sweep(words_of_run).failed
                 records = [json.loads(path.read_text()) for path in sorted(folder.glob("*/run.json"))]
                 assert [record["loads"] for record in records] == [1, 1]
                 assert (folder / "contact.png").exists()

@@ -22,9 +22,9 @@ from launcher.estimates.ways import resolve
 from launcher.records.picture import read_frames
 from launcher.records.run_dir import RunDir
 from launcher.request.request import Request
-from launcher.rules import general as rules
+from launcher.rules import RULES, problems
+from launcher.rules import kernels as kernel_rules
 from launcher.rules import sharing as sharing_rules
-from launcher.rules.general import RULES, problems
 from launcher.running.group import GroupKey, RankGroup
 from launcher.running.job import execute, group_key, job_message
 from launcher.running.starters import accelerate as ranks
@@ -63,7 +63,7 @@ class Warm:
 
     def run(self, request: Request) -> list[np.ndarray]:
         """Each picture's frames (frames, height, width, 3)."""
-        made = execute(request, self.folder / str(next(self.count)), [], self.ranks)
+        made = execute(request, RunDir(self.folder / str(next(self.count))), [], self.ranks)
         shown = [read_frames(made.folder / facts.file, made.record.frames.fps) for facts in made.record.files]
         return [np.stack([np.asarray(frame) for frame in frames]).astype(int) for frames in shown]
 
@@ -205,7 +205,7 @@ ON_RANKS = (
     sharing_rules.heads,
     sharing_rules.streams_divide,
     sharing_rules.masks,
-    rules.kernels,
+    kernel_rules.kernels,
 )  # what every rank fails over
 ILLEGAL = [
     # family, what breaks a rule, part of what a rank says

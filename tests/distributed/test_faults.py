@@ -26,9 +26,9 @@ import psutil
 import pytest
 from shared import Group, group, hermetic, listening
 
-import launcher.cli.progress
+import launcher.cli.terminal
 from launcher.cli.main import main
-from launcher.cli.progress import Progress
+from launcher.cli.progress import Bar
 from launcher.records.files import sha256
 from launcher.wire import channel, protocol
 
@@ -188,7 +188,7 @@ def sweep(faults: list[Fault], place: Path, *words: str) -> Swept:
     entered: list[str] = []
     shared = shared_memory()
 
-    class Watched(Progress):
+    class Watched(Bar):
         def at(self, stage: str) -> None:
             if stage == "starting":
                 (folder,) = (path.parent for path in place.rglob("multirun.yaml"))
@@ -217,7 +217,7 @@ def sweep(faults: list[Fault], place: Path, *words: str) -> Swept:
         patch.setenv("TMPDIR", str(place / "tmp"))
         patch.setattr(tempfile, "tempdir", None)
         patch.setattr(time, "time", time.time)  # to be put back
-        patch.setattr(launcher.cli.progress, "Progress", Watched)
+        patch.setattr(launcher.cli.terminal, "Bar", Watched)
         screen, errors = Screen(ended), io.StringIO()
         seeds = ",".join(map(str, range(len(faults) + 1)))
         size = ["height=512", "width=512", "steps=2", "images=2"]

@@ -139,9 +139,7 @@ def test_a_launcher_that_was_stopped_finds_its_picture_made(start):
 
 def test_what_the_shell_has_ignored_stays_ignored():
     """`nohup` asks for a launcher that outlives its terminal."""
-    code = (
-        "from signal import *; from launcher.cli.main import _signals\nwith _signals(): print(repr(getsignal(SIGHUP)))"
-    )
+    code = "from signal import *; from launcher.cli.main import signals\nwith signals(): print(repr(getsignal(SIGHUP)))"
     words = ["sh", "-c", 'trap "" HUP; exec "$0" "$@"', *command()[:1], "-c", code]
     ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "SIG_IGN" in ended.stdout

@@ -70,6 +70,7 @@ def test_synonyms_have_the_same_pooled_meaning(pipe: FluxPipeline) -> None:
     assert torch.cdist(asked, named).argmin(1).tolist() == list(range(len(prompts)))
 
 
+@pytest.mark.slow
 def test_other_seeds_draw_other_phases(pipe: FluxPipeline) -> None:
     meaning = read("large blue vertical stripes on white")
     phases = {score(np.asarray(evaluate.draw(pipe, Job(meaning, 128, 256, 8, s))), meaning).phase[1] for s in range(4)}

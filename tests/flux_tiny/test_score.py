@@ -21,6 +21,7 @@ def ideal(meaning: Meaning, rows: int, columns: int, phase: tuple[float, float] 
 ALL = [Meaning(p, "red", "turquoise", s) for p in PATTERNS for s in SCALES]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("meaning", ALL, ids=Meaning.prompt)
 def test_ideal_scores_high_at_any_phase_and_plain_low(meaning: Meaning) -> None:
     found = score(ideal(meaning, 300, 340, (0.37, 0.81)), meaning)

@@ -77,6 +77,7 @@ def test_batches_depend_on_step_and_rank_alone(bank: CaptionBank) -> None:
     assert len(of_four[1]) == len(a[1]) // 2  # more ranks share the same work
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_as_if_never_cut(tmp_path: Path, bank: CaptionBank) -> None:
     def run(trainer: train_flow.Trainer, until: int) -> None:
         while trainer.step < until:

@@ -24,15 +24,31 @@ def reference(q, k, v, mask, is_causal, scale) -> torch.Tensor:
     return (scores.masked_fill(hidden, 0.0).softmax(-1).masked_fill(hidden, 0.0) @ v).transpose(1, 2)
 
 
-def make_mask(kind: str | None, batch: int, heads: int, sq: int, skv: int, generator: Any) -> torch.Tensor | None:
+# What hides a key: False, -inf, or a large finite number, as many models write it.
+HIDDEN_BY = {"lowest": None, "far": -10000.0, "rows lowest": None, "rows far": -10000.0, "causal lowest": None}
+MASKS = ("keys", "heads", "rows", "rows of heads", "additive", "hidden", "2d keys", "2d rows", *HIDDEN_BY)
+
+
+def make_mask(
+    kind: str | None, batch: int, heads: int, sq: int, skv: int, generator: Any, dtype: torch.dtype
+) -> torch.Tensor | None:
+    """A mask of one of MASKS in four dimensions; in those named "hidden", "lowest" and "far" rows without a key."""
     if kind is None:
         return None
-    rows = sq if kind == "rows" else 1
-    keep = torch.rand(batch, heads if kind == "heads" else 1, rows, skv, generator=generator) > 0.4
-    if kind == "hidden":
+    rows = sq if kind in ("rows", "rows of heads", "2d rows", "rows lowest", "rows far", "causal lowest") else 1
+    entries = 1 if kind == "2d rows" else batch
+    keep = torch.rand(entries, heads if kind in ("heads", "rows of heads") else 1, rows, skv, generator=generator) > 0.4
+    if kind in ("hidden", "lowest", "far"):
         keep[0] = False
+    if kind in ("rows lowest", "rows far"):
+        keep[:, :, ::2] = False
+    if kind == "causal lowest":
+        keep = torch.ones(sq, skv, dtype=torch.bool).tril(-1).expand(keep.shape)
     if kind == "additive":
         return torch.randn(keep.shape, generator=generator).masked_fill(~keep, -torch.inf)
+    if kind in HIDDEN_BY:
+        lowest = HIDDEN_BY[kind] or torch.finfo(dtype).min
+        return torch.zeros(keep.shape, dtype=dtype).masked_fill_(~keep, lowest)
     return keep
 
 
@@ -54,17 +70,18 @@ def attention(
     strided: bool = False,
     schedule: str = "gather",
     kernel: str = "auto",
+    value_dim: int = 8,
 ) -> dict[str, float]:
     rank, generator = dist.get_rank(group), torch.Generator().manual_seed(7)
     topology = Topology(group, rank, ring, ulysses)
     queries, keys = Layout(tuple(q_lengths)), Layout(tuple(k_lengths))
 
-    def random(tokens: int, n: int) -> torch.Tensor:
-        return (torch.randn(batch, tokens, n, 8, generator=generator) * size).to(getattr(torch, dtype))
+    def random(tokens: int, n: int, width: int = 8) -> torch.Tensor:
+        return (torch.randn(batch, tokens, n, width, generator=generator) * size).to(getattr(torch, dtype))
 
-    q, k, v = random(queries.total, heads), random(keys.total, key_heads), random(keys.total, key_heads)
-    weight = random(queries.total, heads)
-    whole_mask = make_mask(mask, batch, heads, queries.total, keys.total, generator)
+    q, k, v = random(queries.total, heads), random(keys.total, key_heads), random(keys.total, key_heads, value_dim)
+    weight = random(queries.total, heads, value_dim)
+    whole_mask = make_mask(mask, batch, heads, queries.total, keys.total, generator, q.dtype)
     exact = [x.double().requires_grad_() for x in (q, k, v)]
     expected = reference(*exact, whole_mask, is_causal, scale)
     (expected * weight).sum().backward()
@@ -82,6 +99,8 @@ def attention(
             part = part[:, :, queries.offsets[rank] : queries.offsets[rank + 1]]
         if local_mask:
             part = part[..., keys.offsets[rank] : keys.offsets[rank + 1]]
+        if mask is not None and mask.startswith("2d"):
+            part = part[:, 0, 0] if mask == "2d keys" else part[0, 0]
     out = context_parallel_attention(
         *mine, part, queries=queries, keys=keys, topology=topology,
         is_causal=is_causal, scale=scale, schedule=schedule, kernel=kernel,
@@ -97,6 +116,8 @@ def attention(
         if is_causal and bias is not None:
             triangle = torch.ones(queries.total, keys.total, dtype=torch.bool).tril()
             bias = bias & triangle if bias.dtype == torch.bool else bias.masked_fill(~triangle, -torch.inf)
+        drowned = bias is not None and bias.dtype != torch.bool and bias.numel() > 0
+        bias_size = bias.amax(-1).abs().nan_to_num(posinf=0.0).clamp(max=1e5).max().item() if drowned else 0.0
         own = torch.nn.functional.scaled_dot_product_attention(
             *(x.transpose(1, 2) for x in (q, k, v)),
             bias, is_causal=is_causal and bias is None, scale=scale, enable_gqa=True,
@@ -105,10 +126,12 @@ def attention(
     logits = torch.einsum("bqhd,bkhd->bhqk", q.double(), all_keys) * (scale or q.shape[-1] ** -0.5)
     return {
         "forward": error(out, expected, queries),
+        "from one kernel": error(out, own.transpose(1, 2).double(), queries),
         "one kernel": error(shard(own.transpose(1, 2), queries), expected, queries),
         "dq": error(mine[0].grad, exact[0].grad, queries),
         "dk": error(mine[1].grad, exact[1].grad, keys),
         "dv": error(mine[2].grad, exact[2].grad, keys),
-        "logits": logits.abs().max().item() if logits.numel() else 0.0,
+        # A sum of this size keeps what was added to it to within half its last bit; beyond 1e5, nothing.
+        "logits": max(logits.abs().max().item() if logits.numel() else 0.0, bias_size if bias_size < 1e5 else 0.0),
         "finite": float(torch.isfinite(out).all()),
     }

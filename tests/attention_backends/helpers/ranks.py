@@ -1,6 +1,6 @@
 """Gloo ranks that are started once for the whole test session and run many cases.
 
-One world of six; a case for W ranks runs in a group of the first W. A case is a module-level function
+One world of seven; a case for W ranks runs in a group of the first W. A case is a module-level function
 `case(group, **arguments)`; what it returns comes back, one result a rank.
 """
 
@@ -12,6 +12,7 @@ import importlib.util
 import multiprocessing
 import os
 import socket
+import time
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
@@ -20,10 +21,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-LARGEST = 6
+LARGEST = 7
+STARTING = 60  # seconds that the ranks themselves have to start
 GRACE = 3  # seconds that ranks have to finish once one has failed
 STUCK = "still waiting for a rank that has failed"
 PATIENCE = 60  # seconds until a rank that waits for a dead one gives up
+DEADLINE = 30  # seconds that ranks have for one case, if it sets none
+HUNG = "hung: no answer by the deadline"
 
 
 @functools.cache
@@ -83,9 +87,14 @@ class Ranks:
             process.join()
         self._members.clear()
 
-    def _ask(self, case: Callable[..., Any], world: int, arguments: dict[str, Any]) -> list[tuple[bool, Any]]:
+    def _ask(
+        self, case: Callable[..., Any], world: int, arguments: dict[str, Any], deadline: float
+    ) -> list[tuple[bool, Any]]:
+        """(succeeded, result or (error, traceback)) of each rank, in rank order, by the deadline."""
         if not self._members:
             self._start()
+            deadline += STARTING
+        end = time.monotonic() + deadline
         members = self._members[:world]
         for _, pipe in members:
             pipe.send((case.__code__.co_filename, case.__name__, world, arguments))
@@ -93,7 +102,8 @@ class Ranks:
         waiting = [pipe for _, pipe in members]
         while waiting:
             failed = any(not ok for ok, _ in answers.values())
-            ready = connection.wait(waiting, GRACE if failed else None)
+            left = max(end - time.monotonic(), 0.0)
+            ready = connection.wait(waiting, min(GRACE, left) if failed else left)
             for pipe in ready:
                 try:
                     answers[pipe] = pipe.recv()
@@ -102,25 +112,28 @@ class Ranks:
                 waiting.remove(pipe)
             if not ready:
                 self.stop()
-                return [answers.get(pipe, (True, STUCK)) for _, pipe in members]
+                stuck = (False, (f"TimeoutError: {STUCK if failed else HUNG}", STUCK if failed else HUNG))
+                return [answers.get(pipe, stuck) for _, pipe in members]
         return [answers[pipe] for _, pipe in members]
 
-    def run(self, case: Callable[..., Any], world: int, **arguments: Any) -> list[Any]:
+    def run(self, case: Callable[..., Any], world: int, *, deadline: float = DEADLINE, **arguments: Any) -> list[Any]:
         """Results of `case` on `world` ranks, in rank order. The first failure ends the test."""
-        answers = self._ask(case, world, arguments)
+        answers = self._ask(case, world, arguments, deadline)
         failures = [
             (rank, answer[1]) for rank, (fine, answer) in enumerate((ok, (0, a)) for ok, a in answers) if not fine
         ]
         if failures:
             self.stop()
-            failures.sort(key=lambda failure: "Connection" in failure[1][0])
+            failures.sort(key=lambda failure: "Connection" in failure[1][0] or "TimeoutError" in failure[1][0])
             rank, (_, trace) = failures[0]
             raise AssertionError(f"rank {rank} of {world} failed:\n{trace}")
         return [answer for _, answer in answers]
 
-    def errors(self, case: Callable[..., Any], world: int, **arguments: Any) -> list[str | None]:
+    def errors(
+        self, case: Callable[..., Any], world: int, *, deadline: float = DEADLINE, **arguments: Any
+    ) -> list[str | None]:
         """The error ("Type: message") of each rank, None where it succeeded."""
-        answers = self._ask(case, world, arguments)
+        answers = self._ask(case, world, arguments, deadline)
         if not all(not ok for ok, _ in answers):
             self.stop()  # somebody may still be in the middle of an exchange
         return [None if ok else answer[0] for ok, answer in answers]

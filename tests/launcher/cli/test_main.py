@@ -1,10 +1,10 @@
 """The command line as a whole, where no rank is started."""
 
+import resource
 import shutil
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
@@ -44,12 +44,13 @@ def test_a_refusal_imports_nothing_heavy(words):
 
 
 def test_a_refusal_takes_at_most_eight_tenths_of_a_second():
-    """Cold, in a process of its own; the fastest of three, for the machine may have other things to do."""
+    """Cold, in a process of its own; of processor time, for the machine may have other things to do."""
     taken = []
-    for _ in range(3):
-        began = time.monotonic()
+    for _ in range(2):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         ended = subprocess.run(command(*REFUSED), env=hermetic(), cwd=ROOT, capture_output=True, check=False)
-        taken.append(time.monotonic() - began)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         assert ended.returncode == 1
     assert min(taken) <= 0.8
 
@@ -82,8 +83,8 @@ def test_help_is_a_page_worth_reading(launch):
         (["--cfg"], "--help"),
         (["--cfg", "nonsense"], "--help"),
         (["--config-path", "x"], "--config-dir"),
-        (["--config-dir", "nowhere"], "is no folder"),
-        (["experiment=odd_sizes"], "type -m for a sweep"),
+        (["--config-dir", "nowhere"], "not a folder"),
+        (["experiment=odd_sizes"], "type -m to run it"),
         (["height=1,2"], "type -m"),
         (["model=flux", "model=flux_tiny", "steps=0"], "steps=0"),
         (["hydra.run.dir=${nothing}"], "nothing"),
@@ -136,5 +137,5 @@ def test_a_folder_that_cannot_be_written_is_told(launch, tmp_path, name):
     (tmp_path / "run" / name).write_text("a file where a folder should be")
     ended = launch("cp=none", "hydra.run.dir=run")
     assert ended.code == 1
-    assert "the run's folder cannot be written" in ended.err
+    assert "the run's folder can't be written" in ended.err
     assert "Traceback" not in ended.err

@@ -5,7 +5,7 @@ import pytest
 from shared import GPUS
 
 from launcher.families.hub import connection_flaw
-from launcher.rules.general import problems
+from launcher.rules import problems
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_a_hub_that_answers_is_enough_and_one_that_does_not_is_told(ask, endpoin
         endpoint(f"http://127.0.0.1:{port}")
         assert problems(request) == []
     (problem,) = problems(request)
-    assert f"http://127.0.0.1:{port} cannot be reached (Connection refused)" in problem.rule
+    assert f"http://127.0.0.1:{port} can't be reached (Connection refused)" in problem.rule
     assert "model.path=FOLDER" in problem.instead
 
 

@@ -7,7 +7,7 @@ from shared import a_record
 
 from launcher.problems import Refused
 from launcher.records.record import SCHEMA, File, read_record
-from launcher.records.run_dir import RunDir, command_line, portable, versions
+from launcher.records.run_dir import RunDir, command_line, portable, portable_override, versions
 
 
 def test_the_record_always_says_how_the_run_stands(tmp_path):
@@ -37,11 +37,18 @@ def test_a_record_of_thousands_of_files_is_written_as_often_as_there_is_time(tmp
 
 
 def test_a_folder_that_holds_a_run_is_never_used_again(tmp_path):
-    RunDir(tmp_path).start(a_record())
-    before = (tmp_path / "run.json").read_bytes()
-    with pytest.raises(Refused, match="holds a run already"):
+    with RunDir(tmp_path).claimed():
         RunDir(tmp_path).start(a_record())
+    before = (tmp_path / "run.json").read_bytes()
+    with pytest.raises(Refused, match="holds a run already"), RunDir(tmp_path).claimed():
+        pass
     assert (tmp_path / "run.json").read_bytes() == before
+
+
+def test_a_run_that_does_not_start_gives_its_folder_back(tmp_path):
+    with pytest.raises(KeyError), RunDir(tmp_path / "run").claimed():
+        raise KeyError
+    assert list((tmp_path / "run").iterdir()) == []
 
 
 def test_a_folder_that_several_claim_at_once_serves_one(tmp_path):
@@ -50,8 +57,11 @@ def test_a_folder_that_several_claim_at_once_serves_one(tmp_path):
     def claim(_) -> bool:
         together.wait()
         try:
-            RunDir(tmp_path).start(a_record())
+            with RunDir(tmp_path).claimed():
+                together.wait()  # all have tried
+                RunDir(tmp_path).start(a_record())
         except Refused:
+            together.wait()
             return False
         return True
 
@@ -95,3 +105,23 @@ def test_a_disk_without_room_for_a_second_file_still_gets_the_last_word(tmp_path
     run.end("failed", error="rank 0: No space left on device")
     assert read_record(run.path_of_record).status == "failed"
     assert run.path_of_record.stat().st_size <= before
+
+
+@pytest.mark.parametrize(
+    ("word", "kept"),
+    [
+        ("prompt_file=/tmp/my secret dir/p.txt", "prompt_file=.../p.txt"),
+        ('prompt_file="/tmp/my secret dir/p.txt"', 'prompt_file=".../p.txt"'),
+        ("model.path='/home/bob/model'", "model.path='.../model'"),
+        ("+prompt_file=~bob/p.txt", "+prompt_file=.../p.txt"),
+        ("++lora.path=../../home/bob/p", "++lora.path=.../p"),
+        ("output.dir=a/../../secret/x", "output.dir=.../x"),
+        ("output.dir=mine/x", "output.dir=mine/x"),
+        ("prompt=/a/b", "prompt=/a/b"),
+        ("prompt_file=", "prompt_file="),
+        ('prompt_file="', 'prompt_file="'),
+    ],
+)
+def test_a_record_keeps_no_folder_of_this_machine(word, kept):
+    assert portable_override(word) == kept
+    assert portable({"lora": {"path": "../../home/bob/p"}}) == {"lora": {"path": ".../p"}}

@@ -9,12 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shared import LAPTOP
 
-from launcher.cli.main import Session
-from launcher.config.compose import Composer, quoted, to_config
+from launcher.cli import sweep
+from launcher.config.compose import Composer, to_config
+from launcher.config.text import quoted
 from launcher.estimates.notes import notes
 from launcher.estimates.ways import resolve
 from launcher.records.run_dir import RunDir
 from launcher.running.job import job_message
+from launcher.running.session import Session, notes_on_prompts
 from launcher.running.sweep import Sweep
 from launcher.wire.protocol import FROM_LAUNCHER, Job, pack, unpack
 
@@ -74,14 +76,14 @@ def opening(words: list[str]) -> str:
     session = Session(COMPOSER)
     master = COMPOSER.compose(words, sweep=True)
     jobs = [session._plan(master, job, number) for number, job in enumerate(COMPOSER.jobs(master, words))]
-    return Sweep(jobs).opening(Path("folder"))
+    return sweep.opening(Sweep(jobs), Path("folder"), notes_on_prompts(Sweep(jobs), words))
 
 
 @pytest.mark.slow
 def test_under_m_a_comma_in_a_prompt_is_not_silent():
     said = opening(["prompt=a cat, sitting"])
     assert "2 jobs: prompt (a cat, sitting)" in said
-    assert "commas make 2 of one prompt; as one: 'prompt=\"a cat, sitting\"'" in said
+    assert "the commas make 2 values of prompt; for a single one type 'prompt=\"a cat, sitting\"'" in said
     assert opening(['prompt="a cat, sitting"', "seed=1,2"]).splitlines()[0] == "sweep      2 jobs: seed (1, 2)"
     assert "1 job" in opening(['prompt="a cat, sitting"'])
 
@@ -99,6 +101,6 @@ def test_a_prompt_that_is_not_read_to_its_end_is_told(ask):
     assert count > 512
     assert notes(ask(f"prompt={quoted(fits)}")) == []
     (note,) = notes(ask(f"prompt={quoted(long)}"))
-    assert note == f"the prompt has {count} tokens and flux_tiny reads 512 of them; shorten it"
+    assert note == f"the prompt has {count} tokens and flux_tiny reads the first 512; shorten it"
     (note,) = notes(ask(f"prompt={quoted('red dots ' * 20)}", "model.text_tokens=16"))
-    assert note.endswith("has 41 tokens and flux_tiny reads 16 of them; shorten it, or type model.text_tokens=41")
+    assert note.endswith("has 41 tokens and flux_tiny reads the first 16; shorten it, or type model.text_tokens=41")

@@ -15,15 +15,17 @@ from hypothesis import strategies as st
 from shared import GPUS, LAPTOP
 
 from attention_backends.catalog import KERNELS, MODES
+from launcher.cli.commands.plan import page
 from launcher.cli.main import main
-from launcher.config.compose import Composer, fields, to_config
+from launcher.config.compose import Composer, to_config
 from launcher.config.schema import LaunchConfig
-from launcher.estimates.plan import page, plan
+from launcher.config.text import fields
+from launcher.estimates.plan import plan
 from launcher.estimates.ways import resolve
 from launcher.machines import Machine
 from launcher.problems import Problem, Refused
 from launcher.records.run_dir import RunDir
-from launcher.rules.general import problems
+from launcher.rules import problems
 from launcher.running.job import job_message
 
 COMPOSER = Composer()
@@ -91,7 +93,7 @@ def test_random_requests_are_legal_or_told_why_not():
         made = plan(request)
         assert told([*found, *made.problems])
         assert made.legal == (not made.problems)
-        assert page(made, request)
+        assert page(made, request, "")
         assert json.dumps(made.asdict())
         seen["run"] += not found
         seen["plan"] += made.legal
@@ -115,7 +117,7 @@ def test_no_text_makes_a_rule_or_the_plan_fail(model, name, odd):
     request = resolve(config, LAPTOP)
     made = plan(request)
     assert told([*problems(request), *made.problems])
-    assert page(made, request)
+    assert page(made, request, "")
 
 
 pieces = st.text(string.printable, max_size=12) | text
@@ -172,4 +174,4 @@ def test_random_command_lines_end_in_words(capfd, monkeypatch, tmp_path, words):
     assert main(words) in (0, 1)
     out, err = capfd.readouterr()
     assert "Traceback" not in out + err
-    assert "defect" not in err
+    assert "internal error" not in err

@@ -13,7 +13,7 @@ from attention_backends.catalog import mode_name
 from launcher.config.compose import Composer, to_config
 from launcher.estimates.ways import resolve
 from launcher.machines import Gpu, Machine
-from launcher.rules.general import counts
+from launcher.rules.numbers import counts
 from launcher.rules.sharing import modes, processes
 
 HOST = Machine(cores=64, gpus=tuple(Gpu(index, "NVIDIA H100 80GB HBM3", 81559) for index in range(256)))

@@ -130,6 +130,7 @@ def test_kohyas_first_text_encoder(flux, wear):
     width = layer.in_features
     wear(flux, kohya() | kohya("lora_te1_text_model_encoder_layers_0_self_attn_q_proj", outputs=width, inputs=width))
     down, up = matrices(width, width)
+    assert_added(flux.transformer.get_submodule(TO_K), (matrices(3 * WIDTH)[1] @ DOWN / RANK).chunk(3)[1])
     assert_added(flux.text_encoder.encoder.layers[0].self_attn.q_proj, up @ down / RANK)
 
 
@@ -190,11 +191,11 @@ def test_a_part_of_musubis_form_is_refused_in_words(wan, wear):
 
 
 def test_a_converter_that_forgets_a_scale_is_noticed(flux, wear, monkeypatch):
-    load = type(flux).load_lora_weights
+    convert = type(flux).lora_state_dict
 
-    def forgets(self, state, **more):
-        return load(self, {key: tensor for key, tensor in state.items() if "alpha" not in key}, **more)
+    def forgets(state, **more):
+        return convert({key: tensor for key, tensor in state.items() if "alpha" not in key}, **more)
 
-    monkeypatch.setattr(type(flux), "load_lora_weights", forgets)
+    monkeypatch.setattr(type(flux), "lora_state_dict", staticmethod(forgets))
     with pytest.raises(ValueError, match=r"would be 2 times as strong as it says at lora_unet_double_blocks_0"):
         wear(flux, kohya())

@@ -1,0 +1,116 @@
+"""`python -m launcher plan ...` takes what a run takes, starts nothing, and tells what would happen."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import textwrap
+from pathlib import Path
+
+from launcher.cli.help import page as help_page
+from launcher.cli.parser import Parser
+from launcher.cli.screen import facts, noted, rows
+from launcher.cli.terminal import complain, show
+from launcher.config.compose import Composer
+from launcher.estimates.plan import Plan, plan
+from launcher.estimates.ways import duration
+from launcher.problems import Problem, Refused
+from launcher.request.request import Request
+from launcher.running.session import Session
+from launcher.running.starters.accelerate import command
+
+ABOUT = "tell what a run would do, with every cp mode beside it, and why not"
+WIDTH = 116  # columns of the page
+
+
+def main(words: list[str]) -> int:
+    """Plan one configuration: 1 if a run of it would be refused."""
+    parser = Parser()
+    parser.add_argument("--json", action="store_true", help="the plan as data")
+    for word in words:
+        if word in ("-m", "--multirun", "-c", "--cfg", "-i", "--info"):
+            raise Refused([Problem(word, "plan takes one configuration, not a sweep or a question", "leave it out")])
+    args = parser.read(words)
+    composer = Composer(args.config_dir)
+    if args.help:
+        show(help_page(composer, args.overrides, "plan", parser))
+        return 0
+    try:
+        _, request = Session(composer).resolve(args.overrides)
+    except Refused as refused:  # too wrong to be planned
+        if args.json:
+            show(json.dumps({"legal": False, "problems": [vars(problem) for problem in refused.problems]}, indent=2))
+            return 1
+        raise
+    planned = plan(request)
+    starts = shlex.join(["python", *command(request.mesh.ranks, Path("FOLDER"))[1:]]) if planned.tokens_per_rank else ""
+    if args.json:
+        show(json.dumps({**planned.asdict(), "command": starts}, indent=2))
+    else:
+        show(page(planned, request, starts))
+        if planned.problems:
+            complain(Refused(planned.problems))
+    return 0 if planned.legal else 1
+
+
+def page(plan: Plan, request: Request, starts: str) -> str:
+    """The plan for the screen; `starts` is the command that a run would start its ranks with."""
+    shown = {"plan": f"{plan.model} on {plan.machine}", **facts(request)}
+    if plan.heads_per_rank:
+        most, least = max(plan.heads_per_rank), min(plan.heads_per_rank)
+        shown["heads"] = f"{most} on each rank" if most == least else f"{least} to {most} on a rank"
+    mine = next((row for row in plan.modes if row.mode == plan.mode and row.seconds is not None), None)
+    if mine is not None:
+        if mine.mesh.ranks > 1:
+            shown["sent"] = (
+                f"at most {_bytes(mine.layer_bytes)} by a rank in a layer, {_bytes(mine.step_bytes)} in a step"
+            )
+        shown["step"] = f"about {duration(mine.seconds or 0)}"
+    if plan.memory is not None:
+        shown["memory"] = _memory(plan)
+    if starts:
+        shown["starts"] = starts
+    figures = plan.figures
+    shown["speeds"] = (
+        f"{figures.tflops:g} TFLOP/s, {figures.tflops_float32:g} in float32, of which {figures.efficiency:.0%}; link "
+        f"{figures.link_gbps:g} GB/s, {figures.link_us:g} us a message (from {figures.source})"
+    )
+    return f"{rows(shown | noted(plan.notes), WIDTH)}\n\n{_table(plan)}"
+
+
+def _memory(plan: Plan) -> str:
+    memory = plan.memory
+    assert memory is not None
+    weights = "weights not known" if memory.weights is None else f"weights {_bytes(memory.weights)}"
+    parts = f"libraries {_bytes(memory.base)}, {weights}, then activations {_bytes(memory.activations)}"
+    parts += f" and attention's buffers {_bytes(memory.buffers)}, or decoding {_bytes(memory.decoding)}"
+    free = "" if plan.memory_free_gib is None else f"; {plan.memory_free_gib:.1f} GiB are free for it"
+    return f"about {_bytes(memory.total)} on the fullest rank ({parts}){free}"
+
+
+def _table(plan: Plan) -> str:
+    """All modes: legal or the reasons why not, traffic, step time."""
+    head = ("a layer sends", "relative", "a step, about")
+    lines = [f"  {'all modes':<17} {'ring x ulysses':<15} {head[0]:>13}  {head[1]:>8}  {head[2]:>13}  schedule"]
+    for row in plan.modes:
+        mark = "*" if row.mode == plan.mode else " "
+        start = f"{mark} {row.mode:<17} {f'{row.mesh.ring} x {row.mesh.ulysses}':<15}"
+        if row.seconds is None:
+            told = "; ".join(reason.rule for reason in row.reasons)
+            text = f"no: {told}" if told else "not estimated: invalid sizes or degrees"
+            lines.append(textwrap.fill(text, WIDTH, initial_indent=f"{start} ", subsequent_indent=" " * 40))
+            continue
+        sent = "-" if row.mesh.ranks == 1 else _bytes(row.layer_bytes)
+        relative = "-" if row.relative is None or row.mesh.ranks == 1 else f"{row.relative:.2f}"
+        lines.append(f"{start} {sent:>13}  {relative:>8}  {duration(row.seconds):>13}  {row.schedule}".rstrip())
+    return "\n".join([*lines, "* is what runs. Step times are estimates from the speeds above."])
+
+
+def _bytes(count: int | None) -> str:
+    """A count of bytes in the unit that suits it."""
+    size = float(count or 0)
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1024
+    return f"{size:.3g} GiB"

@@ -1,0 +1,44 @@
+"""Every path that a user gives becomes the one that is used here, and nowhere else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from launcher.problems import Problem
+
+PATHS = ("model.path", "lora.path", "prompt_file", "output.dir", "resume")  # settings that are paths
+
+
+def user_path(text: str) -> Path:
+    """The absolute path that a text names: `~` is the home, and what is relative starts at the current folder.
+
+    Raises:
+        ValueError: no file can have this name; the message is the end of a sentence that starts with the value.
+    """
+    if not text:
+        raise ValueError("is empty; an unset variable of the shell, perhaps")
+    if "\0" in text:
+        raise ValueError("holds a NUL character, which no file name can")
+    path = os.path.expanduser(text)
+    if path.startswith("~") and not os.path.lexists(path.partition("/")[0]):  # else such a file is meant
+        raise ValueError(f"names a home that this machine doesn't know ({path.partition('/')[0]})")
+    try:
+        here = os.getcwd()
+    except FileNotFoundError as error:
+        if not os.path.isabs(path):
+            raise ValueError("is relative, and the current folder was removed") from error
+        here = "/"
+    return Path(here, path)
+
+
+def path_problems(settings: dict[str, str | None]) -> Iterator[Problem]:
+    """Those settings whose text can't be a path."""
+    for name, text in settings.items():
+        if text is None:
+            continue
+        try:
+            user_path(text)
+        except ValueError as error:
+            yield Problem(f"{name}={text}", str(error), f"type {name}=PATH, or leave it out")

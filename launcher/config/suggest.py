@@ -1,0 +1,157 @@
+"""What to type instead of words that name no setting, or that Hydra can't read."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+from launcher.config.text import fields, is_text, quoted
+from launcher.problems import Problem, choices, nearest
+
+MAX_WORD = 1 << 17  # characters of a word: as many as Linux passes on a command line
+SEARCHPATH = Problem("hydra.searchpath", "does not add a folder here", "type --config-dir DIR")
+SIGNS = "()[]{},:=\\\"'"  # what Hydra's grammar reads for itself
+# Names that users of diffusers, accelerate and others know for what has another one here.
+ELSEWHERE = {
+    "num_inference_steps": "steps",
+    "num_steps": "steps",
+    "sampling_steps": "steps",
+    "guidance_scale": "guidance",
+    "cfg": "guidance",
+    "cfg_scale": "guidance",
+    "embedded_guidance_scale": "guidance",
+    "true_cfg_scale": "model.true_cfg",
+    "num_images_per_prompt": "images",
+    "num_images": "images",
+    "batch_size": "images",
+    "num_frames": "frames",
+    "frame_rate": "fps",
+    "max_sequence_length": "model.text_tokens",
+    "torch_dtype": "runtime.dtype",
+    "precision": "runtime.dtype",
+    "mixed_precision": "runtime.dtype",
+    "num_processes": "runtime.processes",
+    "nproc_per_node": "runtime.processes",
+    "num_gpus": "runtime.processes",
+    "n_gpus": "runtime.processes",
+    "ngpus": "runtime.processes",
+    "world_size": "runtime.processes",
+    "gpu_ids": "runtime.devices",
+    "attention_backend": "attention.kernel",
+    "lora_path": "lora.path",
+    "lora_scale": "lora.scale",
+    "lora_weights": "lora.path",
+    "model_path": "model.path",
+    "model_id": "model.path",
+    "pretrained_model_name_or_path": "model.path",
+    "output_dir": "output.dir",
+    "outdir": "output.dir",
+    "save_path": "output.dir",
+    "neg_prompt": "negative_prompt",
+    "random_seed": "seed",
+}
+# What other programs ask for and this one does not, with the reason.
+NOT_NEEDED = {
+    "rotate_method": ("cp.schedule says how a ring moves keys and values", "type cp.schedule=gather or leave it out"),
+    "main_process_port": ("each group of ranks takes a free port by itself", "leave it out"),
+    "main_process_ip": ("ranks run on this machine only", "leave it out"),
+    "rdzv_endpoint": ("ranks run on this machine only", "leave it out"),
+    "image": ("no model here starts from a picture", "leave it out"),
+}
+EXAMPLES = {"height": "1000", "width": "1000", "guidance": "3.5", "runtime.devices": "[0,1]"}
+
+
+def unknown(override: Override, word: str, groups: dict[str, list[str]]) -> Iterator[Problem]:
+    """What is wrong with the key of a word, or with the option that it chooses."""
+    key = override.key_or_group
+    if key.split(".")[0].split("/")[0] in ("hydra", "local"):
+        return
+    if override.is_delete():
+        yield Problem(word, "every setting is needed and can't be removed", f"type {key}=VALUE instead")
+        return
+    if key in groups:
+        several = override.is_sweep_override()
+        for option in override.sweep_string_iterator() if several else [str(override.value())]:
+            if option not in groups[key] and option not in ("null", "None"):
+                best = (nearest(option, groups[key], 1) or groups[key])[0]
+                rule = f"unknown option; choose from {', '.join(groups[key])}"
+                yield Problem(f"{key}={option}", rule, f"type {key}={best}")
+        return
+    legal = [*fields(), *groups]
+    if key in legal:
+        return
+    last, value = key.split(".")[-1], word.partition("=")[2]
+    if last in NOT_NEEDED:
+        yield Problem(word, *NOT_NEEDED[last])
+        return
+    near = _named(key, legal)
+    instead = choices(shlex.quote(f"{name}={value}") for name in near)
+    yield Problem(word, "unknown setting", f"type {instead}" if near else "type --help for the list")
+
+
+def _named(key: str, legal: list[str]) -> list[str]:
+    """The settings that `key` may mean, by their whole names: what is known elsewhere, a last part, what is alike."""
+    last = key.split(".")[-1]
+    if last in ELSEWHERE:
+        return [ELSEWHERE[last]]
+    if tail := [name for name in legal if name.split(".")[-1] == last]:
+        return tail  # as in `ring_degree=2`, which is what people type first
+    if near := nearest(key, legal):
+        return near
+    parts = nearest(last, {name.split(".")[-1] for name in legal}, 1)
+    return [name for name in legal if name.split(".")[-1] in parts]
+
+
+def unreadable(word: str, error: HydraException) -> Problem:
+    """A word that Hydra can't parse."""
+    key, sign, value = word.partition("=")
+    if not sign:
+        near = nearest(word.lstrip("-"), ["height", "width", "model", "cp", "prompt", "seed", "steps"], 1)
+        return Problem(word, "expected key=value", f"type {near[0]}=VALUE" if near else "type --help for the list")
+    reason = str(error).splitlines()[0] if str(error) else "unreadable"
+    if not value.startswith(("'", '"')) and (signs := [sign for sign in SIGNS if sign in value]):
+        reason = f"{' '.join(signs)} must be quoted"
+    instead = "type --help for the settings"
+    if key in fields():
+        instead = f"type {shlex.quote(f'{key}={example(key)}')}"
+    elif key.startswith("hydra."):
+        instead = f"quote it: {shlex.quote(f'{key}={quoted(value)}')}"
+    return Problem(word, f"Hydra can't read it: {reason}", instead)
+
+
+def carriage_return(word: str) -> Problem:
+    """A word from a script with Windows line ends, which the shell passes on."""
+    rule = "ends in a carriage return, as in a script with Windows line ends"
+    convert = "convert the script: sed -i 's/\\r$//' FILE"
+    return Problem(word, rule, f"type {shlex.quote(word.rstrip(chr(13)))}, or {convert}")
+
+
+def too_long(word: str) -> Problem:
+    """A word that no setting needs, and that Hydra would read for minutes."""
+    key = word.partition("=")[0][:40]
+    return Problem(f"{key}=...", f"has {len(word)} characters; the limit is {MAX_WORD}", "shorten it")
+
+
+def several(override: Override, word: str) -> Problem:
+    """Several values where one is needed."""
+    key, _, value = word.partition("=")
+    instead = "type -m for a sweep"
+    if is_text(override.key_or_group):
+        instead += f", or quote it: {shlex.quote(f'{key}={quoted(value)}')}"
+    return Problem(word, "a single run takes one value", instead)
+
+
+def kind(key: str) -> str:
+    """What a setting takes, in words."""
+    annotation = str(fields()[key].type)
+    kinds = {"list": "a list", "int": "a whole number", "float": "a number", "bool": "true or false"}
+    return next((words for part, words in kinds.items() if part in annotation), "text")
+
+
+def example(key: str) -> str:
+    """A value that a setting takes."""
+    defaults = {"a list": "[0,1]", "true or false": "true", "text": "TEXT"}
+    return EXAMPLES.get(key) or defaults.get(kind(key), "2")

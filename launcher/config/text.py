@@ -1,0 +1,124 @@
+"""Text is text: a setting that is a string reaches the model as it was typed.
+
+Hydra reads `prompt=1.10` as a number, `prompt=a cat, sitting` as a list and `prompt=a (cat)` not at all. Words whose
+setting is a string are quoted here, in Hydra's own way, wherever Hydra would make something else of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+from launcher.config.schema import LaunchConfig
+
+PROMPTS = ("prompt", "negative_prompt")
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|' + r"'(?:[^'\\]|\\.)*'", re.DOTALL)
+_BRACKETS = {"(": ")", "[": "]", "{": "}"}
+
+
+@functools.cache
+def fields(schema: type = LaunchConfig, prefix: str = "") -> dict[str, dataclasses.Field[Any]]:
+    """Every setting by its dotted name, with its dataclass field."""
+    found = {}
+    for field in dataclasses.fields(schema):
+        nested = field.default_factory
+        if isinstance(nested, type) and dataclasses.is_dataclass(nested):
+            found |= fields(nested, f"{prefix}{field.name}.")
+        else:
+            found[prefix + field.name] = field
+    return found
+
+
+def is_text(name: str) -> bool:
+    """Whether a setting is a string."""
+    return name in fields() and "str" in str(fields()[name].type)
+
+
+def as_typed(words: list[str], sweep: bool) -> list[str]:
+    """The same words, with text quoted where Hydra would read something else.
+
+    In a single run a prompt is taken as it stands, unless it is quoted in Hydra's way; so is other text that Hydra
+    reads as a number, a list or not at all. In a sweep Hydra's commas and functions hold where it can read them.
+    `null` is no text: it is the default.
+    """
+    return [_as_typed(word, sweep) for word in words]
+
+
+def _as_typed(word: str, sweep: bool) -> str:
+    key, sign, value = word.partition("=")
+    name = key.lstrip("+")
+    if not sign or not is_text(name) or value.lower() == "null" or _QUOTED.fullmatch(value):
+        return word
+    literal = name in PROMPTS and not sweep
+    read = parsed(word)
+    if read is None:
+        return word if "${" in value and name not in PROMPTS else f"{key}={quoted(value)}"
+    if literal:
+        return word if _says(read) == value else f"{key}={quoted(value)}"
+    if not read.is_sweep_override():
+        return word if "${" in value or isinstance(read.value(), str) else f"{key}={quoted(value)}"
+    items = _items(value)
+    if not sweep or not read.is_choice_sweep() or len(items) != len(list(read.sweep_string_iterator())):
+        return word  # a range or a function, which is Hydra's own; without -m it is refused
+    return f"{key}={','.join(_item(key, item.strip()) for item in items)}"
+
+
+def _item(key: str, value: str) -> str:
+    """One of several values."""
+    if value.lower() == "null" or _QUOTED.fullmatch(value) or "${" in value:
+        return value
+    read = parsed(f"{key}={value}")
+    return value if read is not None and isinstance(read.value(), str) else quoted(value)
+
+
+def _says(read: Override) -> str | None:
+    """What Hydra makes of a single value, if that is a text without references."""
+    value = None if read.is_sweep_override() else read.value()
+    return value if isinstance(value, str) and "${" not in value else None
+
+
+def _items(value: str) -> list[str]:
+    """The parts between the commas that stand outside of quotes and brackets."""
+    items, open_, quote, escaped = [""], [], "", False
+    for char in value:
+        if escaped:
+            escaped = False
+        elif char == "\\":
+            escaped = True
+        elif quote:
+            quote = "" if char == quote else quote
+        elif char in "\"'":
+            quote = char
+        elif char in _BRACKETS:
+            open_.append(_BRACKETS[char])
+        elif open_ and char == open_[-1]:
+            open_.pop()
+        elif char == "," and not open_:
+            items.append("")
+            continue
+        items[-1] += char
+    return items
+
+
+def parsed(word: str) -> Override | None:
+    """A word as Hydra reads it, or None where it can't."""
+    try:
+        return OverridesParser.create().parse_override(word)
+    except HydraException:  # the parser's, or that of a function such as range()
+        return None
+
+
+def quoted(value: str) -> str:
+    """A value between double quotes, as Hydra's grammar and then OmegaConf's read it back, whatever it holds.
+
+    Backslashes mean something only before a quote, the end, and `${`, which would start an interpolation.
+    """
+    value = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
+    value = re.sub(r"(\\*)\"", r"\1\1" + r'\\"', value)
+    return '"' + re.sub(r"(\\+)\Z", r"\1\1", value) + '"'

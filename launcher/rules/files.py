@@ -1,0 +1,133 @@
+"""Files and folders: weights, a LoRA, where pictures go."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import math
+import os
+import shutil
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+from launcher import lora_keys
+from launcher.families import safetensors
+from launcher.families.hub import connection_flaw
+from launcher.families.weights import HERE, folder, revision_problems, weights_problems
+from launcher.problems import Problem
+from launcher.records.formats import FORMATS
+from launcher.request.request import Request
+from launcher.rules.numbers import MAX_SIDE
+from launcher.rules.rule import rule
+from launcher.wording import plural
+
+REST_OF_RECIPE = 1024  # bytes at most for versions, crop and what is filled in
+
+
+@rule
+def lora(request: Request) -> Iterator[Problem]:
+    """A LoRA is a whole safetensors file, has a strength, and what reads it is installed."""
+    wanted = request.config.lora
+    if not math.isfinite(wanted.scale):
+        yield Problem(f"lora.scale={wanted.scale:g}", "must be a number", "type lora.scale=1")
+    if wanted.path is None:
+        if wanted.scale != 1:
+            instead = "type lora.path=FILE, or leave it out"
+            yield Problem(f"lora.scale={wanted.scale:g}", "scales a LoRA, and none is given", instead)
+        return
+    value = f"lora.path={wanted.path}"
+    try:
+        path = Path(wanted.path).expanduser()
+        there = path.exists()
+    except (OSError, ValueError, RuntimeError):  # a NUL, or a user who is not known
+        there = False
+    if not there:
+        yield Problem(value, "no such file", "give the path of a .safetensors file on this machine")
+    elif path.suffix != ".safetensors":
+        what = "not a .safetensors file; other formats can run code when they are read"
+        yield Problem(value, what, "fetch or convert it to safetensors")
+    elif flaw := safetensors.flaw(path):
+        yield Problem(value, flaw, "fetch the file again")
+    elif flaw := lora_keys.flaw(safetensors.read_header(path)):
+        yield Problem(value, flaw, "give another file, or leave it out")
+    if importlib.util.find_spec("peft") is None:
+        yield Problem(value, "needs the package peft, which is not installed", "type pip install peft")
+
+
+@rule
+def output_format(request: Request) -> Iterator[Problem]:
+    """A picture, and its recipe, fit into the format: known before anything is drawn."""
+    config, model = request.config, request.config.model
+    kind = FORMATS.get(config.output.format)
+    if kind is None:
+        return  # named by words
+    value = f"output={kind.name}"
+    if kind.max_side < max(config.height, config.width) <= MAX_SIDE:
+        yield Problem(value, f"{kind.name} files hold at most {kind.max_side} pixels a side", "type output=png")
+    if model.frames_per_latent is not None and (request.frames or 1) > kind.max_frames:
+        most = "one picture" if kind.max_frames == 1 else f"at most {kind.max_frames} frames"
+        yield Problem(value, f"holds {most}, and {model.name} makes videos", "type output=webp or output=png")
+    if (size := _recipe_bytes(request)) > kind.max_recipe:
+        what = f"the prompt and settings take {size} bytes, and the file has room for {kind.max_recipe}"
+        yield Problem(value, what, "type output=png, or shorten the prompt")
+
+
+def _recipe_bytes(request: Request) -> int:
+    """The most that a picture's recipe takes as JSON in ASCII."""
+    config = dataclasses.asdict(request.config) | {"prompt": max(request.prompts, key=_ascii_bytes, default="")}
+    return len(json.dumps(config)) + REST_OF_RECIPE
+
+
+def _ascii_bytes(text: str) -> int:
+    return len(json.dumps(text))
+
+
+@rule
+def output_folder(request: Request) -> Iterator[Problem]:
+    """Pictures can be written: an own folder with room in it."""
+    if not request.machine.here:
+        return
+    value = f"output.dir={request.config.output.dir}"
+    try:
+        folder = Path(os.path.expanduser(request.config.output.dir))
+        there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+        if not there.is_dir():
+            yield Problem(value, f"{there.name} is a file", "choose another folder: output.dir=FOLDER")
+        elif not os.access(there, os.W_OK | os.X_OK):
+            yield Problem(value, "not writable", "choose another folder: output.dir=FOLDER")
+        else:
+            count = max(1, request.config.images) * max(1, len(request.prompts))
+            pixels = max(1, request.requested.height) * max(1, request.requested.width) * max(1, request.frames or 1)
+            need = (1 << 20) + 4 * count * pixels
+            if (free := shutil.disk_usage(there).free) < need:
+                what = plural(count, "picture" if request.frames is None else "video")
+                what = f"{free / 2**20:.0f} MiB are free, and {what} may take {need / 2**20:.0f} MiB"
+                yield Problem(value, what, "choose a folder on another disk: output.dir=FOLDER")
+    except (OSError, ValueError) as error:
+        yield Problem(value, f"can't be used as a folder ({error})", "choose another: output.dir=FOLDER")
+
+
+@rule
+def weights(request: Request) -> Iterator[Problem]:
+    """The model's weights are here, or can be fetched."""
+    yield from revision_problems(request.config.model)
+    if request.machine.here:
+        yield from weights_problems(request.config.model)
+
+
+def reachable(request: Request) -> Iterator[Problem]:
+    """Weights that are not here come from the hub, which must answer. Behind a proxy it is the proxy's to say.
+
+    Asked last, where nothing else is wrong: it is the only rule that waits for a network.
+    """
+    model = request.config.model
+    if not request.machine.here or folder(model) is not None or "https" in urllib.request.getproxies():
+        return
+    from huggingface_hub import constants  # milliseconds; the rest of that package takes a second
+
+    flaw = connection_flaw(constants.ENDPOINT)
+    if flaw is not None:
+        what = f"the weights are not in the cache, and {constants.ENDPOINT} can't be reached ({flaw})"
+        yield Problem(f"model.path={model.path}", what, f"connect, or type model.path=FOLDER for a local copy, {HERE}")

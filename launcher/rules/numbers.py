@@ -1,0 +1,127 @@
+"""Numbers: each has a least and a most, with a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from launcher.machines import FIGURES, MAX_DEVICES, MAX_FIGURE
+from launcher.problems import Problem
+from launcher.request.request import MAX_RANKS, Request
+from launcher.rules.rule import rule
+
+MAX_SIDE = 65536  # pixels: beyond it file formats and decoders give up
+MAX_STEPS = 1000
+MAX_SEED = 2**63 - 1
+MAX_PICTURES = 10_000  # of a run: files are named 0000 to 9999, and a run's record stays readable
+MAX_SECONDS = 7 * 24 * 3600  # a week
+MAX_FACT = 1 << 16  # of a model's counts
+MAX_TEXT = 1 << 20  # text tokens
+THREADS_PER_CORE = 8  # more of them only wait for each other, and take the machine's own
+LEAST_STALL = 5  # seconds: a rank tells that it is alive every second, and a busy machine is late
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a number may be. `why`: the reason for the upper end, with it."""
+
+    most: float
+    why: str
+    least: float = 1
+
+
+def ranges(request: Request) -> dict[str, Range]:
+    """The range of each number that a user may set."""
+    machine, pictures = request.machine, max(1, MAX_PICTURES // max(1, len(request.prompts)))
+    threads = THREADS_PER_CORE * machine.cores
+    files = f"a run makes at most {MAX_PICTURES} pictures"
+    if len(request.prompts) > 1:
+        files += f", and there are {len(request.prompts)} prompts"
+    side = Range(MAX_SIDE, f"the largest supported side is {MAX_SIDE} pixels")
+    ranks = Range(MAX_RANKS, f"one host runs at most {MAX_RANKS} ranks")
+    week = Range(MAX_SECONDS, f"the longest is a week, {MAX_SECONDS} seconds")
+    return {
+        "height": side,
+        "width": side,
+        "steps": Range(MAX_STEPS, f"schedulers have {MAX_STEPS} timesteps, and more steps would repeat some"),
+        "images": Range(pictures, files),
+        "model.text_tokens": Range(MAX_TEXT, f"no text encoder reads more than {MAX_TEXT}"),
+        "cp.ring_degree": ranks,
+        "cp.ulysses_degree": ranks,
+        "runtime.processes": ranks,
+        "runtime.threads": Range(threads, f"{machine.cores} cores serve at most {threads} threads of a rank"),
+        "runtime.timeout": week,
+        "runtime.stall_timeout": Range(week.most, week.why, LEAST_STALL),
+        "runtime.start_timeout": week,
+    }
+
+
+@rule
+def counts(request: Request) -> Iterator[Problem]:
+    """Numbers that count something, or seconds."""
+    for key, range_ in ranges(request).items():
+        number = _get(request, key)
+        if number is None:
+            continue
+        if not number >= range_.least:  # NaN is not
+            instead = f"type {key}={range_.least:g} or more"
+            if "degree" in key:
+                instead = f"type {key}=2 or more, or leave it out"
+            yield Problem(f"{key}={number:g}", f"must be at least {range_.least:g}", instead)
+        elif number > range_.most:
+            yield Problem(f"{key}={number:.10g}", range_.why, f"type {key}={range_.most:.10g} or less")
+
+
+def _get(request: Request, key: str) -> float | None:
+    """The value of a dotted setting that is a number."""
+    value: object = request.config
+    for part in key.split("."):
+        value = getattr(value, part)
+    assert value is None or isinstance(value, (int, float))
+    return value
+
+
+@rule
+def seeds(request: Request) -> Iterator[Problem]:
+    """torch's generators take 64 bits; the last picture's seed counts too."""
+    last = request.seed + len(request.prompts) * max(1, request.config.images) - 1
+    if request.seed < 0 or last > MAX_SEED:
+        yield Problem(f"seed={request.seed}", f"seeds range from 0 to {MAX_SEED}", "type seed=0 or leave it out")
+
+
+@rule
+def facts(request: Request) -> Iterator[Problem]:
+    """A model's numbers, which a command line or a file of the user's may change, count something."""
+    model = request.config.model
+    for key in ("heads", "head_dim", "layers", "vae_scale", "patch", "vae_width"):
+        if not 1 <= (number := getattr(model, key)) <= MAX_FACT:
+            yield Problem(f"model.{key}={number}", f"must be from 1 to {MAX_FACT}", "leave it out: it is the model's")
+    for key in ("frames_per_latent", "max_positions", "max_text_tokens", "vae_frames"):
+        number = getattr(model, key)
+        if number is not None and not 1 <= number <= MAX_TEXT:
+            yield Problem(f"model.{key}={number}", f"must be from 1 to {MAX_TEXT}", "leave it out: it is the model's")
+    for key in ("transformer_params", "text_params", "vae_params"):
+        number = getattr(model, key)
+        if number is not None and not 1 <= number < 1 << 62:
+            yield Problem(f"model.{key}={number}", "must count parameters", "leave it out: it is the model's")
+    if not 0 <= model.text_dropped <= MAX_TEXT:
+        rule_ = f"must be from 0 to {MAX_TEXT}"
+        yield Problem(f"model.text_dropped={model.text_dropped}", rule_, "leave it out: it is the model's")
+
+
+@rule
+def machine_figures(request: Request) -> Iterator[Problem]:
+    """What a machine has is counted, and what it reaches is above 0."""
+    config = request.config.machine
+    least = {"gpus": 0, "cores": 1}
+    for key in (*least, "memory_gib", *FIGURES):
+        number = getattr(config, key)
+        if number is None:
+            continue
+        if key in least and not least[key] <= number <= MAX_DEVICES:
+            yield Problem(f"machine.{key}={number}", f"must be from {least[key]} to {MAX_DEVICES}", "leave it out")
+        elif key not in least and not 0 < number < MAX_FIGURE:
+            rule_ = f"must be above 0 and below {MAX_FIGURE:g}"
+            yield Problem(f"machine.{key}={number:g}", rule_, "leave it out: the preset's figure is used")
+    if config.efficiency is not None and config.efficiency > 1:
+        yield Problem(f"machine.efficiency={config.efficiency:g}", "is a fraction of the whole", "type 1 or less")

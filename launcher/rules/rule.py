@@ -1,0 +1,26 @@
+"""What a rule is: one function under `@rule`. It yields a Problem for each way in which a request breaks it.
+
+Rules stand alone: a rule must not assume that another one passed (a height may be -5 here).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from launcher.problems import Problem
+from launcher.request.request import Request
+
+Rule = Callable[[Request], Iterator[Problem]]
+
+_RULES: list[Rule] = []
+
+
+def rule(function: Rule) -> Rule:
+    """Try this function on every request, in the order of the files that launcher/rules/__init__.py lists."""
+    _RULES.append(function)
+    return function
+
+
+def of(*modules: str) -> tuple[Rule, ...]:
+    """The rules that stand in these modules."""
+    return tuple(each for module in modules for each in _RULES if each.__module__ == module)

@@ -1,0 +1,44 @@
+"""Settings that are one of a few words, and text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from attention_backends.catalog import KERNELS, MODES, SCHEDULES
+from launcher.problems import Problem, nearest
+from launcher.records.formats import FORMATS
+from launcher.request.request import Request
+from launcher.rules.rule import rule
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+@rule
+def words(request: Request) -> Iterator[Problem]:
+    """Settings that are one of a few words."""
+    runtime, output = request.config.runtime, request.config.output
+    given = {
+        "cp.mode": (request.config.cp.mode, ("auto", *MODES), "cp="),
+        "cp.schedule": (request.config.cp.schedule, SCHEDULES, "cp.schedule="),
+        "attention.kernel": (request.config.attention.kernel, tuple(KERNELS), "attention.kernel="),
+        "runtime.device": (runtime.device, ("auto", "cpu", "cuda"), "runtime.device="),
+        "runtime.dtype": (runtime.dtype, DTYPES, "runtime.dtype="),
+        "runtime.offload": (runtime.offload, ("none", "model"), "runtime.offload="),
+        "output.format": (output.format, tuple(FORMATS), "output="),
+        "model.text": (request.config.model.text, ("padded", "prompt", "whole"), "model.text="),
+    }
+    for key, (word, legal, key_to_type) in given.items():
+        if word not in legal:
+            best = (nearest(word, legal, 1) or [legal[0]])[0]
+            yield Problem(
+                f"{key}={word}", f"unknown option; choose from {', '.join(legal)}", f"type {key_to_type}{best}"
+            )
+
+
+@rule
+def prompts(request: Request) -> Iterator[Problem]:
+    """Prompts are text: tokenizers, records and pictures take no lone surrogates, which stand for broken bytes."""
+    given = {"prompt": " ".join(request.prompts), "negative_prompt": request.config.negative_prompt or ""}
+    for key, text in given.items():
+        if any("\ud800" <= char <= "\udfff" for char in text):
+            yield Problem(key, "not UTF-8 text", "type it in a UTF-8 terminal, or use prompt_file=FILE")

@@ -1,0 +1,77 @@
+"""What a session tells while it works. The command line shows it; a `Pool` is silent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from launcher.request.request import Request
+    from launcher.running.job import Made
+    from launcher.running.sweep import Sweep
+
+
+class Progress(Protocol):
+    """How one job gets on."""
+
+    def at(self, stage: str) -> None:
+        """Enter a stage: starting, importing, loading, denoising, decoding."""
+
+    def tick(self) -> None:
+        """Time went by."""
+
+    def step(self) -> None:
+        """One more denoising step is done on rank 0."""
+
+    def close(self) -> None:
+        """The job has ended."""
+
+
+class Screen(Protocol):
+    """Where a session's words go. Whatever becomes of them, none of these may raise."""
+
+    def progress(self, steps: int, brief: bool) -> Progress:
+        """One for a job of so many steps; `brief` for a job of a sweep, which has a line of its own at its end."""
+
+    def header(self, request: Request, folder: Path) -> None:
+        """A run starts."""
+
+    def summary(self, made: Made) -> None:
+        """A run has made its pictures."""
+
+    def opening(self, sweep: Sweep, folder: Path, notes: list[str]) -> None:
+        """A sweep starts: its jobs are checked."""
+
+    def job(self, sweep: Sweep, number: int) -> None:
+        """A job of a sweep has ended."""
+
+    def unfinished(self, folder: Path) -> None:
+        """A sweep was interrupted and can be resumed."""
+
+    def table(self, sweep: Sweep) -> None:
+        """A sweep has ended."""
+
+    def contact_sheet(self, path: Path) -> None:
+        """A sweep's pictures are side by side in this file."""
+
+
+class Silent:
+    """A screen, and a progress, that shows nothing."""
+
+    def progress(self, steps: int, brief: bool) -> Progress:
+        return self
+
+    def at(self, stage: str) -> None: ...
+    def tick(self) -> None: ...
+    def step(self) -> None: ...
+    def close(self) -> None: ...
+    def header(self, request: Request, folder: Path) -> None: ...
+    def summary(self, made: Made) -> None: ...
+    def opening(self, sweep: Sweep, folder: Path, notes: list[str]) -> None: ...
+    def job(self, sweep: Sweep, number: int) -> None: ...
+    def unfinished(self, folder: Path) -> None: ...
+    def table(self, sweep: Sweep) -> None: ...
+    def contact_sheet(self, path: Path) -> None: ...
+
+
+SILENT = Silent()

@@ -1,0 +1,311 @@
+"""A session: the runs and sweeps of one command line or one `Pool`, and the ranks that stay warm between them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+from collections.abc import Iterator
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig, OmegaConf, flag_override
+
+from launcher import machines
+from launcher.config import hydra_seam
+from launcher.config.compose import Composer, to_config, translated
+from launcher.config.paths import PATHS, path_problems, user_path
+from launcher.config.schema import LaunchConfig
+from launcher.config.text import PROMPTS, parsed
+from launcher.config.unsupported import unsupported
+from launcher.estimates.ways import resolve
+from launcher.problems import Interrupted, LauncherError, Problem, Refused, RunFailed
+from launcher.records.run_dir import RunDir
+from launcher.request.request import Request
+from launcher.rules import problems
+from launcher.running.hold import held
+from launcher.running.screen import SILENT, Screen
+from launcher.running.sweep import DONE, FAILED, REFUSED, Job, Sweep, recorded, resume
+
+if TYPE_CHECKING:
+    from launcher.running.group import GroupKey, RankGroup
+    from launcher.running.job import Made
+
+MULTIRUN = "multirun.yaml"  # a sweep's own configuration, in its folder
+
+
+class Session:
+    """Runs jobs on one group of ranks, which is kept while the next job fits it.
+
+    Args:
+        composer: what composes the words of each run.
+        screen: where the session tells how it gets on.
+    """
+
+    def __init__(self, composer: Composer, screen: Screen | None = None) -> None:
+        self.composer = composer
+        self.screen = screen or SILENT
+        self.machine = machines.here()
+        self._ranks: RankGroup | None = None
+        self._environment: dict[str, str] = {}  # that the ranks were started with, from hydra.job.env_set
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the ranks."""
+        if self._ranks is not None:
+            self._ranks.close()
+            self._ranks = None
+
+    def resolve(self, words: list[str]) -> tuple[DictConfig, Request]:
+        """The composed configuration of one run, and the request that it makes.
+
+        Raises:
+            Refused: the words can't be read. What a request's own rules refuse is not asked here.
+        """
+        self.composer.check_words(words, sweep=False)
+        composed = self.composer.compose(words)
+        return composed, self._request(_single(composed))
+
+    def _request(self, config: LaunchConfig) -> Request:
+        """The request that a configuration makes."""
+        given = {name: attrgetter(name)(config) for name in PATHS}
+        if found := list(path_problems(given)):
+            raise Refused(found)
+        return resolve(config, self.machine)
+
+    def run(self, words: list[str]) -> Made:
+        """Run one job.
+
+        Raises:
+            Refused: the request is illegal.
+            RunFailed: a rank failed.
+        """
+        composed, request = self.resolve(words)
+        if found := problems(request):  # before there is a run directory
+            raise Refused(found, self._works_here(words))
+        with translated(words):
+            text = hydra_seam.folder_name(composed)
+        if found := list(path_problems({"hydra.run.dir": text})):
+            raise Refused(found)
+        return self._job(composed, request, words, hydra_seam.put_into(composed, user_path(text)), brief=False)
+
+    def sweep(self, words: list[str]) -> Sweep:
+        """Run all legal jobs of a sweep; how each ended is in the result.
+
+        Raises:
+            Refused: the words can't be read, or the sweep's folder can't be used.
+        """
+        self.composer.check_words(words, sweep=True)
+        master = self.composer.compose(words, sweep=True)
+        if found := list(unsupported(master, sweep=True)):
+            raise Refused(found)
+        setting, text = ("resume", master.resume) if master.resume else ("hydra.sweep.dir", master.hydra.sweep.dir)
+        if found := list(path_problems({setting: text})):
+            raise Refused(found)
+        folder = user_path(text)
+        sweep = Sweep([self._plan(master, job, number) for number, job in enumerate(self.composer.jobs(master, words))])
+        _place(sweep, folder)
+        shown = _shown(folder)
+        value = f"{setting}={shown}"
+        if master.resume and not (folder / MULTIRUN).is_file():
+            raise Refused(
+                [Problem(value, "not the folder of an earlier sweep", "type resume=FOLDER, as the sweep's first lines named it")]
+            )
+        if all(job.problems for job in sweep.jobs):
+            self.screen.opening(sweep, shown, notes_on_prompts(sweep, words))
+            self.screen.table(sweep)
+            return sweep
+        try:
+            with held(folder, value):
+                if master.resume:
+                    resume(sweep, shown)
+                else:
+                    _claim(master, sweep, folder, value)
+                self._all(master, sweep, shown, notes_on_prompts(sweep, words))
+        except OSError as error:
+            rule, instead = f"can't be written ({error.strerror})", "type output.dir=FOLDER"
+            raise Refused([Problem(value, rule, instead)]) from error
+        return sweep
+
+    def _all(self, master: DictConfig, sweep: Sweep, folder: Path, notes: list[str]) -> None:
+        """Run the jobs of a sweep that are neither refused nor done."""
+        self.screen.opening(sweep, folder, notes)
+        stop = master.fail_fast and any(job.problems for job in sweep.jobs)
+        for number, job in enumerate(sweep.jobs):
+            if stop or job.status:
+                continue
+            try:
+                self._run(job)
+            except (Interrupted, KeyboardInterrupt):
+                self.screen.unfinished(folder)
+                raise
+            self.screen.job(sweep, number)
+            stop = master.fail_fast and job.status == FAILED
+        self.screen.table(sweep)
+        self._contact_sheet(sweep, folder)
+
+    def _plan(self, master: DictConfig, words: list[str], number: int) -> Job:
+        """One job of a sweep, resolved and checked."""
+        job = Job(words)
+        try:
+            job.composed = self.composer.job(master, words, number)
+            job.request = self._request(to_config(job.composed))
+            job.problems = problems(job.request)
+        except Refused as refused:
+            job.problems = refused.problems
+        if job.problems:
+            job.fail(REFUSED, "; ".join(str(problem) for problem in job.problems))
+        return job
+
+    def _run(self, job: Job) -> None:
+        """Run one job of a sweep; a failure is noted in it."""
+        assert job.composed is not None
+        assert job.request is not None
+        assert job.folder is not None
+        try:
+            job.made = self._job(job.composed, job.request, job.words, job.folder, brief=True)
+            job.status = DONE
+        except LauncherError as error:
+            job.fail(FAILED, str(error))
+
+    def _job(self, composed: DictConfig, request: Request, words: list[str], folder: Path, brief: bool) -> Made:
+        """Make a job's pictures in a folder, which is claimed before anything is written there."""
+        from launcher.running.job import execute  # with what a refused request should not wait for: Pillow, psutil
+
+        run_dir = RunDir(_shown(folder))
+        progress = self.screen.progress(request.config.steps * len(request.prompts) * request.config.images, brief)
+        try:
+            with held(folder, f"hydra.run.dir={run_dir.path}"), run_dir.claimed():
+                hydra_seam.save(composed, folder)
+                with _environment(composed) as environment:
+                    if not brief:
+                        self.screen.header(request, run_dir.path)
+                    self._fit(environment)
+                    made = execute(request, run_dir, recorded(words), self.ranks, progress)
+        except OSError as error:
+            raise RunFailed(f"the run's folder can't be written: {error}") from error
+        if not brief:
+            self.screen.summary(made)
+        return made
+
+    def _contact_sheet(self, sweep: Sweep, folder: Path) -> None:
+        """Put the pictures side by side, if there are any."""
+        pictures = sweep.pictures()
+        if not pictures:
+            return
+        from launcher.records.contact import contact_sheet
+
+        try:
+            contact_sheet(pictures, folder / "contact.png")
+        except OSError as error:
+            rule = "the table above holds, but the sheet of its pictures could not be made"
+            raise RunFailed(f"{rule}: {error}") from error
+        self.screen.contact_sheet(folder / "contact.png")
+
+    def _works_here(self, words: list[str]) -> str | None:
+        """The same line for the bundled model, if that one is legal on this machine."""
+        others = [word for word in words if not word.startswith("model")]
+        if others == words:  # that was the bundled model
+            return None
+        words = ["model=flux_tiny", *others]
+        with contextlib.suppress(Refused):
+            if not problems(resolve(to_config(self.composer.compose(words)), self.machine)):
+                return shlex.join(["python", "-m", "launcher", *words])
+        return None
+
+    def _fit(self, environment: dict[str, str]) -> None:
+        """Ranks keep the environment that they were started with: another one needs new ranks."""
+        if environment != self._environment:
+            self.close()
+        self._environment = environment
+
+    def ranks(self, key: GroupKey, run_dir: RunDir) -> RankGroup:
+        """Ranks for a job: those of the last one if they fit, else new ones, after the old ones have ended."""
+        if self._ranks is not None and (self._ranks.key != key or not self._ranks.alive):
+            self.close()
+        if self._ranks is None:
+            from launcher.running.group import RankGroup
+
+            self._ranks = RankGroup(key, run_dir)
+        return self._ranks
+
+
+def _single(composed: DictConfig) -> LaunchConfig:
+    """The configuration of one run; what only a sweep takes is refused."""
+    if found := list(unsupported(composed, sweep=False)):
+        raise Refused(found)
+    for word in ("resume", "fail_fast"):
+        if composed[word]:
+            raise Refused([Problem(f"{word}={composed[word]}", "works on sweeps only", "type -m, or leave it out")])
+    if composed.hydra.sweeper.params:
+        names, chosen = ", ".join(composed.hydra.sweeper.params), composed.hydra.runtime.choices.get("experiment")
+        value = f"experiment={chosen}" if chosen else "hydra.sweeper.params"
+        raise Refused([Problem(value, f"is a sweep over {names}", "type -m to run it")])
+    return to_config(composed)
+
+
+def notes_on_prompts(sweep: Sweep, words: list[str]) -> list[str]:
+    """How commas in prompts were read, which is not to be guessed."""
+    found = []
+    for word in words:
+        key, _, value = word.partition("=")
+        if key in PROMPTS and "," in value and parsed(word) is None:
+            found.append(f"{key} is one text, commas included: Hydra can't read it as a list")
+    for key in PROMPTS:
+        if key in sweep.varied:
+            whole = shlex.quote(f"{key}={sweep.whole(key)}")
+            found.append(f"the commas make {len(sweep.varied[key])} values of {key}; for a single one type {whole}")
+    return found
+
+
+@contextlib.contextmanager
+def _environment(composed: DictConfig) -> Iterator[dict[str, str]]:
+    """Set the variables of hydra.job.env_set around a job, for the whole process, as Hydra does."""
+    wanted = {str(key): str(value) for key, value in composed.hydra.job.env_set.items()}
+    before = {key: os.environ.get(key) for key in wanted}
+    os.environ.update(wanted)
+    try:
+        yield wanted
+    finally:
+        for key, value in before.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value
+
+
+def _place(sweep: Sweep, folder: Path) -> None:
+    """Give each job of a sweep its folder; those that would share one are refused."""
+    taken: dict[Path, int] = {}
+    for number, job in enumerate(sweep.jobs):
+        if job.composed is None:
+            continue
+        with flag_override(job.composed, "readonly", False), flag_override(job.composed.hydra, "readonly", False):
+            job.composed.hydra.sweep.dir = str(folder)
+        job.folder = hydra_seam.put_into(job.composed, user_path(hydra_seam.folder_name(job.composed, sweep=True)))
+        if (other := taken.setdefault(job.folder, number)) != number:
+            rule = f"jobs {other} and {number} would share the folder {job.folder.name}"
+            problem = Problem(f"hydra.sweep.subdir={job.composed.hydra.sweep.subdir}", rule, "leave it out")
+            job.problems = [*job.problems, problem]
+            job.fail(REFUSED, "; ".join(str(problem) for problem in job.problems))
+
+
+def _claim(master: DictConfig, sweep: Sweep, folder: Path, value: str) -> None:
+    """Write a new sweep's own configuration, as Hydra does, into a folder that holds no sweep yet."""
+    used = [folder / MULTIRUN, *(job.folder / "run.json" for job in sweep.jobs if job.folder is not None)]
+    if any(os.path.lexists(path) for path in used):
+        instead = f"choose another folder, or type resume={_shown(folder)} to run what is missing"
+        raise Refused([Problem(value, "holds a sweep already", instead)])
+    with (folder / MULTIRUN).open("x", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(OmegaConf.to_yaml(master))
+
+
+def _shown(folder: Path) -> Path:
+    """A folder as the user knows it: from here, if it is below."""
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder

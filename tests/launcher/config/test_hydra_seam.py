@@ -1,0 +1,84 @@
+"""Each name that Hydra keeps private and this program uses, by its name: a new Hydra without it fails here."""
+
+import ast
+import threading
+from pathlib import Path
+
+import pytest
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_automatic_config_search_path
+from omegaconf import OmegaConf
+from shared import ROOT
+
+from launcher.config import hydra_seam
+from launcher.config.compose import Composer, to_config
+from launcher.config.schema import conf_dir
+
+PRIVATE = {"hydra._internal.config_loader_impl", "hydra._internal.utils"}
+
+
+def test_no_other_module_uses_hydras_private_names():
+    for path in (ROOT / "launcher").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            module = node.module if isinstance(node, ast.ImportFrom) else None
+            names = [module] if module else [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            private = {name for name in names if name.startswith(("hydra._internal", "omegaconf._"))}
+            assert private <= (PRIVATE if path.name == "hydra_seam.py" else set()), path
+
+
+def test_the_loader_reads_conf_and_its_repository_lists_groups():
+    search_path = create_automatic_config_search_path(None, None, str(conf_dir()))
+    loader = ConfigLoaderImpl(config_search_path=search_path)
+    assert "flux_tiny" in hydra_seam.groups(loader)["model"]
+    assert sorted(loader.repository.get_group_options("model")) == sorted(loader.get_group_options("model"))
+
+
+def test_the_folder_and_its_hydra_files(tmp_path):
+    composed = Composer().compose([f"output.dir={tmp_path}", "steps=3"])
+    folder = hydra_seam.put_into(composed, Path(hydra_seam.folder_name(composed)))
+    assert folder == Path(hydra_seam.folder_name(composed))  # the time and the id are drawn once
+    assert folder.is_relative_to(tmp_path)
+    assert not folder.exists()
+    hydra_seam.save(composed, folder)
+    assert OmegaConf.load(folder / ".hydra" / "overrides.yaml") == [f"output.dir={tmp_path}", "steps=3"]
+    assert OmegaConf.load(folder / ".hydra" / "config.yaml").steps == 3
+    assert OmegaConf.load(folder / ".hydra" / "hydra.yaml").hydra.runtime.output_dir == str(folder)
+
+
+def test_no_hydra_files_where_none_are_wanted(tmp_path):
+    composed = Composer().compose(["hydra.output_subdir=null"])
+    hydra_seam.save(composed, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_may_be_named_by_hydras_own_references(tmp_path):
+    composed = Composer().compose([f"hydra.run.dir={tmp_path}/${{hydra:runtime.choices.cp}}", "cp=ring"])
+    assert hydra_seam.folder_name(composed) == f"{tmp_path}/ring"
+
+
+def test_two_threads_compose_at_once():
+    """Hydra's own classes keep one configuration for the whole process."""
+    wrong: list[str] = []
+
+    def compose(height: int) -> None:
+        composer = Composer()
+        for _ in range(4):
+            composed = composer.compose([f"height={height}", f"hydra.run.dir=runs/${{hydra:job.name}}/{height}"])
+            named = hydra_seam.folder_name(composed)
+            if to_config(composed).height != height or named != f"runs/launcher/{height}":
+                wrong.append(str(height))
+
+    threads = [threading.Thread(target=compose, args=(height,)) for height in (100, 200, 300)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+@pytest.mark.parametrize("name", ["_internal", "core"])
+def test_hydra_is_the_pinned_one(name):
+    import hydra
+
+    assert hydra.__version__.startswith("1.3.")
+    assert hasattr(hydra, name)

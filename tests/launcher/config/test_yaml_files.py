@@ -1,0 +1,75 @@
+"""Hostile YAML in a folder of the user's own is named, at once."""
+
+import os
+import time
+
+import pytest
+
+from launcher.config.compose import Composer
+from launcher.config.yaml_files import MAX_NODES, MAX_YAML, check
+from launcher.problems import Refused
+from launcher.reading import UnreadableError
+
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (BOMB, f"grows to more than {MAX_NODES} values"),
+        ("a: &x [1, *x]", "refers to itself"),
+        ("a: &x {b: {c: *x}}", "refers to itself"),
+        ("x" * (MAX_YAML + 1), "bytes long"),
+        (b"\xff\xfe\xff", "is not UTF-8"),
+    ],
+)
+def test_what_is_refused_before_it_is_loaded(tmp_path, text, said):
+    (tmp_path / "x.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UnreadableError, match=said):
+        check(tmp_path / "x.yaml")
+
+
+@pytest.mark.parametrize("text", ["a: 1", "a: &x [1, 2]\nb: *x\nc: {<<: {d: *x}}", "", "- &a 1\n- *a", "*unknown"])
+def test_what_is_let_through(tmp_path, text):
+    (tmp_path / "x.yaml").write_text(text)
+    check(tmp_path / "x.yaml")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        BOMB,
+        "name: &x [*x]",
+        "name: " + "[" * 5000,
+        "name: ${.name}",
+        "steps: ${model.height}\nheight: ${model.steps}",
+        "*unknown",
+        "a: [",
+        "- 1",
+        "3",
+        "name: !!python/object/apply:os.system [exit]",
+        "x" * (MAX_YAML + 1),
+    ],
+)
+def test_a_model_of_the_users_own_that_is_hostile(tmp_path, text):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.yaml").write_text(text)
+    began = time.process_time()
+    with pytest.raises(Refused) as refused:
+        from launcher.config.compose import to_config
+
+        to_config(Composer(str(tmp_path)).compose(["model=mine"]))
+    assert time.process_time() - began < 5
+    assert all(problem.rule and problem.instead for problem in refused.value.problems)
+
+
+def test_what_is_no_file_is_no_option(tmp_path):
+    (tmp_path / "model" / "folder.yaml").mkdir(parents=True)
+    os.mkfifo(tmp_path / "model" / "pipe.yaml")
+    composer = Composer(str(tmp_path))
+    for name in ("pipe", "folder"):
+        with pytest.raises(Refused):
+            composer.check_words([f"model={name}"], sweep=False)
+            composer.compose([f"model={name}"])

@@ -1,0 +1,23 @@
+"""What a user should know about a legal request."""
+
+from launcher.estimates.notes import notes
+from launcher.estimates.plan import plan
+from launcher.machines import Gpu, Machine
+
+
+def test_notes_are_numbers_with_what_to_type(ask):
+    busy = Machine(16, tuple(Gpu(index, "NVIDIA H100 80GB HBM3", 81559, 70000 * (index == 1)) for index in range(2)))
+    assert notes(ask("cp=ring_anything", machine=busy)) == [
+        "GPU 1 is in use: other programs hold 68.4 of 79.6 GiB; type runtime.devices=[...] to choose others"
+    ]
+    assert notes(ask("cp=none", machine=busy)) == []
+    small = Machine(2, memory_gib=1, free_gib=0.5)
+    assert "GiB, and 0.5 GiB are free" in notes(ask("height=2000", machine=small))[0]
+    assert "50 times slower" in notes(ask("runtime.dtype=float16"))[0]
+
+
+def test_what_is_legal_and_far_too_large_is_noted(ask):
+    made = plan(ask("machine=h100x8", "model=flux", "height=60000", "width=60000"))
+    assert made.legal
+    assert "GiB, and 79.6 GiB are free: it may run out of memory; type a smaller size" in made.notes[0]
+    assert "type runtime=gpu_offload" in notes(ask("machine=rtx4090x4", "model=flux"))[0]

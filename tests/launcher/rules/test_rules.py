@@ -1,0 +1,95 @@
+"""All rules together: each is broken by some line and says what to do; lines that break none."""
+
+import copy
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from refusals import REFUSALS
+from shared import GPUS, LAPTOP
+
+from attention_backends.catalog import MODES
+from attention_backends.layout import split_lengths
+from launcher.config.compose import Composer, to_config
+from launcher.estimates.ways import resolve
+from launcher.machines import Machine
+from launcher.rules import ROOMS, RULES, problems
+
+LEGAL = [
+    "",
+    "height=1 width=1 images=3 seed=0",
+    "cp=ring_anything height=1000",
+    "cp=ring_anything cp.ring_degree=5 height=16 width=16 cp.schedule=gather",
+    "cp=ulysses cp.ulysses_degree=2",
+    "cp=ulysses_anything cp.ulysses_degree=3 height=1000 width=1000",
+    "cp=unified cp.ring_degree=2 cp.ulysses_degree=2",
+    "cp=ulysses_anything cp.ulysses_degree=4",
+    "cp=unified_anything cp.ring_degree=1 cp.ulysses_degree=5 height=1000 width=1000",
+    "model.true_cfg=2 negative_prompt=blue runtime.dtype=bfloat16",
+    "model.text_tokens=1 cp=unified_anything",
+]
+
+
+@pytest.mark.parametrize("line", LEGAL)
+def test_a_laptop_takes(ask, line):
+    assert problems(ask(*line.split())) == []
+
+
+def test_every_rule_is_broken_by_some_line_and_every_problem_says_what_to_do(asked):
+    lines = {(line, machine) for room in REFUSALS.values() for line, _, machine in room}
+    requests = [asked(line, machine) for line, machine in lines]
+    found = {rule.__name__: [problem for request in requests for problem in rule(request)] for rule in RULES}
+    assert [name for name, broken in found.items() if not broken] == []
+    assert [problem for broken in found.values() for problem in broken if not problem.instead] == []
+
+
+def test_every_rule_is_in_the_one_tuple_once():
+    assert len(set(RULES)) == len(RULES) >= len(ROOMS)
+    assert {room.__name__ for room in ROOMS} == {rule.__module__ for rule in RULES}
+
+
+def test_all_problems_are_told_at_once(ask):
+    found = " ".join(
+        str(problem) for problem in problems(ask("height=0", "steps=0", "cp=ulysses", "cp.ulysses_degree=4"))
+    )
+    assert all(part in found for part in ("height=0", "steps=0", "6 heads"))
+
+
+def test_the_mission_line_is_legal_on_gpus_but_for_the_weights(ask):
+    request = ask("model=flux", "cp=ring_anything", "height=1000", machine=GPUS)
+    assert [problem.value for problem in problems(request)] == ["model.path=black-forest-labs/FLUX.1-dev"]
+
+
+DEFAULTS = to_config(Composer().compose([]))
+degrees = st.none() | st.integers(-2, 7)
+
+
+@given(
+    mode=st.sampled_from(["auto", *MODES]),
+    ring=degrees,
+    ulysses=degrees,
+    processes=degrees,
+    sides=st.tuples(st.integers(-3, 1100), st.integers(1, 1100)),
+    text=st.integers(1, 512),
+    machine=st.sampled_from([LAPTOP, GPUS, Machine(cores=1)]),
+)
+def test_what_passes_the_rules_can_be_cut_and_nothing_makes_a_rule_fail(
+    mode, ring, ulysses, processes, sides, text, machine
+):
+    """The shares of a legal request are whole, cover the sequence, and are equal where the mode needs it."""
+    config = copy.deepcopy(DEFAULTS)
+    config.cp.mode, config.cp.ring_degree, config.cp.ulysses_degree = mode, ring, ulysses
+    config.runtime.processes, (config.height, config.width) = processes, sides
+    config.model.text_tokens = text
+    request = resolve(config, machine)
+    if problems(request):
+        return
+    mesh = request.mesh
+    assert mesh.whole
+    assert request.processes in (None, mesh.ranks)
+    for length in request.streams.values():
+        held = split_lengths(length, mesh.sequence)
+        assert sum(held) == length
+        assert max(held) - min(held) <= (0 if MODES[request.mode].even else 1)
+    if MODES[request.mode].heads_divide:
+        assert config.model.heads % mesh.ulysses == 0

@@ -1,0 +1,9 @@
+"""How ranks share the sequence."""
+
+import pytest
+from refusals import REFUSALS
+
+
+@pytest.mark.parametrize(("line", "said", "machine"), REFUSALS["sharing"])
+def test_it_is_refused(refuse, line, said, machine):
+    refuse(line, said, machine)

@@ -1,0 +1,74 @@
+"""A session without a screen: what it refuses, where it writes. Its runs over real ranks are in tests/distributed."""
+
+from pathlib import Path
+
+import pytest
+
+from launcher.config.compose import Composer
+from launcher.problems import Refused
+from launcher.running.screen import Silent
+from launcher.running.session import Session, notes_on_prompts
+from launcher.running.sweep import REFUSED, Job, Sweep
+
+
+@pytest.fixture
+def session(composer: Composer, monkeypatch, tmp_path) -> Session:
+    monkeypatch.chdir(tmp_path)
+    return Session(composer)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["heigth=1"], "type height=1"),
+        (["steps=0"], "must be at least 1"),
+        (["resume=x"], "works on sweeps only"),
+        (["fail_fast=true"], "works on sweeps only"),
+        (["experiment=odd_sizes"], "is a sweep over height"),
+        (["output.dir="], "is empty"),
+        (["lora.path=~nobody_of_this_name/x"], "names a home"),
+    ],
+)
+def test_a_refused_run_leaves_nothing(session, tmp_path, words, said):
+    with pytest.raises(Refused, match=said):
+        session.run(words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_refusal_for_want_of_a_gpu_names_what_works(session):
+    with pytest.raises(Refused) as refused:
+        session.run(["model=flux", "output.dir=my pictures"])
+    assert refused.value.works_here == "python -m launcher model=flux_tiny 'output.dir=my pictures'"
+
+
+def test_a_sweep_of_illegal_jobs_only(session, tmp_path):
+    told: list[str] = []
+
+    class Screen(Silent):
+        def opening(self, sweep: Sweep, folder: Path, notes: list[str]) -> None:
+            told.append(str(folder))
+
+        def table(self, sweep: Sweep) -> None:
+            told.append("table")
+
+    session.screen = Screen()
+    sweep = session.sweep(["steps=0,-1", "hydra.sweep.dir=s"])
+    assert [job.status for job in sweep.jobs] == [REFUSED, REFUSED]
+    assert sweep.failed
+    assert told == ["s", "table"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_commas_in_prompts_are_told():
+    two = Sweep([Job(["prompt=a"]), Job(["prompt=b"])])
+    (note,) = notes_on_prompts(two, ["prompt=a,b"])
+    assert "the commas make 2 values of prompt" in note
+    assert "'prompt=\"a, b\"'" in note
+    (note,) = notes_on_prompts(Sweep([Job(["prompt=é,b"])]), ["prompt=é,b"])
+    assert "one text" in note
+    assert notes_on_prompts(Sweep([Job(["seed=1"])]), ["seed=1"]) == []
+
+
+def test_jobs_that_would_share_a_folder_are_refused(session):
+    sweep = session.sweep(["hydra.sweep.subdir=same", "steps=0,1", "height=0"])
+    assert "jobs 0 and 1 would share the folder same" in str(sweep.jobs[1].problems[-1])
