@@ -13,6 +13,7 @@ from launcher.codec import MalformedError
 from launcher.records.record import File, Recipe
 
 VERSION = 2
+HEARTBEAT = 1.0  # seconds between two signs of life of a rank that works
 
 
 class ProtocolError(Exception):
