@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 
 from attention_backends import exchange
+from attention_backends.layout import Layout
 from attention_backends.topology import Topology
 
 
@@ -19,6 +20,7 @@ class State(Protocol):
     topology: Topology
     streams: dict[str, int]
     first: list[tuple[int, ...]] | None
+    known: dict[tuple[int, int, int], tuple[Layout, Layout]]
 
     def attend(
         self,
@@ -32,6 +34,8 @@ class State(Protocol):
 
 
 _ENABLED: dict[int, State] = {}  # by handle
+# A CUDA graph can't hold what the host does in the middle of it: torch.compile cuts its graphs around these.
+UNSAFE = (torch.Tag.cudagraph_unsafe,)
 
 
 def add(state: State) -> int:
@@ -45,7 +49,7 @@ def remove(handle: int) -> None:
     _ENABLED.pop(handle, None)
 
 
-@torch.library.custom_op("attention_backends::attend", mutates_args=())
+@torch.library.custom_op("attention_backends::attend", mutates_args=(), tags=UNSAFE)
 def attend(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -62,6 +66,7 @@ def attend(
     if first:
         state.streams = {f"input {index}": total for index, total in enumerate(streams)}
         state.first = None
+        state.known.clear()
     return state.attend(query, key, value, mask, is_causal, scale).contiguous()
 
 
@@ -70,7 +75,7 @@ def _(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: object) -
     return query.new_empty((*query.shape[:3], value.shape[3]))
 
 
-@torch.library.custom_op("attention_backends::unshard", mutates_args=())
+@torch.library.custom_op("attention_backends::unshard", mutates_args=(), tags=UNSAFE)
 def unshard(x: torch.Tensor, dim: int, lengths: list[int], handle: int) -> torch.Tensor:
     """exchange.unshard without a gradient."""
     return exchange.unshard(x, dim, lengths, _ENABLED[handle].topology.group)

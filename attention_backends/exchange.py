@@ -7,10 +7,13 @@ group, so no sub-groups are needed: a ring is every U-th rank, a Ulysses row is 
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.distributed as dist
+
+from attention_backends import transport
+from attention_backends.transport import Waits
 
 
 @dataclass
@@ -39,10 +42,6 @@ def reset_counters(to: Counters | None = None) -> None:
     _COUNTERS.bytes, _COUNTERS.messages, _COUNTERS.size_exchanges = to.bytes, to.messages, to.size_exchanges
 
 
-class Waits(Protocol):
-    def wait(self) -> Any: ...
-
-
 def post(
     sends: Sequence[tuple[int, torch.Tensor]],
     receives: Sequence[tuple[int, torch.Tensor]],
@@ -50,18 +49,28 @@ def post(
 ) -> Sequence[Waits]:
     """Start all messages: (peer, contiguous tensor) each. Empty tensors are skipped, on both sides alike.
 
-    Wait for each returned work before the tensors are read or written again.
+    Wait for each returned work before the tensors are read or written again. CUDA tensors travel through host memory
+    where the group has no NCCL for them: transport.py.
     """
-    operations = []
-    for peer, tensor in receives:
-        if tensor.numel():
-            operations.append(dist.P2POp(dist.irecv, tensor, group=group, group_peer=peer))
-    for peer, tensor in sends:
-        if tensor.numel():
-            _COUNTERS.bytes += tensor.numel() * tensor.element_size()
-            _COUNTERS.messages += 1
-            operations.append(dist.P2POp(dist.isend, tensor, group=group, group_peer=peer))
+    sends, receives = ([(peer, x) for peer, x in some if x.numel()] for some in (sends, receives))
+    for _, tensor in sends:
+        _COUNTERS.bytes += tensor.numel() * tensor.element_size()
+        _COUNTERS.messages += 1
+    if any(x.is_cuda for _, x in (*sends, *receives)) and not transport.has_nccl(group):
+        return transport.post_by_host(sends, receives, group)
+    operations = [dist.P2POp(dist.irecv, tensor, group=group, group_peer=peer) for peer, tensor in receives]
+    operations += [dist.P2POp(dist.isend, tensor, group=group, group_peer=peer) for peer, tensor in sends]
     return dist.batch_isend_irecv(operations) if operations else []
+
+
+def words(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The tensors as 8-byte words if all can be looked at so: torch copies strided rows an element a thread."""
+    size = tensors[0].element_size()
+    fit = all(
+        x.stride(-1) == 1 and not any(n * size % 8 for n in (x.shape[-1], x.storage_offset(), *x.stride()[:-1]))
+        for x in tensors
+    )
+    return tuple(x.view(torch.int64) for x in tensors) if fit and size < 8 else tensors
 
 
 def wait(works: Sequence[Waits]) -> None:

@@ -1,8 +1,8 @@
 """Who holds which tokens, and which of them travel: known to every rank without asking. No torch."""
 
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import pairwise
+from functools import cached_property, lru_cache
+from itertools import combinations, pairwise
 
 
 def split_lengths(total: int, parts: int) -> tuple[int, ...]:
@@ -11,6 +11,17 @@ def split_lengths(total: int, parts: int) -> tuple[int, ...]:
     Unlike `torch.chunk` it always gives `parts` shards, some of them empty if there are fewer tokens than parts.
     """
     return tuple((total + parts - 1 - part) // parts for part in range(parts))
+
+
+@lru_cache(256)  # once an attention
+def joined(totals: tuple[int, ...], parts: int) -> frozenset[tuple[int, ...]]:
+    """Lengths on each rank of every choice of streams that an attention may join, each stream split by itself."""
+    streams = [split_lengths(total, parts) for total in totals]
+    return frozenset(
+        tuple(map(sum, zip(*chosen, strict=True)))
+        for count in range(1, len(streams) + 1 if len(streams) <= 8 else 2)
+        for chosen in combinations(streams, count)
+    )
 
 
 def split_heads(heads: int, parts: int) -> tuple[tuple[int, int], ...]:

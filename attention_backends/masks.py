@@ -18,6 +18,13 @@ from attention_backends.topology import Topology
 DROWNS = 32.0
 
 
+def key_row(mask: torch.Tensor) -> torch.Tensor:
+    """Of a mask (B, H, Sq, Skv) whose rows agree about the keys, padded queries apart, the one row (B, H, 1, Skv)."""
+    if mask.ndim != 4 or mask.shape[2] == 1:
+        return mask
+    return mask.any(dim=2, keepdim=True) if mask.dtype == torch.bool else mask.amax(dim=2, keepdim=True)
+
+
 @dataclass(frozen=True)
 class RowMask:
     """The mask over all keys for the queries of this rank's Ulysses row.

@@ -1,5 +1,6 @@
 """What is on for one model: how its inputs are split, and who holds what at each of its attentions."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -11,7 +12,7 @@ from attention_backends.catalog import MODES, Mode
 from attention_backends.cost import Speeds
 from attention_backends.header import Header
 from attention_backends.kernels import choose
-from attention_backends.layout import Layout, split_lengths
+from attention_backends.layout import Layout, joined, split_lengths
 from attention_backends.topology import Topology
 
 
@@ -24,15 +25,21 @@ class ContextParallel:
     ulysses_degree: int
     kernel: str
     schedule: str
+    transport: str  # of CUDA tensors: "nccl" or "host"
     topology: Topology = field(repr=False)
     speeds: Speeds | None = field(default=None, repr=False)
     # Lengths along the sequence of what was split in this forward, by parameter name, and every rank's lengths at the
     # first attention of this forward.
     streams: dict[str, int] = field(default_factory=dict, repr=False)
     first: list[tuple[int, ...]] | None = field(default=None, repr=False)
+    # Layouts of the attentions of this forward that needed no exchange, by what is held here and split.
+    known: dict[tuple[int, int, int], tuple[Layout, Layout]] = field(default_factory=dict, repr=False)
     started: bool = field(default=False, repr=False)  # an attention of this forward has been traced by torch.compile
     handle: int = field(default=-1, repr=False)
     operator: str = ""  # the operator that ran last, once one has
+    may_be_empty: frozenset[str] | None = field(default=None, repr=False)  # streams; None: any
+    calls: int = field(default=0, repr=False)  # attentions over all ranks, in this forward
+    fit: Callable[[torch.Tensor], torch.Tensor] | None = field(default=None, repr=False)  # of the running mask
 
     @property
     def rules(self) -> Mode:
@@ -47,8 +54,20 @@ class ContextParallel:
 
     def start_forward(self) -> None:
         self.streams.clear()
+        self.known.clear()
         self.first = None
         self.started = False
+        self.calls = 0
+
+    def check_even(self, name: str, total: int) -> None:
+        """Raise ValueError if this mode can't share a stream of so many tokens."""
+        world = self.topology.world_size
+        if self.rules.even and total % world:
+            below = total - total % world
+            raise ValueError(
+                f"{name} has {total} tokens: {self.mode} on {world} ranks needs a multiple of {world}. Nearest: "
+                f"{below} or {below + world} tokens; or a mode for any length: {self.rules.any_length()}=True."
+            )
 
     def split(self, name: str, x: torch.Tensor, dim: int) -> torch.Tensor:
         """This rank's shard of x along dim."""
@@ -71,11 +90,16 @@ class ContextParallel:
         for _, total in named:
             lengths = split_lengths(total, world)
             if lengths[rank] == held:
-                if torch.compiler.is_compiling():
-                    whole: torch.Tensor = compiled.unshard(x, dim, list(lengths), self.handle)
-                    return whole
-                return exchange.unshard(x, dim, lengths, self.topology.group)
+                return self.unshard(x, dim, total)
         raise ValueError(f"the output holds {held} tokens here, but the inputs were split as {self.streams}")
+
+    def unshard(self, x: torch.Tensor, dim: int, total: int) -> torch.Tensor:
+        """Every rank's shards of one stream of `total` tokens, one after the other along dim."""
+        lengths = split_lengths(total, self.topology.world_size)
+        if torch.compiler.is_compiling():
+            whole: torch.Tensor = compiled.unshard(x, dim, list(lengths), self.handle)
+            return whole
+        return exchange.unshard(x, dim, lengths, self.topology.group)
 
     def layouts(self, queries: int, keys: int, device: torch.device) -> tuple[Layout, Layout]:
         """Layouts of an attention of this many local queries and keys.
@@ -84,6 +108,9 @@ class ContextParallel:
         split, so that inputs which differ between ranks are an error on every rank and not a short receive. Later
         ones follow from those and from the splits.
         """
+        case = queries, keys, len(self.streams)  # a stream that is split later may make two layouts look alike
+        if case in self.known:
+            return self.known[case]
         group, rank = self.topology.group, self.topology.rank
         if self.first is None:
             mine = Header(queries, keys, tuple(self.streams.values()))
@@ -95,7 +122,7 @@ class ContextParallel:
                         "rank the same, whole inputs."
                     )
             self.first = [tuple(each.queries for each in everyone), tuple(each.keys for each in everyone)]
-        known = {*self.first, *(split_lengths(total, len(self.first[0])) for total in self.streams.values())}
+        known = {*self.first, *joined(tuple(self.streams.values()), len(self.first[0]))}
         if any(a[i] == b[i] for a in known for b in known if a != b for i in range(len(a))):
             # Two possible layouts look the same to some rank: ask. Every rank knows this of every other.
             held = exchange.exchange_lengths([queries, keys], group, device)
@@ -109,6 +136,7 @@ class ContextParallel:
                     f"split as {self.streams}, the first attention was over {self.first}."
                 )
             found.append(Layout(match[0]))
+        self.known[case] = found[0], found[1]
         return found[0], found[1]
 
     def traced(self) -> tuple[int, bool, list[int]]:
@@ -125,6 +153,7 @@ class ContextParallel:
         is_causal: bool,
         scale: float | None,
     ) -> torch.Tensor:
+        self.calls += 1
         if mask is not None and not self.rules.masks:
             raise ValueError(
                 f"{self.mode} takes no attention mask, and this model passes one. Use unified_anything=True with "

@@ -72,7 +72,7 @@ def a_job(**changes: Any) -> Job:
     """A job for one rank, with some fields changed."""
     job = Job(
         folder="/nowhere",
-        load=Load("FluxPipeline", "/nowhere", None, "float32", "cpu", "none", 60.0),
+        load=Load("FluxPipeline", "/nowhere", None, "float32", "cpu", "none", 60.0, "auto"),
         sharing=Sharing("none", 1, 1, "gather", "auto"),
         lora=None,
         threads=1,

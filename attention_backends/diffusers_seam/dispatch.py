@@ -51,6 +51,8 @@ def dispatcher(original: Callable[..., torch.Tensor]) -> Any:
         if isinstance(_parallel_config, ContextParallel):
             if dropout_p:
                 raise ValueError(f"dropout_p={dropout_p}: attention dropout is not supported with context parallelism.")
+            if attn_mask is not None and _parallel_config.fit is not None:
+                attn_mask = _parallel_config.fit(attn_mask)
             if torch.compiler.is_compiling():
                 traced = _parallel_config.traced()
                 out: torch.Tensor = compiled.attend(query, key, value, attn_mask, is_causal, scale, *traced)

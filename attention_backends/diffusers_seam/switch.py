@@ -14,8 +14,9 @@ from diffusers.hooks.context_parallel import _get_submodule_by_name
 from diffusers.hooks.hooks import ModelHook
 
 from attention_backends import compiled
-from attention_backends.catalog import KERNELS, MODES, SCHEDULES, mode_name
+from attention_backends.catalog import KERNELS, MODES, NOT_SUPPORTED, SCHEDULES, TRANSPORTS, mode_name
 from attention_backends.cost import Speeds
+from attention_backends.diffusers_seam import planned
 from attention_backends.diffusers_seam.dispatch import (
     BACKEND,
     BACKENDS,
@@ -26,8 +27,10 @@ from attention_backends.diffusers_seam.dispatch import (
 )
 from attention_backends.diffusers_seam.hooks import GatherHook, SplitHook, StartHook
 from attention_backends.diffusers_seam.undo import Undo, add_hook, set_attribute, take_over
+from attention_backends.plan import is_plain, parse
 from attention_backends.state import ContextParallel
 from attention_backends.topology import Topology
+from attention_backends.transport import travelling
 
 _HOOK = "attention_backends---{}"
 
@@ -46,6 +49,7 @@ def enable(
     kernel: str = "auto",
     schedule: str = "auto",
     speeds: Speeds | None = None,
+    transport: str = "auto",
     cp_plan: dict[str, Any] | None = None,
     process_group: dist.ProcessGroup | None = None,
 ) -> ContextParallel:
@@ -58,7 +62,10 @@ def enable(
             ring_anything, ulysses_anything and unified_anything.
         kernel: a name of catalog.KERNELS. schedule: one of catalog.SCHEDULES.
         speeds: what schedule="auto" goes by, if not cost.SPEEDS; schedule.measure finds them. The same on every rank.
-        cp_plan: what to split and gather, for a class without a `_cp_plan`.
+        transport: how CUDA tensors travel: "nccl" (every rank has a GPU of its own), "host" (by gloo through host
+            memory, so ranks may share a GPU) or "auto", by what the group can.
+        cp_plan: what to split and gather, in place of the class's own `_cp_plan`: as plain data (see plan.py), or in
+            diffusers' form.
         process_group: the ranks that share the sequence, if not all.
 
     Raises:
@@ -78,8 +85,11 @@ def enable(
             f"mode={mode!r} with ring_degree={ring_degree} and ulysses_degree={ulysses_degree}: these degrees mean "
             f"{named}."
         )
+    if kernel in NOT_SUPPORTED:
+        raise ValueError(f"kernel={kernel!r} {NOT_SUPPORTED[kernel]}.")
     _check_choice("kernel", kernel, tuple(KERNELS))
     _check_choice("schedule", schedule, SCHEDULES)
+    _check_choice("transport", transport, TRANSPORTS)
     if getattr(model, "_parallel_config", None) is not None:
         raise ValueError(
             "context parallelism is already on for this model. Call attention_backends.disable(model) first."
@@ -100,18 +110,24 @@ def enable(
             f"ring_degree={ring_degree} x ulysses_degree={ulysses_degree} = {needed}, but there are {world} ranks. "
             f"Try ring_degree={world // ulysses_degree or 1}, or start {needed} ranks."
         )
-    processors = _processors(model)
-    if not processors:
+    told = parse(plan) if is_plain(plan) else None
+    processors = _processors(model) if told is None else []
+    if told is None and not processors:
         raise ValueError(
-            f"no attention processor of {type(model).__name__} can be parallel (none has a _parallel_config)."
+            f"no attention processor of {type(model).__name__} asks diffusers' dispatcher. Pass a cp_plan with the "
+            "keys split, gather and local: with it torch's own attention is shared too."
         )
+    group, transport, release = travelling(transport, group)
     topology = Topology(group, dist.get_rank(group), ring_degree, ulysses_degree)
-    state = ContextParallel(named, ring_degree, ulysses_degree, kernel, schedule, topology, speeds)
+    state = ContextParallel(named, ring_degree, ulysses_degree, kernel, schedule, transport, topology, speeds)
 
     state.handle = compiled.add(state)
-    undo: list[Undo] = [partial(compiled.remove, state.handle)]
+    undo: list[Undo] = [release, partial(compiled.remove, state.handle)]
     try:
-        for name, entry in plan.items():
+        if told is not None:
+            steps, processors = planned.apply(model, told, state)
+            undo += steps
+        for name, entry in plan.items() if told is None else ():
             found = _get_submodule_by_name(model, name)
             for module in found if isinstance(found, list) else [found]:
                 if isinstance(entry, dict):

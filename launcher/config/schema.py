@@ -52,6 +52,7 @@ class ModelConfig:
 
     name: str = fact("", "the model's name")
     pipeline: str = fact("", "the diffusers pipeline class")
+    task: str = fact("text-to-image", "text-to-image, text-to-video, image-to-video, image-edit or inpaint")
     path: str = option("", "a hub repository, a local folder, or 'bundled'")
     revision: Optional[str] = option(None, "branch, tag or commit of the hub repository")
     gated: bool = fact(False, "the hub asks for an accepted licence and a token")
@@ -64,7 +65,13 @@ class ModelConfig:
     patch: int = fact(2, "latents of a token, each way")
     frames_per_latent: Optional[int] = fact(None, "frames of each latent after the first; null: it makes pictures")
     max_positions: Optional[int] = fact(None, "tokens each way, and latents in time, that positions are known for")
-    text: str = fact("padded", "padded (to text_tokens) and prompt (as long as it is) are split, whole is not")
+    text: str = fact(
+        "padded",
+        "padded (to text_tokens) and prompt (as long as it is) are split, whole is not, and joined is split as one "
+        "sequence with what is drawn",
+    )
+    text_extra: int = fact(0, "text tokens beside text_tokens: of other text encoders")
+    counted: bool = fact(True, "the tokens of all that is split are known before the start")
     tokenizer: str = fact("tokenizer", "the folder of the tokenizer for the text that the transformer gets")
     text_template: str = fact("{}", "text=prompt: what is around the prompt where the text encoder reads it")
     text_dropped: int = fact(0, "text=prompt: tokens at the template's start that the transformer does not get")
@@ -74,6 +81,10 @@ class ModelConfig:
     cross_attention: bool = fact(False, "the text is attended to by itself, not in one sequence with what is drawn")
     guidance_embeds: bool = fact(False, "takes a distilled guidance scale")
     guidance_cfg: bool = fact(False, "guidance is classifier-free: above 1 it uses negative_prompt, at twice the work")
+    transformers: list[str] = field(
+        default_factory=lambda: ["transformer"],
+        metadata={"help": "the pipeline's parts whose work the ranks share", "fact": True},
+    )
     transformer_params: Optional[int] = fact(None, "parameters of the transformer; null: as its files say")
     text_params: Optional[int] = fact(None, "parameters of all text encoders")
     vae_params: Optional[int] = fact(None, "parameters of the VAE")
@@ -105,6 +116,9 @@ class CpConfig:
     )
     ulysses_degree: Optional[int] = option(None, "ranks that share the heads; default: likewise")
     schedule: str = option("auto", "how a ring moves keys and values: auto, gather, staged")
+    transport: str = option(
+        "auto", "auto, nccl or host: how GPUs exchange; by host memory, ranks may share a GPU. auto takes nccl"
+    )
 
 
 @dataclass

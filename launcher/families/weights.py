@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from launcher.config.paths import user_path
 from launcher.config.schema import ModelConfig
 from launcher.families import safetensors
 from launcher.problems import Problem
@@ -21,15 +22,16 @@ FOLDER = f"give the folder of a diffusers pipeline, one with a model_index.json,
 def location(model: ModelConfig) -> str:
     """What `from_pretrained` is given: the bundled folder, a local folder, or a hub repository's name."""
     with contextlib.suppress(ValueError):  # no home can have this name
-        return str(BUNDLED) if model.path == "bundled" else os.path.expanduser(model.path)
+        if model.path != "bundled" and not is_hub(model):
+            return str(user_path(model.path))
+        return str(BUNDLED) if model.path == "bundled" else model.path
     return model.path
 
 
 def is_hub(model: ModelConfig) -> bool:
     """True for the form `owner/name` that is no folder here."""
-    path = location(model)
-    named = path.count("/") == 1 and not path.startswith((".", "/", "~"))
-    return named and not Path(path).exists()
+    named = model.path.count("/") == 1 and not model.path.startswith((".", "/", "~"))
+    return named and not Path(model.path).exists()
 
 
 def folder(model: ModelConfig) -> Path | None:
@@ -98,8 +100,14 @@ def _folder_problems(model: ModelConfig) -> Iterator[Problem]:
         yield Problem(
             value, f"holds a {wanted}, and model={model.name} is a {model.pipeline}", "choose the fitting model="
         )
-    if "transformer_2" in components:
-        yield Problem(value, "holds two transformers, and the ranks share the work of one", HERE)
+    second = {"transformer_2", "unconditional_transformer"} & set(components) - set(model.transformers)
+    if second:
+        rule = f"holds a second transformer, and model={model.name} shares the work of {model.transformers[0]} alone"
+        both = ",".join([*model.transformers, *sorted(second)])
+        yield Problem(value, rule, f"type 'model.transformers=[{both}]', {HERE}")
+    for name in sorted(set(model.transformers) - set(components)):
+        rule = f"has no '{name}', whose work the ranks of model={model.name} share"
+        yield Problem(value, rule, "choose the fitting model=")
     yield from _fact_problems(model, folder)
     for name in sorted(components):
         part = folder / name
@@ -129,7 +137,10 @@ def _fact_problems(model: ModelConfig, folder: Path) -> Iterator[Problem]:
     """The facts that decide what is legal, against the transformer's own configuration."""
     try:
         own = json.loads((folder / "transformer" / "config.json").read_text(encoding="utf-8"))
-        found = {"heads": own["num_attention_heads"], "head_dim": own["attention_head_dim"]}
+        heads = own["num_attention_heads"] if "num_attention_heads" in own else own["n_heads"]
+        found = {"heads": heads}
+        if "attention_head_dim" in own:
+            found["head_dim"] = own["attention_head_dim"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return  # whatever is wrong with it is told by the one who loads it
     for name, number in found.items():

@@ -72,6 +72,11 @@ class Request:
         return negative_prompt(self.config)
 
     @property
+    def ranks_per_device(self) -> int:
+        """Ranks on the fullest GPU; 1 on a CPU, whose cores are dealt out instead."""
+        return -(-self.mesh.ranks // len(self.devices)) if self.devices else 1
+
+    @property
     def latents(self) -> int:
         """Latents in time."""
         per_latent = self.config.model.frames_per_latent
@@ -84,7 +89,7 @@ class Request:
         if model.text == "whole":
             return ()
         if model.text != "prompt":
-            return (model.text_tokens,)
+            return (model.text_tokens + model.text_extra,)
         negative = () if self.negative_prompt is None else (inputs.negative_tokens,)
         counted = [count for count in (*inputs.tokens, *negative) if count is not None]
         if not counted or len(counted) < len(inputs.tokens) + len(negative):
@@ -94,7 +99,8 @@ class Request:
     @property
     def streams(self) -> dict[str, int]:
         """Tokens of each split stream, in the order that a rank concatenates them: the most of any call."""
-        text = self.config.model.text_tokens if self.texts is None else max(self.texts, default=0)
+        model = self.config.model
+        text = model.text_tokens + model.text_extra if self.texts is None else max(self.texts, default=0)
         visual = "image" if self.frames is None else "video"
         pixels = {visual: self.latents * image_tokens(self.rendered, self.multiple)}
         return pixels if self.texts == () else {"text": text, **pixels}

@@ -17,6 +17,6 @@ def problems(request: Request, plan: bool = False) -> list[Problem]:
     Args:
         plan: it may be for another machine.
     """
-    rules = RULES if plan else (devices.this_machine, *RULES)
+    rules = RULES if plan else (devices.this_machine, model.task, *RULES)
     found = [*request.problems, *(problem for rule in rules for problem in rule(request))]
     return found or list(files.reachable(request))

@@ -5,12 +5,37 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from attention_backends.plan import PlanError, parse
 from launcher.problems import Problem
 from launcher.request.request import Request
 from launcher.rules.rule import rule
 
 MAX_FRAMES = 1 << 16
+TASKS = ("text-to-image", "text-to-video", "image-to-video", "image-edit", "inpaint")
+TEXT_MODELS = "model=flux, model=qwenimage or model=wan_t2v_14b"
 MAX_FPS = 1000  # animated files count milliseconds
+
+
+@rule
+def cp_plan(request: Request) -> Iterator[Problem]:
+    """A plan is in order, as far as that is known without its model."""
+    model = request.config.model
+    if model.cp_plan is None:
+        return
+    try:
+        parse(model.cp_plan)
+    except PlanError as error:
+        yield Problem("model.cp_plan", str(error), "see attention_backends/plan.py for the form, or leave it out")
+
+
+def task(request: Request) -> Iterator[Problem]:
+    """A run needs what its model makes pictures of; a plan does not."""
+    model = request.config.model
+    if model.task not in TASKS:
+        yield Problem(f"model.task={model.task}", f"must be one of {', '.join(TASKS)}", "leave it out")
+    elif not model.task.startswith("text-to-"):
+        what = f"does {model.task}, and this version takes no picture to start from"
+        yield Problem(f"model={model.name}", what, f"choose a model that draws from text: {TEXT_MODELS}")
 
 
 @rule

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from attention_backends.catalog import MODES
+from attention_backends.plan import PlanError, parse
 from launcher.problems import Problem, choices
 from launcher.request.geometry import divisors, sizes_that_divide
 from launcher.request.request import MAX_RANKS, Request
@@ -17,6 +18,7 @@ from launcher.rules.rule import of, rule
 from launcher.wording import plural
 
 RANKS_PER_CORE = 8  # more ranks than that on a CPU only wait for each other
+RANKS_PER_GPU = 8  # each holds all weights
 
 
 @rule
@@ -70,8 +72,18 @@ def modes(request: Request) -> Iterator[Problem]:
 
 
 @rule
+def transport(request: Request) -> Iterator[Problem]:
+    """How CUDA tensors travel is a choice only where there are ranks with GPUs."""
+    typed = request.config.cp.transport
+    if typed in ("nccl", "host") and request.device == "cpu":
+        yield Problem(f"cp.transport={typed}", "is how GPUs exchange, and this run uses none", "leave it out")
+    elif typed in ("nccl", "host") and request.mesh.ranks == 1:
+        yield Problem(f"cp.transport={typed}", "one process has nobody to send to", "leave it out")
+
+
+@rule
 def a_device_each(request: Request) -> Iterator[Problem]:
-    """One GPU a rank; a CPU has cores for its ranks."""
+    """One GPU a rank, unless they exchange by host memory; a CPU has cores for its ranks."""
     machine, chosen, world = request.machine, request.config.runtime.devices, request.mesh.ranks
     if world > MAX_RANKS:
         yield Problem(f"{world} ranks", f"one host runs at most {MAX_RANKS}", _fewer(request, MAX_RANKS))
@@ -81,9 +93,15 @@ def a_device_each(request: Request) -> Iterator[Problem]:
         yield Problem(f"{world} ranks on a CPU", what, _fewer(request, most))
     elif request.device == "cuda" and machine.gpus:
         available = len(chosen) if chosen is not None else len(machine.gpus)
-        if world > available:
+        if request.config.cp.transport == "host":
+            if world > (most := RANKS_PER_GPU * available):
+                yield Problem(
+                    f"{world} ranks", f"{plural(available, 'GPU')} can serve at most {most}", _fewer(request, most)
+                )
+        elif world > available:
             what = f"each rank needs its own GPU; available: {available}"
-            yield Problem(f"{world} ranks", what, _fewer(request, available))
+            sharing = ", or cp.transport=host, by which ranks share a GPU (slower than one rank)"
+            yield Problem(f"{world} ranks", what, _fewer(request, available) + sharing)
 
 
 def _fewer(request: Request, most: int) -> str:
@@ -124,7 +142,12 @@ def streams_divide(request: Request) -> Iterator[Problem]:
         return
     if not 2 <= world <= MAX_RANKS:
         return  # named by modes and a_device_each
-    anything = mode.any_length(masked=request.config.model.mask)
+    model = request.config.model
+    anything = mode.any_length(masked=model.mask)
+    if not model.counted:
+        what = f"needs equal shares, and {model.name} splits tokens that can't be counted before the start"
+        yield Problem(f"cp={request.mode}", what, f"type cp={anything}")
+        return
     texts_divide = request.texts is not None
     if request.texts is None:
         name = request.config.model.name
@@ -150,18 +173,32 @@ def streams_divide(request: Request) -> Iterator[Problem]:
 
 @rule
 def masks(request: Request) -> Iterator[Problem]:
-    """A mask needs a mode that takes one, and a key of its own on every rank."""
-    model, mode, ranks = request.config.model, MODES.get(request.mode), request.mesh.sequence
+    """A mask needs a mode that takes one."""
+    model, mode = request.config.model, MODES.get(request.mode)
     if not model.mask or mode is None:
         return
     if not mode.masks:
         what = f"doesn't support attention masks, and {model.name} always uses one"
         same = f"type cp=unified_anything cp.ring_degree={request.mesh.ring} cp.ulysses_degree=1"
         yield Problem(f"cp={mode.name}", what, same)
-    if mode.parallel and model.text == "padded" and 0 < model.text_tokens < ranks:
-        # A view() in the pipeline's code counts on one.
-        what = f"each of {ranks} ranks needs a text token, for {model.name} masks its text"
-        yield Problem(f"model.text_tokens={model.text_tokens}", what, f"type model.text_tokens={ranks} or more")
+
+
+@rule
+def a_token_each(request: Request) -> Iterator[Problem]:
+    """Every rank has a token of every stream, but of those of which the plan says that a rank may have none."""
+    model, mode, ranks = request.config.model, MODES.get(request.mode), request.mesh.sequence
+    if mode is None or not mode.parallel or model.cp_plan is None or not 2 <= ranks <= MAX_RANKS:
+        return
+    try:
+        plan = parse(model.cp_plan)
+    except PlanError:
+        return  # named by model.cp_plan
+    if not set(plan.streams) - plan.empty:
+        return
+    for name, length in request.streams.items():
+        if 0 < length < ranks:
+            what = f"{model.name} needs {name} tokens on each of {ranks} ranks, and there are {length}"
+            yield Problem(f"cp={request.mode}", what, f"type runtime.processes={length} or less, or cp=none")
 
 
 SHARING = of(__name__)

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from launcher.config.paths import user_path
 from launcher.config.schema import LaunchConfig
+from launcher.estimates import memory
 from launcher.families.call import arguments
 from launcher.families.weights import location
 from launcher.problems import Interrupted, LauncherError, RunFailed
@@ -22,7 +24,19 @@ from launcher.request.geometry import crop_box
 from launcher.request.request import Request
 from launcher.running.group import GroupKey, RankGroup
 from launcher.running.screen import SILENT, Progress
-from launcher.wire.protocol import Alive, Job, Load, LoraFile, Message, Picture, Saved, Sharing, Stage, Step
+from launcher.wire.protocol import (
+    OUT_OF_GPU_MEMORY,
+    Alive,
+    Job,
+    Load,
+    LoraFile,
+    Message,
+    Picture,
+    Saved,
+    Sharing,
+    Stage,
+    Step,
+)
 
 GetRanks = Callable[[GroupKey, RunDir], RankGroup]
 
@@ -46,6 +60,7 @@ def group_key(request: Request) -> GroupKey:
         device=request.device,
         offload=runtime.offload,
         timeout=runtime.timeout,
+        transport=request.config.cp.transport,
     )
     return GroupKey(request.mesh.ranks, request.devices, request.threads, runtime.start_timeout, load)
 
@@ -109,6 +124,11 @@ def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, progress: P
         ranks = get_ranks(group_key(request), run_dir)
         started = time.monotonic()
         done = ranks.run(job, run_dir, request.config.runtime.stall_timeout, on_event)
+    except RunFailed as error:
+        need = memory.estimate(request)
+        if OUT_OF_GPU_MEMORY not in str(error) or need is None:
+            raise
+        raise RunFailed(f"{error}; about {need.total / memory.GIB:.1f} GiB a rank were estimated") from error
     finally:
         progress.close()
     if different := [rank for rank, told in enumerate(done) if told.digests != done[0].digests]:
@@ -137,6 +157,7 @@ def job_message(request: Request, run_dir: RunDir) -> Job:
             schedule=request.schedule or "gather",
             kernel=config.attention.kernel,
             plan=config.model.cp_plan,
+            transformers=tuple(config.model.transformers),
         ),
         lora=_lora(config),
         threads=request.threads,
@@ -156,7 +177,7 @@ def job_message(request: Request, run_dir: RunDir) -> Job:
 def _lora(config: LaunchConfig) -> LoraFile | None:
     if config.lora.path is None:
         return None
-    path = Path(config.lora.path).expanduser().absolute()
+    path = user_path(config.lora.path)
     return LoraFile(str(path), path.stat().st_mtime_ns, config.lora.scale)
 
 
@@ -181,6 +202,7 @@ def _resolved(request: Request) -> Config:
         "ring_degree": request.mesh.ring,
         "ulysses_degree": request.mesh.ulysses,
         "schedule": request.schedule or "auto",  # which decides nothing in a mode without a ring
+        "transport": request.config.cp.transport,
     }
     config["runtime"] |= {"device": request.device, "dtype": request.dtype}
     config["runtime"] |= {"processes": request.mesh.ranks, "threads": request.threads}

@@ -14,6 +14,7 @@ from launcher.records.record import File, Recipe
 
 VERSION = 2
 HEARTBEAT = 1.0  # seconds between two signs of life of a rank that works
+OUT_OF_GPU_MEMORY = "out of GPU memory"  # how the cause of a rank that met its GPU's limit begins
 
 
 class ProtocolError(Exception):
@@ -111,6 +112,7 @@ class Load:
         pipeline: the class in diffusers.
         path: a folder, or a repository of the hub.
         timeout: seconds that a collective may take.
+        transport: how GPUs exchange, a word of attention_backends.catalog.TRANSPORTS.
     """
 
     pipeline: str
@@ -120,11 +122,17 @@ class Load:
     device: str
     offload: str
     timeout: float
+    transport: str
 
 
 @dataclass(frozen=True)
 class Sharing:
-    """How the ranks share a sequence; `plan` is what is split and gathered, for a model whose class does not say."""
+    """How the ranks share a sequence.
+
+    Args:
+        plan: what is split and gathered; None: the class's own plan.
+        transformers: the pipeline's parts that are shared.
+    """
 
     mode: str
     ring_degree: int
@@ -132,6 +140,7 @@ class Sharing:
     schedule: str
     kernel: str
     plan: dict[str, object] | None = None
+    transformers: tuple[str, ...] = ("transformer",)
 
 
 @dataclass(frozen=True)

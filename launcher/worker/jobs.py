@@ -52,7 +52,9 @@ class Worker:
         self.lora.wear(job.lora)
         loaded = time.monotonic()
         seconds = {"load": loaded - began, "denoise": 0.0, "decode": 0.0, "save": 0.0}
-        with shared(self.pipe.transformer, job.sharing):
+        with contextlib.ExitStack() as stack:
+            for name in job.sharing.transformers:
+                stack.enter_context(shared(getattr(self.pipe, name), job.sharing))
             digests = tuple(self._picture(job, number, seconds) for number in range(len(job.pictures)))
         times = {stage: round(value, 3) for stage, value in seconds.items()}
         return Done(times, _peak_memory(), digests, self.loads)
@@ -60,13 +62,18 @@ class Worker:
     def _load(self, load: Load) -> None:
         self.send(Stage("loading"))
         cuda = load.device == "cuda"
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
+        device = torch.device("cpu")
         if cuda:
+            local = int(os.environ.get("LOCAL_RANK", "0"))
+            device = torch.device("cuda", local % torch.cuda.device_count())  # cp.transport=host: ranks may share one
             torch.cuda.set_device(device)
         if self.world_size > 1:
+            nccl = cuda and load.transport != "host" and (load.transport == "nccl" or dist.is_nccl_available())
             dist.init_process_group(
-                "cpu:gloo,cuda:nccl" if cuda else "gloo",
-                store=dist.FileStore(os.environ[STORE_VARIABLE], self.world_size),  # type: ignore[attr-defined]
+                "cpu:gloo,cuda:nccl" if nccl else "gloo",
+                store=dist.FileStore(  # type: ignore[attr-defined]
+                    os.environ[STORE_VARIABLE], self.world_size
+                ),
                 rank=self.rank,
                 world_size=self.world_size,
                 timeout=timedelta(seconds=load.timeout),

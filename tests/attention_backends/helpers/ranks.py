@@ -41,15 +41,15 @@ def _module(path: str) -> ModuleType:
     return module
 
 
-def _serve(rank: int, port: int, pipe: Any) -> None:
+def _serve(rank: int, port: int, pipe: Any, largest: int) -> None:
     import torch
     import torch.distributed as dist
 
     torch.set_num_threads(1)
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    dist.init_process_group("gloo", rank=rank, world_size=LARGEST, timeout=timedelta(seconds=PATIENCE))
+    dist.init_process_group("gloo", rank=rank, world_size=largest, timeout=timedelta(seconds=PATIENCE))
     groups = {
-        world: dist.new_group(range(world), timeout=timedelta(seconds=PATIENCE)) for world in range(1, LARGEST + 1)
+        world: dist.new_group(range(world), timeout=timedelta(seconds=PATIENCE)) for world in range(1, largest + 1)
     }
     with contextlib.suppress(EOFError):  # the session has ended
         while True:
@@ -63,19 +63,21 @@ def _serve(rank: int, port: int, pipe: Any) -> None:
 class Ranks:
     """The pool. It starts at the first case, and anew after a case that failed on some ranks only."""
 
-    def __init__(self) -> None:
+    def __init__(self, largest: int = LARGEST, start: str = "forkserver") -> None:
+        self.largest = largest
+        self._context = multiprocessing.get_context(start)  # CUDA wants "spawn": a fork of what has it can't use it
         self._members: list[tuple[Any, Any]] = []
 
     def _start(self) -> None:
         os.environ["OMP_NUM_THREADS"] = "1"
-        context = multiprocessing.get_context("forkserver")
+        context = self._context
         context.set_forkserver_preload(["torch", "diffusers", "diffusers.models.transformers.transformer_flux"])
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        for rank in range(LARGEST):
+        for rank in range(self.largest):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(rank, port, theirs), daemon=True)
+            process = context.Process(target=_serve, args=(rank, port, theirs, self.largest), daemon=True)
             process.start()
             theirs.close()
             self._members.append((process, ours))

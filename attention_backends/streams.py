@@ -1,0 +1,103 @@
+"""Cutting and joining tensors by streams of tokens, as a plan says: each stream is split over ranks by itself."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+
+from attention_backends.layout import split_lengths
+from attention_backends.plan import nearest
+from attention_backends.topology import Topology
+
+
+class Holder(Protocol):
+    """What this file needs of state.ContextParallel."""
+
+    topology: Topology
+    streams: dict[str, int]  # tokens of each stream in this forward, all ranks together
+    may_be_empty: frozenset[str] | None
+
+    def check_even(self, name: str, total: int) -> None: ...
+    def unshard(self, x: torch.Tensor, dim: int, total: int) -> torch.Tensor: ...
+
+
+def define(state: Holder, where: str, lengths: dict[str, int]) -> None:
+    """Note how many tokens each stream has.
+
+    Raises:
+        ValueError: another tensor of this forward gave the stream another length, or the mode can't share it.
+    """
+    for name, total in lengths.items():
+        known = state.streams.get(name, total)
+        if known != total:
+            raise ValueError(f"{where}: {total} tokens of {name}, and there were {known} of it before in this forward")
+        state.check_even(name, total)
+        world = state.topology.world_size
+        if 0 < total < world and state.may_be_empty is not None and name not in state.may_be_empty:
+            raise ValueError(
+                f"{where}: {total} tokens of {name} for {world} ranks, and this model needs one on each. "
+                f"Use {total} ranks or fewer, or {world} tokens or more."
+            )
+        if total:
+            state.streams[name] = total
+
+
+def held(state: Holder, name: str) -> int:
+    """Tokens of a stream on this rank; a stream that this forward does not have has none."""
+    return split_lengths(state.streams.get(name, 0), state.topology.world_size)[state.topology.rank]
+
+
+def cut(state: Holder, where: str, x: torch.Tensor, dim: int, names: Sequence[str]) -> torch.Tensor:
+    """This rank's part of each stream that x joins along dim, one after the other; a dimension of 1 stays whole.
+
+    What comes before the tensor that defines its stream (positions, times) defines it.
+    """
+    if len(names) == 1 and names[0] not in state.streams and x.shape[dim] != 1:
+        define(state, where, {names[0]: x.shape[dim]})
+    totals = [state.streams.get(name, 0) for name in names]
+    if x.shape[dim] == 1 and sum(totals) != 1:
+        return x
+    if x.shape[dim] != sum(totals):
+        known = ", ".join(f"{total} of {name}" for name, total in zip(names, totals, strict=True))
+        raise ValueError(f"{where}: {x.shape[dim]} tokens along dimension {dim}, but the plan joins {known}")
+    world, rank = state.topology.world_size, state.topology.rank
+    parts = [part.tensor_split(world, dim=dim)[rank] for part in torch.split(x, totals, dim=dim)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=dim)
+
+
+def join(state: Holder, where: str, x: torch.Tensor, dim: int, names: Sequence[str]) -> torch.Tensor:
+    """The whole tensor from every rank's: the inverse of `cut`."""
+    here = [held(state, name) for name in names]
+    if not any(name in state.streams for name in names):
+        raise ValueError(f"{where}: {' and '.join(names)} had no tokens in this forward{nearest('', state.streams)}")
+    if x.shape[dim] != sum(here):
+        known = ", ".join(f"{count} of {name}" for name, count in zip(names, here, strict=True))
+        raise ValueError(
+            f"{where}: {x.shape[dim]} tokens on rank {state.topology.rank} along dimension {dim}, but it holds {known}"
+        )
+    parts = torch.split(x, here, dim=dim)
+    whole = [
+        state.unshard(part, dim, state.streams[name])
+        for part, name in zip(parts, names, strict=True)
+        if state.streams.get(name)
+    ]
+    return whole[0] if len(whole) == 1 else torch.cat(whole, dim=dim)
+
+
+def whole_mask(state: Holder, where: str, mask: torch.Tensor, names: Sequence[str]) -> torch.Tensor:
+    """A mask (B, H, Sq, Skv) over the whole sequence, for this rank's queries and with the keys in the ranks' order."""
+    totals = [state.streams.get(name, 0) for name in names]
+    if mask.ndim != 4 or mask.shape[3] != sum(totals):
+        raise ValueError(f"{where}: a mask of shape {tuple(mask.shape)}, but the plan joins {totals} keys in it")
+    rows = cut(state, where, mask, 2, names)
+    shards = [part.tensor_split(state.topology.world_size, dim=3) for part in torch.split(rows, totals, dim=3)]
+    return torch.cat([part for rank in zip(*shards, strict=True) for part in rank], dim=3)
+
+
+def each(value: Any, change: Any) -> Any:
+    """A tensor changed, or every tensor of a tuple, list or dict; anything else as it is."""
+    if isinstance(value, torch.Tensor):
+        return change(value)
+    if isinstance(value, list | tuple):
+        return type(value)(each(item, change) for item in value)
+    return {key: each(item, change) for key, item in value.items()} if isinstance(value, dict) else value

@@ -1,0 +1,254 @@
+"""The proof that every family is exact in every mode, and the table of it beside conf/README.md.
+
+    python tests/families/proof.py            # runs every case and writes the table: some minutes
+    python tests/families/proof.py wan ltx    # runs these only, and prints
+
+A second table shows diffusers' own context parallelism on the same cases, for classes that bring a plan (theirs.py).
+
+A case is a tiny transformer, a mode, a number of ranks and a size. Every rank's output must equal one process's to
+LIMIT in float32, or the case must be refused; nothing else is allowed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+# ruff: noqa: E402  (the helpers are found by path, as pytest finds them)
+sys.path[:0] = [str(HERE), str(HERE.parent / "attention_backends" / "helpers")]
+
+import diffusers
+import theirs
+from exact import errors
+from inputs import HEADS, Size
+from ranks import Ranks
+from tiny import TINY
+
+from attention_backends.catalog import MODES
+from launcher.config.compose import Composer, to_config
+
+LIMIT = 1e-4  # of the output's largest number; float32 itself makes some 5e-7 here
+WORLDS = (2, 3, 4)
+TABLE = ROOT / "conf" / "README.md"
+BEGIN, END = "<!-- proof: begin -->", "<!-- proof: end -->"
+THEIRS = """diffusers' own context parallelism on such cases, with a mask that is absent (none), hides nothing (true) or
+hides the end of prompts (partial), for the classes that bring a plan. What keeps it from a CPU at all is supplied: a
+device mesh, a log-sum-exp, an uneven all_gather. `**wrong**` is more than 1e-4 off, without a word."""
+PARALLEL = [mode for mode in MODES.values() if mode.parallel]
+# The family in conf/model whose plan a tiny transformer is run with.
+MODEL = {
+    "flux": "flux", "chroma": "chroma", "flux2": "flux2", "flux3": "flux3", "qwenimage": "qwenimage",
+    "zimage": "zimage_turbo", "wan": "wan_t2v_1_3b", "wan_i2v": "wan_i2v_14b", "wan_ti2v": "wan22_ti2v_5b",
+    "wan_vace": "wan_vace_1_3b", "chronoedit": "chronoedit", "skyreels_v2": "skyreels_v2_t2v_14b",
+    "skyreels_v2_df": "skyreels_v2_df_1_3b", "skyreels_v2_causal": "skyreels_v2_df_1_3b", "ltx": "ltx_video",
+    "ltx2": "ltx2", "hunyuan_video": "hunyuan_video", "hunyuan_video_i2v": "hunyuan_video_i2v",
+    "hunyuan_video15": "hunyuan_video_15", "hunyuanimage": "hunyuan_image_21", "sd3": "sd35_medium",
+    "cogvideox": "cogvideox_5b", "cogvideox_2b": "cogvideox_2b", "lumina2": "lumina2", "helios": "helios",
+    "helios_amplified": "helios", "kandinsky5": "kandinsky5_t2v_lite", "cosmos": "cosmos2_t2i_2b",
+    "cosmos_v2w": "cosmos_t2w_7b", "krea2": "krea2", "ideogram4": "ideogram4",
+}  # fmt: skip
+# Text tokens, or a height and width, that let 2 and 4 ranks share all streams of a class equally.
+EVEN: dict[str, dict[str, int]] = {
+    "hunyuan_video15": {"text": 9},
+    "hunyuanimage": {"text": 9},
+    "helios": {"height": 8, "width": 8},
+    "helios_amplified": {"height": 8, "width": 8},
+}
+
+
+# What diffusers' own is shown with: ranks around the ring and in Ulysses; 4 heads on 3 ranks are too few for it.
+THEIR_DEGREES = {
+    "ring": (2, 1),
+    "ulysses": (1, 2),
+    "unified": (2, 2),
+    "ulysses_anything": (1, 2),
+    "ring_anything": (3, 1),
+}
+Results = dict["Case", float | str]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run: a tiny transformer by name, the mode, ranks around the ring and in Ulysses, and a size."""
+
+    name: str
+    mode: str
+    ring: int
+    ulysses: int
+    size: Size
+
+    @property
+    def world(self) -> int:
+        return self.ring * self.ulysses
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        staged = {"schedule": "staged"} if self.ring > 1 and self.size.batch > 1 else {}
+        return {"mode": self.mode, "ring_degree": self.ring, "ulysses_degree": self.ulysses, **staged}
+
+
+def cases(name: str) -> Iterator[Case]:
+    """Every case of a tiny transformer."""
+    even = replace(Size(2, 4, 4, 8), **EVEN.get(name, {}))
+    masks = [even, replace(even, batch=3, mask="partial"), replace(even, mask="true")]
+    thirds = [Size(2, 3, 4, 6), Size(2, 3, 4, 9, 3, "partial")]
+    uneven = [Size(2, 3, 5, 7), Size(2, 3, 3, 11, 3, "partial"), Size(2, 1, 5, 5, 2, "true")]
+    for mode, world in itertools.product(PARALLEL, WORLDS):
+        sizes = (thirds if world == 3 else masks) if mode.even else [*uneven, masks[1]]
+        for ring in (degree for degree in range(1, world + 1) if world % degree == 0):
+            ulysses = world // ring
+            allowed = all(
+                {"one": degree == 1, "many": degree > 1, "any": True}[rule]
+                for rule, degree in ((mode.ring, ring), (mode.ulysses, ulysses))
+            )
+            if allowed and not (mode.heads_divide and HEADS % ulysses):
+                yield from (Case(name, mode.name, ring, ulysses, size) for size in sizes)
+
+
+def plans() -> dict[str, dict[str, Any]]:
+    """The plan of each tiny transformer, from conf/model."""
+    composer, found = Composer(), {}
+    for name, model in MODEL.items():
+        plan = to_config(composer.compose([f"model={model}"])).model.cp_plan
+        assert plan is not None, model
+        found[name] = plan
+    return found
+
+
+def run(ranks: Ranks, name: str, plan: dict[str, Any], wanted: list[Case]) -> Results:
+    """The largest error on any rank, or what every rank refused the case with."""
+    found: Results = {}
+    for world in WORLDS:
+        own = [case for case in wanted if case.world == world]
+        told = ranks.run(errors, world, name=name, plan=plan, cases=[(case.arguments, case.size) for case in own])
+        for case, results in zip(own, zip(*told, strict=True), strict=True):
+            said = [result for result in results if isinstance(result, str)]
+            assert len(said) in (0, world), (case, results)
+            found[case] = said[0] if said else max(results)
+    return found
+
+
+def cell(results: Results) -> str:
+    """A mode's cell: exact, refused and why, or wrong."""
+    numbers = [result for result in results.values() if not isinstance(result, str)]
+    said = {refusal(result) for result in results.values() if isinstance(result, str)}
+    if any(number > LIMIT for number in numbers):
+        return f"WRONG by {max(numbers):.0e}"
+    if not numbers:
+        return f"refused: {' and '.join(sorted(said))}"
+    return "exact" if not said else f"exact; refused: {' and '.join(sorted(said))}"
+
+
+def refusal(message: str) -> str:
+    """The short word for a refusal; a crash is none."""
+    known = {
+        "takes no attention mask": "a mask",
+        "needs a multiple of": "uneven tokens",
+        "needs one on each": "too few",
+    }
+    for words, short in known.items():
+        if message.startswith("ValueError") and words in message:
+            return short
+    return f"CRASH {message[:80]}"
+
+
+def run_theirs(name: str) -> Results:
+    """What diffusers' own context parallelism makes of the cases."""
+    found: Results = {}
+    for mode, degrees in THEIR_DEGREES.items():
+        world = degrees[0] * degrees[1]
+        ranks = Ranks(world)
+        for case in (case for case in cases(name) if case.mode == mode and (case.ring, case.ulysses) == degrees):
+            try:
+                told = ranks.run(theirs.errors, world, name=name, cases=[(case.arguments, case.size)])
+            except AssertionError:  # a rank died
+                found[case] = "Crash"
+                continue
+            said = [result for (result,) in told if isinstance(result, str)]
+            found[case] = said[0] if said else max(result for (result,) in told)
+            if 0 < len(said) < world:
+                ranks.stop()  # a rank may still wait for another
+        ranks.stop()
+    return found
+
+
+def their_cell(results: Results) -> str:
+    """What diffusers' own gives, and for which masks if that differs."""
+    outcomes: dict[str, list[str]] = {}
+    for case, result in results.items():
+        if isinstance(result, str):
+            outcome = "refused" if result.startswith("ValueError") and "does not support" in result else "crash"
+        else:
+            outcome = "exact" if result <= LIMIT else "**wrong**"
+        masks = outcomes.setdefault(outcome, [])
+        masks += [case.size.mask] if case.size.mask not in masks else []
+    if len(outcomes) <= 1:
+        return "".join(outcomes)
+    return "; ".join(f"{outcome} ({', '.join(masks)})" for outcome, masks in sorted(outcomes.items()))
+
+
+def fingerprint() -> str:
+    """Of everything that the table follows from but torch: plans, tiny models, cases and diffusers' version."""
+    files = [*sorted(HERE.glob("*.py")), *sorted((ROOT / "conf" / "model").glob("*.yaml"))]
+    content = b"".join(file.read_bytes() for file in files if file.name != "test_families.py")
+    return hashlib.sha256(content + diffusers.__version__.encode()).hexdigest()[:16]
+
+
+def their_table(results: dict[str, Results]) -> str:
+    """Markdown, a row for each class with a plan of its own."""
+    lines = [f"| class | {' | '.join(THEIR_DEGREES)} |", "| --- |" + " --- |" * len(THEIR_DEGREES)]
+    for name, found in results.items():
+        cells = [their_cell({case: found[case] for case in found if case.mode == mode}) for mode in THEIR_DEGREES]
+        lines.append(f"| {_title(name)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _title(name: str) -> str:
+    """The class, and which way of working it is shown in if it has several rows."""
+    kind = TINY[name].kind
+    first = next(other for other in TINY if TINY[other].kind == kind)
+    return kind if name == first else f"{kind} ({name})"
+
+
+def table(results: dict[str, Results]) -> str:
+    """Markdown, a row for each tiny transformer."""
+    names = [mode.name for mode in PARALLEL]
+    lines = [f"| class | plan of | {' | '.join(names)} |", "| --- | --- |" + " --- |" * len(names)]
+    for name, found in results.items():
+        cells = [cell({case: result for case, result in found.items() if case.mode == mode}) for mode in names]
+        lines.append(f"| {_title(name)} | `{MODEL[name]}` | {' | '.join(cells)} |")
+    worst = max(number for found in results.values() for number in found.values() if not isinstance(number, str))
+    count = sum(len(found) for found in results.values())
+    said = f"{count} cases on 2, 3 and 4 ranks, diffusers {diffusers.__version__}; the largest error is {worst:.0e}."
+    return "\n".join([*lines, "", f"{said} <!-- {fingerprint()} -->"])
+
+
+def main(names: list[str]) -> None:
+    ranks, known = Ranks(max(WORLDS)), plans()
+    ours: dict[str, Results] = {}
+    others: dict[str, Results] = {}
+    try:
+        for name in names or MODEL:
+            ours[name] = run(ranks, name, known[name], list(cases(name)))
+            print(table({name: ours[name]}).splitlines()[2], flush=True)
+    finally:
+        ranks.stop()
+    for name in ours:
+        if getattr(getattr(diffusers, TINY[name].kind), "_cp_plan", None):
+            others[name] = run_theirs(name)
+            print(their_table({name: others[name]}).splitlines()[2], flush=True)
+    if not names:
+        before, _, rest = TABLE.read_text(encoding="utf-8").partition(BEGIN)
+        text = f"{table(ours)}\n\n{THEIRS}\n\n{their_table(others)}"
+        TABLE.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
