@@ -18,7 +18,7 @@ OUT_OF_GPU_MEMORY = "out of GPU memory"  # how the cause of a rank that met its 
 
 
 class ProtocolError(Exception):
-    """The other side sent what is no message, or none that it may send."""
+    """The other side sent something that is not a message, or not one that it may send."""
 
 
 @dataclass(frozen=True)
