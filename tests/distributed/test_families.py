@@ -8,33 +8,27 @@ import itertools
 import os
 import random
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 import twins
 from shared import LAPTOP
+from warm import Warm
 
 from attention_backends.catalog import KERNELS, MODES, SCHEDULES
 from launcher.config.compose import Composer, to_config
 from launcher.config.schema import LaunchConfig
 from launcher.estimates.ways import resolve
-from launcher.records.picture import read_frames
-from launcher.records.run_dir import RunDir
 from launcher.request.request import Request
 from launcher.rules import RULES, problems
 from launcher.rules import kernels as kernel_rules
 from launcher.rules import sharing as sharing_rules
-from launcher.running.group import GroupKey, RankGroup
-from launcher.running.job import execute, group_key, job_message
-from launcher.running.starters import accelerate as ranks
 
 pytestmark = pytest.mark.slow
 
 SAMPLES = int(os.environ.get("FAMILY_SAMPLES", "200"))  # random legal requests, over all worlds
 WORLDS = (2, 3, 4)
 PARALLEL = [mode.name for mode in MODES.values() if mode.parallel]
-COMMAND = ranks.command
 # Two sizes that no even split divides, and one that the even modes take. Pictures have no frames.
 SIZES = [
     {"height": 50, "width": 40, "frames": 6},
@@ -43,40 +37,6 @@ SIZES = [
 ]
 # QwenImage's text is as long as its prompts: 6 letters and 6 more, then 7 and 5 more, both divisible.
 PROMPTS = [("a cat", "blurry"), ("猫 🐈", ""), ("cat cat", "dog dog")]
-
-
-class Warm:
-    """Ranks of forgiving.py, which serve any model and stay when they are asked for what they cannot do."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.count = folder, itertools.count()
-        self.group: RankGroup | None = None
-
-    def ranks(self, key: GroupKey, run_dir: RunDir) -> RankGroup:
-        if self.group is None or not self.group.alive:
-            here = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(ranks, "command", lambda world: [*COMMAND(world)[:-1], "forgiving"])
-                patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, here)))
-                self.group = RankGroup(key, run_dir)
-        return self.group
-
-    def run(self, request: Request) -> list[np.ndarray]:
-        """Each picture's frames (frames, height, width, 3)."""
-        made = execute(request, RunDir(self.folder / str(next(self.count))), [], self.ranks)
-        shown = [read_frames(made.folder / facts.file, made.record.frames.fps) for facts in made.record.files]
-        return [np.stack([np.asarray(frame) for frame in frames]).astype(int) for frames in shown]
-
-    def force(self, asked: Request) -> list[str | None]:
-        """What the ranks answer to a request that no rule was asked about: each rank's error, or None."""
-        run_dir = RunDir(self.folder / str(next(self.count)))
-        run_dir.logs.mkdir(parents=True)
-        done = self.ranks(group_key(asked), run_dir).run(job_message(asked, run_dir), run_dir, 300, lambda *_: None)
-        return [answer.digests[0] if answer.loads < 0 else None for answer in done]
-
-    def close(self) -> None:
-        if self.group is not None:
-            self.group.close()
 
 
 @pytest.fixture(scope="module")
