@@ -96,12 +96,13 @@ def is_plain(plan: Mapping[str, Any]) -> bool:
     return "split" in plan and set(plan) <= set(KEYS)
 
 
-def parse(plain: Mapping[str, Any]) -> Plan:
+def parse(plain: Any) -> Plan:
     """The plan, checked as far as that goes without its model.
 
     Raises:
         PlanError: names the entry, what is wrong with it and the nearest legal word.
     """
+    plain = _mapping(plain, "cp_plan")
     _known(plain, KEYS, "cp_plan")
     split = {path: _splits(path, entries) for path, entries in _mapping(plain.get("split"), "cp_plan.split").items()}
     entries = [entry for group in split.values() for entry in group]

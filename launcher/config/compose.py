@@ -143,7 +143,7 @@ def _problem(error: BaseException, words: list[str]) -> Problem:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, option = error.missing_cfg_file.rpartition("/")
         near = (nearest(option, error.options, 1) or error.options)[0]
-        rule = f"unknown option; choose from {', '.join(error.options)}"
+        rule = f"unknown option; choose from {suggest.options(option, list(error.options))}"
         return Problem(f"{group}={option}", rule, f"type {group}={near}")
     told = str(error).partition("Config search path:")[0]  # which names this machine's folders
     lines = [line.strip() for line in told.splitlines() if line.strip()]

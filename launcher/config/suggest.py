@@ -61,7 +61,23 @@ NOT_NEEDED = {
     "rdzv_endpoint": ("ranks run on this machine only", "leave it out"),
     "image": ("no model here starts from a picture", "leave it out"),
 }
-EXAMPLES = {"height": "1000", "width": "1000", "guidance": "3.5", "runtime.devices": "[0,1]"}
+MANY = 12  # options that are all named
+EXAMPLES = {
+    "model.transformers": "[transformer]",
+    "model.cp_plan": "null",
+    "height": "1000",
+    "width": "1000",
+    "guidance": "3.5",
+    "runtime.devices": "[0,1]",
+}
+
+
+def options(word: str, legal: list[str]) -> str:
+    """The options there are, or of many those most like the word and how many others."""
+    if len(legal) <= MANY:
+        return ", ".join(legal)
+    near = nearest(word, legal, 4) or legal[:4]
+    return f"{', '.join(near)} or {len(legal) - len(near)} others"
 
 
 def unknown(override: Override, word: str, groups: dict[str, list[str]]) -> Iterator[Problem]:
@@ -77,7 +93,7 @@ def unknown(override: Override, word: str, groups: dict[str, list[str]]) -> Iter
         for option in override.sweep_string_iterator() if several else [str(override.value())]:
             if option not in groups[key] and option not in ("null", "None"):
                 best = (nearest(option, groups[key], 1) or groups[key])[0]
-                rule = f"unknown option; choose from {', '.join(groups[key])}"
+                rule = f"unknown option; choose from {options(option, groups[key])}"
                 yield Problem(f"{key}={option}", rule, f"type {key}={best}")
         return
     legal = [*fields(), *groups]

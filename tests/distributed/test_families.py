@@ -98,11 +98,8 @@ def test_every_legal_mode_makes_what_one_process_makes(warm, families, alone, na
         assert shown.shape[:3] == (asked.frames or 1, asked.requested.height, asked.requested.width)
         assert np.abs(shown - alone[name, number]).max() <= 1, (mode, ring, ulysses, number)
         ran.add(mode)
-    # 6 heads are not shared by 4 ranks, 128 text tokens not by 3, and LTX has a mask.
-    never = {"ulysses"} if world == 4 else {"unified"}
-    if name == "ltx_video":
-        never |= {"ring_anything"} | ({"ring", "ulysses"} if world == 3 else set())
-    assert ran == set(PARALLEL) - never
+    # 6 heads are not shared by 4 ranks, and unified needs 4.
+    assert ran == set(PARALLEL) - ({"ulysses"} if world == 4 else {"unified"})
 
 
 ON_CPU = [kernel.name for kernel in KERNELS.values() if "cpu" in kernel.devices]
@@ -178,7 +175,6 @@ ILLEGAL = [
     ("flux_tiny", "cp.mode=unified cp.ring_degree=2 cp.ulysses_degree=2 model.text_tokens=6", "6 tokens: unified"),
     ("wan_t2v_1_3b", "cp.mode=ring cp.ring_degree=4 width=16 height=16 frames=9", "3 tokens: ring"),
     ("qwenimage", "cp.mode=ring cp.ring_degree=4 prompt=abc", "tokens: ring on 4 ranks"),
-    ("ltx_video", "cp.mode=ring_anything cp.ring_degree=4", "ring_anything takes no attention mask"),
     ("flux_tiny", "cp.mode=ring_anything cp.ring_degree=2 cp.ulysses_degree=2", "needs ulysses_degree 1"),
     ("flux_tiny", "cp.mode=ring_anything cp.ring_degree=3", "there are 4 ranks"),
     ("flux_tiny", "attention.kernel=flash", "flash"),
@@ -193,7 +189,6 @@ ILLEGAL = [
     ("flux_tiny", "seed=18446744073709551616", "Overflow"),
     ("flux_tiny", "height=0", "cannot write empty image"),
     ("flux_tiny", "runtime.dtype=float8", "float8"),
-    ("ltx_video", "model.text_tokens=3", "cannot reshape tensor of 0 elements"),  # last: the other ranks wait in vain
 ]
 
 
