@@ -140,6 +140,7 @@ TWO = {
         send(1, signal.SIGSTOP),
         f"rank 1: no sign of life within runtime.stall_timeout={STALL} s",
         STALL + LIMIT,
+        visit=1,  # while much is left to do: a rank that is done with its job may be stopped
     ),
     "strangers": Fault("starting", STRANGERS, "", visit=1),
 }

@@ -49,7 +49,7 @@ def test_every_option_of_every_group_composes_and_says_nothing_unknown(composer)
             to_config(composer.compose([f"{group}={name}"]))
             for key in yaml.safe_load((conf_dir() / group / f"{name}.yaml").read_text()):
                 known = [field.split(".")[1] for field in fields() if field.startswith(f"{group}.")]
-                assert group == "experiment" or key in (*known, "defaults")
+                assert group == "experiment" or key in [*known, "defaults"]
 
 
 def test_groups_of_the_issue_are_there(composer):
