@@ -10,8 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
+from launcher.problems import choices
+from launcher.records.formats import FORMATS
+
 # omegaconf resolves these annotations at run time and knows Optional[int], not every spelling of int | None.
 # ruff: noqa: UP045
+
+ANIMATED = [name for name, format in FORMATS.items() if format.max_frames > 1]
 
 
 def conf_dir() -> Path:
@@ -160,7 +165,7 @@ class OutputConfig:
     """What is written, and where."""
 
     dir: str = option("outputs", "the folder that run directories are made in")
-    format: str = option("png", "png, webp (lossless) or jpeg; a video is an animated png or webp")
+    format: str = option("png", f"{choices(FORMATS)}; a video is an animated {choices(ANIMATED)}")
 
 
 @dataclass
