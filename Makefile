@@ -5,7 +5,7 @@ VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 
-.PHONY: demo test quick check hooks clean
+.PHONY: demo test quick check hooks gpu clean
 
 # Sets up, then shares one picture, 1000 pixels high, between two real ranks on the CPU.
 demo: $(VENV)/ready
@@ -32,6 +32,10 @@ check: $(VENV)/ready-to-test
 hooks: $(VENV)/ready-to-test
 	$(PIP) pre-commit
 	$(VENV)/bin/pre-commit install
+
+# All checks that need a GPU, by PYTHON's own torch, in minutes: no environment is made and nothing is fetched.
+gpu:
+	PYTHONPATH=$(CURDIR):$$PYTHONPATH $(PYTHON) -m pytest --confcutdir=tests/gpu -rs tests/gpu --report attention_backends/gpu.json
 
 # An environment of its own, with this checkout in it.
 $(VENV)/ready: pyproject.toml setup.py constraints.txt

@@ -72,6 +72,7 @@ MODES: dict[str, Mode] = {
 }
 
 SCHEDULES: tuple[str, ...] = ("auto", "gather", "staged")
+TRANSPORTS: tuple[str, ...] = ("auto", "nccl", "host")  # of CUDA tensors: from device to device, or by host memory
 
 
 @dataclass(frozen=True)
@@ -112,12 +113,34 @@ KERNELS: dict[str, Kernel] = {
         Kernel("native", "", _ANY, _ALL, mask=True),
         Kernel("_native_math", "math", _ANY, _ALL, mask=True),
         Kernel("_native_flash", "cuda_flash", _CUDA, _HALF, 256, 8, capability=_AMPERE),
-        Kernel("_native_efficient", "cuda_efficient", _CUDA, ("float32", *_HALF), 0, 4, mask=True),
+        Kernel("_native_efficient", "cuda_efficient", _CUDA, ("float32", *_HALF), mask=True),
         Kernel("_native_cudnn", "cuda_cudnn", _CUDA, _HALF, 128, 8, mask=True, capability=_AMPERE),
         Kernel("flash", "flash", _CUDA, _HALF, 256, 8, package="flash-attn", capability=_AMPERE),
         Kernel("_flash_3", "_flash_3", _CUDA, _HALF, 256, package="flash-attn-3", capability=_HOPPER),
         Kernel("sage", "sage", _CUDA, _HALF, 128, package="sageattention", capability=_AMPERE),
     )
+}
+
+
+_HUB = "is fetched from the hub as code when it is first used; install the package and use kernel="
+_VARLEN = "packs sequences of several lengths into one; what a rank attends to is one length: use kernel="
+_SAGE = "is one of sage's own choices: use kernel='sage'"
+# diffusers' other backends (AttentionBackendName, 0.42), and why `enable` refuses them.
+NOT_SUPPORTED: dict[str, str] = {
+    **dict.fromkeys(("flash_hub", "flash_varlen_hub", "flash_4_hub", "aiter_fa2_hub"), f"{_HUB}'flash'"),
+    **dict.fromkeys(("_flash_3_hub", "_flash_3_varlen_hub"), f"{_HUB}'_flash_3'"),
+    **dict.fromkeys(("sage_hub", "sage_blackwell_hub"), f"{_HUB}'sage'"),
+    "flash_varlen": f"{_VARLEN}'flash'",
+    "_flash_varlen_3": f"{_VARLEN}'_flash_3'",
+    "sage_varlen": f"{_VARLEN}'sage'",
+    "_sage_qk_int8_pv_fp8_cuda": _SAGE,
+    "_sage_qk_int8_pv_fp8_cuda_sm90": _SAGE,
+    "_sage_qk_int8_pv_fp16_cuda": _SAGE,
+    "_sage_qk_int8_pv_fp16_triton": _SAGE,
+    "flex": "compiles a kernel for each length and mask, which differ between ranks: use kernel='auto'",
+    "xformers": "gives no log-sum-exp through diffusers, and is torch's own kernel='_native_efficient'",
+    "_native_npu": "needs an Ascend NPU, and runs go by CPUs and CUDA GPUs",
+    "_native_xla": "needs an XLA device, and runs go by CPUs and CUDA GPUs",
 }
 
 

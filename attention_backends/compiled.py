@@ -10,15 +10,20 @@ from typing import Protocol
 import torch
 
 from attention_backends import exchange
-from attention_backends.topology import Topology
+from attention_backends.layout import Layout
+from attention_backends.wire import Wire, guarded
 
 
 class State(Protocol):
     """What this file needs of state.ContextParallel, which imports it."""
 
-    topology: Topology
+    transport: str
     streams: dict[str, int]
     first: list[tuple[int, ...]] | None
+    known: dict[tuple[int, int, int], tuple[Layout, Layout]]
+
+    @property
+    def wire(self) -> Wire: ...
 
     def attend(
         self,
@@ -32,6 +37,8 @@ class State(Protocol):
 
 
 _ENABLED: dict[int, State] = {}  # by handle
+# A CUDA graph can't hold what the host does in the middle of it: torch.compile cuts its graphs around these.
+UNSAFE = (torch.Tag.cudagraph_unsafe,)
 
 
 def add(state: State) -> int:
@@ -41,11 +48,16 @@ def add(state: State) -> int:
     return handle
 
 
+def enabled(wire: Wire) -> list[State]:
+    """The states whose ranks are joined by this wire, and that have settled how they use it."""
+    return [state for state in _ENABLED.values() if state.wire is wire and state.transport]
+
+
 def remove(handle: int) -> None:
     _ENABLED.pop(handle, None)
 
 
-@torch.library.custom_op("attention_backends::attend", mutates_args=())
+@torch.library.custom_op("attention_backends::attend", mutates_args=(), tags=UNSAFE)
 def attend(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -62,7 +74,9 @@ def attend(
     if first:
         state.streams = {f"input {index}": total for index, total in enumerate(streams)}
         state.first = None
-    return state.attend(query, key, value, mask, is_causal, scale).contiguous()
+        state.known.clear()
+        state.wire.begin()
+    return guarded(state.wire, lambda: state.attend(query, key, value, mask, is_causal, scale)).contiguous()
 
 
 @attend.register_fake
@@ -70,10 +84,12 @@ def _(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: object) -
     return query.new_empty((*query.shape[:3], value.shape[3]))
 
 
-@torch.library.custom_op("attention_backends::unshard", mutates_args=())
+@torch.library.custom_op("attention_backends::unshard", mutates_args=(), tags=UNSAFE)
 def unshard(x: torch.Tensor, dim: int, lengths: list[int], handle: int) -> torch.Tensor:
     """exchange.unshard without a gradient."""
-    return exchange.unshard(x, dim, lengths, _ENABLED[handle].topology.group)
+    wire = _ENABLED[handle].wire
+    wire.move_on()
+    return guarded(wire, lambda: exchange.unshard(x, dim, lengths, wire))
 
 
 @unshard.register_fake

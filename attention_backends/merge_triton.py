@@ -62,7 +62,9 @@ def merge(outs: Sequence[torch.Tensor], lses: Sequence[torch.Tensor]) -> tuple[t
         outs = [out.contiguous() for out in outs]
     merged = outs[0].new_empty(outs[0].shape)
     total = torch.empty_like(lses[0])
-    addresses = [torch.tensor([x.data_ptr() for x in xs], device=merged.device) for xs in (outs, lses)]
+    # Pinned, so that the copy waits its turn on the device and the host does not wait for it.
+    addresses = torch.tensor([[x.data_ptr() for x in xs] for xs in (outs, lses)], pin_memory=merged.is_cuda)
+    addresses = addresses.to(merged.device, non_blocking=True)
     grid = (triton.cdiv(queries, ROWS), batch * heads)
     if merged.numel():
         merge_kernel[grid](

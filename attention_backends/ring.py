@@ -10,6 +10,7 @@ The wire carries each key and value that a rank needs once, straight from its ow
 Under causal attention a rank needs only the keys before its last query: always a prefix of the global order.
 """
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -54,15 +55,23 @@ def start(ring: Ring, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Ten
     own = ring.keys.offsets[ring.me]
     here = max(ring.needed(ring.me), own + tokens)  # the own block is also what is sent from
     buffer = key.new_empty((here, batch, heads, width + value.shape[-1]))
-    buffer[own : own + tokens, ..., :width] = key.transpose(0, 1)
-    buffer[own : own + tokens, ..., width:] = value.transpose(0, 1)
-    degree, peers = ring.topology.ring_degree, ring.topology.ring
+    mine = buffer[own : own + tokens]
+    for place, x in ((mine[..., :width], key), (mine[..., width:], value)):
+        into, rows = exchange.words(place, x.transpose(0, 1))
+        into.copy_(rows)
+    route = Route(ring.queries, ring.keys, ring.is_causal, ring.schedule)
+    return buffer, exchange.start(buffer, *_hops(route, ring.me, ring.topology.ring), ring.topology.group)
+
+
+@functools.lru_cache(maxsize=1024)  # the same in every layer of a model
+def _hops(route: Route, me: int, peers: tuple[int, ...]) -> tuple[exchange.Spans, exchange.Spans]:
+    """What this member sends and receives, hop by hop."""
     sends, receives = [], []
-    for hop in range(1, degree):  # to the next, from the previous: no rank is everyone's first target
-        reader, owner = (ring.me + hop) % degree, (ring.me - hop) % degree
-        sends.append([(peers[reader], span) for span in ring.pieces(ring.me, reader)])
-        receives.append([(peers[owner], span) for span in ring.pieces(owner, ring.me)])
-    return buffer, exchange.start(buffer, sends, receives, ring.topology.group)
+    for hop in range(1, len(peers)):  # to the next, from the previous: no rank is everyone's first target
+        reader, owner = (me + hop) % len(peers), (me - hop) % len(peers)
+        sends.append([(peers[reader], span) for span in route.pieces(me, reader)])
+        receives.append([(peers[owner], span) for span in route.pieces(owner, me)])
+    return sends, receives
 
 
 def gathered(ring: Ring, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

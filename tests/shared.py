@@ -72,12 +72,13 @@ def a_job(**changes: Any) -> Job:
     """A job for one rank, with some fields changed."""
     job = Job(
         folder="/nowhere",
-        load=Load("FluxPipeline", "/nowhere", None, "float32", "cpu", "none", 60.0),
+        load=Load("FluxPipeline", "/nowhere", None, "float32", "cpu", "none", 60.0, "auto"),
         sharing=Sharing("none", 1, 1, "gather", "auto"),
         lora=None,
         threads=1,
         cores=1,
         call={"height": 16, "num_inference_steps": 1, "negative_prompt": None},
+        steps=1,
         crop=(0, 0, 16, 16),
         frames=None,
         fps=None,
@@ -128,6 +129,15 @@ def group(launcher: psutil.Process) -> Group:
                 else:
                     ranks[int(process.environ().get("RANK", "0"))] = process
     return Group(ranks, agent)
+
+
+def listening(group: Group) -> set[str]:
+    """The addresses that the processes of a group listen on, of the network."""
+    found = set()
+    for process in group.processes:
+        with contextlib.suppress(psutil.Error):
+            found |= {one.laddr.ip for one in process.net_connections("inet") if one.status == psutil.CONN_LISTEN}
+    return found
 
 
 def children(since: Iterable[psutil.Process] = ()) -> set[psutil.Process]:

@@ -30,7 +30,7 @@ class Warm:
         if self.group is None or not self.group.alive:
             here = [str(Path(__file__).parent / "distributed"), os.environ.get("PYTHONPATH", "")]
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(ranks, "command", lambda world: [*COMMAND(world)[:-1], "forgiving"])
+                patch.setattr(ranks, "command", lambda *given: [*COMMAND(*given)[:-1], "forgiving"])
                 patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, here)))
                 self.group = RankGroup(key, run_dir)
         return self.group

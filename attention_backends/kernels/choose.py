@@ -1,5 +1,7 @@
 """Which operator runs for a kernel's name: the catalog's rows hold its limits, and this file checks them."""
 
+import functools
+
 import torch
 
 from attention_backends.catalog import KERNELS
@@ -18,7 +20,7 @@ def choose(kernel: str, query: torch.Tensor, value: torch.Tensor, *, mask: bool,
     device, dtype, head_dim = query.device.type, str(query.dtype).removeprefix("torch."), query.shape[-1]
     rules = KERNELS[kernel]
     if not rules.operator:
-        return _best(device, dtype, head_dim, value.shape[-1], mask)
+        return _best(query, value.shape[-1], mask)
     problems = [
         (device not in rules.devices, f"runs on {' and '.join(rules.devices)}; the tensors are on {device}"),
         (dtype not in rules.dtypes, f"takes {', '.join(rules.dtypes)}; the model is in {dtype}"),
@@ -36,14 +38,26 @@ def choose(kernel: str, query: torch.Tensor, value: torch.Tensor, *, mask: bool,
     return rules.operator
 
 
-def _best(device: str, dtype: str, head_dim: int, value_dim: int, mask: bool) -> str:
+def _best(query: torch.Tensor, value_dim: int, mask: bool) -> str:
+    head_dim, half = query.shape[-1], query.dtype in (torch.float16, torch.bfloat16)
     if value_dim != head_dim:
         return "math"
-    if device == "cpu":
+    if query.device.type == "cpu":
         return "cpu_flash"
-    if device == "cuda" and dtype in ("float16", "bfloat16") and not mask and head_dim % 8 == 0 and head_dim <= 256:
+    if query.device.type != "cuda":
+        return "math"
+    if half and head_dim % 8 == 0 and head_dim <= 128 and _prefers_cudnn(query.device):
+        return "cuda_cudnn"
+    if half and head_dim % 8 == 0 and head_dim <= 256 and not mask:
         return "cuda_flash"
-    return "cuda_efficient" if device == "cuda" and dtype != "float64" and head_dim % 4 == 0 else "math"
+    return "cuda_efficient" if query.dtype != torch.float64 else "math"
+
+
+@functools.cache
+def _prefers_cudnn(device: torch.device) -> bool:
+    """Where torch's own scaled_dot_product_attention prefers cuDNN: on Hopper and Blackwell, twice as fast there."""
+    version = torch.backends.cudnn.version() or 0
+    return torch.cuda.get_device_capability(device) in ((9, 0), (10, 0)) and version >= 90900
 
 
 def gives_lse(operator: str) -> bool:

@@ -55,6 +55,8 @@ class Composer:
         problems = [suggest.carriage_return(word) for word in words if word.endswith("\r")]
         problems += [suggest.too_long(word) for word in words if len(word) > suggest.MAX_WORD]
         problems += [suggest.SEARCHPATH for word in words if word.lstrip("+").startswith("hydra.searchpath=")]
+        problems += suggest.without_sign(words, self.groups)
+        problems += [problem for word in words for problem in suggest.elsewhere(word, sweep)]
         if problems:
             raise Refused(problems)
         for typed, word in zip(words, as_typed(words, sweep), strict=True):
@@ -76,6 +78,11 @@ class Composer:
         Raises:
             Refused: a value of the wrong type, a broken YAML file, and whatever else Hydra refuses.
         """
+        try:
+            os.getcwd()
+        except FileNotFoundError as error:  # which Hydra notes in the configuration
+            rule, instead = "was removed, and a run has to start in one", "type cd FOLDER"
+            raise Refused([Problem("the current folder", rule, instead)]) from error
         mode = RunMode.MULTIRUN if sweep else RunMode.RUN
         with translated(words), hydra_seam.LOCK:
             return self._loader.load_configuration(CONFIG, as_typed(words, sweep), mode)
@@ -143,7 +150,7 @@ def _problem(error: BaseException, words: list[str]) -> Problem:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, option = error.missing_cfg_file.rpartition("/")
         near = (nearest(option, error.options, 1) or error.options)[0]
-        rule = f"unknown option; choose from {suggest.options(option, list(error.options))}"
+        rule = suggest.unknown_option(option, list(error.options))
         return Problem(f"{group}={option}", rule, f"type {group}={near}")
     told = str(error).partition("Config search path:")[0]  # which names this machine's folders
     lines = [line.strip() for line in told.splitlines() if line.strip()]

@@ -80,7 +80,8 @@ def free_gib(request: Request) -> float | None:
     """Memory that a rank may take, of what is free: of its GPU, or its share of main memory; None if not known."""
     if request.device == "cuda":
         gpus = [gpu for gpu in request.machine.gpus if gpu.index in request.devices]
-        return min((gpu.memory_mib - gpu.used_mib for gpu in gpus), default=0) / 1024 or None
+        free = min((gpu.memory_mib - gpu.used_mib for gpu in gpus), default=0) / 1024
+        return free / request.ranks_per_device or None
     return request.machine.free_gib / max(1, request.mesh.ranks) or None
 
 

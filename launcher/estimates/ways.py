@@ -23,6 +23,7 @@ from launcher.request.request import MAX_RANKS, Request
 from launcher.request.way import Way
 from launcher.rules.sharing import sharing_problems
 
+BY_HOST = 250e-6, 2.7e9  # s a message and bytes/s of cp.transport=host: attention_backends/gpu.json, an H100
 ELEMENT_SIZE = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -177,11 +178,15 @@ def rank_speeds(request: Request) -> cost.Speeds:
     figures = request.machine.figures(request.device, request.devices)
     tflops = figures.tflops_float32 if request.dtype == "float32" else figures.tflops
     cores = min(max(1, request.threads), request.machine.cores / request.mesh.ranks) if request.device == "cpu" else 1
+    latency, bandwidth = figures.link_us / 1e6, figures.link_gbps * 1e9
+    if request.device == "cuda" and request.config.cp.transport == "host":
+        latency, bandwidth = BY_HOST
+    shared = request.ranks_per_device
     return cost.Speeds(
-        latency=figures.link_us / 1e6,
-        bandwidth=figures.link_gbps * 1e9,
-        compute=tflops * 1e12 * figures.efficiency * cores,
-        memory=figures.memory_gbps * 1e9,
+        latency=latency,
+        bandwidth=bandwidth,
+        compute=tflops * 1e12 * figures.efficiency * cores / shared,
+        memory=figures.memory_gbps * 1e9 / shared,
     )
 
 

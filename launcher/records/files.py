@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,22 +27,6 @@ def remove_unfinished(folder: Path) -> None:
     """Remove what writers that are gone left half-written in a folder."""
     for half in folder.glob(".*.tmp"):
         half.unlink(missing_ok=True)
-
-
-def read_regular(path: Path, limit: int) -> bytes:
-    """A regular file's content. Pipes and devices are refused, which would block or never end.
-
-    Raises:
-        ValueError: it is no regular file, or longer than `limit` bytes.
-        OSError: it cannot be read.
-    """
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ValueError(f"{path.name} is not a regular file")
-        content = file.read(limit + 1)
-    if len(content) > limit:
-        raise ValueError(f"{path.name} is longer than {limit} bytes")
-    return content
 
 
 def sha256(path: Path) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from launcher import codec
-from launcher.records.files import read_regular
+from launcher.reading import read_bytes
 
 SCHEMA = 2
 MAX_RECORD = 256 << 20  # bytes of a run.json that are read: a hundred thousand pictures take 30 MB
@@ -132,7 +132,6 @@ def read_record(path: Path) -> Record:
     """Read a run.json.
 
     Raises:
-        ValueError: it is no record of this program, or one of another version of it.
-        OSError: it cannot be read.
+        ValueError: it can't be read, or is not a record of this version of the program.
     """
-    return codec.loads(Record, read_regular(path, MAX_RECORD))
+    return codec.loads(Record, read_bytes(path, MAX_RECORD))

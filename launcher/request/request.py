@@ -72,6 +72,11 @@ class Request:
         return negative_prompt(self.config)
 
     @property
+    def ranks_per_device(self) -> int:
+        """Ranks on the fullest GPU; 1 on a CPU, whose cores are dealt out instead."""
+        return -(-self.mesh.ranks // len(self.devices)) if self.devices else 1
+
+    @property
     def latents(self) -> int:
         """Latents in time."""
         per_latent = self.config.model.frames_per_latent

@@ -18,6 +18,7 @@ from launcher.rules.rule import of, rule
 from launcher.wording import plural
 
 RANKS_PER_CORE = 8  # more ranks than that on a CPU only wait for each other
+RANKS_PER_GPU = 8  # each holds all weights
 
 
 @rule
@@ -71,8 +72,18 @@ def modes(request: Request) -> Iterator[Problem]:
 
 
 @rule
+def transport(request: Request) -> Iterator[Problem]:
+    """How CUDA tensors travel is a choice only where there are ranks with GPUs."""
+    typed = request.config.cp.transport
+    if typed in ("nccl", "host") and request.device == "cpu":
+        yield Problem(f"cp.transport={typed}", "is how GPUs exchange, and this run uses none", "leave it out")
+    elif typed in ("nccl", "host") and request.mesh.ranks == 1:
+        yield Problem(f"cp.transport={typed}", "one process has nobody to send to", "leave it out")
+
+
+@rule
 def a_device_each(request: Request) -> Iterator[Problem]:
-    """One GPU a rank; a CPU has cores for its ranks."""
+    """One GPU a rank, unless they exchange by host memory; a CPU has cores for its ranks."""
     machine, chosen, world = request.machine, request.config.runtime.devices, request.mesh.ranks
     if world > MAX_RANKS:
         yield Problem(f"{world} ranks", f"one host runs at most {MAX_RANKS}", _fewer(request, MAX_RANKS))
@@ -82,9 +93,15 @@ def a_device_each(request: Request) -> Iterator[Problem]:
         yield Problem(f"{world} ranks on a CPU", what, _fewer(request, most))
     elif request.device == "cuda" and machine.gpus:
         available = len(chosen) if chosen is not None else len(machine.gpus)
-        if world > available:
+        if request.config.cp.transport == "host":
+            if world > (most := RANKS_PER_GPU * available):
+                yield Problem(
+                    f"{world} ranks", f"{plural(available, 'GPU')} can serve at most {most}", _fewer(request, most)
+                )
+        elif world > available:
             what = f"each rank needs its own GPU; available: {available}"
-            yield Problem(f"{world} ranks", what, _fewer(request, available))
+            sharing = ", or cp.transport=host, by which ranks share a GPU (slower than one rank)"
+            yield Problem(f"{world} ranks", what, _fewer(request, available) + sharing)
 
 
 def _fewer(request: Request, most: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from attention_backends.catalog import KERNELS, MODES, SCHEDULES
+from attention_backends.catalog import KERNELS, MODES, NOT_SUPPORTED, SCHEDULES, TRANSPORTS
 from launcher.problems import Problem, nearest
 from launcher.records.formats import FORMATS
 from launcher.request.request import Request
@@ -20,6 +20,7 @@ def words(request: Request) -> Iterator[Problem]:
     given = {
         "cp.mode": (request.config.cp.mode, ("auto", *MODES), "cp="),
         "cp.schedule": (request.config.cp.schedule, SCHEDULES, "cp.schedule="),
+        "cp.transport": (request.config.cp.transport, TRANSPORTS, "cp.transport="),
         "attention.kernel": (request.config.attention.kernel, tuple(KERNELS), "attention.kernel="),
         "runtime.device": (runtime.device, ("auto", "cpu", "cuda"), "runtime.device="),
         "runtime.dtype": (runtime.dtype, DTYPES, "runtime.dtype="),
@@ -28,7 +29,11 @@ def words(request: Request) -> Iterator[Problem]:
         "model.text": (request.config.model.text, ("padded", "prompt", "whole", "joined"), "model.text="),
     }
     for key, (word, legal, key_to_type) in given.items():
-        if word not in legal:
+        if key == "attention.kernel" and word in NOT_SUPPORTED:
+            yield Problem(
+                f"{key}={word}", NOT_SUPPORTED[word].replace("kernel=", "attention.kernel="), "type attention=auto"
+            )
+        elif word not in legal:
             best = (nearest(word, legal, 1) or [legal[0]])[0]
             yield Problem(
                 f"{key}={word}", f"unknown option; choose from {', '.join(legal)}", f"type {key_to_type}{best}"

@@ -6,53 +6,69 @@ failure that is not about communication.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-# How gloo, NCCL and torch.distributed tell that another rank is gone.
+# How gloo, NCCL and torch.distributed tell that another rank is gone. Their names alone tell nothing: they are in the
+# path of every error of theirs.
 COMMUNICATION = re.compile(
-    r"closed by peer|connection (reset|refused|was)|broken pipe|ncclRemoteError|NCCL (error|communicator)"
-    r"|Timed out waiting|gloo/transport|Socket (Timeout|closed)|DistBackendError|TCPStore",
+    r"closed by peer|reset by peer|connection (reset|refused|closed|was)|broken pipe|pair closure|timed out|timeout"
+    r"|ncclRemoteError|unexpected exit of a remote peer|communicator (was )?aborted|socket closed",
     re.IGNORECASE,
 )
-EXIT_CODE = r"exitcode\s*:\s*(-?\d+) \(pid: {pid}\)"  # torchelastic's report
+EXIT_CODES = re.compile(r"exitcode\s*:\s*(-?\d+) \(pid: (\d+)\)")  # torchelastic's report
 TAIL = 1 << 14  # bytes of a log that are looked at
 
 
 @dataclass(frozen=True)
 class RankFailure:
-    """One rank's end: what it said (`told`), or silence."""
+    """One rank's end: what it said (`told`), or silence; its exit code, negative for a signal, if that is known."""
 
     rank: int
     cause: str
     told: bool
+    code: int | None = None
+
+    def ended(self, code: int | None) -> RankFailure:
+        """The same with its exit code."""
+        return dataclasses.replace(self, code=code)
+
+    @property
+    def suspicion(self) -> int:
+        """0 for what is a cause by itself, more for what follows from another rank's end."""
+        if self.told:
+            return 2 if COMMUNICATION.search(self.cause) else 0
+        return 3 if self.code == -signal.SIGTERM else 1  # SIGTERM is how the starting process ends the others
 
 
 def root(failed: list[RankFailure]) -> RankFailure:
-    """The failure that caused the others: the first in time that is not about communication."""
-    own = [failure for failure in failed if not (failure.told and COMMUNICATION.search(failure.cause))]
-    return (own or failed)[0]
+    """The failure that caused the others: of the most likely kind, the first in time."""
+    return min(failed, key=lambda failure: failure.suspicion)
 
 
-def how_it_died(code: int | None, pid: int, start_log: Path, rank_log: Path) -> str:
-    """Words for a rank that ended without any.
+def exit_codes(start_log: Path) -> dict[int, int]:
+    """How the ranks ended by torchelastic's report, by process id."""
+    return {int(pid): int(code) for code, pid in EXIT_CODES.findall(tail(start_log))}
+
+
+def how_it_died(code: int | None, log: Path) -> str:
+    """Words for a process that ended without any.
 
     Args:
-        code: the exit code, negative for a signal, if the rank was our own child; else torchelastic's report is read.
+        code: its exit code, negative for a signal, if that is known.
+        log: its own.
     """
-    if code is None:
-        match = re.search(EXIT_CODE.format(pid=pid), tail(start_log))
-        code = int(match.group(1)) if match else None
-    last = last_words(rank_log)
     if code is not None and code < 0:
         try:
             name = signal.Signals(-code).name
         except ValueError:
             name = f"signal {-code}"
-        hint = " (often the system, short of memory)" if name == "SIGKILL" else ""
+        hint = " (often by the system, when memory runs out)" if name == "SIGKILL" else ""
         return f"killed by {name}{hint}"
+    last = last_words(log)
     return (
         f"ended with exit code {code}: {last}" if code is not None else f"its process ended: {last or 'no last words'}"
     )

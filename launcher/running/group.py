@@ -10,13 +10,12 @@ import contextlib
 import os
 import secrets
 import selectors
-import shutil
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -24,6 +23,7 @@ from launcher.problems import RunFailed
 from launcher.records.run_dir import RunDir
 from launcher.running import failures
 from launcher.running.failures import RankFailure
+from launcher.running.folder import GroupFolder
 from launcher.running.starters import accelerate
 from launcher.running.watch import AwakeClock, Watch
 from launcher.wire import channel, protocol
@@ -67,14 +67,12 @@ class RankGroup:
         self._process: subprocess.Popen[bytes] | None = None
         self._selector = selectors.DefaultSelector()
         self._start_log = run_dir.log()
-        self._folder = tempfile.mkdtemp(prefix="launcher-")  # mode 0700
+        self._folder = GroupFolder()
         try:
             self._start(run_dir)
         except BaseException:
             self.close(now=True)
             raise
-        finally:
-            shutil.rmtree(self._folder, ignore_errors=True)  # every rank is connected: nothing of it is needed
 
     @property
     def alive(self) -> bool:
@@ -103,11 +101,12 @@ class RankGroup:
 
     def _run(self, job: Job, run_dir: RunDir, stall_timeout: float, on_event: OnEvent) -> list[Done]:
         done: dict[int, Done] = {}
+        self._folder.serves(run_dir.path)
         for peer in self._ranks.values():
             try:
                 peer.send(job)
             except ProtocolError as error:
-                raise RunFailed(f"the job cannot be sent to the ranks: {error}; ask for fewer pictures") from error
+                raise RunFailed(f"the job can't be sent to the ranks: {error}; ask for fewer pictures") from error
             except OSError:  # a rank that is gone is seen by the end of its stream, a stopped one by its silence
                 pass
         clock = AwakeClock()
@@ -146,16 +145,18 @@ class RankGroup:
             peer.close()
         self._ranks.clear()
         self._selector.close()
+        self._folder.remove()
 
     def _start(self, run_dir: RunDir) -> None:
-        path = os.path.join(self._folder, "ranks")
+        path = self._folder.socket
+        accelerate.prepare(self._folder.path)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         secret = secrets.token_hex(16)
         with listener, run_dir.log().open("ab") as log:
             listener.bind(path)
             listener.listen(self.key.processes)
             self._process = subprocess.Popen(
-                accelerate.command(self.key.processes),
+                accelerate.command(self.key.processes, self._folder.path),
                 env=self._environment() | {channel.SOCKET_VARIABLE: path, channel.SECRET_VARIABLE: secret},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -175,6 +176,7 @@ class RankGroup:
                     have = f"{len(self._ranks)} of {self.key.processes} ranks"
                     limit = f"runtime.start_timeout={self.key.start_timeout:g} s"
                     raise RunFailed(f"only {have} started within {limit} (log: {run_dir.log()})")
+        os.unlink(path)  # every rank is connected: nobody else is waited for
 
     def _accept(self, listener: socket.socket, secret: str) -> None:
         try:
@@ -232,12 +234,11 @@ class RankGroup:
             judged = time.monotonic()
             if not failed and (stalled := watch.stalled()):
                 self.close(now=True)
-                raise RunFailed(f"rank {stalled[0]}: {stalled[1]} (log: {run_dir.log(stalled[0])})")
+                raise RunFailed(f"rank {stalled[0]}: {stalled[1]} (log: {self._log(run_dir, stalled[0])})")
             if not failed and self._process.poll() is not None and len(self._ranks) > 1:
-                code = self._process.returncode
+                how = failures.how_it_died(self._process.returncode, self._start_log)
                 self.close(now=True)
-                how = failures.how_it_died(code, self._process.pid, run_dir.log(), run_dir.log())
-                raise RunFailed(f"the process that starts the ranks: {how} (log: {run_dir.log()})")
+                raise RunFailed(f"the process that starts the ranks: {how} (log: {self._start_log})")
             if failed and deadline == float("inf"):
                 deadline = clock() + GRACE
             everyone = len({failure.rank for failure in failed}) == self.key.processes
@@ -247,14 +248,21 @@ class RankGroup:
     def _failure(self, failed: list[RankFailure], run_dir: RunDir) -> RunFailed:
         """End the group and say what ended it."""
         assert self._process is not None
-        first = failures.root(failed)
-        pid = self._processes[first.rank].pid
-        if not first.told:
+        if not all(failure.told for failure in failed):
             self._gone(1.0)  # the starting process reports how its ranks ended
-        code = self._process.poll() if self.key.processes == 1 else None
+        alone = self._process.poll() if self.key.processes == 1 else None
+        codes = failures.exit_codes(self._start_log)
+        failed = [failure.ended(alone or codes.get(self._processes[failure.rank].pid)) for failure in failed]
         self.close(now=True)
-        cause = first.cause if first.told else failures.how_it_died(code, pid, self._start_log, run_dir.log(first.rank))
-        return RunFailed(f"rank {first.rank}: {cause} (log: {run_dir.log(first.rank)})")
+        first = failures.root(failed)
+        log = self._log(run_dir, first.rank)
+        cause = first.cause if first.told else failures.how_it_died(first.code, log)
+        return RunFailed(f"rank {first.rank}: {cause} (log: {log})")
+
+    def _log(self, run_dir: RunDir, rank: int) -> Path:
+        """Where a rank's last words are: in its own log, or in the group's if it died before it opened its own."""
+        log = run_dir.log(rank)
+        return log if log.exists() else self._start_log
 
     def _gone(self, timeout: float) -> bool:
         """Wait for the starting process, which ends after its ranks."""
@@ -268,7 +276,7 @@ class RankGroup:
 
     def _environment(self) -> dict[str, str]:
         key = self.key
-        return accelerate.environment(key.load.device, key.devices, key.threads)
+        return accelerate.environment(key.load.device, key.devices, key.threads, self._folder.path)
 
     def _descendants(self) -> list[psutil.Process]:
         """Ranks that were started and have not connected yet."""

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from launcher.config.paths import user_path
 from launcher.config.schema import LaunchConfig
+from launcher.estimates import memory
 from launcher.families.call import arguments
 from launcher.families.weights import location
 from launcher.problems import Interrupted, LauncherError, RunFailed
@@ -22,7 +24,19 @@ from launcher.request.geometry import crop_box
 from launcher.request.request import Request
 from launcher.running.group import GroupKey, RankGroup
 from launcher.running.screen import SILENT, Progress
-from launcher.wire.protocol import Alive, Job, Load, LoraFile, Message, Picture, Saved, Sharing, Stage, Step
+from launcher.wire.protocol import (
+    OUT_OF_GPU_MEMORY,
+    Alive,
+    Job,
+    Load,
+    LoraFile,
+    Message,
+    Picture,
+    Saved,
+    Sharing,
+    Stage,
+    Step,
+)
 
 GetRanks = Callable[[GroupKey, RunDir], RankGroup]
 
@@ -46,6 +60,7 @@ def group_key(request: Request) -> GroupKey:
         device=request.device,
         offload=runtime.offload,
         timeout=runtime.timeout,
+        transport=request.config.cp.transport,
     )
     return GroupKey(request.mesh.ranks, request.devices, request.threads, runtime.start_timeout, load)
 
@@ -70,17 +85,18 @@ def execute(
     try:
         return _execute(request, run_dir, get_ranks, progress)
     except (Interrupted, KeyboardInterrupt):
-        with contextlib.suppress(FileNotFoundError):  # the folder was removed: there is nothing to tell the truth in
+        with contextlib.suppress(OSError):  # the folder was removed: there is nothing to tell the truth in
             run_dir.end("interrupted")
         raise
     except LauncherError as error:
         failed = error
-    except Exception as error:
+    except BaseException as error:  # SystemExit too: whatever ends a run, its record says so
         log = run_dir.logs / "launcher.log"
         with contextlib.suppress(OSError):  # no room for it, or no folder
-            log.write_text(traceback.format_exc(), encoding="utf-8")
+            log.write_text(traceback.format_exc(), encoding="utf-8", errors="backslashreplace")
         failed = RunFailed(f"{type(error).__name__}: {error} (log: {log})")
-    with contextlib.suppress(FileNotFoundError):
+        failed.__cause__ = error
+    with contextlib.suppress(OSError):
         run_dir.end("failed", error=_without_paths(str(failed), request, path))
     raise failed if path.exists() else RunFailed(f"{failed}; the run's folder was removed while it ran")
 
@@ -108,10 +124,15 @@ def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, progress: P
         ranks = get_ranks(group_key(request), run_dir)
         started = time.monotonic()
         done = ranks.run(job, run_dir, request.config.runtime.stall_timeout, on_event)
+    except RunFailed as error:
+        need = memory.estimate(request)
+        if OUT_OF_GPU_MEMORY not in str(error) or need is None:
+            raise
+        raise RunFailed(f"{error}; about {need.total / memory.GIB:.1f} GiB a rank were estimated") from error
     finally:
         progress.close()
     if different := [rank for rank, told in enumerate(done) if told.digests != done[0].digests]:
-        raise RunFailed(f"ranks {different} ended with other latents than rank 0: the pictures cannot be trusted")
+        raise RunFailed(f"ranks {different} ended with other latents than rank 0: the pictures can't be trusted")
     times = {"start": round(started - began, 3), **done[0].seconds}
     run_dir.end("done", times=times, peak_bytes=tuple(told.peak_bytes for told in done), loads=done[0].loads)
     return Made(run_dir.path, run_dir.record)
@@ -142,6 +163,7 @@ def job_message(request: Request, run_dir: RunDir) -> Job:
         threads=request.threads,
         cores=request.machine.cores,
         call=arguments(config, request.rendered.height, request.rendered.width, request.rendered_frames),
+        steps=config.steps,
         crop=crop,
         frames=request.frames,
         fps=config.fps,
@@ -155,15 +177,20 @@ def job_message(request: Request, run_dir: RunDir) -> Job:
 def _lora(config: LaunchConfig) -> LoraFile | None:
     if config.lora.path is None:
         return None
-    path = Path(config.lora.path).expanduser().absolute()
+    path = user_path(config.lora.path)
     return LoraFile(str(path), path.stat().st_mtime_ns, config.lora.scale)
 
 
 def _without_paths(text: str, request: Request, folder: Path) -> str:
     """An error's words without this machine's folders, for the record."""
     model = Path(location(request.config.model))
-    for known, kept in ((folder, folder.name), (model, f".../{model.name}"), (Path.cwd(), "."), (Path.home(), "~")):
-        text = text.replace(str(known), kept) if len(str(known)) > 1 else text
+    known = {folder.absolute(): folder.name, folder: folder.name, model: f".../{model.name}"}
+    with contextlib.suppress(OSError):  # the current folder was removed
+        known[Path.cwd()] = "."
+    with contextlib.suppress(RuntimeError):  # a user without a home
+        known[Path.home()] = "~"
+    for place, kept in known.items():
+        text = text.replace(str(place), kept) if len(str(place)) > 1 else text
     return text
 
 
@@ -175,6 +202,7 @@ def _resolved(request: Request) -> Config:
         "ring_degree": request.mesh.ring,
         "ulysses_degree": request.mesh.ulysses,
         "schedule": request.schedule or "auto",  # which decides nothing in a mode without a ring
+        "transport": request.config.cp.transport,
     }
     config["runtime"] |= {"device": request.device, "dtype": request.dtype}
     config["runtime"] |= {"processes": request.mesh.ranks, "threads": request.threads}

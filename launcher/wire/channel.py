@@ -14,6 +14,7 @@ from launcher.wire.protocol import Kinds, Message, ProtocolError, pack, unpack
 MAX_LINE = 16 << 20  # bytes: a job with a prompt file of the largest size, escaped, fits
 SOCKET_VARIABLE = "LAUNCHER_SOCKET"
 SECRET_VARIABLE = "LAUNCHER_SECRET"
+STORE_VARIABLE = "LAUNCHER_STORE"  # a file in which ranks of one machine find each other
 
 
 class Channel:
@@ -49,7 +50,7 @@ class Channel:
         Sets `closed` at the end of the stream.
 
         Raises:
-            ProtocolError: what came is no message, or none that the other end may send.
+            ProtocolError: something came that is not a message, or not one that the other end may send.
         """
         try:
             data = self.connection.recv(1 << 16)

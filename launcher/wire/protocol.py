@@ -13,10 +13,12 @@ from launcher.codec import MalformedError
 from launcher.records.record import File, Recipe
 
 VERSION = 2
+HEARTBEAT = 1.0  # seconds between two signs of life of a rank that works
+OUT_OF_GPU_MEMORY = "out of GPU memory"  # how the cause of a rank that met its GPU's limit begins
 
 
 class ProtocolError(Exception):
-    """The other side sent what is no message, or none that it may send."""
+    """The other side sent something that is not a message, or not one that it may send."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,7 @@ class Load:
         pipeline: the class in diffusers.
         path: a folder, or a repository of the hub.
         timeout: seconds that a collective may take.
+        transport: how GPUs exchange, a word of attention_backends.catalog.TRANSPORTS.
     """
 
     pipeline: str
@@ -119,6 +122,7 @@ class Load:
     device: str
     offload: str
     timeout: float
+    transport: str
 
 
 @dataclass(frozen=True)
@@ -165,6 +169,7 @@ class Job(Message):
         folder: the run's, absolute: files and logs go there.
         threads: that a rank computes with; cores: that rank 0 may decode with, once the others are done.
         call: the pipeline's arguments but for prompt, generator and callback.
+        steps: denoising steps of each picture.
         crop: left, top, right and bottom of what is kept, in pixels of what is rendered.
         frames: that are kept of a video; None for pictures, as is `fps`.
         format: a name in records.formats.
@@ -179,6 +184,7 @@ class Job(Message):
     threads: int
     cores: int
     call: dict[str, object]
+    steps: int
     crop: tuple[int, int, int, int]
     frames: int | None
     fps: int | None

@@ -11,6 +11,7 @@ import dataclasses
 import faulthandler
 import os
 import queue
+import re
 import signal
 import socket
 import sys
@@ -23,9 +24,10 @@ from launcher.records.run_dir import RunDir
 from launcher.wire import channel, protocol
 from launcher.wire.channel import Channel
 from launcher.wire.protocol import Alive, Error, Hello, Job, ProtocolError, Stage
+from launcher.wording import shorten
 from launcher.worker import numa
 
-HEARTBEAT = 1.0  # seconds
+LONGEST = 600  # characters of an error: its start and its end
 Jobs = queue.Queue[Job | None]  # None: no more are to come
 OUT_OF_MEMORY = b"MemoryError: not enough is left to say where\n"  # made beforehand
 
@@ -35,9 +37,9 @@ def main() -> int:
     faulthandler.enable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher decides what a Ctrl-C means
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    gpus = os.environ.get("CUDA_VISIBLE_DEVICES") or None
+    gpus = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     threads = int(os.environ["OMP_NUM_THREADS"])
-    if (cores := numa.pin(rank, world_size, threads, gpus.split(",")[rank] if gpus else None)) is not None:
+    if (cores := numa.pin(rank, world_size, threads, gpus[rank % len(gpus)] if gpus else None)) is not None:
         print(f"rank {rank} runs on cores {sorted(cores)}, which share a NUMA node")
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.connect(os.environ.pop(channel.SOCKET_VARIABLE))
@@ -81,11 +83,27 @@ def serve(peer: Channel, jobs: Jobs, busy: threading.Event, rank: int, world_siz
 
 
 def describe(error: BaseException) -> str:
-    """One line for the screen: the kind of error and the first line of what it says."""
-    lines = str(error).strip().splitlines()
+    """Say in one line what went wrong: the kind of error, and what it says up to the first line that is a sentence."""
+    if re.search("CUDA.*(out of memory|ALLOC_FAILED)", str(error), re.DOTALL):  # torch's own, cuBLAS', cuDNN's
+        return _out_of_gpu_memory(str(error))
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}" + (f": {Path(str(error.filename)).name}" if error.filename else "")
-    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+    said: list[str] = []
+    for line in str(error).split("\n"):
+        if line.strip():
+            said.append(line.strip())
+            if not said[-1].endswith(":"):  # torch's "Error(s) in loading state_dict for X:" has its reason below
+                break
+    return f"{type(error).__name__}: {shorten(' '.join(said), LONGEST)}" if said else type(error).__name__
+
+
+def _out_of_gpu_memory(told: str) -> str:
+    """What torch says of it, without its advice on allocators."""
+    asked = re.search(r"Tried to allocate ([\d.]+ \w+)", told)
+    free = re.search(r"of which ([\d.]+ \w+) is free", told)
+    numbers = [f"{asked.group(1)} asked for"] if asked else []
+    numbers += [f"{free.group(1)} free"] if free else []
+    return protocol.OUT_OF_GPU_MEMORY + (f" ({', '.join(numbers)})" if numbers else "")
 
 
 def _listen(peer: Channel, jobs: Jobs) -> None:
@@ -109,7 +127,7 @@ def _beat(peer: Channel, busy: threading.Event) -> None:
             os._exit(1)
         except OSError:
             return
-        time.sleep(HEARTBEAT)
+        time.sleep(protocol.HEARTBEAT)
 
 
 def _log_to(path: Path) -> None:

@@ -25,7 +25,9 @@ from launcher.records.files import sha256
 from launcher.records.formats import FORMATS
 from launcher.records.picture import save
 from launcher.records.record import File
+from launcher.wire.channel import STORE_VARIABLE
 from launcher.wire.protocol import Done, Job, Load, Message, Saved, Sharing, Stage, Step
+from launcher.worker.checks import check_tokenizers
 from launcher.worker.load import load_pipeline
 from launcher.worker.lora import Lora
 
@@ -60,14 +62,26 @@ class Worker:
     def _load(self, load: Load) -> None:
         self.send(Stage("loading"))
         cuda = load.device == "cuda"
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
+        device = torch.device("cpu")
         if cuda:
+            local = int(os.environ.get("LOCAL_RANK", "0"))
+            device = torch.device("cuda", local % torch.cuda.device_count())  # cp.transport=host: ranks may share one
             torch.cuda.set_device(device)
         if self.world_size > 1:
-            backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
-            dist.init_process_group(backend, timeout=timedelta(seconds=load.timeout))
-        self.pipe = load_pipeline(load)
-        self.pipe.set_progress_bar_config(disable=True)
+            nccl = cuda and load.transport != "host" and (load.transport == "nccl" or dist.is_nccl_available())
+            dist.init_process_group(
+                "cpu:gloo,cuda:nccl" if nccl else "gloo",
+                store=dist.FileStore(  # type: ignore[attr-defined]
+                    os.environ[STORE_VARIABLE], self.world_size
+                ),
+                rank=self.rank,
+                world_size=self.world_size,
+                timeout=timedelta(seconds=load.timeout),
+            )
+        pipe = load_pipeline(load)
+        check_tokenizers(pipe)
+        pipe.set_progress_bar_config(disable=True)
+        self.pipe = pipe
         self.lora = Lora(self.pipe)
         if load.offload == "none":
             self.pipe.to(device)
@@ -76,7 +90,7 @@ class Worker:
         self.loads += 1
 
     def _picture(self, job: Job, number: int, seconds: dict[str, float]) -> str:
-        picture, steps = job.pictures[number], job.call["num_inference_steps"]
+        picture, steps = job.pictures[number], job.steps
         final: list[torch.Tensor] = []
         ended: list[float] = []
         began = time.monotonic()
@@ -86,7 +100,7 @@ class Worker:
             if step + 1 == steps:
                 final.append(tensors["latents"].detach().float().cpu())
                 if not bool(final[0].isfinite().all()):
-                    raise FloatingPointError(f"the latents are not finite in {job.load.dtype}")
+                    raise FloatingPointError(f"the latents are not finite in {_made_with(job)}")
                 if self.rank == 0:  # the other ranks are done: their cores are free for decoding
                     torch.set_num_threads(min(job.cores, _cores()))
                 self.send(Stage("decoding"))
@@ -106,7 +120,7 @@ class Worker:
         except FloatingPointError as error:
             if not ended:
                 raise
-            raise FloatingPointError(f"the decoded picture is not finite in {job.load.dtype}") from error
+            raise FloatingPointError(f"the decoded picture is not finite in {_made_with(job)}") from error
         decoded = time.monotonic()
         torch.set_num_threads(job.threads)
         if self.rank == 0:
@@ -142,13 +156,12 @@ def shared(transformer: Any, sharing: Sharing) -> Iterator[None]:
     """Have the ranks share the transformer's sequence, by this mode and kernel, while the block runs."""
     mode = MODES[sharing.mode]
     if mode.parallel:
-        flags: dict[str, Any] = mode.flags
         attention_backends.enable(
             transformer,
             ring_degree=sharing.ring_degree,
             ulysses_degree=sharing.ulysses_degree,
             kernel=sharing.kernel,
-            **flags,
+            mode=mode.name,
             schedule=sharing.schedule,
             cp_plan=sharing.plan,
         )
@@ -164,6 +177,13 @@ def shared(transformer: Any, sharing: Sharing) -> Iterator[None]:
             transformer.reset_attention_backend()
     else:
         yield
+
+
+def _made_with(job: Job) -> str:
+    """What numbers may have become too large for, in words."""
+    if job.lora is None:
+        return job.load.dtype
+    return f"{job.load.dtype} with the LoRA {Path(job.lora.path).name} at scale {job.lora.scale:g}"
 
 
 def _accepted(pipe: Any, call: dict[str, object]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import pytest
 from diffusers.models.attention_dispatch import AttentionBackendName
 
 from attention_backends import enable
-from attention_backends.catalog import KERNELS, MODES, mode_name
+from attention_backends.catalog import KERNELS, MODES, NOT_SUPPORTED, mode_name
 
 DEGREES = {"one": 1, "many": 3, "any": 2}
 
@@ -43,4 +43,5 @@ def test_an_unknown_flag_is_refused():
 
 
 def test_kernel_names_are_diffusers_own():
-    assert set(KERNELS) - {"auto"} <= {member.value for member in AttentionBackendName}
+    assert (set(KERNELS) - {"auto"}) | set(NOT_SUPPORTED) == {member.value for member in AttentionBackendName}
+    assert not set(KERNELS) & set(NOT_SUPPORTED)

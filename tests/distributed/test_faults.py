@@ -24,7 +24,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from shared import Group, group, hermetic
+from shared import Group, group, hermetic, listening
 
 import launcher.cli.terminal
 from launcher.cli.main import main
@@ -35,7 +35,7 @@ from launcher.wire import channel, protocol
 pytestmark = pytest.mark.slow
 
 STALL = 8  # seconds, runtime.stall_timeout of these sweeps
-LIMIT = 3  # seconds from a fault to its line
+LIMIT = 10  # seconds from a fault to its line; 1 to 3 on a machine that has nothing else to do
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Struck:
     seconds: float = float("inf")
     left: list[psutil.Process] = field(default_factory=list)
     line: str = ""
-    ports: set[str] = field(default_factory=set)
+    listening: set[str] = field(default_factory=set)  # addresses
 
 
 def send(rank: int, signum: int) -> Callable[[Group, Path], object]:
@@ -140,6 +140,7 @@ TWO = {
         send(1, signal.SIGSTOP),
         f"rank 1: no sign of life within runtime.stall_timeout={STALL} s",
         STALL + LIMIT,
+        visit=1,  # while much is left to do: a rank that is done with its job may be stopped
     ),
     "strangers": Fault("starting", STRANGERS, "", visit=1),
 }
@@ -177,11 +178,15 @@ class Swept:
     shared_memory: set[str]
 
 
+def shared_memory() -> set[str]:
+    return set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()
+
+
 def sweep(faults: list[Fault], place: Path, *words: str) -> Swept:
     """Run a sweep in `place`, a job a fault and one more; temporary files go to place/tmp."""
     jobs: list[Struck] = []
     entered: list[str] = []
-    shared = set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()
+    shared = shared_memory()
 
     class Watched(Bar):
         def at(self, stage: str) -> None:
@@ -191,14 +196,13 @@ def sweep(faults: list[Fault], place: Path, *words: str) -> Swept:
                 entered.clear()
             if stage != self.stage:
                 entered.append(stage)
+                if stage == "denoising" and entered.count(stage) == 1:
+                    jobs[-1].listening = listening(group(psutil.Process()))
                 fault = faults[len(jobs) - 1] if len(jobs) <= len(faults) else None
                 if fault and stage == fault.stage and entered.count(stage) == fault.visit:
                     struck = jobs[-1]
                     struck.group, struck.at = group(psutil.Process()), time.monotonic()
                     fault.strike(struck.group, struck.folder)
-                elif stage == "loading":
-                    ranks = group(psutil.Process()).ranks.values()
-                    jobs[-1].ports = {rank.environ().get("MASTER_PORT", "") for rank in ranks}
             super().at(stage)
 
     def ended(line: str) -> None:
@@ -221,8 +225,11 @@ def sweep(faults: list[Fault], place: Path, *words: str) -> Swept:
         with contextlib.redirect_stdout(screen), contextlib.redirect_stderr(errors):
             code = main(["-m", *common, *words])
         (multirun,) = place.rglob("multirun.yaml")
-    shared = set(os.listdir("/dev/shm")) - shared if os.path.isdir("/dev/shm") else set()
-    return Swept(code, screen.getvalue(), errors.getvalue(), multirun.parent, jobs, shared)
+    # What other programs of this machine have there comes and goes.
+    ends = time.monotonic() + 10
+    while (left := shared_memory() - shared) and time.monotonic() < ends:
+        time.sleep(0.2)
+    return Swept(code, screen.getvalue(), errors.getvalue(), multirun.parent, jobs, left)
 
 
 @pytest.fixture(scope="module")
@@ -311,17 +318,14 @@ def test_strangers_are_refused_and_logged(two):
     assert not list(two.folder.parent.parent.parent.rglob("pwned"))
 
 
-def test_every_group_has_a_port_of_its_own(two):
-    ports = [struck.ports for struck in two.jobs if struck.ports]
-    assert len(ports) == len([fault for fault in TWO.values() if fault.stage not in ("importing", "loading")])
-    assert all(len(group) == 1 for group in ports)
-    assert "29500" not in set.union(*ports)
+def test_ranks_listen_to_this_machine_alone(one, two):
+    """No store of torch's on all interfaces, which has no secret; one rank listens to nobody at all."""
+    assert set.union(*(struck.listening for struck in two.jobs)) == {"127.0.0.1"}
+    assert set.union(*(struck.listening for struck in one.jobs)) == set()
 
 
 @pytest.mark.parametrize("swept", ["one", "two"])
 def test_no_temporary_file_and_no_shared_memory_is_left(request, swept):
-    """But for torch's own folder, one for a user."""
     swept = request.getfixturevalue(swept)
-    left = (swept.folder.parent.parent.parent / "tmp").iterdir()
-    assert [path.name for path in left if not path.name.startswith("torchinductor_")] == []
+    assert list((swept.folder.parent.parent.parent / "tmp").iterdir()) == []
     assert swept.shared_memory == set()

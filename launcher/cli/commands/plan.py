@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import textwrap
+from pathlib import Path
 
 from launcher.cli.help import page as help_page
 from launcher.cli.parser import Parser
@@ -42,7 +43,7 @@ def main(words: list[str]) -> int:
             return 1
         raise
     planned = plan(request)
-    starts = shlex.join(["python", *command(request.mesh.ranks)[1:]]) if planned.tokens_per_rank else ""
+    starts = shlex.join(["python", *command(request.mesh.ranks, Path("FOLDER"))[1:]]) if planned.tokens_per_rank else ""
     if args.json:
         show(json.dumps({**planned.asdict(), "command": starts}, indent=2))
     else:

@@ -5,30 +5,49 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
+import psutil
+
+import launcher
 from launcher.machines import visible_devices
+from launcher.wire.channel import STORE_VARIABLE
 
-STEERING = ("ACCELERATE_", "TORCHELASTIC_", "LAUNCHER_")
+STEERING = ("ACCELERATE_", "TORCHELASTIC_", "LAUNCHER_", "PET_")  # PET_: torchrun's own flags
 SINGLE = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "GROUP_RANK")
+LOOPBACK = "127.0.0.1"
+# accelerate reads the user's own configuration, and fails over a key that it does not know, unless it is given another.
+CONFIG = "compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_GPU\n"
 
 
-def command(processes: int) -> list[str]:
-    """Return the line that starts so many ranks. It gives every flag that the user's own accelerate would change."""
+def command(processes: int, folder: Path) -> list[str]:
+    """Return the line that starts so many ranks. It gives every flag that the user's own accelerate would change.
+
+    Args:
+        folder: the group's, once `prepare` was called.
+    """
     if processes == 1:
         return [sys.executable, "-m", "launcher.worker"]
     flags = f"--multi_gpu --num_processes {processes} --num_machines 1 --machine_rank 0 --gpu_ids all"
-    flags += " --mixed_precision no --dynamo_backend no --main_process_port 0"  # 0: a free port, each group its own
-    flags += f" --log_dir {os.devnull} --module"  # else torchelastic leaves an empty folder in /tmp after each start
-    return [sys.executable, "-m", "accelerate.commands.launch", *flags.split(), "launcher.worker"]
+    flags += " --mixed_precision no --dynamo_backend no --main_process_port 0 --rdzv_backend c10d"
+    flags += f" --rdzv_conf store_type=file --log_dir {os.devnull}"  # else torchelastic leaves a folder in /tmp
+    accelerate = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(folder / "accelerate.yaml")]
+    return [*accelerate, *flags.split(), "--module", "launcher.worker"]
 
 
-def environment(device: str, devices: Sequence[int], threads: int) -> dict[str, str]:
+def prepare(folder: Path) -> None:
+    """Write what the command reads into the group's folder."""
+    (folder / "accelerate.yaml").write_text(CONFIG, encoding="utf-8")
+
+
+def environment(device: str, devices: Sequence[int], threads: int, folder: Path) -> dict[str, str]:
     """Return the ranks' environment: the user's, without what would steer accelerate or torchelastic.
 
     Args:
         device: "cpu" or "cuda".
         devices: GPUs, one a rank, counted within CUDA_VISIBLE_DEVICES.
         threads: that each rank computes with.
+        folder: the group's.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(STEERING) and name not in SINGLE}
     kept["OMP_NUM_THREADS"] = str(threads)
@@ -36,7 +55,20 @@ def environment(device: str, devices: Sequence[int], threads: int) -> dict[str, 
     # to 39 s without it beside one busy program on 2 cores.
     kept.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     kept["PYTHONUNBUFFERED"] = "1"
+    kept["PYTHONIOENCODING"] = "utf-8:backslashreplace"  # logs are files of ours, whatever the terminal's encoding is
+    kept["PYTHONSAFEPATH"] = "1"  # a queue.py in the current folder is not the ranks' business
+    if (root := Path(launcher.__file__).parents[1]).name not in ("site-packages", "dist-packages"):  # a checkout
+        kept["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), kept.get("PYTHONPATH")]))
     kept["TOKENIZERS_PARALLELISM"] = "false"
+    kept.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder / "inductor"))  # else importing torch leaves one in /tmp
+    # Ranks of one machine meet in files of the group's folder, and talk over the loopback device: nobody else on the
+    # network is listened to. GPUs of one machine do not need the network for what they exchange.
+    kept[STORE_VARIABLE] = str(folder / "store")
+    kept["PET_RDZV_ENDPOINT"], kept["PET_LOCAL_ADDR"] = str(folder / "agent"), LOOPBACK
+    kept["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
+    if (loopback := _loopback()) is not None:
+        kept.setdefault("GLOO_SOCKET_IFNAME", loopback)
+        kept.setdefault("NCCL_SOCKET_IFNAME", loopback)
     if device == "cpu":
         kept["ACCELERATE_USE_CPU"] = "true"  # else --multi_gpu insists on GPUs
         kept["CUDA_VISIBLE_DEVICES"] = ""
@@ -45,3 +77,11 @@ def environment(device: str, devices: Sequence[int], threads: int) -> dict[str, 
         kept["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) if names is None else names[index] for index in devices)
         kept.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # nvidia-smi's order, which the devices were chosen by
     return kept
+
+
+def _loopback() -> str | None:
+    """The name of the loopback device: lo on Linux, lo0 on macOS."""
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(address.address == LOOPBACK for address in addresses):
+            return name
+    return None

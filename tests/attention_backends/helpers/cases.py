@@ -70,24 +70,31 @@ def attention(
     strided: bool = False,
     schedule: str = "gather",
     kernel: str = "auto",
-    value_dim: int = 8,
+    value_dim: int | None = None,
+    width: int = 8,
+    device: str = "cpu",
 ) -> dict[str, float]:
+    """Errors of this rank's share on `device`, relative to the largest exact value; the exact ones are the CPU's."""
     rank, generator = dist.get_rank(group), torch.Generator().manual_seed(7)
     topology = Topology(group, rank, ring, ulysses)
     queries, keys = Layout(tuple(q_lengths)), Layout(tuple(k_lengths))
 
-    def random(tokens: int, n: int, width: int = 8) -> torch.Tensor:
+    def random(tokens: int, n: int, width: int = width) -> torch.Tensor:
         return (torch.randn(batch, tokens, n, width, generator=generator) * size).to(getattr(torch, dtype))
 
-    q, k, v = random(queries.total, heads), random(keys.total, key_heads), random(keys.total, key_heads, value_dim)
-    weight = random(queries.total, heads, value_dim)
+    q, k, v = (
+        random(queries.total, heads),
+        random(keys.total, key_heads),
+        random(keys.total, key_heads, value_dim or width),
+    )
+    weight = random(queries.total, heads, value_dim or width)
     whole_mask = make_mask(mask, batch, heads, queries.total, keys.total, generator, q.dtype)
     exact = [x.double().requires_grad_() for x in (q, k, v)]
     expected = reference(*exact, whole_mask, is_causal, scale)
     (expected * weight).sum().backward()
 
     def shard(x: torch.Tensor, layout: Layout) -> torch.Tensor:
-        part = x[:, layout.offsets[rank] : layout.offsets[rank + 1]]
+        part = x[:, layout.offsets[rank] : layout.offsets[rank + 1]].to(device)
         if strided:
             return part.transpose(1, 2).contiguous().transpose(1, 2).detach().requires_grad_()
         return part.contiguous().detach().requires_grad_()
@@ -102,12 +109,13 @@ def attention(
         if mask is not None and mask.startswith("2d"):
             part = part[:, 0, 0] if mask == "2d keys" else part[0, 0]
     out = context_parallel_attention(
-        *mine, part, queries=queries, keys=keys, topology=topology,
+        *mine, part if part is None else part.to(device), queries=queries, keys=keys, topology=topology,
         is_causal=is_causal, scale=scale, schedule=schedule, kernel=kernel,
     )  # fmt: skip
     (out * shard(weight, queries)).sum().backward()
 
     def error(x: torch.Tensor, y: torch.Tensor, layout: Layout) -> float:
+        x = x.cpu()
         part = y[:, layout.offsets[rank] : layout.offsets[rank + 1]]
         return (x.double() - part).abs().max().item() / max(1.0, y.abs().max().item()) if x.numel() else 0.0
 

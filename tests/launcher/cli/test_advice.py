@@ -9,13 +9,13 @@ import re
 import shlex
 
 import pytest
-from launcher.rules.general import problems
 from shared import GPUS, LAPTOP
 
 from launcher import machines
 from launcher.cli.commands import run
 from launcher.config.compose import Composer
 from launcher.problems import Problem, Refused
+from launcher.rules import problems
 from launcher.running.session import Session
 
 from .test_golden import GOLDEN, read

@@ -49,6 +49,7 @@ cp=ring cp.ring_degree=3
 cp=ulysses cp.ulysses_degree=5
 cp=ulysses_anything cp.ring_degree=2
 cp=ulysses cp.schedule=staged
+cp=ring cp.transport=nccl
 cp=unified cp.ring_degree=2 cp.ulysses_degree=1
 cp=unified_anything cp.ring_degree=1 cp.ulysses_degree=1
 cp=none runtime.processes=2

@@ -100,7 +100,7 @@ def test_a_picture_without_a_recipe(tmp_path, image):
 def test_no_bytes_do_more_than_say_that_it_is_no_picture(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("bytes") / "x.png"
     path.write_bytes(data)
-    with pytest.raises(ValueError, match="not a picture"):
+    with pytest.raises(ValueError, match="not a readable picture"):
         read_recipe(path)
 
 

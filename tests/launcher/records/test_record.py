@@ -1,6 +1,7 @@
 """run.json is read as strictly as it is written: it may come from anybody."""
 
 import json
+import os
 
 import pytest
 from shared import a_recipe, a_record
@@ -42,6 +43,12 @@ def test_a_record_with_other_files_is_no_record(tmp_path, files):
 def test_what_is_no_record_is_told(tmp_path, text):
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(ValueError, match=r"not JSON|unknown|missing|expected"):
+        read_record(tmp_path / "run.json")
+
+
+def test_a_pipe_is_no_record(tmp_path):
+    os.mkfifo(tmp_path / "run.json")  # to read it would wait for a writer
+    with pytest.raises(ValueError, match="a pipe, not a regular file"):
         read_record(tmp_path / "run.json")
 
 

@@ -1,13 +1,17 @@
 """How ranks are started, as far as that is known without starting one."""
 
 import itertools
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from shared import GPUS, LAPTOP
+from shared import GPUS, LAPTOP, ROOT
 
 from launcher.running.job import group_key
 from launcher.running.starters import accelerate
+
+FOLDER = Path("/nowhere/launcher-x")
 
 
 @pytest.fixture
@@ -20,8 +24,8 @@ def started(ask, monkeypatch):
         for name, value in env.items():
             monkeypatch.setenv(name, value)
         key = group_key(ask(*words, machine=machine))
-        env = accelerate.environment(key.load.device, key.devices, key.threads)
-        return env, accelerate.command(key.processes)
+        env = accelerate.environment(key.load.device, key.devices, key.threads, FOLDER)
+        return env, accelerate.command(key.processes, FOLDER)
 
     return of
 
@@ -71,13 +75,51 @@ def test_a_rank_computes_with_its_share_of_the_cores(started, machine, words, th
 
 
 def test_ranks_are_started_by_accelerate_whatever_the_users_configuration_says(started):
-    steered = {"ACCELERATE_USE_CPU": "x", "TORCHELASTIC_RUN_ID": "x", "RANK": "7", "MASTER_PORT": "1", "PATH": "kept"}
+    steered = {
+        "ACCELERATE_USE_CPU": "x",
+        "TORCHELASTIC_RUN_ID": "x",
+        "PET_NNODES": "2",
+        "RANK": "7",
+        "MASTER_PORT": "1",
+    }
+    steered["PATH"] = "kept"
     env, words = started("cp=ring_anything", "runtime.processes=3", **steered)
     assert not set(steered) - {"PATH"} & set(env)
     assert env["PATH"] == "kept"
     assert words[:3] == [sys.executable, "-m", "accelerate.commands.launch"]
+    assert words[3:5] == ["--config_file", str(FOLDER / "accelerate.yaml")]  # else the user's is read
     assert words[-2:] == ["--module", "launcher.worker"]
     given = dict(itertools.pairwise(words))
     assert given["--num_processes"] == "3"
     assert given["--main_process_port"] == "0"  # a free one
     assert started("cp=none")[1] == [sys.executable, "-m", "launcher.worker"]
+
+
+def test_ranks_of_one_machine_do_without_the_network_unless_the_user_says_otherwise(started):
+    env, words = started("cp=ring_anything")
+    assert "--rdzv_backend c10d --rdzv_conf store_type=file" in " ".join(words)
+    assert {env["PET_RDZV_ENDPOINT"], env["LAUNCHER_STORE"]} == {str(FOLDER / "agent"), str(FOLDER / "store")}
+    assert env["GLOO_SOCKET_IFNAME"] == env["NCCL_SOCKET_IFNAME"] == ("lo0" if sys.platform == "darwin" else "lo")
+    assert started("cp=ring_anything", GLOO_SOCKET_IFNAME="eth9")[0]["GLOO_SOCKET_IFNAME"] == "eth9"
+
+
+def test_what_is_prepared_is_a_configuration_of_accelerates(tmp_path):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    accelerate.prepare(tmp_path)
+    assert load_config_from_file(str(tmp_path / "accelerate.yaml")).num_machines == 1
+
+
+def test_ranks_do_not_import_from_the_current_folder(tmp_path):
+    """This checkout's launcher is found all the same."""
+    (tmp_path / "queue.py").write_text("raise SystemExit('a queue.py of the current folder')")
+    (tmp_path / "launcher.py").write_text("raise SystemExit('a launcher.py of the current folder')")
+    env = accelerate.environment("cpu", (), 1, FOLDER)
+    line = [*accelerate.command(1, FOLDER)[:-1], "launcher.worker.numa"]  # ends by itself
+    ended = subprocess.run(line, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    where = subprocess.run(
+        [sys.executable, "-c", "import launcher; print(launcher.__file__)"],
+        cwd=tmp_path, env=env, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert Path(where.stdout.strip()) == ROOT / "launcher" / "__init__.py"

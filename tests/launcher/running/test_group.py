@@ -1,4 +1,4 @@
-"""What a launcher does with ranks that break the protocol or never come: processes of their own in a rank's place."""
+"""A group whose ranks break the protocol, never come or die: processes of our own in a rank's place."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def replace(monkeypatch):
     """Have this Python code started in place of a rank."""
 
     def with_code(*code: str) -> None:
-        monkeypatch.setattr(accelerate, "command", lambda processes: [sys.executable, "-c", *code])
+        monkeypatch.setattr(accelerate, "command", lambda *_: [sys.executable, "-c", *code])
 
     return with_code
 
@@ -69,6 +69,50 @@ def test_a_rank_that_breaks_the_protocol_ends_its_group(ask, tmp_path, replace, 
     assert time.monotonic() - began < 3
     assert not group.alive
     assert children(others) == set()
+
+
+WORKS = (
+    IMPOSTOR[: IMPOSTOR.index("try:")]
+    + """
+import time
+time.sleep(3)
+peer.send(protocol.Done({}, 1, (), 1))
+connection.recv(1)
+"""
+)
+
+
+def test_a_launcher_that_was_stopped_judges_nobody_by_that_time(ask, tmp_path, replace):
+    """Its handler blocks for longer than a rank may be silent, as a terminal does that is paused with Ctrl-S."""
+    replace(WORKS)
+    run_dir = RunDir(tmp_path / "run")
+    run_dir.logs.mkdir(parents=True)
+    group = RankGroup(group_key(ask("cp=none", "runtime=cpu")), run_dir)
+    try:
+        assert len(group.run(a_job(), run_dir, 2.0, lambda *_: time.sleep(4))) == 1
+    finally:
+        group.close()
+
+
+def test_a_job_that_is_too_long_is_told_in_words(ask, tmp_path, replace, monkeypatch):
+    replace(WORKS)
+    run_dir = RunDir(tmp_path / "run")
+    run_dir.logs.mkdir(parents=True)
+    group = RankGroup(group_key(ask("cp=none", "runtime=cpu")), run_dir)
+    monkeypatch.setattr("launcher.wire.channel.MAX_LINE", 100)
+    with pytest.raises(RunFailed, match=r"the job can't be sent to the ranks: .* ask for fewer pictures"):
+        group.run(a_job(), run_dir, 2.0, lambda *_: None)
+    assert not group.alive
+
+
+def test_what_ends_a_rank_before_its_log_opens_is_in_the_groups_log(ask, tmp_path, replace):
+    replace(WORKS.replace("time.sleep(3)", "print('OSError: no room for a log', flush=True); os._exit(7)"))
+    run_dir, later = RunDir(tmp_path / "run"), RunDir(tmp_path / "later")
+    run_dir.logs.mkdir(parents=True)
+    group = RankGroup(group_key(ask("cp=none", "runtime=cpu")), run_dir)
+    with pytest.raises(RunFailed) as failed:
+        group.run(a_job(), later, 20.0, lambda *_: None)
+    assert str(failed.value) == f"rank 0: ended with exit code 7: OSError: no room for a log (log: {run_dir.log()})"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,87 @@
+"""What the checks on a GPU share: the reason to skip them, ranks on one GPU, and the report that they write.
+
+Loaded by itself too (`--confcutdir`), where nothing but torch and pytest is installed.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+# Ranks, processes of their own, import from these too.
+for folder in (HERE, HERE.parent, HERE.parent / "attention_backends" / "helpers"):
+    sys.path.insert(0, str(folder))
+
+from ranks import Ranks  # noqa: E402
+from report import Report, summary, tables, write  # noqa: E402
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--report", default=None, help="write what was measured to this file")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[KEY] = Report(time.monotonic())
+
+
+KEY = pytest.StashKey[Report]()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = [item for item in items if HERE in item.path.parents]
+    reason = _why_not() if here else ""
+    for item in here:
+        item.add_marker(pytest.mark.gpu)
+        if reason:
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _why_not() -> str:
+    try:
+        import torch
+    except ImportError:
+        return "needs torch, which is not installed"
+    if torch.version.cuda is None:
+        return f"needs a torch with CUDA, and this is {torch.__version__}"
+    return "" if torch.cuda.is_available() else "needs a GPU, and torch sees none"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    outcome = yield
+    if HERE in item.path.parents:
+        name = f"{item.path.stem.removeprefix('test_')}: {item.name.removeprefix('test_')}"
+        item.config.stash[KEY].ended(name, outcome)
+    return outcome
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if path := config.getoption("--report"):
+        found = config.stash[KEY].asdict()
+        write(found, Path(path))
+        for line in [*tables(found, found["sources"]).splitlines(), "", *summary(found)]:
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def check(request: pytest.FixtureRequest):
+    """Note a figure; one above its limit fails the test when it ends, so that the figures after it are seen too."""
+    report, begin = request.config.stash[KEY], len(request.config.stash[KEY].checks)
+    yield partial(report.check, request.path.stem.removeprefix("test_"))
+    wrong = [one for one in report.checks[begin:] if not one["passed"]]
+    assert not wrong, "\n".join(f"{one['row']}, {one['name']}: {one['figure']} (limit {one['limit']})" for one in wrong)
+
+
+@pytest.fixture(scope="session")
+def ranks() -> Iterator[Ranks]:
+    pool = Ranks(4, "spawn")
+    yield pool
+    pool.stop()

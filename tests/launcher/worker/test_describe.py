@@ -1,0 +1,22 @@
+"""What a rank says of its own end, in a line."""
+
+from launcher.worker.__main__ import describe
+
+TORCH = (
+    "CUDA out of memory. Tried to allocate 2.44 GiB. GPU 0 has a total capacity of 79.18 GiB of which 1.25 GiB is free."
+    " Including non-PyTorch memory, this process has 77.90 GiB memory in use. Of the allocated memory 76.00 GiB is "
+    "allocated by PyTorch, and 1.31 GiB is reserved by PyTorch but unallocated. If reserved but unallocated memory is "
+    "large try setting PYTORCH_ALLOC_CONF=expandable_segments:True to avoid fragmentation."
+)
+
+
+def test_a_full_gpu_is_told_with_its_numbers_and_without_advice_on_allocators():
+    assert describe(RuntimeError(TORCH)) == "out of GPU memory (2.44 GiB asked for, 1.25 GiB free)"
+    cublas = "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
+    for told in ("CUDA error: out of memory\nCUDA kernel errors might be", cublas):
+        assert describe(RuntimeError(told)) == "out of GPU memory"
+
+
+def test_other_errors_keep_their_words():
+    assert describe(ValueError("one\ntwo")) == "ValueError: one"
+    assert describe(FileNotFoundError(2, "No such file or directory", "/a/b.png")) == "No such file or directory: b.png"
