@@ -122,7 +122,7 @@ class CpConfig:
     ulysses_degree: Optional[int] = option(None, "ranks that share the heads; default: likewise")
     schedule: str = option("auto", "how a ring moves keys and values: auto, gather, staged")
     transport: str = option(
-        "auto", "auto, nccl or host: how GPUs exchange; by host memory, ranks may share a GPU. auto takes nccl"
+        "auto", "how GPUs exchange: auto, nccl, or host (by host memory: several ranks may share a GPU)"
     )
 
 
