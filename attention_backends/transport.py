@@ -4,9 +4,9 @@ NCCL refuses two ranks on one device, so ranks that share a GPU need the host, a
 work. A group has NCCL for its CUDA tensors or it has not: `exchange.post` goes by that alone.
 """
 
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -17,63 +17,69 @@ class Waits(Protocol):
     def wait(self) -> Any: ...
 
 
-def has_nccl(group: dist.ProcessGroup) -> bool:
-    """Whether CUDA tensors of this group are NCCL's to move."""
-    return "cuda:nccl" in str(dist.get_backend_config(group))
+class Group(Protocol):
+    """What messages go through: a dist.ProcessGroup, or a wire.Wire, which a failure breaks."""
+
+    def rank(self) -> int: ...
+    def size(self) -> int: ...
+    def send(self, tensors: list[torch.Tensor], peer: int, tag: int, /) -> Waits: ...
+    def recv(self, tensors: list[torch.Tensor], peer: int, tag: int, /) -> Waits: ...
 
 
-def has_gloo(group: dist.ProcessGroup) -> bool:
-    """Whether gloo moves this group's CPU tensors."""
-    return "cpu:gloo" in str(dist.get_backend_config(group))
+def tag(size: int, group: Group) -> int:
+    """The tag of a message of so many bytes. One of another size, or from another place, is never taken for it.
 
-
-def travelling(transport: str, group: dist.ProcessGroup) -> tuple[dist.ProcessGroup, str, Callable[[], None]]:
-    """A group of the same ranks whose CUDA tensors travel as asked, how that is, and what gives the group up again.
-
-    Every rank of the group calls it. Raises ValueError, alike on every rank, for what the group can't do.
+    gloo ends the process if a message is longer than its receive, and takes a shorter one in silence.
     """
-    if not has_nccl(group):
-        if transport == "nccl":
-            raise ValueError(
-                "transport='nccl': the process group has no NCCL. Use init_process_group('cpu:gloo,cuda:nccl'), or "
-                "transport='host'."
-            )
-        return group, "host", _nothing
-    if not has_gloo(group):
-        if transport == "host":
-            raise ValueError(
-                "transport='host': the process group has no gloo. Use init_process_group('cpu:gloo,cuda:nccl')."
-            )
-        return group, "nccl", _nothing
+    return zlib.crc32(f"{getattr(group, 'place', 0)} {size}".encode()) & 0x7FFFFFFF
+
+
+def registered(group: Any) -> dist.ProcessGroup:
+    """The process group that torch.distributed's own functions know."""
+    found: dist.ProcessGroup = getattr(group, "parent", group)
+    return found
+
+
+def has_nccl(group: Any) -> bool:
+    """Whether CUDA tensors of this group are NCCL's to move."""
+    return not getattr(group, "by_host", False) and "cuda:nccl" in str(dist.get_backend_config(registered(group)))
+
+
+def device() -> str:
+    """What tells this rank's GPU from others, "" without one."""
     if not torch.cuda.is_available():
-        return group, "host", _nothing  # tensors are on the CPU, where gloo moves them
-    if transport != "host":
-        alone = _a_device_each(group)
-        if transport == "nccl" and not alone:
-            raise ValueError("transport='nccl': two ranks use one GPU, which NCCL refuses. Use transport='host'.")
-        if alone:
-            return group, "nccl", _nothing
-    ranks = dist.get_process_group_ranks(group)
-    ours = dist.new_group(ranks, backend="gloo", use_local_synchronization=True)
-    return ours, "host", partial(dist.destroy_process_group, ours)
+        return ""
+    return str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid)
 
 
-def _nothing() -> None: ...
+def decide(asked: str, nccl: bool, devices: Sequence[str]) -> str:
+    """How CUDA tensors of these ranks travel, "nccl" or "host".
 
+    Args:
+        asked: one of catalog.TRANSPORTS. nccl: whether the process group has NCCL. devices: every rank's `device()`.
 
-def _a_device_each(group: dist.ProcessGroup) -> bool:
-    """Whether no two ranks have the same current device."""
-    own = str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid)
-    everyone: list[Any] = [None] * dist.get_world_size(group)
-    dist.all_gather_object(everyone, own, group=group)
-    return len(set(everyone)) == len(everyone)
+    Raises:
+        ValueError: it can't be as asked.
+    """
+    if not nccl and asked == "nccl":
+        raise ValueError(
+            "transport='nccl': the process group has no NCCL. Use init_process_group('cpu:gloo,cuda:nccl'), or "
+            "transport='host'."
+        )
+    if not nccl or asked == "host" or "" in devices:
+        return "host"
+    if len(set(devices)) == len(devices):
+        return "nccl"
+    if asked == "nccl":
+        raise ValueError("transport='nccl': two ranks use one GPU, which NCCL refuses. Use transport='host'.")
+    return "host"
 
 
 @dataclass
 class _Staged:
     """A message from or into host memory, which must stay until the wait is over; one that arrives goes to `into`."""
 
-    work: dist.Work
+    work: Waits
     host: torch.Tensor
     into: torch.Tensor | None = None
 
@@ -84,7 +90,7 @@ class _Staged:
 
 
 def post_by_host(
-    sends: Sequence[tuple[int, torch.Tensor]], receives: Sequence[tuple[int, torch.Tensor]], group: dist.ProcessGroup
+    sends: Sequence[tuple[int, torch.Tensor]], receives: Sequence[tuple[int, torch.Tensor]], group: Group
 ) -> list[Waits]:
     """`exchange.post` for CUDA tensors, none of them empty: a work for each message, receives first.
 
@@ -97,17 +103,12 @@ def post_by_host(
         torch.cuda.current_stream(sends[0][1].device).synchronize()
     works: list[Waits] = []
     for peer, x, host in arriving:
-        works.append(_Staged(_started(dist.irecv(host, group=group, group_src=peer)), host, x))
+        works.append(_Staged(group.recv([host], peer, tag(host.nbytes, group)), host, x))
     for peer, host in leaving:
-        works.append(_Staged(_started(dist.isend(host, group=group, group_dst=peer)), host))
+        works.append(_Staged(group.send([host], peer, tag(host.nbytes, group)), host))
     return works
 
 
 def _pinned(x: torch.Tensor) -> torch.Tensor:
     """Host memory for x that the device copies to and from by itself; torch keeps such blocks for the next time."""
     return torch.empty(x.shape, dtype=x.dtype, pin_memory=x.is_cuda)
-
-
-def _started(work: dist.Work | None) -> dist.Work:
-    assert work is not None, "this rank is in the group"
-    return work

@@ -129,23 +129,24 @@ def shares_a_card(group: Any) -> list[str]:
     """What `enable` says of two ranks on one card in a group that has NCCL too."""
     import torch.distributed as dist
 
-    from attention_backends.transport import travelling
+    from attention_backends.transport import device
+    from attention_backends.wire import wire_of
 
     ranks = dist.get_process_group_ranks(group)
     both = dist.new_group(ranks, backend="cpu:gloo,cuda:nccl", use_local_synchronization=True)
     told = []
     for asked in ("auto", "host", "nccl"):
         try:
-            ours, how, release = travelling(asked, both)
-            told.append(how)
+            wire = wire_of(both)
+            told.append(wire.way(asked, wire.agree(device())))
+            wire.by_host = told[-1] == "host"
             mine = torch.full((3,), float(dist.get_rank(group)), device="cuda")
             into = torch.empty_like(mine)
             from attention_backends import exchange
 
             other = 1 - dist.get_rank(group)
-            exchange.wait(exchange.post([(other, mine)], [(other, into)], ours))
+            exchange.wait(exchange.post([(other, mine)], [(other, into)], wire))
             assert into.tolist() == [float(other)] * 3
-            release()
         except ValueError as error:
             told.append(str(error))
     return told
