@@ -10,8 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
+from launcher.problems import choices
+from launcher.records.formats import FORMATS
+
 # omegaconf resolves these annotations at run time and knows Optional[int], not every spelling of int | None.
 # ruff: noqa: UP045
+
+ANIMATED = [name for name, format in FORMATS.items() if format.max_frames > 1]
 
 
 def conf_dir() -> Path:
@@ -117,7 +122,7 @@ class CpConfig:
     ulysses_degree: Optional[int] = option(None, "ranks that share the heads; default: likewise")
     schedule: str = option("auto", "how a ring moves keys and values: auto, gather, staged")
     transport: str = option(
-        "auto", "auto, nccl or host: how GPUs exchange; by host memory, ranks may share a GPU. auto takes nccl"
+        "auto", "how GPUs exchange: auto, nccl, or host (by host memory: several ranks may share a GPU)"
     )
 
 
@@ -160,7 +165,7 @@ class OutputConfig:
     """What is written, and where."""
 
     dir: str = option("outputs", "the folder that run directories are made in")
-    format: str = option("png", "png, webp (lossless) or jpeg; a video is an animated png or webp")
+    format: str = option("png", f"{choices(FORMATS)}; a video is an animated {choices(ANIMATED)}")
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """Tiny pipelines of random weights for the launcher's own path, of diffusers' classes: no download, a megabyte each.
 
-Their transformers are those of tiny.py, with 6 heads as the launcher's other twins have.
+Their transformers are those of miniatures.py, with 6 heads as the launcher's other twins have.
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ import diffusers
 import theirs
 from exact import errors
 from inputs import HEADS, Size
+from miniatures import TINY
 from ranks import Ranks
-from tiny import TINY
 
 from attention_backends.catalog import MODES
 from launcher.config.compose import Composer, to_config
@@ -197,7 +197,7 @@ def their_cell(results: Results) -> str:
 
 def fingerprint() -> str:
     """Of what the table follows from, but for attention_backends itself: plans, tiny models and diffusers' version."""
-    files = [HERE / f"{name}.py" for name in ("exact", "inputs", "theirs", "tiny")]
+    files = [HERE / f"{name}.py" for name in ("exact", "inputs", "theirs", "miniatures")]
     content = json.dumps([plans(), [repr(case) for name in MODEL for case in cases(name)], diffusers.__version__])
     return hashlib.sha256(content.encode() + b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 

@@ -21,8 +21,8 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "
 import proof
 from exact import alone, difference, error, model_of
 from inputs import Size
+from miniatures import TINY, output
 from ranks import Ranks
-from tiny import TINY, output
 
 import attention_backends
 from attention_backends.plan import PlanError, parse
