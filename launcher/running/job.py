@@ -51,11 +51,12 @@ class Made:
 
 def group_key(request: Request) -> GroupKey:
     """Which group of ranks can do this."""
-    runtime, model = request.config.runtime, request.config.model
+    runtime, model, checkpoint = request.config.runtime, request.config.model, request.inputs.checkpoint
     load = Load(
         pipeline=model.pipeline,
-        path=location(model),
-        revision=model.revision,
+        path=checkpoint.source,
+        revision=checkpoint.revision,
+        variant=checkpoint.variant,
         dtype=request.dtype,
         device=request.device,
         offload=runtime.offload,

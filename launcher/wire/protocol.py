@@ -113,6 +113,7 @@ class Load:
         path: a folder, or a repository of the hub.
         timeout: seconds that a collective may take.
         transport: how GPUs exchange, a word of attention_backends.catalog.TRANSPORTS.
+        variant: of the weight files; None for the plain ones.
     """
 
     pipeline: str
@@ -123,6 +124,7 @@ class Load:
     offload: str
     timeout: float
     transport: str
+    variant: str | None = None
 
 
 @dataclass(frozen=True)
