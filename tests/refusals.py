@@ -163,7 +163,7 @@ REFUSALS: dict[str, list[Refusal]] = {
             "takes its classifier-free guidance scale as guidance",
             LAPTOP,
         ),
-        ("model.cp_plan={split:{}}", "cp_plan.split defines no stream", LAPTOP),
+        ("model.cp_plan={empty:[nobody]}", "cp_plan.empty: no stream 'nobody'", LAPTOP),
         ("model=ltx_video guidance=1 negative_prompt=blue runtime=cpu", "no effect while guidance is 1 (off)", LAPTOP),
         ("model=qwenimage guidance=3 runtime=cpu", "takes no distilled guidance scale", LAPTOP),
         ("model.text_tokens=513", "FluxPipeline takes at most 512", LAPTOP),

@@ -64,12 +64,12 @@ NOT_NEEDED = {
 }
 EXAMPLES = {
     "model.transformers": "[transformer]",
-    "model.packages": "[ftfy]",
     "model.cp_plan": "null",
     "height": "1000",
     "width": "1000",
     "guidance": "3.5",
     "runtime.devices": "[0,1]",
+    "model.packages": "[ftfy]",
 }
 
 

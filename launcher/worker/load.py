@@ -13,8 +13,17 @@ import transformers
 from launcher.wire.protocol import Load
 
 
-def load_pipeline(load: Load) -> Any:
-    """Load a pipeline, on the CPU.
+def fetch(load: Load) -> str:
+    """Return the folder with a pipeline's files, which are fetched from the hub where they are not here."""
+    if Path(load.path).is_dir():
+        return load.path
+    pipeline = getattr(diffusers, load.pipeline)
+    folder: str = pipeline.download(load.path, revision=load.revision, variant=load.variant, use_safetensors=True)
+    return folder
+
+
+def load_pipeline(load: Load, folder: str) -> Any:
+    """Load a pipeline, on the CPU, from the folder that `fetch` returned.
 
     diffusers and transformers make up what a file lacks, the one with no data and the other with random numbers, and
     mention it in a warning: a renamed tensor in a text encoder would draw another picture than was asked for.
@@ -24,9 +33,6 @@ def load_pipeline(load: Load) -> Any:
     """
     pipeline, dtype = getattr(diffusers, load.pipeline), getattr(torch, load.dtype)
     source = {"use_safetensors": True}  # never a pickle
-    folder = load.path
-    if not Path(folder).is_dir():
-        folder = pipeline.download(folder, revision=load.revision, variant=load.variant, **source)
     lacking: dict[str, list[str]] = {}
     parts: dict[str, Any] = {}
     for name, entry in pipeline.load_config(folder).items():
