@@ -12,7 +12,6 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from typing import Any
 PACKAGE = Path(__file__).parent.parent.parent / "attention_backends"
 BEGIN, END = "<!-- by tests/gpu/report.py from gpu.json -->", "<!-- end -->"
 LIBRARIES = ("diffusers", "transformers", "triton", "flash-attn", "flash-attn-3", "sageattention")
-EXACT = ("kernels", "ranks")  # sections of errors
+EXACT = ("kernels", "ranks", "with_compile")  # sections of errors
 
 
 class Report:
@@ -132,11 +131,11 @@ def shown(one: dict[str, Any]) -> str:
     return f"{figure:.0f}" if abs(figure) >= 100 else f"{figure:.3g}"
 
 
-def pivot(checks: list[dict[str, Any]], head: str, row: Callable[[dict[str, Any]], str]) -> list[str]:
+def pivot(checks: list[dict[str, Any]], head: str) -> list[str]:
     """A table with a line a row and a column a name; of several figures in a cell the largest."""
     cells: dict[tuple[str, str], dict[str, Any]] = {}
     for one in checks:
-        at = row(one), one["name"] + (f", {one['unit']}" if one["unit"] else "")
+        at = one["row"], one["name"] + (f", {one['unit']}" if one["unit"] else "")
         if at not in cells or one["figure"] > cells[at]["figure"]:
             cells[at] = one
     rows, columns = (list(dict.fromkeys(key[axis] for key in cells)) for axis in (0, 1))
@@ -159,29 +158,26 @@ def tables(found: dict[str, Any], current: str) -> str:
     ]
     if found["sources"] != current:
         lines.append(f"**Not run on CUDA since commit {found['commit']}**: the sources of this package have changed.")
-    sections = [
-        (
-            "Largest errors against float64",
-            "of",
-            [one for one in checks if one["section"] in EXACT and not one["unit"]],
-        ),
-        ("Real size, random weights", "model, share, way", [one for one in checks if one["section"] == "size"]),
-        ("The rest", "what", [one for one in checks if one["unit"] and one["section"] in EXACT]),
-        ("The launcher", "what", [one for one in checks if one["section"] == "launcher"]),
-    ]
-    steps = {one["row"] for one in sections[1][2] if one["name"] == "a step"}
-    text = "\n".join(lines)
-    for title, head, some in sections:
-        if title == "Real size, random weights":
-            parts = [[one for one in some if (one["row"] in steps) == whole] for whole in (True, False)]
-            text += f"\n\n{title}:\n\n" + "\n\n".join("\n".join(pivot(part, head, _row)) for part in parts if part)
-        elif some:
-            text += f"\n\n{title}:\n\n" + "\n".join(pivot(some, head, _head if title.startswith("Largest") else _row))
-    return text
-
-
-def _row(one: dict[str, Any]) -> str:
-    return str(one["row"])
+    theirs = [one for one in checks if one["row"].startswith("torch's ")]  # what its operators do by themselves
+    sizes = [one for one in checks if one["section"] == "size"]
+    steps = {one["row"] for one in sizes if one["name"] == "a step"}
+    parts = {
+        ("Largest errors against float64", "of"): [
+            {**one, "row": _head(one)} for one in checks if one["section"] in EXACT and one not in theirs
+        ],
+        ("Real size, random weights", "model, share, way"): [one for one in sizes if one["row"] in steps],
+        ("The card, attention by itself, copies and merges", "what"): [
+            one for one in sizes if one["row"] not in steps and one not in theirs
+        ],
+        ("By host memory", "what"): [one for one in checks if one["section"] == "transport"],
+        ("The launcher", "what"): [one for one in checks if one["section"] == "launcher"],
+        ("What torch's operators do by themselves", "operator"): theirs,
+    }
+    pages = ["\n".join(lines)]
+    for (title, head), some in parts.items():
+        if some:
+            pages.append(f"{title}:\n\n" + "\n".join(pivot(some, head)))
+    return "\n\n".join(pages)
 
 
 def _head(one: dict[str, Any]) -> str:
