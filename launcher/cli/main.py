@@ -23,10 +23,18 @@ def main(argv: list[str] | None = None) -> int:
     prepare()
     with signals():
         try:
-            return _answered(sys.argv[1:] if argv is None else argv)
+            return _answered([_utf8(word) for word in sys.argv[1:]] if argv is None else argv)
         except Interrupted as interrupt:
             say(f"launcher: interrupted by {signal.Signals(interrupt.signum).name}", sys.stderr)
             return 128 + interrupt.signum
+
+
+def _utf8(word: str) -> str:
+    """A word that the locale could not decode (ASCII, say) is UTF-8, if it can be."""
+    try:
+        return word if word.isascii() else os.fsencode(word).decode()
+    except UnicodeError:
+        return word
 
 
 def _answered(argv: list[str]) -> int:

@@ -70,14 +70,13 @@ def groups(loader: ConfigLoader) -> dict[str, list[str]]:
     return {name: found.get_group_options(name, ObjectType.CONFIG) for name in sorted(names) if name != "hydra"}
 
 
-def folder_name(composed: DictConfig, sweep: bool = False) -> str:
-    """The run directory as the configuration names it."""
+def folder_name(composed: DictConfig, *settings: str) -> str:
+    """A folder as the configuration names it, in one setting or in one below the other."""
     with LOCK:
         before = HydraConfig.instance().cfg
         HydraConfig.instance().set_config(composed)  # what the resolver hydra: answers from
         try:
-            parts = ["hydra.sweep.dir", "hydra.sweep.subdir"] if sweep else ["hydra.run.dir"]
-            return os.path.join(*(str(OmegaConf.select(composed, part)) for part in parts))
+            return os.path.join(*(str(OmegaConf.select(composed, setting)) for setting in settings))
         finally:
             HydraConfig.instance().cfg = before
 

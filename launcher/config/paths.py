@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,8 @@ def user_path(text: str) -> Path:
         raise ValueError("is empty; an unset variable of the shell, perhaps")
     if "\0" in text:
         raise ValueError("holds a NUL character, which no file name can")
+    if sys.getfilesystemencoding() != "utf-8":  # a name is bytes to the system, and those of UTF-8 here
+        text = os.fsdecode(text.encode(errors="surrogateescape"))
     path = os.path.expanduser(text)
     if path.startswith("~") and not os.path.lexists(path.partition("/")[0]):  # else such a file is meant
         raise ValueError(f"names a home that this machine doesn't know ({path.partition('/')[0]})")

@@ -31,11 +31,6 @@ def notes(request: Request) -> list[str]:
             found.append(
                 f"GPU {gpu.index} is in use: other programs hold {share}; type runtime.devices=[...] to choose others"
             )
-    file = request.config.prompt_file or ""
-    lines = len([line for line in request.prompts[0].splitlines() if line.strip()]) if request.prompts else 0
-    if file and not file.endswith(".json") and (lines > 1 or file.lower().endswith((".json", ".jsonl"))):
-        advice = 'for several prompts give a .json file with a list: ["one", "two"]'
-        found.append(f"prompt_file is one prompt, with all of its {plural(lines, 'line')}; {advice}")
     if request.device == "cpu" and request.dtype == "float16":
         found.append(
             "float16 on a CPU is about 50 times slower than float32 (measured: 2 and 103 GFLOP/s a core); type "

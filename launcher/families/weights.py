@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from launcher.config.paths import user_path
 from launcher.config.schema import ModelConfig
 from launcher.families import safetensors
 from launcher.problems import Problem
@@ -21,15 +22,16 @@ FOLDER = f"give the folder of a diffusers pipeline, one with a model_index.json,
 def location(model: ModelConfig) -> str:
     """What `from_pretrained` is given: the bundled folder, a local folder, or a hub repository's name."""
     with contextlib.suppress(ValueError):  # no home can have this name
-        return str(BUNDLED) if model.path == "bundled" else os.path.expanduser(model.path)
+        if model.path != "bundled" and not is_hub(model):
+            return str(user_path(model.path))
+        return str(BUNDLED) if model.path == "bundled" else model.path
     return model.path
 
 
 def is_hub(model: ModelConfig) -> bool:
     """True for the form `owner/name` that is no folder here."""
-    path = location(model)
-    named = path.count("/") == 1 and not path.startswith((".", "/", "~"))
-    return named and not Path(path).exists()
+    named = model.path.count("/") == 1 and not model.path.startswith((".", "/", "~"))
+    return named and not Path(model.path).exists()
 
 
 def folder(model: ModelConfig) -> Path | None:

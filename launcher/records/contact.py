@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from launcher.records.captions import readable, wrapped
 from launcher.records.files import whole
 
 SIDE = 256  # pixels: longer sides are scaled down to it
 GAP = 12
 LINE = 16  # pixels of a line of text
-COLUMN_CHARACTERS = 38
 
 
 def contact_sheet(pictures: list[tuple[Path, str]], path: Path) -> None:
@@ -22,7 +21,8 @@ def contact_sheet(pictures: list[tuple[Path, str]], path: Path) -> None:
     Raises:
         OSError: a picture cannot be read, or the sheet cannot be written; no file of its name is left then.
     """
-    captions = [textwrap.wrap(caption, COLUMN_CHARACTERS) for _, caption in pictures]
+    fonts = [readable(caption) for _, caption in pictures]
+    captions = [wrapped(text, font, SIDE) for text, font in fonts]
     small = []
     for file, _ in pictures:
         with Image.open(file) as picture:
@@ -35,11 +35,11 @@ def contact_sheet(pictures: list[tuple[Path, str]], path: Path) -> None:
         tops.append(bottom)
         bottom += GAP + max(s.height + LINE * len(c) for s, c in zip(small[row], captions[row], strict=True))
     sheet = Image.new("RGB", (GAP + columns * (SIDE + GAP), bottom), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=12)
+    draw = ImageDraw.Draw(sheet)
     for number, (shown, caption) in enumerate(zip(small, captions, strict=True)):
         left, top = GAP + number % columns * (SIDE + GAP), tops[number // columns]
         sheet.paste(shown, (left, top))
         for line, text in enumerate(caption):
-            draw.text((left, top + shown.height + 2 + line * LINE), text, fill="black", font=font)
+            draw.text((left, top + shown.height + 2 + line * LINE), text, fill="black", font=fonts[number][1])
     with whole(path) as temporary:
         sheet.save(temporary, format="PNG")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from dataclasses import dataclass
-from pathlib import Path
 
+from launcher.config.paths import user_path
 from launcher.config.schema import LaunchConfig
 from launcher.families.call import negative_prompt
 from launcher.families.text import count_tokens
@@ -55,7 +54,7 @@ def _prompts(config: LaunchConfig) -> tuple[tuple[str, ...], list[Problem]]:
     if config.prompt is not None:
         return (), [Problem(value, "prompt is given too, and a run takes one of them", "leave one out")]
     try:
-        path = Path(os.path.expanduser(config.prompt_file))
+        path = user_path(config.prompt_file)
         text = read_text(path, MAX_PROMPT_FILE)
     except UnreadableError as error:
         instead = "give the path of a UTF-8 text file with a few hundred words, or of a .json list of prompts"

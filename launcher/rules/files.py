@@ -10,8 +10,8 @@ import os
 import shutil
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 
+from launcher.config.paths import user_path
 from launcher.families import safetensors
 from launcher.families.hub import connection_flaw
 from launcher.families.weights import HERE, folder, revision_problems, weights_problems
@@ -38,7 +38,7 @@ def lora(request: Request) -> Iterator[Problem]:
         return
     value = f"lora.path={wanted.path}"
     try:
-        path = Path(wanted.path).expanduser()
+        path = user_path(wanted.path)
         there = path.exists()
     except (OSError, ValueError, RuntimeError):  # a NUL, or a user who is not known
         there = False
@@ -84,16 +84,22 @@ def _ascii_bytes(text: str) -> int:
 @rule
 def output_folder(request: Request) -> Iterator[Problem]:
     """Pictures can be written: an own folder with room in it."""
-    if not request.machine.here:
-        return
-    value = f"output.dir={request.config.output.dir}"
+    if request.machine.here:
+        yield from folder_problems("output.dir", request.config.output.dir, request)
+
+
+def folder_problems(setting: str, text: str, request: Request) -> Iterator[Problem]:
+    """Why a request's pictures can't be written below the folder that a setting names, which need not be there yet."""
+    value, instead = f"{setting}={text}", f"choose another folder: {setting}=FOLDER"
     try:
-        folder = Path(os.path.expanduser(request.config.output.dir))
-        there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
-        if not there.is_dir():
-            yield Problem(value, f"{there.name} is a file", "choose another folder: output.dir=FOLDER")
+        folder = user_path(text)
+        there = next(parent for parent in (folder, *folder.parents) if os.path.lexists(parent))
+        if not there.exists():
+            yield Problem(value, f"{there.name} is a link to nothing ({os.readlink(there)})", instead)
+        elif not there.is_dir():
+            yield Problem(value, f"{there.name} is a file", instead)
         elif not os.access(there, os.W_OK | os.X_OK):
-            yield Problem(value, "not writable", "choose another folder: output.dir=FOLDER")
+            yield Problem(value, "not writable", instead)
         else:
             count = max(1, request.config.images) * max(1, len(request.prompts))
             pixels = max(1, request.requested.height) * max(1, request.requested.width) * max(1, request.frames or 1)
@@ -101,9 +107,11 @@ def output_folder(request: Request) -> Iterator[Problem]:
             if (free := shutil.disk_usage(there).free) < need:
                 what = plural(count, "picture" if request.frames is None else "video")
                 what = f"{free / 2**20:.0f} MiB are free, and {what} may take {need / 2**20:.0f} MiB"
-                yield Problem(value, what, "choose a folder on another disk: output.dir=FOLDER")
-    except (OSError, ValueError) as error:
-        yield Problem(value, f"can't be used as a folder ({error})", "choose another: output.dir=FOLDER")
+                yield Problem(value, what, f"choose a folder on another disk: {setting}=FOLDER")
+    except OSError as error:
+        yield Problem(value, f"can't be used as a folder ({error.strerror or error})", instead)
+    except ValueError as error:  # no file can have this name
+        yield Problem(value, str(error), instead)
 
 
 @rule

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from launcher.config.paths import user_path
 from launcher.config.schema import LaunchConfig
 from launcher.estimates import memory
 from launcher.families.call import arguments
@@ -176,7 +177,7 @@ def job_message(request: Request, run_dir: RunDir) -> Job:
 def _lora(config: LaunchConfig) -> LoraFile | None:
     if config.lora.path is None:
         return None
-    path = Path(config.lora.path).expanduser().absolute()
+    path = user_path(config.lora.path)
     return LoraFile(str(path), path.stat().st_mtime_ns, config.lora.scale)
 
 

@@ -24,6 +24,7 @@ from launcher.problems import Interrupted, LauncherError, Problem, Refused, RunF
 from launcher.records.run_dir import RunDir
 from launcher.request.request import Request
 from launcher.rules import problems
+from launcher.rules.files import folder_problems
 from launcher.running.hold import held
 from launcher.running.screen import SILENT, Screen
 from launcher.running.sweep import DONE, FAILED, REFUSED, Job, Sweep, recorded, resume
@@ -87,13 +88,13 @@ class Session:
             RunFailed: a rank failed.
         """
         composed, request = self.resolve(words)
-        if found := problems(request):  # before there is a run directory
-            raise Refused(found, self._works_here(words))
+        found = problems(request)  # before there is a run directory
         with translated(words):
-            text = hydra_seam.folder_name(composed)
-        if found := list(path_problems({"hydra.run.dir": text})):
-            raise Refused(found)
-        return self._job(composed, request, words, hydra_seam.put_into(composed, user_path(text)), brief=False)
+            text = hydra_seam.folder_name(composed, "hydra.run.dir")
+        if found or (found := list(folder_problems("hydra.run.dir", text, request))):
+            raise Refused(found, self._works_here(words))
+        folder = hydra_seam.put_into(composed, user_path(text))
+        return self._job(composed, request, words, folder, brief=False)
 
     def sweep(self, words: list[str]) -> Sweep:
         """Run all legal jobs of a sweep; how each ended is in the result.
@@ -105,7 +106,9 @@ class Session:
         master = self.composer.compose(words, sweep=True)
         if found := list(unsupported(master, sweep=True)):
             raise Refused(found)
-        setting, text = ("resume", master.resume) if master.resume else ("hydra.sweep.dir", master.hydra.sweep.dir)
+        setting = "resume" if master.resume else "hydra.sweep.dir"
+        with translated(words):
+            text = hydra_seam.folder_name(master, setting)
         if found := list(path_problems({setting: text})):
             raise Refused(found)
         folder = user_path(text)
@@ -114,15 +117,8 @@ class Session:
         shown = _shown(folder)
         value = f"{setting}={shown}"
         if master.resume and not (folder / MULTIRUN).is_file():
-            raise Refused(
-                [
-                    Problem(
-                        value,
-                        "not the folder of an earlier sweep",
-                        "type resume=FOLDER, as the sweep's first lines named it",
-                    )
-                ]
-            )
+            instead = "type resume=FOLDER, as the sweep's first lines named it"
+            raise Refused([Problem(value, "not the folder of an earlier sweep", instead)])
         if all(job.problems for job in sweep.jobs):
             self.screen.opening(sweep, shown, notes_on_prompts(sweep, words))
             self.screen.table(sweep)
@@ -287,19 +283,33 @@ def _environment(composed: DictConfig) -> Iterator[dict[str, str]]:
 
 
 def _place(sweep: Sweep, folder: Path) -> None:
-    """Give each job of a sweep its folder; those that would share one are refused."""
+    """Give each job of a sweep its folder; those that have none of their own are refused."""
     taken: dict[Path, int] = {}
     for number, job in enumerate(sweep.jobs):
         if job.composed is None:
             continue
-        with flag_override(job.composed, "readonly", False), flag_override(job.composed.hydra, "readonly", False):
-            job.composed.hydra.sweep.dir = str(folder)
-        job.folder = hydra_seam.put_into(job.composed, user_path(hydra_seam.folder_name(job.composed, sweep=True)))
-        if (other := taken.setdefault(job.folder, number)) != number:
+        try:
+            job.folder = _folder(job.composed, folder)
+            found = []
+        except Refused as refused:
+            found = refused.problems
+        if job.folder is not None and (other := taken.setdefault(job.folder, number)) != number:
             rule = f"jobs {other} and {number} would share the folder {job.folder.name}"
-            problem = Problem(f"hydra.sweep.subdir={job.composed.hydra.sweep.subdir}", rule, "leave it out")
-            job.problems = [*job.problems, problem]
+            found = [Problem(f"hydra.sweep.subdir={job.composed.hydra.sweep.subdir}", rule, "leave it out")]
+        if found:
+            job.problems = [*job.problems, *found]
             job.fail(REFUSED, "; ".join(str(problem) for problem in job.problems))
+
+
+def _folder(composed: DictConfig, sweep: Path) -> Path:
+    """The folder of one job of a sweep."""
+    with flag_override(composed, "readonly", False), flag_override(composed.hydra, "readonly", False):
+        composed.hydra.sweep.dir = str(sweep)
+    with translated():
+        name = hydra_seam.folder_name(composed, "hydra.sweep.dir", "hydra.sweep.subdir")
+    if found := list(path_problems({"hydra.sweep.subdir": name})):
+        raise Refused(found)
+    return hydra_seam.put_into(composed, user_path(name))
 
 
 def _claim(master: DictConfig, sweep: Sweep, folder: Path, value: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -123,3 +125,69 @@ def test_the_pool_serves_runs_from_python(tmp_path, monkeypatch):
         assert second.record["loads"] == 1
         assert len(second.images) == len(second.files) == 2
         assert isinstance(second.images[0], Image.Image)
+
+
+def test_two_pools_in_two_threads_do_not_disturb_each_other(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made: dict[int, list[tuple[int, int]]] = {}
+
+    def draw(side: int) -> None:
+        with launcher.Pool("runtime=cpu", "steps=1", "cp=none", f"width={side}") as pool:
+            made[side] = [pool.run(height=height, seed=side).images[0].size for height in (32, 48)]
+
+    threads = [threading.Thread(target=draw, args=(side,)) for side in (32, 64)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(240)
+    assert made == {side: [(side, 32), (side, 48)] for side in (32, 64)}
+    assert {tuple(record["prompts"]) for record in records(tmp_path).values()} == {("red dots on a yellow background",)}
+
+
+def test_a_used_folder_is_refused_before_anything_is_written_there(swept, tmp_path):
+    folder = shutil.copytree(swept[0].folder, tmp_path / "sweep")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for line in (["-m", "seed=7,8", f"hydra.sweep.dir={folder}"], ["seed=7", f"hydra.run.dir={folder / '0'}"]):
+        other = subprocess.run(
+            command(*SMALL, "cp=none", *line), cwd=tmp_path, env=hermetic(), capture_output=True, text=True, check=False
+        )
+        assert other.returncode == 1
+        assert "already" in other.stderr
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_running_sweep_is_left_alone_and_a_killed_one_is_resumed(tmp_path):
+    words = ["-m", "runtime=cpu", "width=256", "height=256", "steps=40", "cp=none", "seed=1,2"]
+    first = subprocess.Popen(
+        command(*words, "hydra.sweep.dir=s"), cwd=tmp_path, env=hermetic(), stdout=subprocess.DEVNULL
+    )
+    try:
+        while not (tmp_path / "s" / "0" / "run.json").exists():
+            time.sleep(0.1)
+            assert first.poll() is None
+        lines = command(*words, "resume=s")
+        second = subprocess.run(lines, cwd=tmp_path, env=hermetic(), capture_output=True, text=True, check=False)
+        assert second.returncode == 1
+        assert f"resume=s: process {first.pid} on " in second.stderr
+        assert (tmp_path / "s" / "0").is_dir()
+        assert not (tmp_path / "s" / "0.failed1").exists()
+    finally:
+        first.kill()
+        first.wait()
+    third = subprocess.run(lines, cwd=tmp_path, env=hermetic(), capture_output=True, text=True, check=False)
+    assert third.returncode == 0, third.stderr
+    assert "again      [1/2] seed=1, whose launcher was killed" in third.stdout
+    assert third.stdout.splitlines()[-2] == "2 done"
+
+
+def test_a_subfolder_of_ones_own_name_is_found_again(tmp_path):
+    words = ["-m", *SMALL, "height=32", "cp=none", "seed=1,2", "hydra.sweep.subdir=jobs/${hydra.job.override_dirname}"]
+    first = subprocess.run(
+        command(*words, "hydra.sweep.dir=s"), cwd=tmp_path, env=hermetic(), capture_output=True, text=True, check=False
+    )
+    assert first.returncode == 0, first.stderr
+    again = subprocess.run(
+        command(*words, "resume=s"), cwd=tmp_path, env=hermetic(), capture_output=True, text=True, check=False
+    )
+    assert again.stdout.splitlines()[-1] == "side by side: s/contact.png"
+    assert again.stdout.splitlines()[-2] == "2 kept"

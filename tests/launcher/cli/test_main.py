@@ -2,6 +2,7 @@
 
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -140,3 +141,36 @@ def test_a_folder_that_cannot_be_written_is_told(launch, tmp_path, name):
     assert ended.code == 1
     assert "the run's folder can't be written" in ended.err
     assert "Traceback" not in ended.err
+
+
+SIGNALLED = """
+import os, signal, sys
+from launcher.cli import main as cli, commands
+
+def ended(name):
+    signals = [getattr(signal, word) for word in sys.argv[1:]]
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    for signum in signals:
+        os.kill(os.getpid(), signum)
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)  # now all of them come at the same moment
+        import time; time.sleep(5)
+    finally:
+        print("tidied up")
+
+commands.load = ended
+sys.exit(cli.main([]))
+"""
+
+
+@pytest.mark.parametrize(
+    "names", [["SIGQUIT"], ["SIGINT", "SIGTERM"], ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"], ["SIGHUP", "SIGINT"]]
+)
+def test_signals_even_at_the_same_moment_end_it_in_words(names):
+    ended = subprocess.run(
+        [sys.executable, "-c", SIGNALLED, *names], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    first = min(signal.Signals[name] for name in names)  # Python handles them by their numbers
+    assert ended.returncode == 128 + first
+    assert ended.stderr == f"launcher: interrupted by {first.name}\n"
+    assert ended.stdout == "tidied up\n"

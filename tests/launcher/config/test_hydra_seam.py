@@ -35,8 +35,8 @@ def test_the_loader_reads_conf_and_its_repository_lists_groups():
 
 def test_the_folder_and_its_hydra_files(tmp_path):
     composed = Composer().compose([f"output.dir={tmp_path}", "steps=3"])
-    folder = hydra_seam.put_into(composed, Path(hydra_seam.folder_name(composed)))
-    assert folder == Path(hydra_seam.folder_name(composed))  # the time and the id are drawn once
+    folder = hydra_seam.put_into(composed, Path(hydra_seam.folder_name(composed, "hydra.run.dir")))
+    assert folder == Path(hydra_seam.folder_name(composed, "hydra.run.dir"))  # the time and the id are drawn once
     assert folder.is_relative_to(tmp_path)
     assert not folder.exists()
     hydra_seam.save(composed, folder)
@@ -53,7 +53,7 @@ def test_no_hydra_files_where_none_are_wanted(tmp_path):
 
 def test_a_folder_may_be_named_by_hydras_own_references(tmp_path):
     composed = Composer().compose([f"hydra.run.dir={tmp_path}/${{hydra:runtime.choices.cp}}", "cp=ring"])
-    assert hydra_seam.folder_name(composed) == f"{tmp_path}/ring"
+    assert hydra_seam.folder_name(composed, "hydra.run.dir") == f"{tmp_path}/ring"
 
 
 def test_two_threads_compose_at_once():
@@ -64,7 +64,7 @@ def test_two_threads_compose_at_once():
         composer = Composer()
         for _ in range(4):
             composed = composer.compose([f"height={height}", f"hydra.run.dir=runs/${{hydra:job.name}}/{height}"])
-            named = hydra_seam.folder_name(composed)
+            named = hydra_seam.folder_name(composed, "hydra.run.dir")
             if to_config(composed).height != height or named != f"runs/launcher/{height}":
                 wrong.append(str(height))
 

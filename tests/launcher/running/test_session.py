@@ -26,13 +26,18 @@ def session(composer: Composer, monkeypatch, tmp_path) -> Session:
         (["fail_fast=true"], "works on sweeps only"),
         (["experiment=odd_sizes"], "is a sweep over height"),
         (["output.dir="], "is empty"),
+        (["output.dir=link"], "output.dir=link: link is a link to nothing"),
+        (["hydra.run.dir=link/x"], "hydra.run.dir=link/x: link is a link to nothing"),
+        (["hydra.run.dir=file/x"], "file is a file"),
         (["lora.path=~nobody_of_this_name/x"], "names a home"),
     ],
 )
 def test_a_refused_run_leaves_nothing(session, tmp_path, words, said):
+    (tmp_path / "link").symlink_to("nowhere")
+    (tmp_path / "file").touch()
     with pytest.raises(Refused, match=said):
         session.run(words)
-    assert list(tmp_path.iterdir()) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link"]
 
 
 def test_a_refusal_for_want_of_a_gpu_names_what_works(session):
@@ -57,6 +62,11 @@ def test_a_sweep_of_illegal_jobs_only(session, tmp_path):
     assert sweep.failed
     assert told == ["s", "table"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_job_without_a_folder_is_refused(session):
+    sweep = session.sweep(["hydra.sweep.subdir=${nothing}", "steps=0,1", "height=0"])
+    assert "nothing" in str(sweep.jobs[0].problems[-1])
 
 
 def test_commas_in_prompts_are_told():
