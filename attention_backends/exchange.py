@@ -50,13 +50,13 @@ def post(
     """Start all messages: (peer, contiguous tensor) each. Empty tensors are skipped, on both sides alike.
 
     Wait for each returned work before the tensors are read or written again. CUDA tensors travel through host memory
-    where the group has no NCCL for them: transport.py.
+    where transport.py says so.
     """
     sends, receives = ([(peer, x) for peer, x in some if x.numel()] for some in (sends, receives))
     for _, tensor in sends:
         _COUNTERS.bytes += tensor.numel() * tensor.element_size()
         _COUNTERS.messages += 1
-    if any(x.is_cuda for _, x in (*sends, *receives)) and not transport.has_nccl(group):
+    if any(x.is_cuda for _, x in (*sends, *receives)) and transport.by_host(group):
         return transport.post_by_host(sends, receives, group)
     operations = [dist.P2POp(dist.irecv, tensor, group=group, group_peer=peer) for peer, tensor in receives]
     operations += [dist.P2POp(dist.isend, tensor, group=group, group_peer=peer) for peer, tensor in sends]

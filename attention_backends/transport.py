@@ -1,12 +1,11 @@
 """How CUDA tensors travel: NCCL takes them from device to device, gloo by way of pinned host memory.
 
 NCCL refuses two ranks on one device, so ranks that share a GPU need the host, as does a machine whose NCCL does not
-work. A group has NCCL for its CUDA tensors or it has not: `exchange.post` goes by that alone.
+work. A group without NCCL goes by the host, and one with both NCCL and gloo as `enable` was asked.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -17,48 +16,45 @@ class Waits(Protocol):
     def wait(self) -> Any: ...
 
 
-def has_nccl(group: dist.ProcessGroup) -> bool:
-    """Whether CUDA tensors of this group are NCCL's to move."""
-    return "cuda:nccl" in str(dist.get_backend_config(group))
+_BY_HOST: set[dist.ProcessGroup] = set()  # groups with NCCL whose CUDA tensors travel by host memory all the same
 
 
-def has_gloo(group: dist.ProcessGroup) -> bool:
-    """Whether gloo moves this group's CPU tensors."""
-    return "cpu:gloo" in str(dist.get_backend_config(group))
+def by_host(group: dist.ProcessGroup) -> bool:
+    """Whether CUDA tensors of this group travel by host memory."""
+    return group in _BY_HOST or not _has(group, "cuda:nccl")
 
 
-def travelling(transport: str, group: dist.ProcessGroup) -> tuple[dist.ProcessGroup, str, Callable[[], None]]:
-    """A group of the same ranks whose CUDA tensors travel as asked, how that is, and what gives the group up again.
+def settle(transport: str, group: dist.ProcessGroup) -> str:
+    """How this group's CUDA tensors travel from now on, "nccl" or "host".
 
-    Every rank of the group calls it. Raises ValueError, alike on every rank, for what the group can't do.
+    Every rank of the group calls it.
+
+    Raises:
+        ValueError: alike on every rank, for what the group can't do.
     """
-    if not has_nccl(group):
+    both = "Use init_process_group('cpu:gloo,cuda:nccl')"
+    if not _has(group, "cuda:nccl"):
         if transport == "nccl":
-            raise ValueError(
-                "transport='nccl': the process group has no NCCL. Use init_process_group('cpu:gloo,cuda:nccl'), or "
-                "transport='host'."
-            )
-        return group, "host", _nothing
-    if not has_gloo(group):
+            raise ValueError(f"transport='nccl': the process group has no NCCL. {both}, or transport='host'.")
+        return "host"
+    if not _has(group, "cpu:gloo"):
         if transport == "host":
-            raise ValueError(
-                "transport='host': the process group has no gloo. Use init_process_group('cpu:gloo,cuda:nccl')."
-            )
-        return group, "nccl", _nothing
-    if not torch.cuda.is_available():
-        return group, "host", _nothing  # tensors are on the CPU, where gloo moves them
-    if transport != "host":
+            raise ValueError(f"transport='host': the process group has no gloo. {both}.")
+        return "nccl"
+    if transport != "host" and torch.cuda.is_available():
         alone = _a_device_each(group)
         if transport == "nccl" and not alone:
             raise ValueError("transport='nccl': two ranks use one GPU, which NCCL refuses. Use transport='host'.")
         if alone:
-            return group, "nccl", _nothing
-    ranks = dist.get_process_group_ranks(group)
-    ours = dist.new_group(ranks, backend="gloo", use_local_synchronization=True)
-    return ours, "host", partial(dist.destroy_process_group, ours)
+            _BY_HOST.discard(group)
+            return "nccl"
+    _BY_HOST.add(group)  # without a GPU tensors are on the CPU, where gloo moves them
+    return "host"
 
 
-def _nothing() -> None: ...
+def _has(group: dist.ProcessGroup, backend: str) -> bool:
+    """Whether a device's tensors are this backend's to move: "cuda:nccl"."""
+    return backend in str(dist.get_backend_config(group))
 
 
 def _a_device_each(group: dist.ProcessGroup) -> bool:

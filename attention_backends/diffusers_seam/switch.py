@@ -30,7 +30,7 @@ from attention_backends.diffusers_seam.undo import Undo, add_hook, set_attribute
 from attention_backends.plan import is_plain, parse
 from attention_backends.state import ContextParallel
 from attention_backends.topology import Topology
-from attention_backends.transport import travelling
+from attention_backends.transport import settle
 
 _HOOK = "attention_backends---{}"
 
@@ -117,12 +117,12 @@ def enable(
             f"no attention processor of {type(model).__name__} asks diffusers' dispatcher. Pass a cp_plan with the "
             "keys split, gather and local: with it torch's own attention is shared too."
         )
-    group, transport, release = travelling(transport, group)
+    transport = settle(transport, group)
     topology = Topology(group, dist.get_rank(group), ring_degree, ulysses_degree)
     state = ContextParallel(named, ring_degree, ulysses_degree, kernel, schedule, transport, topology, speeds)
 
     state.handle = compiled.add(state)
-    undo: list[Undo] = [release, partial(compiled.remove, state.handle)]
+    undo: list[Undo] = [partial(compiled.remove, state.handle)]
     try:
         if told is not None:
             steps, processors = planned.apply(model, told, state)

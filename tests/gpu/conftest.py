@@ -20,7 +20,7 @@ for folder in (HERE, HERE.parent, HERE.parent / "attention_backends" / "helpers"
     sys.path.insert(0, str(folder))
 
 from ranks import Ranks  # noqa: E402
-from report import Report, summary, tables, write  # noqa: E402
+from report import NOT_RUN, Report, summary, tables, write  # noqa: E402
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -34,13 +34,18 @@ def pytest_configure(config: pytest.Config) -> None:
 KEY = pytest.StashKey[Report]()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     here = [item for item in items if HERE in item.path.parents]
     reason = _why_not() if here else ""
     for item in here:
         item.add_marker(pytest.mark.gpu)
+        config.stash[KEY].tests[_name(item)] = NOT_RUN
         if reason:
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _name(item: pytest.Item) -> str:
+    return f"{item.path.stem.removeprefix('test_')}: {item.name.removeprefix('test_')}"
 
 
 def _why_not() -> str:
@@ -57,8 +62,7 @@ def _why_not() -> str:
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     outcome = yield
     if HERE in item.path.parents:
-        name = f"{item.path.stem.removeprefix('test_')}: {item.name.removeprefix('test_')}"
-        item.config.stash[KEY].ended(name, outcome)
+        item.config.stash[KEY].ended(_name(item), outcome)
     return outcome
 
 

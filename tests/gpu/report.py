@@ -19,6 +19,7 @@ from typing import Any
 PACKAGE = Path(__file__).parent.parent.parent / "attention_backends"
 BEGIN, END = "<!-- by tests/gpu/report.py from gpu.json -->", "<!-- end -->"
 LIBRARIES = ("diffusers", "transformers", "triton", "flash-attn", "flash-attn-3", "sageattention")
+NOT_RUN = "not run"  # when the run was interrupted
 EXACT = ("kernels", "ranks", "with_compile")  # sections of errors
 
 
@@ -28,7 +29,7 @@ class Report:
     def __init__(self, began: float) -> None:
         self.began = began
         self.checks: list[dict[str, Any]] = []
-        self.tests: dict[str, str] = {}  # "passed", "skipped: why" or "failed: why"
+        self.tests: dict[str, str] = {}  # "passed", "skipped: why", "failed: why" or "not run"
 
     def check(self, section: str, name: str, figure: float, limit: float | None = None, unit: str = "") -> None:
         """One figure, named `row: column`; without a limit it is told and not judged."""
@@ -46,8 +47,8 @@ class Report:
         elif outcome.failed:
             crash = getattr(outcome.longrepr, "reprcrash", None)
             self.tests[name] = f"failed: {(crash.message if crash else str(outcome.longrepr)).splitlines()[0][:200]}"
-        else:
-            self.tests.setdefault(name, "passed")
+        elif self.tests.get(name, NOT_RUN) == NOT_RUN:
+            self.tests[name] = "passed"
 
     def asdict(self) -> dict[str, Any]:
         return {
@@ -116,11 +117,13 @@ def commit() -> str:
 def summary(found: dict[str, Any]) -> list[str]:
     """How many tests ended how; what failed and what was skipped, with the reasons."""
     ends = list(found["tests"].values())
-    counts = {word: sum(told.startswith(word) for told in ends) for word in ("passed", "failed", "skipped")}
-    lines = [f"{counts['passed']} tests passed, {counts['failed']} failed, {counts['skipped']} skipped."]
+    words = ("passed", "failed", "skipped", NOT_RUN)
+    lines = [f"Tests: {', '.join(f'{sum(told.startswith(word) for told in ends)} {word}' for word in words)}."]
     wrong = [one for one in found["checks"] if not one["passed"]]
     lines += [f"Above its limit: {one['row']}, {one['name']}: {shown(one)} ({one['limit']:g})." for one in wrong]
-    lines += [f"{name}: {told}." for name, told in found["tests"].items() if told.startswith("failed")]
+    lines += [
+        f"{name}: {told}." for name, told in found["tests"].items() if told.startswith("failed") or told == NOT_RUN
+    ]
     reasons = {told for told in ends if told.startswith("skipped")}
     return [*lines, *sorted(f"{reason.capitalize()}." for reason in reasons)]
 
@@ -136,7 +139,7 @@ def pivot(checks: list[dict[str, Any]], head: str) -> list[str]:
     cells: dict[tuple[str, str], dict[str, Any]] = {}
     for one in checks:
         at = one["row"], one["name"] + (f", {one['unit']}" if one["unit"] else "")
-        if at not in cells or one["figure"] > cells[at]["figure"]:
+        if at not in cells or not one["figure"] <= cells[at]["figure"]:  # what is no number is the worst
             cells[at] = one
     rows, columns = (list(dict.fromkeys(key[axis] for key in cells)) for axis in (0, 1))
     lines = [f"| {' | '.join([head, *columns])} |", f"| {' | '.join(['---'] * (1 + len(columns)))} |"]
@@ -154,10 +157,13 @@ def tables(found: dict[str, Any], current: str) -> str:
         f"`make gpu` on one {found['device']} ({found['memory_gib']} GiB, driver {found['driver']}; {libraries}), "
         f"{found['date'][:10]}, commit {found['commit']}, in {found['seconds']:.0f} s. Every figure: "
         "[gpu.json](gpu.json).",
-        *summary(found),
+        "",
+        *(f"- {line}" for line in summary(found)),
     ]
     if found["sources"] != current:
-        lines.append(f"**Not run on CUDA since commit {found['commit']}**: the sources of this package have changed.")
+        lines.append(
+            f"- **Not run on CUDA since commit {found['commit']}**: this package's sources have changed since."
+        )
     theirs = [one for one in checks if one["row"].startswith("torch's ")]  # what its operators do by themselves
     sizes = [one for one in checks if one["section"] == "size"]
     steps = {one["row"] for one in sizes if one["name"] == "a step"}

@@ -36,32 +36,28 @@ def test_transport(ranks, check):
 
 
 def shares_a_card(group: Any) -> list[str]:
-    """What `enable` says of two ranks on one card in a group that has NCCL too."""
+    """What `enable` settles for two ranks on one card whose group has NCCL too; and a message, where it goes."""
     import torch.distributed as dist
 
-    from attention_backends.transport import travelling
+    from attention_backends import exchange
+    from attention_backends.transport import settle
 
-    ranks = dist.get_process_group_ranks(group)
-    both = dist.new_group(ranks, backend="cpu:gloo,cuda:nccl", use_local_synchronization=True)
-    told = []
+    both = dist.new_group(range(dist.get_world_size()), backend="cpu:gloo,cuda:nccl")
+    told, world, rank = [], dist.get_world_size(), dist.get_rank()
     for asked in ("auto", "host", "nccl"):
         try:
-            ours, how, release = travelling(asked, both)
-            told.append(how)
-            mine = torch.full((3,), float(dist.get_rank(group)), device="cuda")
-            into = torch.empty_like(mine)
-            from attention_backends import exchange
-
-            other = 1 - dist.get_rank(group)
-            exchange.wait(exchange.post([(other, mine)], [(other, into)], ours))
-            assert into.tolist() == [float(other)] * 3
-            release()
+            told.append(settle(asked, both))
         except ValueError as error:
             told.append(str(error))
+            continue
+        mine = torch.full((3,), float(rank), device="cuda")
+        into = torch.empty_like(mine)
+        exchange.wait(exchange.post([((rank + 1) % world, mine)], [((rank - 1) % world, into)], both))
+        assert into.tolist() == [float((rank - 1) % world)] * 3
     return told
 
 
 def test_a_shared_card_is_seen(ranks):
-    for told in ranks.run(shares_a_card, 2):
+    for told in ranks.run(shares_a_card, ranks.largest):  # all of them: they make a group together
         assert told[:2] == ["host", "host"]
         assert "transport='host'" in told[2]
