@@ -11,16 +11,19 @@ import torch
 
 from attention_backends import exchange
 from attention_backends.layout import Layout
-from attention_backends.topology import Topology
+from attention_backends.wire import Wire, guarded
 
 
 class State(Protocol):
     """What this file needs of state.ContextParallel, which imports it."""
 
-    topology: Topology
+    transport: str
     streams: dict[str, int]
     first: list[tuple[int, ...]] | None
     known: dict[tuple[int, int, int], tuple[Layout, Layout]]
+
+    @property
+    def wire(self) -> Wire: ...
 
     def attend(
         self,
@@ -45,6 +48,11 @@ def add(state: State) -> int:
     return handle
 
 
+def enabled(wire: Wire) -> list[State]:
+    """The states whose ranks are joined by this wire, and that have settled how they use it."""
+    return [state for state in _ENABLED.values() if state.wire is wire and state.transport]
+
+
 def remove(handle: int) -> None:
     _ENABLED.pop(handle, None)
 
@@ -67,7 +75,8 @@ def attend(
         state.streams = {f"input {index}": total for index, total in enumerate(streams)}
         state.first = None
         state.known.clear()
-    return state.attend(query, key, value, mask, is_causal, scale).contiguous()
+        state.wire.begin()
+    return guarded(state.wire, lambda: state.attend(query, key, value, mask, is_causal, scale)).contiguous()
 
 
 @attend.register_fake
@@ -78,7 +87,9 @@ def _(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: object) -
 @torch.library.custom_op("attention_backends::unshard", mutates_args=(), tags=UNSAFE)
 def unshard(x: torch.Tensor, dim: int, lengths: list[int], handle: int) -> torch.Tensor:
     """exchange.unshard without a gradient."""
-    return exchange.unshard(x, dim, lengths, _ENABLED[handle].topology.group)
+    wire = _ENABLED[handle].wire
+    wire.move_on()
+    return guarded(wire, lambda: exchange.unshard(x, dim, lengths, wire))
 
 
 @unshard.register_fake

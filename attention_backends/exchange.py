@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 
 from attention_backends import transport
-from attention_backends.transport import Waits
+from attention_backends.transport import Group, Waits
 
 
 @dataclass
@@ -42,25 +42,45 @@ def reset_counters(to: Counters | None = None) -> None:
     _COUNTERS.bytes, _COUNTERS.messages, _COUNTERS.size_exchanges = to.bytes, to.messages, to.size_exchanges
 
 
+class ConnectionLostError(RuntimeError):
+    """A message did not come through: another rank has failed, or has ended."""
+
+
 def post(
     sends: Sequence[tuple[int, torch.Tensor]],
     receives: Sequence[tuple[int, torch.Tensor]],
-    group: dist.ProcessGroup,
+    group: Group,
 ) -> Sequence[Waits]:
     """Start all messages: (peer, contiguous tensor) each. Empty tensors are skipped, on both sides alike.
 
     Wait for each returned work before the tensors are read or written again. CUDA tensors travel through host memory
-    where transport.py says so.
+    where the group has no NCCL for them: transport.py.
+
+    Raises:
+        ConnectionLostError: a connection is closed.
     """
-    sends, receives = ([(peer, x) for peer, x in some if x.numel()] for some in (sends, receives))
-    for _, tensor in sends:
-        _COUNTERS.bytes += tensor.numel() * tensor.element_size()
+    sends = [(peer, x) for peer, x in sends if x.numel()]
+    for _, x in sends:
+        _COUNTERS.bytes += x.nbytes
         _COUNTERS.messages += 1
-    if any(x.is_cuda for _, x in (*sends, *receives)) and transport.by_host(group):
-        return transport.post_by_host(sends, receives, group)
-    operations = [dist.P2POp(dist.irecv, tensor, group=group, group_peer=peer) for peer, tensor in receives]
-    operations += [dist.P2POp(dist.isend, tensor, group=group, group_peer=peer) for peer, tensor in sends]
-    return dist.batch_isend_irecv(operations) if operations else []
+    return _post(sends, [(peer, x) for peer, x in receives if x.numel()], group)
+
+
+def _post(
+    sends: Sequence[tuple[int, torch.Tensor]], receives: Sequence[tuple[int, torch.Tensor]], group: Group
+) -> Sequence[Waits]:
+    try:
+        if not any(x.is_cuda for _, x in (*sends, *receives)):
+            works = [group.recv([x], peer, transport.tag(x.nbytes, group)) for peer, x in receives]
+            return works + [group.send([x], peer, transport.tag(x.nbytes, group)) for peer, x in sends]
+        if not transport.has_nccl(group):
+            return transport.post_by_host(sends, receives, group)
+        there = transport.registered(group)
+        operations = [dist.P2POp(dist.irecv, x, group=there, group_peer=peer) for peer, x in receives]
+        operations += [dist.P2POp(dist.isend, x, group=there, group_peer=peer) for peer, x in sends]
+        return dist.batch_isend_irecv(operations)
+    except RuntimeError as error:
+        raise ConnectionLostError(str(error)) from error
 
 
 def words(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -74,8 +94,12 @@ def words(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
 
 
 def wait(works: Sequence[Waits]) -> None:
-    for work in works:
-        work.wait()
+    """Wait for all of them. Raises ConnectionLostError if one does not come through."""
+    try:
+        for work in works:
+            work.wait()
+    except RuntimeError as error:
+        raise ConnectionLostError(str(error)) from error
 
 
 class Batch:
@@ -86,7 +110,7 @@ class Batch:
 
     def wait(self) -> None:
         while self._works:  # once each: a second wait on a gloo receive never returns
-            self._works.pop().wait()
+            wait([self._works.pop()])
 
 
 @dataclass(frozen=True)
@@ -103,7 +127,7 @@ class Transfer:
 Spans = Sequence[Sequence[tuple[int, tuple[int, int]]]]
 
 
-def start(buffer: torch.Tensor, sends: Spans, receives: Spans, group: dist.ProcessGroup) -> list[Transfer]:
+def start(buffer: torch.Tensor, sends: Spans, receives: Spans, group: Group) -> list[Transfer]:
     """Start moving rows of `buffer` in place: for each hop a list of (peer, range of rows), to and from.
 
     First pieces of all hops go first. NCCL runs all messages of one batch as one, so there a batch is a piece.
@@ -126,14 +150,15 @@ def start(buffer: torch.Tensor, sends: Spans, receives: Spans, group: dist.Proce
     return transfers
 
 
-def exchange_lengths(own: Sequence[int], group: dist.ProcessGroup, device: torch.device) -> list[tuple[int, ...]]:
-    """Every rank's `own` numbers, in rank order. One tiny collective, on the CPU where the group can."""
+def exchange_lengths(own: Sequence[int], group: Group, device: torch.device) -> list[tuple[int, ...]]:
+    """Every rank's `own` numbers, in rank order. One tiny exchange, on the CPU where the group can."""
     _COUNTERS.size_exchanges += 1
-    on_cpu = "cpu" in str(dist.get_backend_config(group)) or dist.get_backend(group) == "gloo"
-    where = torch.device("cpu") if on_cpu else device
-    mine = torch.tensor(list(own), dtype=torch.int64, device=where)
-    everyone = [torch.empty_like(mine) for _ in range(dist.get_world_size(group))]
-    dist.all_gather(everyone, mine, group=group)
+    rank, world = group.rank(), group.size()
+    on_cpu = not isinstance(group, dist.ProcessGroup) or "gloo" in str(dist.get_backend_config(group))
+    mine = torch.tensor(list(own), dtype=torch.int64, device=torch.device("cpu") if on_cpu else device)
+    everyone = [mine if peer == rank else torch.empty_like(mine) for peer in range(world)]
+    peers = [(rank + hop) % world for hop in range(1, world)]
+    wait(_post([(peer, mine) for peer in peers], [(peer, everyone[peer]) for peer in peers], group))
     return [tuple(numbers.tolist()) for numbers in everyone]
 
 
@@ -145,10 +170,8 @@ class Unshard(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, x: torch.Tensor, dim: int, lengths: tuple[int, ...], group: dist.ProcessGroup
-    ) -> torch.Tensor:
-        ctx.dim, ctx.lengths, ctx.rank = dim, lengths, dist.get_rank(group)
+    def forward(ctx: Any, x: torch.Tensor, dim: int, lengths: tuple[int, ...], group: Group) -> torch.Tensor:
+        ctx.dim, ctx.lengths, ctx.rank = dim, lengths, group.rank()
         shard = x.movedim(dim, 0).contiguous()
         whole = shard.new_empty((sum(lengths), *shard.shape[1:]))
         parts = torch.split(whole, list(lengths))
@@ -162,7 +185,7 @@ class Unshard(torch.autograd.Function):
         return torch.split(grads[0], list(ctx.lengths), dim=ctx.dim)[ctx.rank], None, None, None
 
 
-def unshard(x: torch.Tensor, dim: int, lengths: Sequence[int], group: dist.ProcessGroup) -> torch.Tensor:
+def unshard(x: torch.Tensor, dim: int, lengths: Sequence[int], group: Group) -> torch.Tensor:
     """Every rank's shard of x, of these lengths, one after the other along dim; the same on every rank."""
     whole: torch.Tensor = Unshard.apply(x, dim, tuple(lengths), group)  # type: ignore[no-untyped-call]
     return whole

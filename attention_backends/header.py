@@ -1,9 +1,12 @@
 """What ranks tell each other once a forward, before the first attention: the codec of that one tiny message."""
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 STREAMS = 13  # that a header has room for: what any model splits, and more
+DTYPES = ("float64", "float32", "bfloat16", "float16")
+FACTS = ("batch", "heads", "key heads", "head size", "value size", "dtype", "an attention mask", "causal attention")
 
 
 @dataclass(frozen=True)
@@ -12,19 +15,44 @@ class Header:
 
     Args:
         queries, keys: its tokens in the first attention.
-        streams: whole lengths of what was split before it, in order; all ranks must agree about them.
+        facts: of the first attention, as FACTS names them; all ranks must agree about them.
+        streams: whole lengths of what was split before it, in order; likewise.
     """
 
     queries: int
     keys: int
-    streams: tuple[int, ...]
+    facts: tuple[int, ...] = (0,) * len(FACTS)
+    streams: tuple[int, ...] = ()
 
     def encode(self) -> list[int]:
-        """As many integers on every rank: the lengths here, how many streams there are, and the first STREAMS."""
-        told = self.streams[:STREAMS]
-        return [self.queries, self.keys, len(self.streams), *told, *[0] * (STREAMS - len(told))]
+        """As many integers on every rank: lengths, facts, and the streams, if need be the last ones by a checksum."""
+        told = self.streams
+        if len(told) > STREAMS:
+            told = (*told[: STREAMS - 1], zlib.crc32(str(told).encode()))
+        return [self.queries, self.keys, *self.facts, len(told), *told, *[0] * (STREAMS - len(told))]
 
     @classmethod
     def decode(cls, numbers: Sequence[int]) -> "Header":
-        queries, keys, count, *streams = numbers
-        return cls(queries, keys, tuple(streams[:count]))
+        queries, keys, *rest = numbers
+        facts, (count, *streams) = rest[: len(FACTS)], rest[len(FACTS) :]
+        return cls(queries, keys, tuple(facts), tuple(streams[:count]))
+
+
+def disagreement(everyone: Sequence[Header]) -> str:
+    """What ranks do not agree about, "" if all is well; the same words on every rank."""
+    first = everyone[0]
+    for rank, header in enumerate(everyone):
+        for name, here, there in zip(FACTS, first.facts, header.facts, strict=True):
+            if here != there:
+                return f"rank 0 has {_told(name, here)}, rank {rank} {_told(name, there)}"
+        if header.streams != first.streams:
+            return f"rank 0 was given {list(first.streams)} tokens, rank {rank} {list(header.streams)}"
+    return ""
+
+
+def _told(name: str, value: int) -> str:
+    if name in ("an attention mask", "causal attention"):
+        return name if value else f"no {name.removeprefix('an ')}"
+    if name == "dtype":
+        return f"dtype {DTYPES[value] if 0 <= value < len(DTYPES) else 'unknown'}"
+    return f"{name} {value}"

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import torch
-import torch.distributed as dist
 
 from attention_backends import exchange, kernels
 from attention_backends.cost import SPEEDS, Shape, Speeds, cheapest
 from attention_backends.layout import Route
+from attention_backends.transport import Group
 
 _cheapest = lru_cache(1024)(cheapest)  # a model asks the same at each layer
 
@@ -32,13 +32,13 @@ def auto(route: Route, query: torch.Tensor, value: torch.Tensor, operator: str, 
     return _cheapest(route, shape, speeds or SPEEDS["cuda" if query.device.type == "cuda" else "cpu"])
 
 
-def measure(group: dist.ProcessGroup, *, heads: int, head_dim: int, dtype: torch.dtype, device: torch.device) -> Speeds:
+def measure(group: Group, *, heads: int, head_dim: int, dtype: torch.dtype, device: torch.device) -> Speeds:
     """What the slowest rank reaches, the same numbers on every rank; all ranks of the group call it together.
 
     It takes some 50 ms, more on a slow link.
     """
     before = exchange.counters()
-    rank, world = dist.get_rank(group), dist.get_world_size(group)
+    rank, world = group.rank(), group.size()
 
     def slowest(call: Callable[[], object]) -> float:
         everyone = exchange.exchange_lengths([int(_least(call, device) * 1e9)], group, device)

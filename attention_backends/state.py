@@ -1,6 +1,6 @@
 """What is on for one model: how its inputs are split, and who holds what at each of its attentions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -10,10 +10,11 @@ import torch
 from attention_backends import compiled, exchange
 from attention_backends.catalog import MODES, Mode
 from attention_backends.cost import Speeds
-from attention_backends.header import Header
+from attention_backends.header import DTYPES, Header, disagreement
 from attention_backends.kernels import choose
 from attention_backends.layout import Layout, joined, split_lengths
 from attention_backends.topology import Topology
+from attention_backends.wire import Wire
 
 
 @dataclass
@@ -52,6 +53,12 @@ class ContextParallel:
             "Call attention_backends.disable(model), then enable(model, kernel=...) with the backend's name."
         )
 
+    @property
+    def wire(self) -> Wire:
+        wire = self.topology.group
+        assert isinstance(wire, Wire), "enable() gives a state its wire"
+        return wire
+
     def start_forward(self) -> None:
         self.streams.clear()
         self.known.clear()
@@ -64,21 +71,16 @@ class ContextParallel:
         world = self.topology.world_size
         if self.rules.even and total % world:
             below = total - total % world
-            raise ValueError(
-                f"{name} has {total} tokens: {self.mode} on {world} ranks needs a multiple of {world}. Nearest: "
-                f"{below} or {below + world} tokens; or a mode for any length: {self.rules.any_length()}=True."
-            )
-
-    def split(self, name: str, x: torch.Tensor, dim: int) -> torch.Tensor:
-        """This rank's shard of x along dim."""
-        total, world = x.shape[dim], self.topology.world_size
-        if self.rules.even and total % world:
-            below = total - total % world
             longer = dict.fromkeys((self.rules.any_length(), self.rules.any_length(masked=True)))
             raise ValueError(
                 f"{name} has {total} tokens: {self.mode} on {world} ranks needs a multiple of {world}. Nearest: "
                 f"{below} or {below + world} tokens; or a mode for any length: {' or '.join(longer)}."
             )
+
+    def split(self, name: str, x: torch.Tensor, dim: int) -> torch.Tensor:
+        """This rank's shard of x along dim."""
+        total, world = x.shape[dim], self.topology.world_size
+        self.check_even(name, total)
         if x.is_floating_point() and x.ndim >= 3:
             self.streams[name] = total
         return x.tensor_split(world, dim=dim)[self.topology.rank]
@@ -86,46 +88,62 @@ class ContextParallel:
     def gather(self, x: torch.Tensor, dim: int) -> torch.Tensor:
         """Every rank's shards of x, one after the other along dim."""
         held, rank, world = x.shape[dim], self.topology.rank, self.topology.world_size
-        named = sorted(self.streams.items(), key=lambda item: item[0] != "hidden_states")
-        for _, total in named:
-            lengths = split_lengths(total, world)
+        if not torch.compiler.is_compiling():
+            self.wire.move_on()
+        known = {split_lengths(total, world) for total in self.streams.values()}
+        if _look_alike(known):
+            if not torch.compiler.is_compiling():
+                told = exchange.exchange_lengths([held], self.wire, x.device)
+                return self._unshard(x, dim, [numbers[0] for numbers in told])
+            # A graph must know the size beforehand, so ranks can't ask: what is drawn is what a model gives.
+            known = {split_lengths(self.streams["hidden_states"], world)} if "hidden_states" in self.streams else set()
+        for lengths in known:
             if lengths[rank] == held:
-                return self.unshard(x, dim, total)
-        raise ValueError(f"the output holds {held} tokens here, but the inputs were split as {self.streams}")
+                return self._unshard(x, dim, lengths)
+        raise ValueError(f"the output holds {held} tokens here, but the inputs were split as {self.streams}.")
 
     def unshard(self, x: torch.Tensor, dim: int, total: int) -> torch.Tensor:
         """Every rank's shards of one stream of `total` tokens, one after the other along dim."""
-        lengths = split_lengths(total, self.topology.world_size)
+        if not torch.compiler.is_compiling():
+            self.wire.move_on()
+        return self._unshard(x, dim, split_lengths(total, self.topology.world_size))
+
+    def _unshard(self, x: torch.Tensor, dim: int, lengths: Sequence[int]) -> torch.Tensor:
         if torch.compiler.is_compiling():
             whole: torch.Tensor = compiled.unshard(x, dim, list(lengths), self.handle)
             return whole
-        return exchange.unshard(x, dim, lengths, self.topology.group)
+        return exchange.unshard(x, dim, lengths, self.wire)
 
-    def layouts(self, queries: int, keys: int, device: torch.device) -> tuple[Layout, Layout]:
-        """Layouts of an attention of this many local queries and keys.
+    def layouts(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, masked: bool, is_causal: bool
+    ) -> tuple[Layout, Layout]:
+        """Layouts of an attention of these local queries and keys.
 
-        The first attention of a forward exchanges the lengths of all ranks, together with the sizes of what was
-        split, so that inputs which differ between ranks are an error on every rank and not a short receive. Later
-        ones follow from those and from the splits.
+        The first attention of a forward exchanges a header of each rank: the lengths here, what was split, and what
+        else must be the same on all ranks, so that what differs is an error on every rank and not a wrong message.
+        Later ones follow from those and from the splits.
         """
+        rank, device = self.topology.rank, query.device
+        queries, keys = query.shape[1], key.shape[1]
         case = queries, keys, len(self.streams)  # a stream that is split later may make two layouts look alike
         if case in self.known:
             return self.known[case]
-        group, rank = self.topology.group, self.topology.rank
         if self.first is None:
-            mine = Header(queries, keys, tuple(self.streams.values()))
-            everyone = [Header.decode(told) for told in exchange.exchange_lengths(mine.encode(), group, device)]
-            for other, header in enumerate(everyone):
-                if header.streams != everyone[0].streams:
-                    raise ValueError(
-                        f"rank {other} was given {header.streams} tokens and rank 0 {everyone[0].streams}: give every "
-                        "rank the same, whole inputs."
-                    )
+            dtype = str(query.dtype).removeprefix("torch.")
+            facts = (
+                *(query.shape[0], query.shape[2], key.shape[2], query.shape[3], value.shape[3]),
+                *(DTYPES.index(dtype) if dtype in DTYPES else len(DTYPES), masked, is_causal),
+            )
+            mine = Header(queries, keys, facts, tuple(self.streams.values()))
+            told = exchange.exchange_lengths(mine.encode(), self.topology.group, device)
+            everyone = [Header.decode(numbers) for numbers in told]
+            if wrong := disagreement(everyone):
+                raise ValueError(f"{wrong}: give every rank the same, whole inputs.")
             self.first = [tuple(each.queries for each in everyone), tuple(each.keys for each in everyone)]
         known = {*self.first, *joined(tuple(self.streams.values()), len(self.first[0]))}
-        if any(a[i] == b[i] for a in known for b in known if a != b for i in range(len(a))):
+        if _look_alike(known):
             # Two possible layouts look the same to some rank: ask. Every rank knows this of every other.
-            held = exchange.exchange_lengths([queries, keys], group, device)
+            held = exchange.exchange_lengths([queries, keys], self.topology.group, device)
             return Layout(tuple(n[0] for n in held)), Layout(tuple(n[1] for n in held))
         found = []
         for tokens in (queries, keys):
@@ -168,7 +186,8 @@ class ContextParallel:
         self.operator = choose(
             self.kernel, query, value, mask=mask is not None or is_causal, lse=self.schedule == "staged"
         )
-        queries, keys = self.layouts(query.shape[1], key.shape[1], query.device)
+        self.wire.move_on()
+        queries, keys = self.layouts(query, key, value, masked=mask is not None, is_causal=is_causal)
         algorithm = import_module(f"attention_backends.{self.rules.algorithm}")
         out: torch.Tensor = algorithm.context_parallel_attention(
             query,
@@ -185,3 +204,8 @@ class ContextParallel:
             speeds=self.speeds,
         )
         return out
+
+
+def _look_alike(layouts: set[tuple[int, ...]]) -> bool:
+    """Whether some rank holds as many tokens in one of them as in another."""
+    return any(a[i] == b[i] for a in layouts for b in layouts if a != b for i in range(len(a)))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-import torch.distributed as dist
+from attention_backends.transport import Group
 
 
 @dataclass(frozen=True, eq=False)
@@ -13,7 +13,7 @@ class Topology:
     ranks of equal ulysses_index.
     """
 
-    group: dist.ProcessGroup
+    group: Group
     rank: int
     ring_degree: int
     ulysses_degree: int

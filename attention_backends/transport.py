@@ -1,9 +1,10 @@
 """How CUDA tensors travel: NCCL takes them from device to device, gloo by way of pinned host memory.
 
 NCCL refuses two ranks on one device, so ranks that share a GPU need the host, as does a machine whose NCCL does not
-work. A group without NCCL goes by the host, and one with both NCCL and gloo as `enable` was asked.
+work. A group has NCCL for its CUDA tensors or it has not: `exchange.post` goes by that alone.
 """
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,60 +17,69 @@ class Waits(Protocol):
     def wait(self) -> Any: ...
 
 
-_BY_HOST: set[dist.ProcessGroup] = set()  # groups with NCCL whose CUDA tensors travel by host memory all the same
+class Group(Protocol):
+    """What messages go through: a dist.ProcessGroup, or a wire.Wire, which a failure breaks."""
+
+    def rank(self) -> int: ...
+    def size(self) -> int: ...
+    def send(self, tensors: list[torch.Tensor], peer: int, tag: int, /) -> Waits: ...
+    def recv(self, tensors: list[torch.Tensor], peer: int, tag: int, /) -> Waits: ...
 
 
-def by_host(group: dist.ProcessGroup) -> bool:
-    """Whether CUDA tensors of this group travel by host memory."""
-    return group in _BY_HOST or not _has(group, "cuda:nccl")
+def tag(size: int, group: Group) -> int:
+    """The tag of a message of so many bytes. One of another size, or from another place, is never taken for it.
+
+    gloo ends the process if a message is longer than its receive, and takes a shorter one in silence.
+    """
+    return zlib.crc32(f"{getattr(group, 'place', 0)} {size}".encode()) & 0x7FFFFFFF
 
 
-def settle(transport: str, group: dist.ProcessGroup) -> str:
-    """How this group's CUDA tensors travel from now on, "nccl" or "host".
+def registered(group: Any) -> dist.ProcessGroup:
+    """The process group that torch.distributed's own functions know."""
+    found: dist.ProcessGroup = getattr(group, "parent", group)
+    return found
 
-    Every rank of the group calls it.
+
+def has_nccl(group: Any) -> bool:
+    """Whether CUDA tensors of this group are NCCL's to move."""
+    return not getattr(group, "by_host", False) and "cuda:nccl" in str(dist.get_backend_config(registered(group)))
+
+
+def device() -> str:
+    """What tells this rank's GPU from others, "" without one."""
+    if not torch.cuda.is_available():
+        return ""
+    return str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid)
+
+
+def decide(asked: str, nccl: bool, devices: Sequence[str]) -> str:
+    """How CUDA tensors of these ranks travel, "nccl" or "host".
+
+    Args:
+        asked: one of catalog.TRANSPORTS. nccl: whether the process group has NCCL. devices: every rank's `device()`.
 
     Raises:
-        ValueError: alike on every rank, for what the group can't do.
+        ValueError: it can't be as asked.
     """
-    both = "Use init_process_group('cpu:gloo,cuda:nccl')"
-    if not _has(group, "cuda:nccl"):
-        if transport == "nccl":
-            raise ValueError(f"transport='nccl': the process group has no NCCL. {both}, or transport='host'.")
+    if not nccl and asked == "nccl":
+        raise ValueError(
+            "transport='nccl': the process group has no NCCL. Use init_process_group('cpu:gloo,cuda:nccl'), or "
+            "transport='host'."
+        )
+    if not nccl or asked == "host" or "" in devices:
         return "host"
-    if not _has(group, "cpu:gloo"):
-        if transport == "host":
-            raise ValueError(f"transport='host': the process group has no gloo. {both}.")
+    if len(set(devices)) == len(devices):
         return "nccl"
-    if transport != "host" and torch.cuda.is_available():
-        alone = _a_device_each(group)
-        if transport == "nccl" and not alone:
-            raise ValueError("transport='nccl': two ranks use one GPU, which NCCL refuses. Use transport='host'.")
-        if alone:
-            _BY_HOST.discard(group)
-            return "nccl"
-    _BY_HOST.add(group)  # without a GPU tensors are on the CPU, where gloo moves them
+    if asked == "nccl":
+        raise ValueError("transport='nccl': two ranks use one GPU, which NCCL refuses. Use transport='host'.")
     return "host"
-
-
-def _has(group: dist.ProcessGroup, backend: str) -> bool:
-    """Whether a device's tensors are this backend's to move: "cuda:nccl"."""
-    return backend in str(dist.get_backend_config(group))
-
-
-def _a_device_each(group: dist.ProcessGroup) -> bool:
-    """Whether no two ranks have the same current device."""
-    own = str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid)
-    everyone: list[Any] = [None] * dist.get_world_size(group)
-    dist.all_gather_object(everyone, own, group=group)
-    return len(set(everyone)) == len(everyone)
 
 
 @dataclass
 class _Staged:
     """A message from or into host memory, which must stay until the wait is over; one that arrives goes to `into`."""
 
-    work: dist.Work
+    work: Waits
     host: torch.Tensor
     into: torch.Tensor | None = None
 
@@ -80,7 +90,7 @@ class _Staged:
 
 
 def post_by_host(
-    sends: Sequence[tuple[int, torch.Tensor]], receives: Sequence[tuple[int, torch.Tensor]], group: dist.ProcessGroup
+    sends: Sequence[tuple[int, torch.Tensor]], receives: Sequence[tuple[int, torch.Tensor]], group: Group
 ) -> list[Waits]:
     """`exchange.post` for CUDA tensors, none of them empty: a work for each message, receives first.
 
@@ -93,17 +103,12 @@ def post_by_host(
         torch.cuda.current_stream(sends[0][1].device).synchronize()
     works: list[Waits] = []
     for peer, x, host in arriving:
-        works.append(_Staged(_started(dist.irecv(host, group=group, group_src=peer)), host, x))
+        works.append(_Staged(group.recv([host], peer, tag(host.nbytes, group)), host, x))
     for peer, host in leaving:
-        works.append(_Staged(_started(dist.isend(host, group=group, group_dst=peer)), host))
+        works.append(_Staged(group.send([host], peer, tag(host.nbytes, group)), host))
     return works
 
 
 def _pinned(x: torch.Tensor) -> torch.Tensor:
     """Host memory for x that the device copies to and from by itself; torch keeps such blocks for the next time."""
     return torch.empty(x.shape, dtype=x.dtype, pin_memory=x.is_cuda)
-
-
-def _started(work: dist.Work | None) -> dist.Work:
-    assert work is not None, "this rank is in the group"
-    return work

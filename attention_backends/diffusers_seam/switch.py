@@ -4,6 +4,7 @@ Hooks split inputs and gather the output, and a `_parallel_config` on every atte
 here. Of diffusers' own way it leaves out the parts that need an accelerator.
 """
 
+import json
 import sys
 from functools import partial
 from typing import Any
@@ -25,12 +26,13 @@ from attention_backends.diffusers_seam.dispatch import (
     passes_empty,
     register_packages,
 )
-from attention_backends.diffusers_seam.hooks import GatherHook, SplitHook, StartHook
+from attention_backends.diffusers_seam.hooks import ForwardHook, GatherHook, SplitHook
 from attention_backends.diffusers_seam.undo import Undo, add_hook, set_attribute, take_over
 from attention_backends.plan import is_plain, parse
 from attention_backends.state import ContextParallel
 from attention_backends.topology import Topology
-from attention_backends.transport import settle
+from attention_backends.transport import device
+from attention_backends.wire import wire_of
 
 _HOOK = "attention_backends---{}"
 
@@ -76,20 +78,37 @@ def enable(
         "ulysses_anything": ulysses_anything,
         "unified_anything": unified_anything,
     }
-    if mode is not None:
-        _check_choice("mode", mode, tuple(name for name, row in MODES.items() if row.parallel))
-        flags |= MODES[mode].flags
-    named = mode_name(ring_degree, ulysses_degree, **flags)
-    if mode not in (None, named):
-        raise ValueError(
-            f"mode={mode!r} with ring_degree={ring_degree} and ulysses_degree={ulysses_degree}: these degrees mean "
-            f"{named}."
-        )
-    if kernel in NOT_SUPPORTED:
-        raise ValueError(f"kernel={kernel!r} {NOT_SUPPORTED[kernel]}.")
-    _check_choice("kernel", kernel, tuple(KERNELS))
-    _check_choice("schedule", schedule, SCHEDULES)
-    _check_choice("transport", transport, TRANSPORTS)
+    wire = wire_of(_group(process_group))
+    try:
+        named = _mode(mode, ring_degree, ulysses_degree, flags)
+        if kernel in NOT_SUPPORTED:
+            raise ValueError(f"kernel={kernel!r} {NOT_SUPPORTED[kernel]}.")
+        _check_choice("kernel", kernel, tuple(KERNELS))
+        _check_choice("schedule", schedule, SCHEDULES)
+        _check_choice("transport", transport, TRANSPORTS)
+        _check_ranks(wire.size(), ring_degree, ulysses_degree)
+        topology = Topology(wire, wire.rank(), ring_degree, ulysses_degree)
+        state = ContextParallel(named, ring_degree, ulysses_degree, kernel, schedule, "", topology, speeds)
+        undo = _switch_on(model, state, cp_plan)
+    except BaseException as error:
+        wire.refuse(error)
+        raise
+    try:
+        state.transport = wire.way(transport, _agree(state, type(model).__name__, transport))
+        if state.transport not in (in_use := {one.transport for one in compiled.enabled(wire)} or {state.transport}):
+            raise ValueError(
+                f"transport={state.transport!r}: another model is enabled on these ranks with "
+                f"transport={in_use.pop()!r}. Use the same for both."
+            )
+        wire.by_host = state.transport == "host"
+    except BaseException:
+        _undo(undo)
+        raise
+    return state
+
+
+def _switch_on(model: torch.nn.Module, state: ContextParallel, cp_plan: dict[str, Any] | None) -> list[Undo]:
+    """Hooks, processors and diffusers' tables; returns what undoes it all."""
     if getattr(model, "_parallel_config", None) is not None:
         raise ValueError(
             "context parallelism is already on for this model. Call attention_backends.disable(model) first."
@@ -99,17 +118,6 @@ def enable(
         raise ValueError(
             f"{type(model).__name__} has no _cp_plan: pass cp_plan={{module name: what to split or gather}}."
         )
-    if not dist.is_initialized():
-        raise ValueError("torch.distributed is not initialised: call torch.distributed.init_process_group first.")
-    group = process_group if process_group is not None else dist.group.WORLD
-    assert group is not None
-    world = dist.get_world_size(group)
-    if world != ring_degree * ulysses_degree:
-        needed = ring_degree * ulysses_degree
-        raise ValueError(
-            f"ring_degree={ring_degree} x ulysses_degree={ulysses_degree} = {needed}, but there are {world} ranks. "
-            f"Try ring_degree={world // ulysses_degree or 1}, or start {needed} ranks."
-        )
     told = parse(plan) if is_plain(plan) else None
     processors = _processors(model) if told is None else []
     if told is None and not processors:
@@ -117,10 +125,6 @@ def enable(
             f"no attention processor of {type(model).__name__} asks diffusers' dispatcher. Pass a cp_plan with the "
             "keys split, gather and local: with it torch's own attention is shared too."
         )
-    transport = settle(transport, group)
-    topology = Topology(group, dist.get_rank(group), ring_degree, ulysses_degree)
-    state = ContextParallel(named, ring_degree, ulysses_degree, kernel, schedule, transport, topology, speeds)
-
     state.handle = compiled.add(state)
     undo: list[Undo] = [partial(compiled.remove, state.handle)]
     try:
@@ -131,11 +135,11 @@ def enable(
             found = _get_submodule_by_name(model, name)
             for module in found if isinstance(found, list) else [found]:
                 if isinstance(entry, dict):
-                    hook: ModelHook = SplitHook(entry, state)
+                    hook: ModelHook = SplitHook(name, entry, state)
                 else:
                     hook = GatherHook(entry if isinstance(entry, (list, tuple)) else [entry], state)
                 undo.append(add_hook(module, hook, _HOOK.format(name)))
-        undo.append(add_hook(model, StartHook(state), _HOOK.format("start")))  # registered last: it runs first
+        undo.append(add_hook(model, ForwardHook(state), _HOOK.format("forward")))  # registered last: it runs first
         undo.append(take_over(BACKENDS, BACKEND, dispatcher))
         for table in (vars(sys.modules[kind.__module__]) for kind in type(model).__mro__):
             undo += [take_over(table, name, passes_empty) for name in ROTARY if name in table]
@@ -143,12 +147,66 @@ def enable(
             undo.append(set_attribute(processor, "_attention_backend", BACKEND))
             undo.append(set_attribute(processor, "_parallel_config", state))
         undo.append(set_attribute(model, "_parallel_config", state))
+        undo.append(set_attribute(model, "_attention_backends_undo", undo))
     except BaseException:
-        for step in reversed(undo):
-            step()
+        _undo(undo)
         raise
-    undo.append(set_attribute(model, "_attention_backends_undo", undo))
-    return state
+    return undo
+
+
+def _undo(steps: list[Undo]) -> None:
+    for step in reversed(steps):
+        step()
+
+
+def _group(process_group: dist.ProcessGroup | None) -> dist.ProcessGroup:
+    if not dist.is_initialized():
+        raise ValueError("torch.distributed is not initialised: call torch.distributed.init_process_group first.")
+    group = process_group if process_group is not None else dist.group.WORLD
+    if not isinstance(group, dist.ProcessGroup):  # what new_group gives to those who are not in it
+        raise ValueError("this process is not in process_group: call enable() on the ranks of the group only.")
+    return group
+
+
+def _mode(mode: str | None, ring_degree: int, ulysses_degree: int, flags: dict[str, bool]) -> str:
+    if mode is not None:
+        _check_choice("mode", mode, tuple(name for name, row in MODES.items() if row.parallel))
+        flags |= MODES[mode].flags
+    named = mode_name(ring_degree, ulysses_degree, **flags)
+    if mode not in (None, named):
+        raise ValueError(
+            f"mode={mode!r} with ring_degree={ring_degree} and ulysses_degree={ulysses_degree}: these degrees mean "
+            f"{named}."
+        )
+    return named
+
+
+def _check_ranks(world: int, ring_degree: int, ulysses_degree: int) -> None:
+    needed = ring_degree * ulysses_degree
+    if world != needed:
+        raise ValueError(
+            f"ring_degree={ring_degree} x ulysses_degree={ulysses_degree} = {needed}, but there are {world} ranks. "
+            f"Try ring_degree={world // ulysses_degree or 1}, or start {needed} ranks."
+        )
+
+
+def _agree(state: ContextParallel, model: str, transport: str) -> list[str]:
+    """Every rank's device. Raises ValueError, alike on every rank, unless all ranks enable alike."""
+    told = {
+        name: str(getattr(state, name))
+        for name in ("mode", "ring_degree", "ulysses_degree", "kernel", "schedule", "speeds")
+    }
+    told |= {"model": model, "transport": transport, "device": device()}
+    everyone: list[dict[str, str]] = [json.loads(answer) for answer in state.wire.agree(json.dumps(told))]
+    devices = [answer.pop("device") for answer in everyone]
+    for rank, answer in enumerate(everyone):
+        for name, value in answer.items():
+            if value != everyone[0][name]:
+                raise ValueError(
+                    f"rank 0 enables with {name}={everyone[0][name]}, rank {rank} with {name}={value}: call enable() "
+                    "alike on every rank."
+                )
+    return devices
 
 
 def disable(model: torch.nn.Module) -> None:
@@ -156,8 +214,7 @@ def disable(model: torch.nn.Module) -> None:
     undo = getattr(model, "_attention_backends_undo", None)
     if undo is None:
         raise ValueError("attention_backends is not enabled on this model: there is nothing to disable.")
-    for step in reversed(undo):
-        step()
+    _undo(undo)
 
 
 def _check_choice(name: str, value: str, legal: tuple[str, ...]) -> None:

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from launcher.config import hydra_seam, suggest
+from launcher.config.paths import user_path
 from launcher.config.schema import LaunchConfig, conf_dir
 from launcher.config.text import as_typed, fields
 from launcher.problems import Problem, Refused, nearest
@@ -39,9 +40,7 @@ class Composer:
         ConfigStore.instance().store("launch_schema", LaunchConfig)
         # Two runs that start in the same second get different folders; cached, so that one run has one id.
         OmegaConf.register_new_resolver("short_id", lambda: uuid.uuid4().hex[:6], use_cache=True, replace=True)
-        if config_dir is not None and not os.path.isdir(config_dir):
-            raise Refused([Problem(f"--config-dir {config_dir}", "not a folder", "give the folder of your YAML files")])
-        own = None if config_dir is None else Path(config_dir).absolute()
+        own = None if config_dir is None else _own_folder(config_dir)
         self._loader = hydra_seam.make_loader(conf_dir(), own, "launcher")
 
     @functools.cached_property
@@ -55,6 +54,8 @@ class Composer:
         problems = [suggest.carriage_return(word) for word in words if word.endswith("\r")]
         problems += [suggest.too_long(word) for word in words if len(word) > suggest.MAX_WORD]
         problems += [suggest.SEARCHPATH for word in words if word.lstrip("+").startswith("hydra.searchpath=")]
+        problems += suggest.without_sign(words, self.groups)
+        problems += [problem for word in words for problem in suggest.elsewhere(word, sweep)]
         if problems:
             raise Refused(problems)
         for typed, word in zip(words, as_typed(words, sweep), strict=True):
@@ -76,6 +77,11 @@ class Composer:
         Raises:
             Refused: a value of the wrong type, a broken YAML file, and whatever else Hydra refuses.
         """
+        try:
+            os.getcwd()
+        except FileNotFoundError as error:  # which Hydra notes in the configuration
+            rule, instead = "was removed, and a run has to start in one", "type cd FOLDER"
+            raise Refused([Problem("the current folder", rule, instead)]) from error
         mode = RunMode.MULTIRUN if sweep else RunMode.RUN
         with translated(words), hydra_seam.LOCK:
             return self._loader.load_configuration(CONFIG, as_typed(words, sweep), mode)
@@ -115,6 +121,33 @@ class Composer:
         return composed
 
 
+def _own_folder(text: str) -> Path:
+    """The folder of the user's own YAML files.
+
+    Raises:
+        Refused: it is none, or a file there has the name of one of conf/, which Hydra would take instead.
+    """
+    value = f"--config-dir {text}"
+    try:
+        folder = user_path(text)
+        if not folder.is_dir():
+            raise ValueError("not a folder")
+        shared = [path for path in (*folder.glob("*.yaml"), *folder.glob("*/*.yaml")) if _in_conf(path, folder)]
+    except (OSError, ValueError) as error:
+        raise Refused([Problem(value, str(error), "give the folder of your YAML files")]) from error
+    if shared:
+        names = ", ".join(str(path.relative_to(folder)) for path in sorted(shared))
+        rule = f"conf/ has a file of this name already: {names}"
+        raise Refused([Problem(value, rule, "give yours a name of its own")])
+    return folder
+
+
+def _in_conf(path: Path, folder: Path) -> bool:
+    """Whether conf/ has a file of the same name as one of the user's own folder, and is another folder."""
+    twin = conf_dir() / path.relative_to(folder)
+    return twin.exists() and not twin.samefile(path)
+
+
 def to_config(composed: DictConfig) -> LaunchConfig:
     """The typed configuration, every interpolation resolved."""
     with translated():
@@ -143,7 +176,7 @@ def _problem(error: BaseException, words: list[str]) -> Problem:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, option = error.missing_cfg_file.rpartition("/")
         near = (nearest(option, error.options, 1) or error.options)[0]
-        rule = f"unknown option; choose from {', '.join(error.options)}"
+        rule = suggest.unknown_option(option, list(error.options))
         return Problem(f"{group}={option}", rule, f"type {group}={near}")
     told = str(error).partition("Config search path:")[0]  # which names this machine's folders
     lines = [line.strip() for line in told.splitlines() if line.strip()]

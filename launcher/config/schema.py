@@ -10,8 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
+from launcher.problems import choices
+from launcher.records.formats import FORMATS
+
 # omegaconf resolves these annotations at run time and knows Optional[int], not every spelling of int | None.
 # ruff: noqa: UP045
+
+ANIMATED = [name for name, format in FORMATS.items() if format.max_frames > 1]
 
 
 def conf_dir() -> Path:
@@ -117,7 +122,7 @@ class CpConfig:
     ulysses_degree: Optional[int] = option(None, "ranks that share the heads; default: likewise")
     schedule: str = option("auto", "how a ring moves keys and values: auto, gather, staged")
     transport: str = option(
-        "auto", "auto, nccl or host: how GPUs exchange; by host memory, ranks may share a GPU. auto takes nccl"
+        "auto", "how GPUs exchange: auto, nccl, or host (by host memory: several ranks may share a GPU)"
     )
 
 
@@ -140,11 +145,11 @@ class RuntimeConfig:
     dtype: str = option("auto", "auto, float32, bfloat16 or float16; auto is float32 on a CPU and bfloat16 on a GPU")
     threads: Optional[int] = option(None, "threads a rank computes with on the CPU; default: its share of the cores")
     offload: str = option("none", "none, or model: keep idle parts of the pipeline in host memory (GPU only)")
-    timeout: float = option(600.0, "seconds after which a collective that does not finish is an error")
+    timeout: float = option(600.0, "seconds that a collective may take before the run fails")
     stall_timeout: float = option(
-        300.0, "seconds without a sign of life, or without a finished step, after which a rank has failed"
+        300.0, "seconds a rank may go without a sign of life or a finished step before the run fails"
     )
-    start_timeout: float = option(180.0, "seconds that the ranks have to start and connect")
+    start_timeout: float = option(180.0, "seconds the ranks have to start and connect")
 
 
 @dataclass
@@ -152,7 +157,7 @@ class LoraConfig:
     """A LoRA on top of the model."""
 
     path: Optional[str] = option(None, "a .safetensors file, in any format that diffusers reads; needs peft")
-    scale: float = option(1.0, "how strong it is; 0 is the model alone")
+    scale: float = option(1.0, "strength of the LoRA; 0 is the model alone")
 
 
 @dataclass
@@ -160,7 +165,7 @@ class OutputConfig:
     """What is written, and where."""
 
     dir: str = option("outputs", "the folder that run directories are made in")
-    format: str = option("png", "png, webp (lossless) or jpeg; a video is an animated png or webp")
+    format: str = option("png", f"{choices(FORMATS)}; a video is an animated {choices(ANIMATED)}")
 
 
 @dataclass
@@ -170,24 +175,24 @@ class MachineConfig:
     name: str = fact("here", "the machine's name")
     card: Optional[str] = option(None, "a GPU's name, as nvidia-smi gives it")
     capability: Optional[str] = option(None, "a GPU's CUDA compute capability: '9.0'")
-    gpus: Optional[int] = option(None, "GPUs that it has")
-    cores: Optional[int] = option(None, "CPU cores that it has")
-    memory_gib: Optional[float] = option(None, "GiB of a GPU's memory, or of main memory where there is no GPU")
-    tflops: Optional[float] = option(None, "10^12 FLOP/s of a GPU, or core, in half precision, dense")
+    gpus: Optional[int] = option(None, "number of GPUs")
+    cores: Optional[int] = option(None, "number of CPU cores")
+    memory_gib: Optional[float] = option(None, "memory of one GPU, GiB; without a GPU, main memory")
+    tflops: Optional[float] = option(None, "dense half-precision speed of one GPU or core, 10^12 FLOP/s")
     tflops_float32: Optional[float] = option(None, "the same in float32")
     efficiency: Optional[float] = option(
-        None, "the part of that which a whole step reaches; default: 0.57, as measured"
+        None, "the share of that which a whole step reaches; default: 0.57, as measured"
     )
-    memory_gbps: Optional[float] = option(None, "10^9 bytes/s that a device reads and writes in its memory")
-    link_gbps: Optional[float] = option(None, "10^9 bytes/s that a rank sends to the others, one way")
-    link_us: Optional[float] = option(None, "10^-6 s that a small message takes, one of many")
+    memory_gbps: Optional[float] = option(None, "memory bandwidth of one device, 10^9 bytes/s")
+    link_gbps: Optional[float] = option(None, "one-way bandwidth from a rank to the others, 10^9 bytes/s")
+    link_us: Optional[float] = option(None, "latency of a small message, 10^-6 s")
 
 
 @dataclass
 class LaunchConfig:
     """One request."""
 
-    prompt: Optional[str] = option(None, "what to draw; default: the model's own example")
+    prompt: Optional[str] = option(None, "what to draw, taken as it stands; null: the model's own example")
     prompt_file: Optional[str] = option(None, "a text file that is one prompt, or a .json file with a list of prompts")
     negative_prompt: Optional[str] = option(None, "what to avoid; needs classifier-free guidance, a scale above 1")
     height: int = option(0, "pixels, any number from 1; default: the model's")
@@ -200,9 +205,9 @@ class LaunchConfig:
         None, "the first picture's seed, the next ones count up; default: drawn once and recorded"
     )
     images: int = option(1, "pictures per prompt")
-    fail_fast: bool = option(False, "end a sweep (-m) at its first failed job")
+    fail_fast: bool = option(False, "stop a sweep (-m) at its first failed job")
     resume: Optional[str] = option(
-        None, "the folder of an earlier, equal sweep (-m): run only what is missing or failed"
+        None, "the folder of an earlier sweep of the same settings (-m): run what is missing or failed"
     )
     model: ModelConfig = field(default_factory=ModelConfig)
     cp: CpConfig = field(default_factory=CpConfig)

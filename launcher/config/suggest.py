@@ -11,6 +11,7 @@ from hydra.errors import HydraException
 from launcher.config.text import fields, is_text, quoted
 from launcher.problems import Problem, choices, nearest
 
+MAX_OPTIONS = 12  # that a refusal lists
 MAX_WORD = 1 << 17  # characters of a word: as many as Linux passes on a command line
 SEARCHPATH = Problem("hydra.searchpath", "does not add a folder here", "type --config-dir DIR")
 SIGNS = "()[]{},:=\\\"'"  # what Hydra's grammar reads for itself
@@ -61,7 +62,14 @@ NOT_NEEDED = {
     "rdzv_endpoint": ("ranks run on this machine only", "leave it out"),
     "image": ("no model here starts from a picture", "leave it out"),
 }
-EXAMPLES = {"height": "1000", "width": "1000", "guidance": "3.5", "runtime.devices": "[0,1]"}
+EXAMPLES = {
+    "model.transformers": "[transformer]",
+    "model.cp_plan": "null",
+    "height": "1000",
+    "width": "1000",
+    "guidance": "3.5",
+    "runtime.devices": "[0,1]",
+}
 
 
 def unknown(override: Override, word: str, groups: dict[str, list[str]]) -> Iterator[Problem]:
@@ -77,8 +85,7 @@ def unknown(override: Override, word: str, groups: dict[str, list[str]]) -> Iter
         for option in override.sweep_string_iterator() if several else [str(override.value())]:
             if option not in groups[key] and option not in ("null", "None"):
                 best = (nearest(option, groups[key], 1) or groups[key])[0]
-                rule = f"unknown option; choose from {', '.join(groups[key])}"
-                yield Problem(f"{key}={option}", rule, f"type {key}={best}")
+                yield Problem(f"{key}={option}", unknown_option(option, groups[key]), f"type {key}={best}")
         return
     legal = [*fields(), *groups]
     if key in legal:
@@ -90,6 +97,14 @@ def unknown(override: Override, word: str, groups: dict[str, list[str]]) -> Iter
     near = _named(key, legal)
     instead = choices(shlex.quote(f"{name}={value}") for name in near)
     yield Problem(word, "unknown setting", f"type {instead}" if near else "type --help for the list")
+
+
+def unknown_option(option: str, options: list[str]) -> str:
+    """That an option is none, and which there are; of many the nearest ones."""
+    if len(options) <= MAX_OPTIONS:
+        return f"unknown option; choose from {', '.join(options)}"
+    near = nearest(option, options, 5) or options[:5]
+    return f"unknown option; choose from {', '.join(near)} ... ({len(options)} in all: type --help)"
 
 
 def _named(key: str, legal: list[str]) -> list[str]:
@@ -107,10 +122,7 @@ def _named(key: str, legal: list[str]) -> list[str]:
 
 def unreadable(word: str, error: HydraException) -> Problem:
     """A word that Hydra can't parse."""
-    key, sign, value = word.partition("=")
-    if not sign:
-        near = nearest(word.lstrip("-"), ["height", "width", "model", "cp", "prompt", "seed", "steps"], 1)
-        return Problem(word, "expected key=value", f"type {near[0]}=VALUE" if near else "type --help for the list")
+    key, _, value = word.partition("=")
     reason = str(error).splitlines()[0] if str(error) else "unreadable"
     if not value.startswith(("'", '"')) and (signs := [sign for sign in SIGNS if sign in value]):
         reason = f"{' '.join(signs)} must be quoted"
@@ -120,6 +132,41 @@ def unreadable(word: str, error: HydraException) -> Problem:
     elif key.startswith("hydra."):
         instead = f"quote it: {shlex.quote(f'{key}={quoted(value)}')}"
     return Problem(word, f"Hydra can't read it: {reason}", instead)
+
+
+def without_sign(words: list[str], groups: dict[str, list[str]]) -> Iterator[Problem]:
+    """Words that are no key=value: the rest of a text that was not quoted, an option without its choice, or a typo."""
+    text, rest = "", []
+    for word in [*words, "="]:
+        if "=" not in word and not word.startswith("~"):
+            if text:
+                rest.append(word)
+            else:
+                yield _without_sign(word, groups)
+            continue
+        if rest:
+            whole = shlex.quote(" ".join([text, *rest]))
+            yield Problem(" ".join(rest), "expected key=value; text with spaces must be quoted", f"type {whole}")
+        text, rest = word if is_text(word.partition("=")[0].lstrip("+")) else "", []
+
+
+def _without_sign(word: str, groups: dict[str, list[str]]) -> Problem:
+    rule = "expected key=value"
+    if word in ("help", "version"):
+        return Problem(word, rule, f"type --{word}")
+    if chosen := [group for group, options in groups.items() if word in options]:
+        return Problem(word, rule, f"type {choices(f'{group}={word}' for group in chosen)}")
+    near = nearest(word.lstrip("-"), ["height", "width", "model", "cp", "prompt", "seed", "steps"], 1)
+    return Problem(word, rule, f"type {near[0]}=VALUE" if near else "type --help for the list")
+
+
+def elsewhere(word: str, sweep: bool) -> Iterator[Problem]:
+    """Folders of Hydra's that the other kind of run has."""
+    key, _, value = word.lstrip("+").partition("=")
+    if sweep and key == "hydra.run.dir":
+        yield Problem(word, "is the folder of a single run", f"type {shlex.quote(f'hydra.sweep.dir={value}')}")
+    if not sweep and key.startswith("hydra.sweep."):
+        yield Problem(word, "works on sweeps only", "type -m for a sweep, or leave it out")
 
 
 def carriage_return(word: str) -> Problem:
@@ -146,12 +193,12 @@ def several(override: Override, word: str) -> Problem:
 
 def kind(key: str) -> str:
     """What a setting takes, in words."""
-    annotation = str(fields()[key].type)
-    kinds = {"list": "a list", "int": "a whole number", "float": "a number", "bool": "true or false"}
-    return next((words for part, words in kinds.items() if part in annotation), "text")
+    annotation = str(fields()[key].type).removeprefix("Optional[").removesuffix("]")
+    kinds = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
+    return kinds.get(annotation, "a list" if annotation.startswith("list") else "a mapping")
 
 
 def example(key: str) -> str:
     """A value that a setting takes."""
-    defaults = {"a list": "[0,1]", "true or false": "true", "text": "TEXT"}
+    defaults = {"a list": "[]", "a mapping": "{}", "true or false": "true", "text": "TEXT"}
     return EXAMPLES.get(key) or defaults.get(kind(key), "2")

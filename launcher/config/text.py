@@ -37,7 +37,7 @@ def fields(schema: type = LaunchConfig, prefix: str = "") -> dict[str, dataclass
 
 def is_text(name: str) -> bool:
     """Whether a setting is a string."""
-    return name in fields() and "str" in str(fields()[name].type)
+    return name in fields() and fields()[name].type in ("str", "Optional[str]")
 
 
 def as_typed(words: list[str], sweep: bool) -> list[str]:

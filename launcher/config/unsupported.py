@@ -26,6 +26,9 @@ def unsupported(composed: DictConfig, sweep: bool) -> Iterator[Problem]:
             yield Problem(value, LOGS, instead)
     if hydra.verbose:
         yield Problem(f"hydra.verbose={hydra.verbose}", LOGS, instead)
+    subdir = hydra.output_subdir
+    if subdir is not None and (subdir in ("", ".", "..") or "/" in subdir or "\0" in subdir):
+        yield Problem(f"hydra.output_subdir={subdir}", "must be a plain name, within the run directory", instead)
     if hydra.job.chdir:
         rule = "a run writes to its own folder only, and never changes the current one"
         yield Problem("hydra.job.chdir=true", rule, instead)

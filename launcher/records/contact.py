@@ -25,8 +25,13 @@ def contact_sheet(pictures: list[tuple[Path, str]], path: Path) -> None:
     captions = [wrapped(text, font, SIDE) for text, font in fonts]
     small = []
     for file, _ in pictures:
-        with Image.open(file) as picture:
-            small.append(picture.convert("RGB"))
+        try:
+            with Image.open(file) as picture:
+                small.append(picture.convert("RGB"))
+        except OSError:
+            raise
+        except Exception as error:  # Pillow's readers raise many kinds: SyntaxError, struct.error, a bomb's ...
+            raise OSError(f"{file}: no picture that can be read ({error})") from error
         small[-1].thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     columns = math.ceil(math.sqrt(len(pictures)))
     tops, bottom = [], GAP  # a row is as high as its highest cell: pictures may be wide

@@ -132,6 +132,6 @@ def read_record(path: Path) -> Record:
     """Read a run.json.
 
     Raises:
-        ValueError: it cannot be read, or is no record of this program, or one of another version of it.
+        ValueError: it can't be read, or is not a record of this version of the program.
     """
     return codec.loads(Record, read_bytes(path, MAX_RECORD))

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import platform
+import re
 import shlex
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from launcher.problems import Problem, Refused
 from launcher.records.files import remove_unfinished, whole
 from launcher.records.record import Config, Record, Status
 
+PICTURE = re.compile(r"\d{4,}\.\w+")  # the name of a picture of a run
 PATH_KEYS = ("path", "prompt_file", "dir")
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "hydra-core", "omegaconf", "safetensors", "Pillow")
 
@@ -39,7 +41,7 @@ class RunDir:
         """Claim the folder, before anything else is written there; the claim is given up if the run does not start.
 
         Raises:
-            Refused: it holds a run already.
+            Refused: it holds a run already, or pictures that the run might overwrite.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         try:
@@ -48,6 +50,9 @@ class RunDir:
             value = f"hydra.run.dir={self.path}"
             raise Refused([Problem(value, "holds a run already", "choose another folder, or leave it out")]) from None
         try:
+            if pictures := sorted(path.name for path in self.path.iterdir() if PICTURE.fullmatch(path.name)):
+                rule = f"holds {pictures[0]} already, which the run might overwrite"
+                raise Refused([Problem(f"hydra.run.dir={self.path}", rule, "choose another folder, or leave it out")])
             yield
         finally:
             with contextlib.suppress(OSError):

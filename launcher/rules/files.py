@@ -11,6 +11,7 @@ import shutil
 import urllib.request
 from collections.abc import Iterator
 
+from launcher import lora_keys
 from launcher.config.paths import user_path
 from launcher.families import safetensors
 from launcher.families.hub import connection_flaw
@@ -49,6 +50,8 @@ def lora(request: Request) -> Iterator[Problem]:
         yield Problem(value, what, "fetch or convert it to safetensors")
     elif flaw := safetensors.flaw(path):
         yield Problem(value, flaw, "fetch the file again")
+    elif flaw := lora_keys.flaw(safetensors.read_header(path)):
+        yield Problem(value, flaw, "give another file, or leave it out")
     if importlib.util.find_spec("peft") is None:
         yield Problem(value, "needs the package peft, which is not installed", "type pip install peft")
 

@@ -66,7 +66,7 @@ def how_it_died(code: int | None, log: Path) -> str:
             name = signal.Signals(-code).name
         except ValueError:
             name = f"signal {-code}"
-        hint = " (often the system, short of memory)" if name == "SIGKILL" else ""
+        hint = " (often by the system, when memory runs out)" if name == "SIGKILL" else ""
         return f"killed by {name}{hint}"
     last = last_words(log)
     return (

@@ -106,7 +106,7 @@ class RankGroup:
             try:
                 peer.send(job)
             except ProtocolError as error:
-                raise RunFailed(f"the job cannot be sent to the ranks: {error}; ask for fewer pictures") from error
+                raise RunFailed(f"the job can't be sent to the ranks: {error}; ask for fewer pictures") from error
             except OSError:  # a rank that is gone is seen by the end of its stream, a stopped one by its silence
                 pass
         clock = AwakeClock()

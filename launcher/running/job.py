@@ -132,7 +132,7 @@ def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, progress: P
     finally:
         progress.close()
     if different := [rank for rank, told in enumerate(done) if told.digests != done[0].digests]:
-        raise RunFailed(f"ranks {different} ended with other latents than rank 0: the pictures cannot be trusted")
+        raise RunFailed(f"ranks {different} ended with other latents than rank 0: the pictures can't be trusted")
     times = {"start": round(started - began, 3), **done[0].seconds}
     run_dir.end("done", times=times, peak_bytes=tuple(told.peak_bytes for told in done), loads=done[0].loads)
     return Made(run_dir.path, run_dir.record)

@@ -28,11 +28,13 @@ from launcher.rules.files import folder_problems
 from launcher.running.hold import held
 from launcher.running.screen import SILENT, Screen
 from launcher.running.sweep import DONE, FAILED, REFUSED, Job, Sweep, recorded, resume
+from launcher.wording import shorten
 
 if TYPE_CHECKING:
     from launcher.running.group import GroupKey, RankGroup
     from launcher.running.job import Made
 
+CONTACT = "contact.png"  # a sweep's pictures side by side
 MULTIRUN = "multirun.yaml"  # a sweep's own configuration, in its folder
 
 
@@ -191,7 +193,7 @@ class Session:
                     self._fit(environment)
                     made = execute(request, run_dir, recorded(words), self.ranks, progress)
         except OSError as error:
-            raise RunFailed(f"the run's folder can't be written: {error}") from error
+            raise RunFailed(f"the run's folder can't be written: {shorten(str(error), 200)}") from error
         if not brief:
             self.screen.summary(made)
         return made
@@ -204,11 +206,11 @@ class Session:
         from launcher.records.contact import contact_sheet
 
         try:
-            contact_sheet(pictures, folder / "contact.png")
+            contact_sheet(pictures, folder / CONTACT)
         except OSError as error:
             rule = "the table above holds, but the sheet of its pictures could not be made"
             raise RunFailed(f"{rule}: {error}") from error
-        self.screen.contact_sheet(folder / "contact.png")
+        self.screen.contact_sheet(folder / CONTACT)
 
     def _works_here(self, words: list[str]) -> str | None:
         """The same line for the bundled model, if that one is legal on this machine."""
@@ -314,7 +316,11 @@ def _folder(composed: DictConfig, sweep: Path) -> Path:
 
 def _claim(master: DictConfig, sweep: Sweep, folder: Path, value: str) -> None:
     """Write a new sweep's own configuration, as Hydra does, into a folder that holds no sweep yet."""
-    used = [folder / MULTIRUN, *(job.folder / "run.json" for job in sweep.jobs if job.folder is not None)]
+    used = [
+        folder / MULTIRUN,
+        folder / CONTACT,
+        *(job.folder / "run.json" for job in sweep.jobs if job.folder is not None),
+    ]
     if any(os.path.lexists(path) for path in used):
         instead = f"choose another folder, or type resume={_shown(folder)} to run what is missing"
         raise Refused([Problem(value, "holds a sweep already", instead)])
@@ -324,4 +330,8 @@ def _claim(master: DictConfig, sweep: Sweep, folder: Path, value: str) -> None:
 
 def _shown(folder: Path) -> Path:
     """A folder as the user knows it: from here, if it is below."""
-    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # removed meanwhile
+        return folder
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder

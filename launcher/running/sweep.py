@@ -13,7 +13,8 @@ from omegaconf import DictConfig
 
 from launcher.config.text import quoted
 from launcher.problems import Problem, Refused
-from launcher.records.record import Record, read_record
+from launcher.records.files import sha256
+from launcher.records.record import File, Record, read_record
 from launcher.records.run_dir import portable_override
 from launcher.request.request import Request
 from launcher.running.hold import is_held
@@ -132,9 +133,17 @@ def _record(folder: Path) -> Record | None:
 
 
 def _has_files(folder: Path, record: Record) -> bool:
-    """Whether all that a record names is there, as files of the job's own."""
-    paths = [folder / made.file for made in record.files]
-    return bool(paths) and all(path.is_file() and not path.is_symlink() for path in paths)
+    """Whether all that a record names is there, unchanged, as files of the job's own."""
+    return bool(record.files) and all(_is(folder / made.file, made) for made in record.files)
+
+
+def _is(path: Path, made: File) -> bool:
+    """Whether a path holds the file that a record describes."""
+    try:
+        regular = path.is_file() and not path.is_symlink() and path.stat().st_size == made.bytes
+        return regular and sha256(path) == made.sha256
+    except OSError:
+        return False
 
 
 def _ended(record: Record | None) -> str:
@@ -142,7 +151,7 @@ def _ended(record: Record | None) -> str:
     if record is None:
         return "whose record can't be read"
     ends = {"running": "whose launcher was killed", "interrupted": "which was interrupted", "failed": "which failed"}
-    return ends.get(record.status, "whose pictures are missing")
+    return ends.get(record.status, "whose pictures are missing or changed")
 
 
 def _shown(place: Path, folder: Path) -> Path:

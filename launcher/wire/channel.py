@@ -50,7 +50,7 @@ class Channel:
         Sets `closed` at the end of the stream.
 
         Raises:
-            ProtocolError: what came is no message, or none that the other end may send.
+            ProtocolError: something came that is not a message, or not one that the other end may send.
         """
         try:
             data = self.connection.recv(1 << 16)

@@ -13,11 +13,12 @@ from launcher.codec import MalformedError
 from launcher.records.record import File, Recipe
 
 VERSION = 2
+HEARTBEAT = 1.0  # seconds between two signs of life of a rank that works
 OUT_OF_GPU_MEMORY = "out of GPU memory"  # how the cause of a rank that met its GPU's limit begins
 
 
 class ProtocolError(Exception):
-    """The other side sent what is no message, or none that it may send."""
+    """The other side sent something that is not a message, or not one that it may send."""
 
 
 @dataclass(frozen=True)

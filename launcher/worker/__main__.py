@@ -24,9 +24,10 @@ from launcher.records.run_dir import RunDir
 from launcher.wire import channel, protocol
 from launcher.wire.channel import Channel
 from launcher.wire.protocol import Alive, Error, Hello, Job, ProtocolError, Stage
+from launcher.wording import shorten
 from launcher.worker import numa
 
-HEARTBEAT = 1.0  # seconds
+LONGEST = 600  # characters of an error: its start and its end
 Jobs = queue.Queue[Job | None]  # None: no more are to come
 OUT_OF_MEMORY = b"MemoryError: not enough is left to say where\n"  # made beforehand
 
@@ -82,13 +83,18 @@ def serve(peer: Channel, jobs: Jobs, busy: threading.Event, rank: int, world_siz
 
 
 def describe(error: BaseException) -> str:
-    """One line for the screen: the kind of error and the first line of what it says."""
-    lines = str(error).strip().splitlines()
+    """Say in one line what went wrong: the kind of error, and what it says up to the first line that is a sentence."""
     if re.search("CUDA.*(out of memory|ALLOC_FAILED)", str(error), re.DOTALL):  # torch's own, cuBLAS', cuDNN's
         return _out_of_gpu_memory(str(error))
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}" + (f": {Path(str(error.filename)).name}" if error.filename else "")
-    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+    said: list[str] = []
+    for line in str(error).split("\n"):
+        if line.strip():
+            said.append(line.strip())
+            if not said[-1].endswith(":"):  # torch's "Error(s) in loading state_dict for X:" has its reason below
+                break
+    return f"{type(error).__name__}: {shorten(' '.join(said), LONGEST)}" if said else type(error).__name__
 
 
 def _out_of_gpu_memory(told: str) -> str:
@@ -121,7 +127,7 @@ def _beat(peer: Channel, busy: threading.Event) -> None:
             os._exit(1)
         except OSError:
             return
-        time.sleep(HEARTBEAT)
+        time.sleep(protocol.HEARTBEAT)
 
 
 def _log_to(path: Path) -> None:

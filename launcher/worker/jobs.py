@@ -27,6 +27,7 @@ from launcher.records.picture import save
 from launcher.records.record import File
 from launcher.wire.channel import STORE_VARIABLE
 from launcher.wire.protocol import Done, Job, Load, Message, Saved, Sharing, Stage, Step
+from launcher.worker.checks import check_tokenizers
 from launcher.worker.load import load_pipeline
 from launcher.worker.lora import Lora
 
@@ -77,8 +78,10 @@ class Worker:
                 world_size=self.world_size,
                 timeout=timedelta(seconds=load.timeout),
             )
-        self.pipe = load_pipeline(load)
-        self.pipe.set_progress_bar_config(disable=True)
+        pipe = load_pipeline(load)
+        check_tokenizers(pipe)
+        pipe.set_progress_bar_config(disable=True)
+        self.pipe = pipe
         self.lora = Lora(self.pipe)
         if load.offload == "none":
             self.pipe.to(device)
@@ -97,7 +100,7 @@ class Worker:
             if step + 1 == steps:
                 final.append(tensors["latents"].detach().float().cpu())
                 if not bool(final[0].isfinite().all()):
-                    raise FloatingPointError(f"the latents are not finite in {job.load.dtype}")
+                    raise FloatingPointError(f"the latents are not finite in {_made_with(job)}")
                 if self.rank == 0:  # the other ranks are done: their cores are free for decoding
                     torch.set_num_threads(min(job.cores, _cores()))
                 self.send(Stage("decoding"))
@@ -117,7 +120,7 @@ class Worker:
         except FloatingPointError as error:
             if not ended:
                 raise
-            raise FloatingPointError(f"the decoded picture is not finite in {job.load.dtype}") from error
+            raise FloatingPointError(f"the decoded picture is not finite in {_made_with(job)}") from error
         decoded = time.monotonic()
         torch.set_num_threads(job.threads)
         if self.rank == 0:
@@ -174,6 +177,13 @@ def shared(transformer: Any, sharing: Sharing) -> Iterator[None]:
             transformer.reset_attention_backend()
     else:
         yield
+
+
+def _made_with(job: Job) -> str:
+    """What numbers may have become too large for, in words."""
+    if job.lora is None:
+        return job.load.dtype
+    return f"{job.load.dtype} with the LoRA {Path(job.lora.path).name} at scale {job.lora.scale:g}"
 
 
 def _accepted(pipe: Any, call: dict[str, object]) -> dict[str, Any]:

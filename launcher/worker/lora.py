@@ -1,13 +1,38 @@
-"""A LoRA on a loaded pipeline, by diffusers and peft: put on, scaled, taken off; the weights below stay as they are."""
+"""A LoRA on a loaded pipeline, by diffusers and peft: put on, scaled, taken off; the weights below stay as they are.
+
+diffusers and its converters drop what they do not know, with a line in a log at most. So what the model wears in the
+end is compared with the file, matrix by matrix and scale by scale.
+"""
 
 from __future__ import annotations
 
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors import safe_open
+
+from launcher import lora_keys as names
+from launcher.reading import UnreadableError, read_json_object
 from launcher.wire.protocol import LoraFile
 
 NAME = "launcher"
+PEFT_PREFIX = "base_model.model."
+# Kohya's names, which have underscores for dots.
+FLAT = {
+    "lora_transformer_": "transformer",
+    "lora_unet_": "transformer",
+    "lycoris_": "transformer",
+    "lora_te_": "text_encoder",
+    "lora_te1_": "text_encoder",
+}
+TOLERANCE = 0.05  # of a matrix' energy: bfloat16 changes less than 0.01 of it
+FINGERPRINT = 64  # elements of a row, whose signs tell it from the other rows
 
 
 class Lora:
@@ -38,15 +63,219 @@ class Lora:
             self.pipe.set_adapters(NAME, wanted.scale)
 
     def _load(self, path: Path) -> None:
-        source = {"weight_name": path.name, "use_safetensors": True}  # never a pickle
-        state = self.pipe.lora_state_dict(str(path.parent), **source)
+        state, metadata = _read(path)
+        if flaw := names.flaw(state):
+            raise ValueError(f"{path.name} {flaw}")
+        if infinite := [key for key, tensor in state.items() if not bool(tensor.isfinite().all())]:
+            raise ValueError(f"{path.name} holds numbers that are not finite: {_some(infinite)}")
+        stems, _ = names.stems(state)
+        layers = {stem: self._layer(stem) for stem in stems}
+        scales = _scales(path, state, stems, metadata)
+        pairs = [
+            Pair(stem, state[parts.keys["down"]], state[parts.keys["up"]], scales[stem])
+            for stem, parts in stems.items()
+        ]
+        self._fits(path, pairs, layers)
+        shapes = self._shapes()
+        known = {stem: parts for stem, parts in stems.items() if layers[stem] is not None}
+        converted = _renamed(state, known, layers, scales)
+        foreign = {key: state[key] for stem in stems.keys() - known.keys() for key in stems[stem].keys.values()}
         try:
-            self.pipe.load_lora_weights(str(path.parent), adapter_name=NAME, **source)
-        except RuntimeError as error:  # torch's, of many lines
-            reason = next((line.strip() for line in str(error).splitlines() if "size mismatch" in line), str(error))
-            raise ValueError(f"{path.name} does not fit {type(self.pipe).__name__}: {reason}") from error
-        given = sum(".lora_A." in key or ".lora_B." in key for key in state)
-        parts = [part for part in self.pipe.components.values() if hasattr(part, "named_parameters")]
-        worn = sum(f".{NAME}." in name for part in parts for name, _ in part.named_parameters())
-        if worn < given:  # diffusers loads what fits and mentions the rest in a warning
-            raise ValueError(f"{given - worn} of the {given} matrices in {path.name} belong to no layer of this model")
+            if foreign:
+                converted |= self.pipe.lora_state_dict(foreign)
+            self.pipe.load_lora_weights(converted, adapter_name=NAME)
+        except Exception as error:  # a converter that meets what it does not expect: KeyError, AssertionError
+            first = f" ({_some([stem for stem, layer in layers.items() if layer is None] or list(layers))})"
+            raise ValueError(f"{path.name} does not fit {type(self.pipe).__name__}: {_reason(error)}{first}") from error
+        if changed := [name for name, shape in self._shapes().items() if shapes.get(name, shape) != shape]:
+            raise ValueError(f"{path.name} is made for a transformer of other sizes: it would widen {_some(changed)}")
+        self._compare(path, pairs, [stem for stem, parts in stems.items() if {"magnitude", "bias"} & set(parts.keys)])
+
+    def _layer(self, stem: str) -> str | None:
+        """The layer that a stem names in diffusers' own way, behind its part of the pipeline; None if it names none."""
+        stem = stem.removeprefix(PEFT_PREFIX)
+        for prefix, part in FLAT.items():
+            if stem.startswith(prefix) and getattr(self.pipe, part, None) is not None:
+                flat = stem.removeprefix(prefix)
+                for name, _ in getattr(self.pipe, part).named_modules():
+                    # transformers 5 has no text_model any more around what a text encoder is made of.
+                    if name and flat in (name.replace(".", "_"), f"text_model_{name.replace('.', '_')}"):
+                        return f"{part}.{name}"
+        for part in self.pipe._lora_loadable_modules:
+            module = getattr(self.pipe, part, None)
+            name = stem.removeprefix(f"{part}.")
+            if module is not None and (name != stem or part == "transformer") and _has(module, name):
+                return f"{part}.{name}"
+        return None
+
+    def _fits(self, path: Path, pairs: list[Pair], layers: dict[str, str | None]) -> None:
+        """Check sizes where layers are known; diffusers would widen some of FLUX's layers."""
+        for pair in pairs:
+            if (name := layers[pair.name]) is not None:
+                part, _, layer = name.partition(".")
+                weight = getattr(self.pipe, part).get_submodule(layer).weight
+                outputs, inputs, fit = pair.up.shape[0], pair.down.shape[1], tuple(weight.shape[:2])
+                if (outputs, inputs) != fit or pair.up.shape[1] != pair.down.shape[0]:
+                    kind = type(self.pipe).__name__
+                    rule = (
+                        f"size mismatch at {pair.name}, {inputs} to {outputs} channels instead of {fit[1]} to {fit[0]}"
+                    )
+                    raise ValueError(f"{path.name} does not fit {kind}: {rule}")
+
+    def _shapes(self) -> dict[str, torch.Size]:
+        """The sizes of the transformer's own weights."""
+        named = self.pipe.transformer.named_parameters()
+        return {name.replace(".base_layer", ""): weight.shape for name, weight in named if f".{NAME}." not in name}
+
+    def _compare(self, path: Path, pairs: list[Pair], more: list[str]) -> None:
+        """Check that the model wears every matrix of the file, with its scale.
+
+        A converter may cut `up` into the parts of a fused layer, deal the rows of `down` out to them, and move the
+        scale from one to the other. All of this leaves the signs of a row of `down`, and the energy that belongs to it.
+        """
+        given, worn = _energies(pairs), _energies(list(_worn(self.pipe)))
+        dropped, wrong = [], {}
+        for pair in pairs:
+            rows = dict.fromkeys(pair.rows())
+            own = {row: given[row] for row in rows if given[row] > 0}
+            there = {row: worn[row] for row in own if row in worn}
+            if own and sum(own[row] for row in there) < (1 - TOLERANCE) * sum(own.values()):
+                dropped.append(pair.name)
+            elif own:
+                ratio = sum(there.values()) / sum(given[row] for row in there)
+                if abs(ratio - 1) > TOLERANCE:
+                    wrong[pair.name] = math.sqrt(ratio)
+        kind = type(self.pipe).__name__
+        if dropped:
+            many = f"{len(dropped)} of the {len(pairs)} layers in {path.name}"
+            raise ValueError(f"{many} can't be used by {kind}: {_some(dropped)}")
+        if wrong:
+            factor = next(iter(wrong.values()))
+            raise ValueError(f"{path.name} would be {factor:.3g} times as strong as it says at {_some(list(wrong))}")
+        if len(more) > sum(pair.more for pair in _worn(self.pipe)):
+            raise ValueError(f"{path.name} has biases or magnitudes that can't be used by {kind}: {_some(more)}")
+
+
+@dataclass
+class Pair:
+    """The two matrices of a layer.
+
+    Args:
+        down: (rank, inputs, ...). up: (outputs, rank, ...).
+        more: they have a bias or a magnitude beside them.
+    """
+
+    name: str
+    down: torch.Tensor
+    up: torch.Tensor
+    scale: float
+    more: bool = False
+
+    def rows(self) -> list[bytes]:
+        """A fingerprint of each row of `down`, which scaling and rounding leave as it is."""
+        down = self.down.flatten(1).float()
+        signs = (down[:, :FINGERPRINT].sign() + 1).to(torch.uint8).numpy()
+        return [b"%d " % down.shape[1] + row.tobytes() for row in signs]
+
+    def energies(self) -> list[float]:
+        """What each row adds to the layer: the square of scale * |row of down| * |column of up|."""
+        down, up = self.down.flatten(1).double(), self.up.flatten(1).double()
+        return ((self.scale**2) * down.square().sum(1) * up.square().sum(0)).tolist()
+
+
+def _energies(pairs: list[Pair]) -> dict[bytes, float]:
+    """The energy of all rows with the same fingerprint."""
+    found: dict[bytes, float] = defaultdict(float)
+    for pair in pairs:
+        for row, energy in zip(pair.rows(), pair.energies(), strict=True):
+            found[row] += energy
+    return dict(found)
+
+
+def _worn(pipe: Any) -> Iterator[Pair]:
+    """What the pipeline's layers wear."""
+    for part, module in pipe.components.items():
+        for name, layer in module.named_modules() if isinstance(module, torch.nn.Module) else ():
+            if NAME in getattr(layer, "lora_A", ()):
+                down, up = layer.lora_A[NAME], layer.lora_B[NAME]
+                more = up.bias is not None or NAME in getattr(layer, "lora_magnitude_vector", ())
+                yield Pair(f"{part}.{name}", down.weight.cpu(), up.weight.cpu(), float(layer.scaling[NAME]), more)
+
+
+def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    with safe_open(path, framework="pt") as file:  # never a pickle
+        return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118 - its own kind
+
+
+def _scales(
+    path: Path, state: dict[str, torch.Tensor], stems: dict[str, names.Stem], metadata: dict[str, str]
+) -> dict[str, float]:
+    """What each stem's matrices are multiplied with: by their alpha, or by the adapter's configuration, else 1."""
+    peft = any(stem.startswith(PEFT_PREFIX) for stem in stems)
+    config: dict[str, Any] = {}
+    try:
+        if "lora_adapter_metadata" in metadata:  # diffusers' own
+            config = json.loads(metadata["lora_adapter_metadata"])
+        elif peft and (beside := path.with_name("adapter_config.json")).exists():
+            config = read_json_object(beside)
+    except (UnreadableError, ValueError) as error:
+        raise ValueError(f"{path.name}: the configuration of its adapter can't be read ({error})") from error
+    if peft and not config and not any("alpha" in parts.keys for parts in stems.values()):
+        rule = "is a peft adapter, and the adapter_config.json with its strength is not beside it"
+        raise ValueError(f"{path.name} {rule}")
+    return {stem: _scale(stem, state, parts, config) for stem, parts in stems.items()}
+
+
+def _scale(stem: str, state: dict[str, torch.Tensor], parts: names.Stem, config: dict[str, Any]) -> float:
+    rank = state[parts.keys["down"]].shape[0]
+    if "alpha" in parts.keys:
+        return float(state[parts.keys["alpha"]]) / rank
+    part, _, layer = stem.removeprefix(PEFT_PREFIX).partition(".")
+    own = {key.removeprefix(f"{part}."): value for key, value in config.items() if key.startswith(f"{part}.")} or config
+    alpha = own.get("lora_alpha")
+    for pattern, other in (own.get("alpha_pattern") or {}).items():
+        if layer == pattern or layer.endswith(f".{pattern}"):
+            alpha = other
+    if alpha is None:
+        return 1.0
+    return float(alpha) / (math.sqrt(rank) if own.get("use_rslora") else rank)
+
+
+def _renamed(
+    state: dict[str, torch.Tensor],
+    stems: dict[str, names.Stem],
+    layers: dict[str, str | None],
+    scales: dict[str, float],
+) -> dict[str, torch.Tensor]:
+    """The same LoRA with diffusers' names, its scales multiplied into `up`."""
+    suffixes = {"down": "lora_A.weight", "up": "lora_B.weight", "bias": "lora_B.bias"}
+    suffixes["magnitude"] = "lora_magnitude_vector"
+    return {
+        f"{layers[stem]}.{suffixes[part]}": state[key] * scales[stem] if part in ("up", "bias") else state[key]
+        for stem, parts in stems.items()
+        for part, key in parts.keys.items()
+        if part != "alpha"
+    }
+
+
+def _has(module: torch.nn.Module, name: str) -> bool:
+    try:
+        module.get_submodule(name)
+    except AttributeError:
+        return False
+    return True
+
+
+def _reason(error: Exception) -> str:
+    """Why it does not fit, in one line: torch tells it in many, the reason among the last."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = next((line for line in lines if "size mismatch" in line), lines[0] if lines else "")
+    return (
+        reason
+        if isinstance(error, (ValueError, RuntimeError)) and reason
+        else f"{type(error).__name__} {reason}".strip()
+    )
+
+
+def _some(found: list[str]) -> str:
+    return found[0] if len(found) == 1 else f"{found[0]} and {len(found) - 1} more"

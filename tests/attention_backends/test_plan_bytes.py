@@ -57,13 +57,14 @@ def model_and_inputs(family: str, drawn: int, text: int) -> tuple[torch.nn.Modul
 
 
 def counted(
-    group: dist.ProcessGroup, family: str, mode: str, ring: int, ulysses: int, schedule: str, drawn: int, text: int
-) -> int:
+    group: dist.ProcessGroup, family: str, mode: str, ring: int, ulysses: int, schedule: str, drawn: int, text: int,
+    plan: dict[str, Any],
+) -> int:  # fmt: skip
     torch.manual_seed(0)
     model, inputs = model_and_inputs(family, drawn, text)
     flags = {mode: True} if mode.endswith("_anything") else {}
     attention_backends.enable(
-        model, process_group=group, ring_degree=ring, ulysses_degree=ulysses, schedule=schedule, **flags
+        model, process_group=group, ring_degree=ring, ulysses_degree=ulysses, schedule=schedule, cp_plan=plan, **flags
     )
     exchange.reset_counters()
     with torch.no_grad():
@@ -85,7 +86,7 @@ def test_a_step_sends_what_the_plan_says(ranks, family, mode, ring, ulysses, dra
     for schedule in ("gather", "staged") if request.schedule else ("gather",):
         planned = way(replace(request, schedule=schedule))
         case = {"family": family, "mode": mode, "ring": ring, "ulysses": ulysses, "schedule": schedule}
-        sent = ranks.run(counted, world, drawn=drawn, text=text, **case)
+        sent = ranks.run(counted, world, drawn=drawn, text=text, plan=model.cp_plan, **case)
         # what is gathered once at the end of a step is not attention: every shard of the output goes to all others
         held = [rank.get("image", 0) + rank.get("video", 0) for rank in request.tokens_per_rank]
         output = [(world - 1) * tokens * CHANNELS[family] * 4 for tokens in held]

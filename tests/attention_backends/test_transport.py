@@ -25,20 +25,18 @@ def test_messages_by_host_arrive_whole(ranks):
         assert arrived == [[10.0 * other + size] * size for other in others for size in (3, 2)]
 
 
-def ways(group: dist.ProcessGroup) -> list[str]:
-    told = []
-    for asked in ("auto", "host", "nccl"):
-        try:
-            told.append(transport.settle(asked, group))
-        except ValueError as error:
-            told.append(str(error))
-    return told
+def test_a_group_of_gloo_goes_by_host_and_says_what_nccl_needs():
+    assert transport.decide("auto", False, ["a", "b"]) == transport.decide("host", False, ["a", "b"]) == "host"
+    with pytest.raises(ValueError, match=r"init_process_group\('cpu:gloo,cuda:nccl'\)"):
+        transport.decide("nccl", False, ["a", "b"])
 
 
-def test_a_group_of_gloo_goes_by_host_and_says_what_nccl_needs(ranks):
-    for auto, host, nccl in ranks.run(ways, 2):
-        assert auto == host == "host"
-        assert "init_process_group('cpu:gloo,cuda:nccl')" in nccl
+def test_nccl_needs_a_gpu_for_each_rank():
+    assert transport.decide("auto", True, ["a", "b"]) == transport.decide("nccl", True, ["a", "b"]) == "nccl"
+    assert transport.decide("host", True, ["a", "b"]) == "host"
+    assert transport.decide("auto", True, ["a", "a"]) == transport.decide("auto", True, ["", ""]) == "host"
+    with pytest.raises(ValueError, match="two ranks use one GPU"):
+        transport.decide("nccl", True, ["a", "a"])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64, torch.bool])

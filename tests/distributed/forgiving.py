@@ -29,7 +29,7 @@ def forgiving(self: jobs.Worker, job: Job) -> Done:
 
 
 def once(*args: Any, **settings: Any) -> None:
-    if not dist.is_initialized():  # type: ignore[no-untyped-call]
+    if not dist.is_initialized():
         init(*args, **settings)
 
 

@@ -140,6 +140,7 @@ TWO = {
         send(1, signal.SIGSTOP),
         f"rank 1: no sign of life within runtime.stall_timeout={STALL} s",
         STALL + LIMIT,
+        visit=1,  # while much is left to do: a rank that is done with its job may be stopped
     ),
     "strangers": Fault("starting", STRANGERS, "", visit=1),
 }
@@ -300,7 +301,7 @@ def test_ctrl_c_ends_a_sweep(two):
     assert two.code == 130
     assert two.errors == "launcher: interrupted by SIGINT\n"
     folder = two.folder.relative_to(two.folder.parent.parent.parent)
-    assert two.screen.splitlines()[-1] == f"resume={folder} behind the same words runs what is missing"
+    assert two.screen.splitlines()[-1] == f"to run what is missing, add resume={folder} to the same command"
     assert len(two.jobs) == len(TWO) + 1
     interrupted = two.jobs[-1]
     assert json.loads((interrupted.folder / "run.json").read_text())["status"] == "interrupted"

@@ -60,7 +60,7 @@ def test_scales_change_without_a_reload_and_nothing_is_left_behind(tmp_path, mon
         with pytest.raises(RunFailed, match=r"wrong.safetensors does not fit FluxPipeline: size mismatch"):
             pool.run(wrong)
         foreign = lora_file(tmp_path / "foreign.safetensors", width, (*LAYERS, "single_transformer_blocks.9.attn.to_q"))
-        with pytest.raises(RunFailed, match=r"2 of the 8 matrices in foreign.safetensors belong to no layer"):
+        with pytest.raises(RunFailed, match=r"foreign.safetensors .*single_transformer_blocks.9.attn.to_q"):
             pool.run(foreign)
         alone = pool.run(style, "cp=none")
         assert np.abs(np.asarray(alone.images[0]).astype(int) - shared).max() <= 1

@@ -34,14 +34,18 @@ def pytest_configure(config: pytest.Config) -> None:
 KEY = pytest.StashKey[Report]()
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = [item for item in items if HERE in item.path.parents]
     reason = _why_not() if here else ""
     for item in here:
         item.add_marker(pytest.mark.gpu)
-        config.stash[KEY].tests[_name(item)] = NOT_RUN
         if reason:
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    report = session.config.stash[KEY]
+    report.tests |= {_name(item): NOT_RUN for item in session.items if HERE in item.path.parents}
 
 
 def _name(item: pytest.Item) -> str:

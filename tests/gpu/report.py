@@ -46,7 +46,8 @@ class Report:
             self.tests[name] = why.replace("Skipped", "skipped")
         elif outcome.failed:
             crash = getattr(outcome.longrepr, "reprcrash", None)
-            self.tests[name] = f"failed: {(crash.message if crash else str(outcome.longrepr)).splitlines()[0][:200]}"
+            said = (crash.message if crash else str(outcome.longrepr)).strip().splitlines()
+            self.tests[name] = f"failed: {' ... '.join(dict.fromkeys((said[0], said[-1])))[:200]}"
         elif self.tests.get(name, NOT_RUN) == NOT_RUN:
             self.tests[name] = "passed"
 

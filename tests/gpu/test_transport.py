@@ -36,23 +36,27 @@ def test_transport(ranks, check):
 
 
 def shares_a_card(group: Any) -> list[str]:
-    """What `enable` settles for two ranks on one card whose group has NCCL too; and a message, where it goes."""
+    """What `enable` settles for ranks on one card whose group has NCCL too; and a message, where it goes."""
     import torch.distributed as dist
 
     from attention_backends import exchange
-    from attention_backends.transport import settle
+    from attention_backends.transport import device
+    from attention_backends.wire import wire_of
 
-    both = dist.new_group(range(dist.get_world_size()), backend="cpu:gloo,cuda:nccl")
-    told, world, rank = [], dist.get_world_size(), dist.get_rank()
+    world, rank = dist.get_world_size(), dist.get_rank()
+    wire = wire_of(dist.new_group(range(world), backend="cpu:gloo,cuda:nccl"))
+    told = []
     for asked in ("auto", "host", "nccl"):
+        devices = wire.agree(device())
         try:
-            told.append(settle(asked, both))
+            told.append(wire.way(asked, devices))
         except ValueError as error:
             told.append(str(error))
             continue
+        wire.by_host = told[-1] == "host"
         mine = torch.full((3,), float(rank), device="cuda")
         into = torch.empty_like(mine)
-        exchange.wait(exchange.post([((rank + 1) % world, mine)], [((rank - 1) % world, into)], both))
+        exchange.wait(exchange.post([((rank + 1) % world, mine)], [((rank - 1) % world, into)], wire))
         assert into.tolist() == [float((rank - 1) % world)] * 3
     return told
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 
 from launcher.cli.help import page
@@ -11,6 +12,7 @@ from launcher.cli.terminal import Terminal, show
 from launcher.config.compose import Composer
 from launcher.config.schema import conf_dir
 from launcher.config.text import as_typed
+from launcher.config.unsupported import unsupported
 from launcher.problems import Problem, Refused
 from launcher.running.session import Session
 
@@ -35,6 +37,11 @@ def main(words: list[str]) -> int:
         return _ask_hydra(args, words)
     if args.cfg or args.info:
         composer.check_words(args.overrides, sweep=True)
+        found: list[Problem] = []
+        with contextlib.suppress(Refused):  # what can't be composed is Hydra's to tell
+            found = list(unsupported(composer.compose(args.overrides, args.multirun), args.multirun))
+        if found:  # which Hydra might import and call
+            raise Refused(found)
         return _ask_hydra(args, words)
     with Session(composer, Terminal()) as session:
         if args.multirun:

@@ -24,9 +24,10 @@ from typing import Any
 LARGEST = 7
 STARTING = 60  # seconds that the ranks themselves have to start
 GRACE = 3  # seconds that ranks have to finish once one has failed
+DIED = "EOFError: the process died"
 STUCK = "still waiting for a rank that has failed"
 PATIENCE = 60  # seconds until a rank that waits for a dead one gives up
-DEADLINE = 30  # seconds that ranks have for one case, if it sets none
+DEADLINE = 300  # seconds that ranks have for one case, if it sets none: the machine may be busy
 HUNG = "hung: no answer by the deadline"
 
 
@@ -110,7 +111,7 @@ class Ranks:
                 try:
                     answers[pipe] = pipe.recv()
                 except EOFError:
-                    answers[pipe] = False, ("EOFError: the process died", "the process died (a signal?)")
+                    answers[pipe] = False, (DIED, "the process died (a signal?)")
                 waiting.remove(pipe)
             if not ready:
                 self.stop()
@@ -136,6 +137,6 @@ class Ranks:
     ) -> list[str | None]:
         """The error ("Type: message") of each rank, None where it succeeded."""
         answers = self._ask(case, world, arguments, deadline)
-        if not all(not ok for ok, _ in answers):
+        if any(ok or answer[0] == DIED for ok, answer in answers):
             self.stop()  # somebody may still be in the middle of an exchange
         return [None if ok else answer[0] for ok, answer in answers]

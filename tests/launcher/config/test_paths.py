@@ -1,6 +1,5 @@
 """What a user's path becomes."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -36,7 +35,6 @@ def test_a_current_folder_that_was_removed(monkeypatch, tmp_path):
     assert user_path("/x") == Path("/x")
     with pytest.raises(ValueError, match="removed"):
         user_path("x")
-    os.chdir(tmp_path)
 
 
 def test_the_settings_exist():

@@ -5,7 +5,7 @@ import shlex
 import pytest
 
 from launcher.config.compose import Composer
-from launcher.config.suggest import ELSEWHERE, NOT_NEEDED, example, kind
+from launcher.config.suggest import ELSEWHERE, NOT_NEEDED, example, kind, unknown_option
 from launcher.config.text import fields
 from launcher.problems import Refused
 
@@ -30,3 +30,41 @@ def test_a_suggestion_can_be_typed(name):
 def test_an_example_is_of_its_kind(name):
     COMPOSER.compose([f"{name}={example(name)}"])
     assert kind(name)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["prompt=a", "cat", "sitting", "steps=2"],
+            ["cat sitting: expected key=value; text with spaces must be quoted"],
+        ),
+        (["prompt=a", "cat"], ["type 'prompt=a cat'"]),
+        (["prompt=a", "cat,", "(sitting)"], ["type 'prompt=a cat, (sitting)'"]),
+        (["output.dir=my", "pictures", "height"], ["type 'output.dir=my pictures height'"]),
+        (["steps=2", "cat"], ["cat: expected key=value"]),
+        (["flux"], ["type model=flux"]),
+        (["ring"], ["type cp=ring"]),
+        (["help"], ["type --help"]),
+        (["heigth"], ["type height=VALUE"]),
+        (["steps=2", "hydra.sweep.dir=x"], ["works on sweeps only"]),
+    ],
+)
+def test_words_without_a_sign(words, said):
+    with pytest.raises(Refused) as refused:
+        COMPOSER.check_words(words, sweep=False)
+    assert len(refused.value.problems) == 1
+    for part in said:
+        assert part in str(refused.value)
+
+
+def test_a_sweeps_folder_has_a_name_of_its_own():
+    with pytest.raises(Refused, match=r"type hydra\.sweep\.dir=x"):
+        COMPOSER.check_words(["hydra.run.dir=x"], sweep=True)
+
+
+def test_of_many_options_the_nearest_are_named():
+    assert unknown_option("b", ["a", "b2"]) == "unknown option; choose from a, b2"
+    many = [f"model{number}" for number in range(30)]
+    assert unknown_option("model7x", many).startswith("unknown option; choose from model7, ")
+    assert unknown_option("model7x", many).endswith(" ... (30 in all: type --help)")

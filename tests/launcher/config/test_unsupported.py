@@ -23,6 +23,8 @@ def test_what_conf_asks_is_supported():
         ("hydra/hydra_logging=default", "hydra/hydra_logging=default: logs go"),
         ("hydra.verbose=true", "hydra.verbose=True: logs go"),
         ("hydra.job.chdir=true", "hydra.job.chdir=true: a run writes to its own folder only"),
+        ("hydra.output_subdir=../../x", "must be a plain name"),
+        ("hydra.output_subdir=logs/x", "must be a plain name"),
         ("hydra.mode=MULTIRUN", "type -m for a sweep"),
     ],
 )

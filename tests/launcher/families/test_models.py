@@ -91,7 +91,7 @@ def test_facts_are_those_of_the_classes(name):
     assert (config.num_attention_heads, config.attention_head_dim) == (model.heads, model.head_dim)
     assert config.num_layers + config.get("num_single_layers", 0) == model.layers
     assert config.get("guidance_embeds", False) == model.guidance_embeds
-    split = {key for entry in transformer._cp_plan.values() if isinstance(entry, dict) for key in entry}
+    split = {key for entry in model.cp_plan["split"].values() for key in entry}
     assert ("encoder_hidden_states" in split) == (model.text != "whole")
     scale = getattr(vae, "spatial_compression_ratio", 2 ** (len(FLUX_VAE["block_out_channels"]) - 1))
     assert scale == model.vae_scale

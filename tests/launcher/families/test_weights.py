@@ -109,4 +109,5 @@ def test_a_second_transformer_is_refused(folder):
     index = json.loads((folder / "model_index.json").read_text())
     index["transformer_2"] = index["transformer"]
     (folder / "model_index.json").write_text(json.dumps(index))
-    assert "holds two transformers" in said(folder)[0]
+    assert "holds a second transformer" in said(folder)[0]
+    assert "model.transformers=[transformer,transformer_2]" in said(folder)[0]

@@ -31,3 +31,13 @@ def test_a_picture_that_is_gone_leaves_no_sheet(tmp_path):
     with pytest.raises(OSError, match="none"):
         contact_sheet([(tmp_path / "none.png", "x")], tmp_path / "x.png")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_picture_that_is_a_bomb_or_broken_is_named(tmp_path, monkeypatch):
+    Image.new("RGB", (64, 64)).save(tmp_path / "0.png")
+    (tmp_path / "1.png").write_bytes((tmp_path / "0.png").read_bytes()[:40])
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    for name in ("0.png", "1.png"):
+        with pytest.raises(OSError, match=name):
+            contact_sheet([(tmp_path / name, "x")], tmp_path / "x.png")
+    assert not (tmp_path / "x.png").exists()

@@ -45,6 +45,13 @@ def test_a_folder_that_holds_a_run_is_never_used_again(tmp_path):
     assert (tmp_path / "run.json").read_bytes() == before
 
 
+def test_a_folder_that_holds_pictures_of_ones_own_is_not_used(tmp_path):
+    (tmp_path / "0000.png").write_text("mine")
+    with pytest.raises(Refused, match=r"holds 0000\.png already"), RunDir(tmp_path).claimed():
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["0000.png"]
+
+
 def test_a_run_that_does_not_start_gives_its_folder_back(tmp_path):
     with pytest.raises(KeyError), RunDir(tmp_path / "run").claimed():
         raise KeyError

@@ -100,7 +100,7 @@ def test_a_job_that_is_too_long_is_told_in_words(ask, tmp_path, replace, monkeyp
     run_dir.logs.mkdir(parents=True)
     group = RankGroup(group_key(ask("cp=none", "runtime=cpu")), run_dir)
     monkeypatch.setattr("launcher.wire.channel.MAX_LINE", 100)
-    with pytest.raises(RunFailed, match=r"the job cannot be sent to the ranks: .* ask for fewer pictures"):
+    with pytest.raises(RunFailed, match=r"the job can't be sent to the ranks: .* ask for fewer pictures"):
         group.run(a_job(), run_dir, 2.0, lambda *_: None)
     assert not group.alive
 

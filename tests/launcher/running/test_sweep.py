@@ -1,6 +1,7 @@
 """What varies in a sweep, and how an earlier one is resumed."""
 
 import dataclasses
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -15,7 +16,8 @@ from launcher.records.record import File, read_record
 from launcher.running.hold import held
 from launcher.running.sweep import DONE, FAILED, KEPT, Job, Sweep, pairs, recorded, resume
 
-PICTURE = File("0000.png", "ab", 1, 8, 8, 1, 0)
+PIXELS = b"not looked into"
+PICTURE = File("0000.png", hashlib.sha256(PIXELS).hexdigest(), len(PIXELS), 8, 8, 1, 0)
 
 
 def sweep(folder: Path, *words: str) -> Sweep:
@@ -25,7 +27,7 @@ def sweep(folder: Path, *words: str) -> Sweep:
 def earlier(folder: Path, *words: str) -> Path:
     for number, word in enumerate(words):
         (folder / str(number)).mkdir(parents=True)
-        (folder / str(number) / "0000.png").touch()
+        (folder / str(number) / "0000.png").write_bytes(PIXELS)
         change(folder / str(number), overrides=("steps=2", word))
     return folder
 
@@ -83,7 +85,7 @@ def test_another_sweep_is_refused_and_nothing_is_moved(tmp_path, words):
         ("running", "whose launcher was killed"),
         ("interrupted", "which was interrupted"),
         ("failed", "which failed"),
-        ("done", "whose pictures are missing"),
+        ("done", "whose pictures are missing or changed"),
     ],
 )
 def test_it_is_told_how_an_earlier_try_ended(tmp_path, status, said):
@@ -102,7 +104,7 @@ def lie(folder: Path, **fields: object) -> None:
     (folder / "run.json").write_text(json.dumps(record | fields))
 
 
-FILE = {"sha256": "ab", "bytes": 1, "height": 8, "width": 8, "seed": 1, "prompt": 0}
+FILE = {"sha256": PICTURE.sha256, "bytes": PICTURE.bytes, "height": 8, "width": 8, "seed": 1, "prompt": 0}
 LIES = {
     "outside": {"files": [FILE | {"file": "../../../../../../etc/passwd"}]},
     "absolute": {"files": [FILE | {"file": "/etc/passwd"}]},
@@ -147,6 +149,15 @@ def test_a_record_or_a_picture_that_is_no_file(tmp_path):
     again = sweep(folder, "seed=1", "seed=2", "seed=3")
     resume(again, folder)
     assert [job.status for job in again.jobs] == ["", "", ""]
+
+
+def test_a_picture_that_was_changed_is_made_again(tmp_path):
+    folder = earlier(tmp_path, "seed=1", "seed=2")
+    (folder / "0" / "0000.png").write_bytes(PIXELS[:-1])
+    (folder / "1" / "0000.png").write_bytes(PIXELS.upper())
+    again = sweep(folder, "seed=1", "seed=2")
+    resume(again, folder)
+    assert [job.earlier for job in again.jobs] == ["whose pictures are missing or changed"] * 2
 
 
 def test_a_job_that_is_running_is_left_alone(tmp_path):

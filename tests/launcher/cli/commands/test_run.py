@@ -1,5 +1,7 @@
 """`run`, the subcommand that may be left out: its options."""
 
+import os
+
 import pytest
 
 from launcher.cli.main import main
@@ -26,3 +28,14 @@ def test_tab_completion_is_hydras(launch):
 def test_conf_is_not_replaced(capsys, option):
     assert main([option, "x"]) == 1
     assert "type --config-dir DIR" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--info", "--cfg=job"])
+@pytest.mark.parametrize("setting", ["+hydra.callbacks.x._target_", "+hydra.hydra_logging.handlers.x.()"])
+def test_a_question_runs_no_code_of_the_configuration(launch, tmp_path, option, setting):
+    (tmp_path / "evil.py").write_text("open('ran', 'w')")
+    ended = launch(option, f"{setting}=evil.Class", PYTHONPATH=f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    assert ended.code == 1
+    assert not (tmp_path / "ran").exists()
+    assert ended.err.startswith("launcher: ")
+    assert "internal error" not in ended.err

@@ -1,0 +1,173 @@
+"""A job's record, whatever ends it, and what the ranks are told. No rank is started here."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from launcher.problems import Interrupted, RunFailed
+from launcher.records.record import File, read_record
+from launcher.records.run_dir import RunDir
+from launcher.running.job import execute, group_key, job_message
+from launcher.wire.channel import MAX_LINE
+from launcher.wire.protocol import Alive, Done, Saved, Stage, Step, pack
+
+SMALL = ["cp=none", "runtime=cpu", "height=16", "width=16", "steps=2", "seed=3"]
+
+
+class Ranks:
+    """What a job asks of its ranks, told by a test."""
+
+    def __init__(self, does) -> None:
+        self.does = does
+
+    def get(self, _key, _run_dir):
+        return self
+
+    def run(self, job, run_dir, stall_timeout, on_event):
+        return self.does(job, run_dir, on_event)
+
+
+class Heard:
+    """Progress that a test looks at."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def at(self, stage: str) -> None:
+        self.told.append(stage)
+
+    def step(self) -> None:
+        self.told.append("step")
+
+    def tick(self) -> None:
+        self.told.append("tick")
+
+    def close(self) -> None:
+        self.told.append("close")
+
+
+def run(request, path: Path, does, progress=None):
+    """Execute a request; the folder is claimed first, as a session does."""
+    given = [] if progress is None else [progress]
+    run_dir = RunDir(path)
+    with run_dir.claimed():
+        return execute(request, run_dir, ["seed=3"], Ranks(does).get, *given)
+
+
+def done(digest: str = "ab") -> Done:
+    return Done({"load": 0.5, "denoise": 1.0}, 1 << 20, (digest,), 1)
+
+
+def test_a_job_returns_its_record_and_tells_its_progress(ask, tmp_path):
+    file = File("0000.png", "ab", 10, 16, 16, 3, 0)
+
+    def makes(_job, _run_dir, on_event):
+        for rank in (0, 1):
+            for message in (Stage("loading"), Alive(), Step(0, 1), Step(0, 2), Stage("saving")):
+                on_event(rank, message)
+        on_event(0, Saved(0, file))
+        return [done()]
+
+    progress = Heard()
+    made = run(ask(*SMALL), tmp_path / "run", makes, progress)
+    assert progress.told == ["starting", "loading", "tick", "step", "step", "saving", "close"]
+    assert made.record == read_record(tmp_path / "run" / "run.json")
+    assert (made.record.status, made.record.files, made.record.loads) == ("done", (file,), 1)
+    assert made.record.times is not None
+    assert set(made.record.times) == {"start", "load", "denoise"}
+    assert made.record.config["seed"] == 3
+
+
+def test_ranks_that_end_with_other_latents_are_told(ask, tmp_path):
+    with pytest.raises(RunFailed, match=r"ranks \[1\] ended with other latents than rank 0"):
+        run(ask(*SMALL), tmp_path / "run", lambda *_: [done(), done("cd"), done()])
+    assert read_record(tmp_path / "run" / "run.json").status == "failed"
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "status", "told"),
+    [
+        (RunFailed("rank 1: it broke"), RunFailed, "failed", "rank 1: it broke"),
+        (Interrupted(2), Interrupted, "interrupted", None),
+        (KeyboardInterrupt(), KeyboardInterrupt, "interrupted", None),
+        (OSError(errno.EACCES, "Permission denied", "/x/y"), RunFailed, "failed", "PermissionError: "),
+        (MemoryError(), RunFailed, "failed", "MemoryError"),
+        (SystemExit(3), RunFailed, "failed", "SystemExit: 3"),
+        (ValueError("\ud800 of no encoding"), RunFailed, "failed", "ValueError: "),
+    ],
+)
+def test_whatever_ends_a_run_its_record_says_so(ask, tmp_path, error, raised, status, told):
+    def ends(*_):
+        raise error
+
+    progress = Heard()
+    with pytest.raises(raised):
+        run(ask(*SMALL), tmp_path / "run", ends, progress)
+    record = read_record(tmp_path / "run" / "run.json")
+    assert record.status == status
+    assert (record.error or "").startswith(told or "")
+    assert progress.told == ["starting", "close"]
+
+
+def test_an_error_that_names_folders_leaves_none_in_the_record(ask, tmp_path, monkeypatch):
+    """Also of a user without a home, and where the current folder is gone."""
+    request = ask(*SMALL)
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+
+    def ends(_job, run_dir, _on_event):
+        raise RunFailed(f"rank 0: it broke (log: {run_dir.log(0)})")
+
+    with pytest.raises(RunFailed, match="it broke"):
+        run(request, tmp_path / "run", ends)
+    assert read_record(tmp_path / "run" / "run.json").error == "rank 0: it broke (log: run/logs/rank0.log)"
+
+
+def test_a_folder_that_was_removed_is_told(ask, tmp_path):
+    def ends(*_):
+        shutil.rmtree(tmp_path / "run")
+        raise RunFailed("rank 0: it broke")
+
+    with pytest.raises(RunFailed, match="it broke; the run's folder was removed while it ran"):
+        run(ask(*SMALL), tmp_path / "run", ends)
+
+
+def test_twenty_thousand_pictures_are_told_at_once(ask, tmp_path):
+    request = ask(*SMALL, "images=20000")
+    began = time.monotonic()
+    job = job_message(request, RunDir(tmp_path))
+    line = pack(job)
+    assert time.monotonic() - began < 5  # 0.2 s; two minutes while versions were asked for each of them
+    assert len(line) < MAX_LINE / 8
+    assert [picture.file for picture in job.pictures[::19_999]] == ["0000.png", "19999.png"]
+    assert {picture.prompt for picture in job.pictures} == {0}
+
+
+def test_pictures_are_numbered_through_prompts(ask, tmp_path):
+    (tmp_path / "p.json").write_text(json.dumps(["one", "two"]))
+    job = job_message(ask(*SMALL, f"prompt_file={tmp_path}/p.json", "images=2", "output=jpeg"), RunDir(tmp_path))
+    assert [(picture.prompt, picture.seed, picture.file) for picture in job.pictures] == [
+        (0, 3, "0000.jpg"), (0, 4, "0001.jpg"), (1, 5, "0002.jpg"), (1, 6, "0003.jpg")
+    ]  # fmt: skip
+    assert job.prompts == ("one", "two")
+
+
+def test_jobs_that_load_the_same_share_their_ranks(ask):
+    key = group_key(ask(*SMALL))
+    assert group_key(ask(*SMALL[:-1], "seed=4", "prompt=x", "height=32")) == key
+    assert group_key(ask(*SMALL, "runtime.dtype=bfloat16")) != key
+    assert group_key(ask("cp=ring_anything", *SMALL[1:])) != key
+    assert dataclasses.replace(key, threads=key.threads + 1) != key

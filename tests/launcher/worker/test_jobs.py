@@ -1,0 +1,108 @@
+"""What one rank does with a job, in this process."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from PIL import Image
+from shared import a_job, a_recipe
+
+from launcher.families.weights import BUNDLED
+from launcher.records.files import sha256
+from launcher.records.picture import read_recipe
+from launcher.wire.protocol import Done, Job, LoraFile, Message, Picture, Saved, Sharing, Stage, Step
+from launcher.worker.jobs import Worker, shared
+
+
+@pytest.fixture(scope="module")
+def rank():
+    """A worker that keeps its pipeline between tests, and what it said."""
+    said: list[Message] = []
+    return Worker(said.append, 0, 1), said
+
+
+@pytest.fixture
+def job(tmp_path) -> Job:
+    load = dataclasses.replace(a_job().load, path=str(BUNDLED))
+    call = {"height": 32, "width": 48, "num_inference_steps": 2, "max_sequence_length": 16}
+    return a_job(
+        folder=str(tmp_path),
+        load=load,
+        call=call,
+        steps=2,
+        crop=(1, 2, 41, 30),
+        prompts=("red dots", "blue waves"),
+        pictures=(Picture(0, 5, "0000.png"), Picture(1, 6, "0001.png")),
+        recipe=a_recipe(config={"steps": 2}),
+    )
+
+
+def test_a_job_is_done_and_told(rank, job, tmp_path):
+    worker, said = rank
+    said.clear()
+    done = worker.do(job)
+    assert isinstance(done, Done)
+    assert done.loads == 1
+    assert len(set(done.digests)) == 2
+    assert set(done.seconds) == {"load", "denoise", "decode", "save"}
+    assert done.peak_bytes > 0
+    stages = [message.name for message in said if isinstance(message, Stage)]
+    assert stages == ["loading", "decoding", "saving", "decoding", "saving"]
+    assert [message for message in said if isinstance(message, Step)] == [
+        Step(picture, step) for picture in (0, 1) for step in (1, 2)
+    ]
+    for number, message in enumerate(message for message in said if isinstance(message, Saved)):
+        file = message.file
+        assert (message.picture, file.file, file.prompt, file.seed) == (number, f"{number:04d}.png", number, 5 + number)
+        assert (file.height, file.width, file.frames) == (28, 40, None)
+        assert file.sha256 == sha256(tmp_path / file.file)
+        assert file.bytes == (tmp_path / file.file).stat().st_size
+        asked = {"steps": 2, "prompt": job.prompts[number], "prompt_file": None, "images": 1, "seed": 5 + number}
+        assert read_recipe(tmp_path / file.file).config == asked
+        with Image.open(tmp_path / file.file) as picture:
+            assert picture.size == (40, 28)
+
+
+def test_an_argument_that_the_pipeline_does_not_take_is_refused(rank, job):
+    worker, _ = rank
+    with pytest.raises(TypeError, match="FluxPipeline takes no frame_rate"):
+        worker.do(dataclasses.replace(job, call={**job.call, "frame_rate": 25}))
+
+
+def test_numbers_that_are_not_finite_are_told_with_the_lora(rank, job, tmp_path):
+    from safetensors.torch import save_file
+
+    worker, _ = rank
+    layer = "transformer.transformer_blocks.0.attn.to_k"
+    down, up = torch.randn(2, 144), torch.randn(144, 2)
+    save_file({f"{layer}.lora_A.weight": down, f"{layer}.lora_B.weight": up}, tmp_path / "loud.safetensors")
+    loud = LoraFile(str(tmp_path / "loud.safetensors"), 1, 1e38)
+    with pytest.raises(
+        FloatingPointError, match=r"not finite in float32 with the LoRA loud.safetensors at scale 1e\+38"
+    ):
+        worker.do(dataclasses.replace(job, lora=loud))
+    plain = worker.do(job)
+    assert plain.digests == worker.do(job).digests  # it is taken off again
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_a_kernel_is_put_on_for_the_job_alone(rank):
+    transformer = rank[0].pipe.transformer
+    before = [processor._attention_backend for processor in transformer.attn_processors.values()]
+    with shared(transformer, Sharing("none", 1, 1, "gather", "_native_math")):
+        during = {processor._attention_backend.value for processor in transformer.attn_processors.values()}
+    assert during == {"_native_math"}
+    assert [processor._attention_backend for processor in transformer.attn_processors.values()] == before
+
+
+def test_peak_memory_is_the_jobs_own(rank, job):
+    worker, _ = rank
+    before = worker.do(job).peak_bytes
+    held = torch.ones(64 << 20)  # 256 MiB
+    more = worker.do(job).peak_bytes
+    del held
+    assert 200 << 20 < more - before < 400 << 20
+    json.dumps(before)

@@ -1,0 +1,201 @@
+"""Whatever a LoRA's file holds is worn with its own strength, or named: in every form that such files come in."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+import twins
+from diffusers import DiffusionPipeline
+from safetensors.torch import save_file
+
+from launcher.families.weights import BUNDLED
+from launcher.wire.protocol import LoraFile
+from launcher.worker.lora import Lora
+
+WIDTH = 144  # of the bundled transformer: 6 heads of 24
+RANK = 2
+TO_K = "transformer_blocks.0.attn.to_k"
+
+
+@pytest.fixture(scope="module")
+def flux():
+    return DiffusionPipeline.from_pretrained(BUNDLED)
+
+
+@pytest.fixture(scope="module")
+def wan(tmp_path_factory):
+    return DiffusionPipeline.from_pretrained(twins.build("wan_t2v_1_3b", tmp_path_factory.mktemp("wan")))
+
+
+@pytest.fixture
+def wear(tmp_path):
+    """Have a pipeline wear a file of these tensors; it is undressed afterwards."""
+    worn = []
+
+    def put_on(pipe, state, metadata=None, config=None, scale=1.0) -> Lora:
+        save_file({key: tensor.clone() for key, tensor in state.items()}, tmp_path / "x.safetensors", metadata)
+        if config is not None:
+            (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+        worn.append(pipe)
+        lora = Lora(pipe)
+        lora.wear(LoraFile(str(tmp_path / "x.safetensors"), 1, scale))
+        return lora
+
+    yield put_on
+    for pipe in worn:
+        pipe.unload_lora_weights()
+
+
+def matrices(outputs: int = WIDTH, inputs: int = WIDTH, rank: int = RANK, seed: int = 0) -> tuple[torch.Tensor, ...]:
+    noise = torch.Generator().manual_seed(seed)
+    return torch.randn(rank, inputs, generator=noise), torch.randn(outputs, rank, generator=noise)
+
+
+def pair(stem: str, form: str = "lora_A lora_B", **size: int) -> dict[str, torch.Tensor]:
+    down, up = form.split()
+    one, other = matrices(**size)
+    return {f"{stem}.{down}.weight": one, f"{stem}.{up}.weight": other}
+
+
+def added(layer: torch.nn.Module) -> torch.Tensor:
+    """What a layer's weights get from what it wears, (outputs, inputs)."""
+    x = torch.eye(layer.base_layer.in_features)
+    with torch.no_grad():
+        return (layer(x) - layer.base_layer(x)).T
+
+
+def assert_added(layer: torch.nn.Module, expected: torch.Tensor) -> None:
+    torch.testing.assert_close(added(layer), expected, atol=1e-4, rtol=1e-4)
+
+
+DOWN, UP = matrices()
+DELTA = UP @ DOWN
+ALPHA = torch.tensor(1.0)
+
+
+@pytest.mark.parametrize("stem", [f"transformer.{TO_K}", TO_K, f"base_model.model.{TO_K}"])
+@pytest.mark.parametrize(
+    "form", ["lora_A lora_B", "lora_down lora_up", "lora.down lora.up", "lora_A.default lora_B.default"]
+)
+@pytest.mark.parametrize("alpha", [False, True])
+def test_diffusers_own_names_in_every_spelling(flux, wear, stem, form, alpha):
+    state = pair(stem, form) | ({f"{stem}.alpha": ALPHA} if alpha else {})
+    peft = stem.startswith("base_model")
+    wear(flux, state, config={"r": RANK, "lora_alpha": RANK} if peft else None, scale=3.0)
+    assert_added(flux.transformer.get_submodule(TO_K), 3.0 * DELTA / (RANK if alpha else 1))
+
+
+def test_an_adapters_strength_is_in_its_configuration(flux, wear):
+    state = pair(f"base_model.model.{TO_K}")
+    with pytest.raises(ValueError, match=r"adapter_config.json with its strength is not beside it"):
+        wear(flux, state)
+    config = {"r": RANK, "lora_alpha": 1, "use_rslora": True, "alpha_pattern": {"attn.to_k": 8}}
+    wear(flux, state, config=config)
+    assert_added(flux.transformer.get_submodule(TO_K), DELTA * 8 / RANK**0.5)
+
+
+def test_the_strength_that_diffusers_writes_into_a_file(flux, wear):
+    metadata = {"lora_adapter_metadata": json.dumps({"transformer.r": RANK, "transformer.lora_alpha": 8})}
+    wear(flux, pair(f"transformer.{TO_K}"), metadata)
+    assert_added(flux.transformer.get_submodule(TO_K), DELTA * 4)
+
+
+def kohya(stem: str = "lora_unet_double_blocks_0_img_attn_qkv", **size: int) -> dict[str, torch.Tensor]:
+    return pair(stem, "lora_down lora_up", **{"outputs": 3 * WIDTH} | size) | {f"{stem}.alpha": ALPHA}
+
+
+def test_kohyas_fused_layers_are_cut_with_their_scale(flux, wear):
+    wear(flux, kohya())
+    down, up = matrices(3 * WIDTH)
+    for name, part in zip(("to_q", "to_k", "to_v"), (up @ down / RANK).chunk(3), strict=True):
+        assert_added(flux.transformer.get_submodule(f"transformer_blocks.0.attn.{name}"), part)
+
+
+def test_kohyas_split_layers_deal_their_rows_out(flux, wear):
+    """`split_qkv`: the rank is a multiple of three, and each part has rows of its own, the rest of `up` being zero."""
+    state = kohya(rank=6)
+    stem = "lora_unet_double_blocks_0_img_attn_qkv"
+    up = torch.block_diag(*(torch.randn(WIDTH, 2) for _ in range(3)))
+    state[f"{stem}.lora_up.weight"] = up
+    wear(flux, state)
+    parts = (up @ state[f"{stem}.lora_down.weight"] / 6).chunk(3)
+    for name, part in zip(("to_q", "to_k", "to_v"), parts, strict=True):
+        assert_added(flux.transformer.get_submodule(f"transformer_blocks.0.attn.{name}"), part)
+
+
+def test_kohyas_first_text_encoder(flux, wear):
+    layer = flux.text_encoder.encoder.layers[0].self_attn.q_proj
+    width = layer.in_features
+    wear(flux, kohya() | kohya("lora_te1_text_model_encoder_layers_0_self_attn_q_proj", outputs=width, inputs=width))
+    down, up = matrices(width, width)
+    assert_added(flux.transformer.get_submodule(TO_K), (matrices(3 * WIDTH)[1] @ DOWN / RANK).chunk(3)[1])
+    assert_added(flux.text_encoder.encoder.layers[0].self_attn.q_proj, up @ down / RANK)
+
+
+def test_a_dora_as_peft_writes_it(flux, wear):
+    magnitude = torch.rand(WIDTH) + 0.5
+    wear(flux, pair(f"transformer.{TO_K}") | {f"transformer.{TO_K}.lora_magnitude_vector": magnitude})
+    layer = flux.transformer.get_submodule(TO_K)
+    whole = layer.base_layer.weight.detach() + DELTA
+    assert_added(layer, whole / whole.norm(dim=1, keepdim=True) * magnitude[:, None] - layer.base_layer.weight.detach())
+
+
+REFUSED = [
+    (kohya() | {"lora_unet_double_blocks_0_img_attn_qkv.dora_scale": torch.ones(3 * WIDTH, 1)}, "DoRA in kohya's form"),
+    (kohya() | kohya("lora_te2_encoder_block_0_layer_0_SelfAttention_q", outputs=32, inputs=32), "lora_te2_encoder"),
+    (pair(f"transformer.{TO_K}") | pair("transformer.single_transformer_blocks.9.attn.to_q"), "blocks.9.attn.to_q"),
+    (pair(f"transformer.{TO_K}", inputs=WIDTH + 1), f"size mismatch .*{WIDTH + 1}.*{WIDTH}"),
+    ({f"transformer.{TO_K}.lokr_w1": DOWN, f"transformer.{TO_K}.lokr_w2": UP}, "a LoKr"),
+    ({f"transformer.{TO_K}.hada_w1_a": DOWN}, "a LoHa"),
+    ({f"transformer.{TO_K}.diff": DOWN, **pair(f"transformer.{TO_K}")}, "whole differences"),
+    ({f"transformer.{TO_K}.lora_A.weight": DOWN}, "without the pair of matrices"),
+    (pair(f"transformer.{TO_K}") | {"transformer.pos_embed": DOWN}, "no part of a LoRA: transformer.pos_embed"),
+    (pair(f"transformer.{TO_K}") | {f"transformer.{TO_K}.lora_B.weight": UP * float("nan")}, f"not finite: .*{TO_K}"),
+    (pair("no.layer.of_any_model"), "x.safetensors"),
+    (pair("base_model.model.no.layer", "lora_down lora_up") | {"base_model.model.no.layer.alpha": ALPHA}, "no.layer"),
+]
+
+
+@pytest.mark.parametrize(("state", "told"), REFUSED)
+def test_what_cannot_be_worn_whole_is_refused_by_name(flux, wear, state, told):
+    with pytest.raises(ValueError, match=told) as refused:
+        wear(flux, state)
+    assert str(refused.value).count("\n") == 0
+    assert "x.safetensors" in str(refused.value)
+
+
+def musubi(blocks: int) -> dict[str, torch.Tensor]:
+    state = {}
+    for block, (attention, letter) in (
+        (b, x) for b in range(blocks) for a in ("self", "cross") for x in [(a, c) for c in "qkvo"]
+    ):
+        state |= kohya(f"lora_unet_blocks_{block}_{attention}_attn_{letter}", outputs=72, inputs=72)
+    for block in range(blocks):
+        state |= kohya(f"lora_unet_blocks_{block}_ffn_0", outputs=64, inputs=72)
+        state |= kohya(f"lora_unet_blocks_{block}_ffn_2", outputs=72, inputs=64)
+    return state
+
+
+def test_musubis_form_for_wan(wan, wear):
+    wear(wan, musubi(2))
+    down, up = matrices(72, 72)
+    assert_added(wan.transformer.blocks[1].attn2.to_out[0], up @ down / RANK)
+
+
+def test_a_part_of_musubis_form_is_refused_in_words(wan, wear):
+    state = {key: tensor for key, tensor in musubi(2).items() if "blocks_1_cross" not in key}
+    with pytest.raises(ValueError, match=r"x.safetensors does not fit WanPipeline: KeyError 'blocks_1_cross_attn_q"):
+        wear(wan, state)
+
+
+def test_a_converter_that_forgets_a_scale_is_noticed(flux, wear, monkeypatch):
+    convert = type(flux).lora_state_dict
+
+    def forgets(state, **more):
+        return convert({key: tensor for key, tensor in state.items() if "alpha" not in key}, **more)
+
+    monkeypatch.setattr(type(flux), "lora_state_dict", staticmethod(forgets))
+    with pytest.raises(ValueError, match=r"would be 2 times as strong as it says at lora_unet_double_blocks_0"):
+        wear(flux, kohya())
