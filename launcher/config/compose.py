@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from launcher.config import hydra_seam, suggest
 from launcher.config.paths import user_path
 from launcher.config.schema import LaunchConfig, conf_dir
-from launcher.config.text import as_typed, fields
+from launcher.config.text import as_typed, fields, unescaped
 from launcher.problems import Problem, Refused, nearest
 
 CONFIG = "config"
@@ -110,7 +110,8 @@ class Composer:
                 else:
                     rule, instead = "a sweep takes single values, not an interval", f"type {key}=VALUE,VALUE"
                     raise Refused([Problem(str(override.input_line), rule, instead)])
-        return [list(job) for job in itertools.product(*values.values())]
+        words_of = [[unescaped(word) for word in found] for found in values.values()]
+        return [list(job) for job in itertools.product(*words_of)]
 
     def job(self, master: DictConfig, words: list[str], number: int) -> DictConfig:
         """One job's configuration, as Hydra's own launcher would compose it."""

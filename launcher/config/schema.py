@@ -60,6 +60,7 @@ class ModelConfig:
     task: str = fact("text-to-image", "text-to-image, text-to-video, image-to-video, image-edit or inpaint")
     path: str = option("", "a hub repository, a local folder, or 'bundled'")
     revision: Optional[str] = option(None, "branch, tag or commit of the hub repository")
+    variant: Optional[str] = option(None, "weight files to use: fp16 for model.fp16.safetensors; default: plain")
     gated: bool = fact(False, "the hub asks for an accepted licence and a token")
     licence: str = fact("", "where the licence is read and accepted")
     needs_gpu: bool = fact(False, "too large for a CPU, unless runtime.device=cpu insists")
@@ -106,6 +107,9 @@ class ModelConfig:
     steps: int = fact(28, "default denoising steps")
     guidance: Optional[float] = fact(None, "default guidance scale")
     arguments: ArgumentNames = field(default_factory=ArgumentNames)
+    packages: list[str] = field(
+        default_factory=list, metadata={"help": "Python packages that it can't do without", "fact": True}
+    )
     cp_plan: Optional[dict[str, Any]] = fact(
         None, "which inputs are split and which outputs gathered, by module path; null: the class's own plan"
     )

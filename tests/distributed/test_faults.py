@@ -196,13 +196,13 @@ def sweep(faults: list[Fault], place: Path, *words: str) -> Swept:
                 entered.clear()
             if stage != self.stage:
                 entered.append(stage)
-                if stage == "denoising" and entered.count(stage) == 1:
-                    jobs[-1].listening = listening(group(psutil.Process()))
                 fault = faults[len(jobs) - 1] if len(jobs) <= len(faults) else None
                 if fault and stage == fault.stage and entered.count(stage) == fault.visit:
                     struck = jobs[-1]
                     struck.group, struck.at = group(psutil.Process()), time.monotonic()
                     fault.strike(struck.group, struck.folder)
+                elif stage == "denoising" and entered.count(stage) == 1:
+                    jobs[-1].listening = listening(group(psutil.Process()))
             super().at(stage)
 
     def ended(line: str) -> None:
