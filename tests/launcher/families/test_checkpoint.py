@@ -17,7 +17,7 @@ from launcher.families.checkpoint import Checkpoint, inspect
 from launcher.families.weights import BUNDLED
 from launcher.rules import problems
 from launcher.wire.protocol import Load
-from launcher.worker.load import load_pipeline
+from launcher.worker.load import fetch, load_pipeline
 
 FACTS = {"name": "flux_tiny", "pipeline": "FluxPipeline", "heads": 6, "head_dim": 24, "layers": 4}
 FACTS["tokenizer"] = "tokenizer_2"
@@ -167,7 +167,8 @@ def test_a_variant_is_loaded_part_by_part(folder, parts):
     found = look(folder)
     assert found.problems == ()
     load = Load("FluxPipeline", found.source, found.revision, "float32", "cpu", "none", 60.0, "auto", found.variant)
-    loaded, plain = load_pipeline(load), load_pipeline(dataclasses.replace(load, path=str(BUNDLED), variant=None))
+    loaded = load_pipeline(load, fetch(load))
+    plain = load_pipeline(dataclasses.replace(load, variant=None), str(BUNDLED))
     for name in WEIGHTY:
         weights, expected = (getattr(pipe, name).state_dict() for pipe in (loaded, plain))
         assert weights.keys() == expected.keys()
