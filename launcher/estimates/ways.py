@@ -187,6 +187,7 @@ def rank_speeds(request: Request) -> cost.Speeds:
         bandwidth=bandwidth,
         compute=tflops * 1e12 * figures.efficiency * cores / shared,
         memory=figures.memory_gbps * 1e9 / shared,
+        launch=cost.LAUNCH if request.device == "cuda" else 0.0,
     )
 
 
