@@ -83,6 +83,14 @@ def _attributes(node: ast.ClassDef) -> Iterator[tuple[str, ast.expr]]:
             yield target.attr, each.value
 
 
+def _crosses(value: ast.expr) -> bool:
+    """Whether this makes an attention to something else: not one that is told that there is nothing."""
+    if not isinstance(value, ast.Call):
+        return False
+    told = [each.value for each in value.keywords if each.arg == "cross_attention_dim"]
+    return not (told and isinstance(told[0], ast.Constant) and told[0].value is None)
+
+
 def _plan(classes: dict[str, ast.ClassDef], kind: str) -> list[str]:
     """The lines of cp_plan: the longest lists of blocks are split, the last module's output is gathered."""
     attributes = dict(_attributes(classes[kind]))
@@ -100,7 +108,7 @@ def _plan(classes: dict[str, ast.ClassDef], kind: str) -> list[str]:
     for name, node in split.items():
         forward = _method(node, "forward")
         given = [argument.arg for argument in forward.args.args[1:]] if forward else []
-        cross = [each for each, _ in _attributes(node) if each in CROSS]
+        cross = list(dict.fromkeys(each for each, value in _attributes(node) if each in CROSS and _crosses(value)))
         local += [f"{name}.*.{each}" for each in cross]
         tokens = [each for each in given if each in TOKENS and not (cross and each == "encoder_hidden_states")]
         if not streams and tokens:
