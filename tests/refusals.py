@@ -48,7 +48,7 @@ REFUSALS: dict[str, list[Refusal]] = {
         ("lora.scale=nan lora.path=/nowhere.safetensors", "lora.scale=nan: must be a number", LAPTOP),
         ("lora.path=/nowhere.safetensors", "no such file", LAPTOP),
         ("lora.path=/dev/null", "not a .safetensors file; other formats can run code", LAPTOP),
-        ("model.path=/nowhere/at/all", "is neither a folder nor the name of a hub repository", LAPTOP),
+        ("model.path=/nowhere/at/all", "no such folder, and not the name of a hub repository", LAPTOP),
         ("output.dir=/dev/null/x", "null is a file", LAPTOP),
     ],
     "words": [
@@ -134,7 +134,7 @@ REFUSALS: dict[str, list[Refusal]] = {
         ("machine.gpus=2", "machine.gpus=2: a run uses this machine; others can only be planned for", LAPTOP),
         ("runtime.devices=[1,1]", "must list GPUs, each once", GPUS),
         ("runtime.devices=[]", "must list GPUs, each once", GPUS),
-        ("runtime.devices=[4]", "this machine has GPUs 0 to 3, not 4", GPUS),
+        ("runtime.devices=[4]", "this machine has GPUs 0, 1, 2, 3, not 4", GPUS),
     ],
     "kernels": [
         ("machine=a100x8 attention=flash_3", "needs compute capability 9.0; GPU 0 (A100-SXM4-80GB) has 8.0", GPUS),

@@ -70,6 +70,7 @@ EXAMPLES = {
     "width": "1000",
     "guidance": "3.5",
     "runtime.devices": "[0,1]",
+    "model.packages": "[ftfy]",
 }
 
 

@@ -196,13 +196,13 @@ def sweep(faults: list[Fault], place: Path, *words: str) -> Swept:
                 entered.clear()
             if stage != self.stage:
                 entered.append(stage)
-                if stage == "denoising" and entered.count(stage) == 1:
-                    jobs[-1].listening = listening(group(psutil.Process()))
                 fault = faults[len(jobs) - 1] if len(jobs) <= len(faults) else None
                 if fault and stage == fault.stage and entered.count(stage) == fault.visit:
                     struck = jobs[-1]
                     struck.group, struck.at = group(psutil.Process()), time.monotonic()
                     fault.strike(struck.group, struck.folder)
+                elif stage == "denoising" and entered.count(stage) == 1:
+                    jobs[-1].listening = listening(group(psutil.Process()))
             super().at(stage)
 
     def ended(line: str) -> None:
@@ -301,7 +301,7 @@ def test_ctrl_c_ends_a_sweep(two):
     assert two.code == 130
     assert two.errors == "launcher: interrupted by SIGINT\n"
     folder = two.folder.relative_to(two.folder.parent.parent.parent)
-    assert two.screen.splitlines()[-1] == f"resume={folder} behind the same words runs what is missing"
+    assert two.screen.splitlines()[-1] == f"to run what is missing, add resume={folder} to the same command"
     assert len(two.jobs) == len(TWO) + 1
     interrupted = two.jobs[-1]
     assert json.loads((interrupted.folder / "run.json").read_text())["status"] == "interrupted"

@@ -34,6 +34,10 @@ WHY = {
 }
 
 
+# These name every processor there is; what a class passes to them is what counts.
+SHARED = ("Attention", "AttentionModuleMixin", "AttentionMixin")
+
+
 def models() -> Path:
     found = importlib.util.find_spec("diffusers")
     assert found is not None
@@ -71,9 +75,8 @@ def attention(name: str, known: dict[str, str]) -> str:
             continue
         seen.add(one)
         words = {node.id for node in ast.walk(ast.parse(known[one])) if isinstance(node, ast.Name)}
-        # `Attention` itself names every processor there is; what a class passes to it is what counts.
-        if one not in ("Attention", "AttentionModuleMixin"):
-            wanted += [word for word in words if word in known and word not in ("Attention", "AttentionModuleMixin")]
+        if one not in SHARED:
+            wanted += [word for word in words if word in known and word not in SHARED]
     text = "\n".join(known[one] for one in seen)
     asks = [
         word

@@ -45,8 +45,15 @@ def test_what_varies():
     assert Sweep([Job(["prompt=a", "x=1"]), Job(["prompt=b", "x=1"])]).whole("prompt") == '"a, b"'
 
 
-def test_values_are_shown_without_hydras_backslashes():
-    assert pairs(["+prompt=a\\ cat\\, b", 'x="a\\b"']) == [("prompt", "a cat, b"), ("x", '"a\\b"')]
+def test_text_is_shown_without_the_quotes_that_hydra_needs():
+    words = ['+prompt="a cat, b"', 'prompt="say \\"x\\""', "prompt=plain", "cp=ring", 'hydra.x="y"']
+    assert pairs(words) == [
+        ("prompt", "a cat, b"),
+        ("prompt", 'say "x"'),
+        ("prompt", "plain"),
+        ("cp", "ring"),
+        ("hydra.x", '"y"'),
+    ]
 
 
 def test_what_did_not_end_in_pictures_failed():

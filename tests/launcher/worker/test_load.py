@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from shared import a_job
 
 from launcher.families.weights import BUNDLED
-from launcher.worker.load import load_pipeline
+from launcher.worker.load import fetch, load_pipeline
 
 LOAD = a_job().load
 
@@ -16,7 +16,8 @@ LOAD = a_job().load
 def load(path, **changes):
     import dataclasses
 
-    return load_pipeline(dataclasses.replace(LOAD, path=str(path), **changes))
+    wanted = dataclasses.replace(LOAD, path=str(path), **changes)
+    return load_pipeline(wanted, fetch(wanted))
 
 
 def test_a_pipeline_is_loaded_in_the_dtype_that_was_asked_for():
