@@ -163,6 +163,11 @@ REFUSALS: dict[str, list[Refusal]] = {
             "takes its classifier-free guidance scale as guidance",
             LAPTOP,
         ),
+        (
+            "model=kandinsky5_t2i_lite height=1000 width=1000 runtime=cpu",
+            "1152x896 only; type height=1024 width=1024",
+            LAPTOP,
+        ),
         ("model.cp_plan={empty:[nobody]}", "cp_plan.empty: no stream 'nobody'", LAPTOP),
         ("model=ltx_video guidance=1 negative_prompt=blue runtime=cpu", "no effect while guidance is 1 (off)", LAPTOP),
         ("model=qwenimage guidance=3 runtime=cpu", "takes no distilled guidance scale", LAPTOP),

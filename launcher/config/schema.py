@@ -100,6 +100,7 @@ class ModelConfig:
         1.0, "classifier-free guidance scale; above 1 it uses negative_prompt and doubles the work"
     )
     prompt: str = fact("", "the prompt when none is given")
+    sizes: Optional[list[str]] = fact(None, "the only sizes that it makes, HEIGHTxWIDTH; null: any")
     height: int = fact(1024, "default height, pixels")
     width: int = fact(1024, "default width, pixels")
     frames: Optional[int] = fact(None, "default frames of a video")

@@ -64,6 +64,7 @@ NOT_NEEDED = {
 }
 EXAMPLES = {
     "model.transformers": "[transformer]",
+    "model.sizes": "[1024x1024]",
     "model.cp_plan": "null",
     "height": "1000",
     "width": "1000",

@@ -230,3 +230,11 @@ def test_what_a_case_is_compared_with_is_one_process():
     alone("flux", Size(1, 2, 2, 4))
     assert difference("flux", Size(1, 2, 2, 4)) == 0
     assert model_of("flux") is model_of("flux")
+
+
+def test_the_table_of_classes_is_current():
+    import classes
+
+    text = classes.TABLE.read_text(encoding="utf-8")
+    assert classes.table() in text, "run python tests/families/classes.py"
+    assert set(classes.WHY) <= set(classes.transformers())
