@@ -8,6 +8,7 @@ Read from the classes' sources: through diffusers' dispatcher, torch's scaled_do
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
 import sys
 from pathlib import Path
@@ -45,15 +46,25 @@ def models() -> Path:
     return Path(found.submodule_search_locations[0]) / "models"
 
 
+@functools.cache
+def _classes(file: Path) -> dict[str, str]:
+    text = file.read_text(encoding="utf-8")
+    lines = text.splitlines(keepends=True)
+    nodes = [node for node in ast.parse(text).body if isinstance(node, ast.ClassDef)]
+    return {node.name: "".join(lines[node.lineno - 1 : node.end_lineno]) for node in nodes}
+
+
+@functools.cache
+def _names(source: str) -> frozenset[str]:
+    return frozenset(node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name))
+
+
+@functools.cache
 def sources(file: Path) -> dict[str, str]:
-    """The source of each class that a file defines, and of what all files share, by name."""
-    found = {}
-    for each in (models() / "attention_processor.py", models() / "attention.py", file):
-        text = each.read_text(encoding="utf-8")
-        for node in ast.parse(text).body:
-            if isinstance(node, ast.ClassDef):
-                found[node.name] = ast.get_source_segment(text, node) or ""
-    return found
+    """The source of each class that a file may name: its own come before what files share, and that before others."""
+    others = sorted((models() / "transformers").glob("*.py"))  # some import the blocks of others
+    order = (*others, models() / "attention_processor.py", models() / "attention.py", file)
+    return {name: source for each in order for name, source in _classes(each).items()}
 
 
 def transformers() -> dict[str, Path]:
@@ -74,7 +85,7 @@ def attention(name: str, known: dict[str, str]) -> str:
         if one in seen:
             continue
         seen.add(one)
-        words = {node.id for node in ast.walk(ast.parse(known[one])) if isinstance(node, ast.Name)}
+        words = _names(known[one])
         if one not in SHARED:
             wanted += [word for word in words if word in known and word not in SHARED]
     text = "\n".join(known[one] for one in seen)
@@ -88,6 +99,7 @@ def attention(name: str, known: dict[str, str]) -> str:
     return " and ".join(asks) or "none found"
 
 
+@functools.cache
 def _by_default(source: str) -> bool:
     """Whether a class makes an Attention without naming its processor: the default one calls torch."""
     calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
