@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from launcher.running.job import Made
 
 
+LONGEST_RULE = 2000  # characters: words from files that others wrote may be in it
+
+
 def prepare() -> None:
     """Make the three standard streams safe to use, whatever the shell has left of them.
 
@@ -80,7 +83,7 @@ def complain(error: LauncherError) -> None:
         say(f"launcher: {error}", sys.stderr)
         return
     for problem in error.problems:
-        say(f"launcher: {shorten(problem.value, 300)}: {problem.rule}", sys.stderr)
+        say(f"launcher: {shorten(problem.value, 300)}: {shorten(problem.rule, LONGEST_RULE)}", sys.stderr)
         if problem.instead:
             say(f"          {problem.instead}", sys.stderr)
     if error.works_here is not None:

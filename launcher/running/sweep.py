@@ -111,8 +111,8 @@ def resume(sweep: Sweep, folder: Path) -> None:
             raise Refused([Problem(value, f"job {number} is running there", "wait for its end")])
         record = _record(job.folder)
         if record is not None and list(record.overrides) != recorded(job.words):
-            rule = f"job {number} there was {' '.join(record.overrides) or 'without settings'}, and here it is "
-            rule += " ".join(recorded(job.words)) or "without settings"
+            then, now = (shorten(" ".join(words), 300) for words in (record.overrides, recorded(job.words)))
+            rule = f"job {number} there was {then or 'without settings'}, and here it is {now or 'without settings'}"
             raise Refused([Problem(value, rule, "give the same settings as then, and nothing else")])
         if record is not None and record.status == DONE and _has_files(job.folder, record):
             job.status = KEPT

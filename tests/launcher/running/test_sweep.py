@@ -167,6 +167,16 @@ def test_a_picture_that_was_changed_is_made_again(tmp_path):
     assert [job.earlier for job in again.jobs] == ["whose pictures are missing or changed"] * 2
 
 
+def test_the_words_of_a_hostile_record_do_not_flood_the_screen(tmp_path):
+    folder = earlier(tmp_path, "seed=1")
+    change(folder / "0", overrides=("\x1b[31m" + "x" * 1_000_000,))
+    with pytest.raises(Refused) as refused:
+        resume(sweep(folder, "seed=1"), folder)
+    [problem] = refused.value.problems
+    assert len(problem.rule) < 1000
+    assert "\\x1b[31mxxx" in problem.rule
+
+
 def test_a_job_that_is_running_is_left_alone(tmp_path):
     folder = earlier(tmp_path, "seed=1")
     change(folder / "0", status="running")
