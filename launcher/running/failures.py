@@ -25,12 +25,16 @@ TAIL = 1 << 14  # bytes of a log that are looked at
 
 @dataclass(frozen=True)
 class RankFailure:
-    """One rank's end: what it said (`told`), or silence; its exit code, negative for a signal, if that is known."""
+    """One rank's end: what it said (`told`), or silence; its exit code, negative for a signal, if that is known.
+
+    `first`: its process ended while those of all other ranks still ran.
+    """
 
     rank: int
     cause: str
     told: bool
     code: int | None = None
+    first: bool = False
 
     def ended(self, code: int | None) -> RankFailure:
         """The same with its exit code."""
@@ -41,7 +45,9 @@ class RankFailure:
         """0 for what is a cause by itself, more for what follows from another rank's end."""
         if self.told:
             return 2 if COMMUNICATION.search(self.cause) else 0
-        return 3 if self.code == -signal.SIGTERM else 1  # SIGTERM is how the starting process ends the others
+        if self.code == -signal.SIGTERM and not self.first:
+            return 3  # that is how the starting process ends the others
+        return 1
 
 
 def root(failed: list[RankFailure]) -> RankFailure:

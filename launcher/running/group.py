@@ -212,6 +212,7 @@ class RankGroup:
         judged = time.monotonic()
         while True:
             ready = self._selector.select(TICK)
+            ended: list[int] = []
             for key, _ in ready:
                 rank: int = key.data
                 peer = self._ranks[rank]
@@ -227,8 +228,10 @@ class RankGroup:
                         yield rank, message
                 if peer.closed:
                     self._selector.unregister(key.fileobj)
-                    if rank not in {failure.rank for failure in failed}:
-                        failed.append(RankFailure(rank, "", told=False))
+                    ended.append(rank)
+            first = len(ended) == 1 and len(self._selector.get_map()) == len(self._ranks) - 1
+            silent = set(ended) - {failure.rank for failure in failed}
+            failed += [RankFailure(rank, "", told=False, first=first) for rank in ended if rank in silent]
             if ready and time.monotonic() - judged < GRACE:
                 continue  # all that was said is heard before anybody is judged
             judged = time.monotonic()
@@ -249,12 +252,16 @@ class RankGroup:
         """End the group and say what ended it."""
         assert self._process is not None
         if not all(failure.told for failure in failed):
-            self._gone(1.0)  # the starting process reports how its ranks ended
+            self._gone(END_TIMEOUT)  # the starting process reports how its ranks ended
         alone = self._process.poll() if self.key.processes == 1 else None
         codes = failures.exit_codes(self._start_log)
+        starter = self._process.poll() if self.key.processes > 1 and not codes else None
         failed = [failure.ended(alone or codes.get(self._processes[failure.rank].pid)) for failure in failed]
         self.close(now=True)
         first = failures.root(failed)
+        if starter is not None and first.suspicion:  # it ended the ranks and reports none: something ended it
+            how = failures.how_it_died(starter, self._start_log)
+            return RunFailed(f"the process that starts the ranks: {how} (log: {self._start_log})")
         log = self._log(run_dir, first.rank)
         cause = first.cause if first.told else failures.how_it_died(first.code, log)
         return RunFailed(f"rank {first.rank}: {cause} (log: {log})")

@@ -131,10 +131,16 @@ TWO = {
     "killed while importing": Fault("importing", send(1, signal.SIGKILL), "rank 1: killed by SIGKILL", visit=1),
     "killed while loading": Fault("loading", send(0, signal.SIGKILL), "rank 0: killed by SIGKILL", visit=1),
     "killed while denoising": Fault("denoising", send(1, signal.SIGKILL), "rank 1: killed by SIGKILL"),
+    "told to end": Fault("denoising", send(1, signal.SIGTERM), "rank 1: killed by SIGTERM"),
     "killed while decoding": Fault("decoding", send(0, signal.SIGKILL), "rank 0: killed by SIGKILL"),
     "killed while saving": Fault("saving", kill_half_way, "rank 0: killed by SIGKILL"),
     "out of memory": Fault("loading", take_memory, "rank 1: ", visit=1),  # steps take what the first one freed
     "agent killed": Fault("denoising", lambda group, _: group.agent and group.agent.kill(), AGENT),
+    "agent told to end": Fault(
+        "denoising",
+        lambda group, _: group.agent and group.agent.terminate(),
+        "the process that starts the ranks: ended with exit code 1: ",
+    ),
     "stopped": Fault(
         "denoising",
         send(1, signal.SIGSTOP),

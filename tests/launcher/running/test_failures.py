@@ -43,6 +43,8 @@ def test_what_follows_from_another_ranks_end_is_not_the_cause(own, peer):
     assert root([ended, follows, cause, killed]) is cause
     assert root([ended, follows, killed]) is killed
     assert root([ended, follows]) is follows  # the starting process ends the others with SIGTERM
+    somebodys = RankFailure(3, "", told=False, code=-signal.SIGTERM, first=True)
+    assert root([somebodys, follows]) is somebodys  # no other had ended: it wasn't the starting process
     assert root([ended, RankFailure(4, "", told=False, code=-signal.SIGTERM)]) is ended
 
 
