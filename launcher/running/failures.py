@@ -87,7 +87,7 @@ def tail(log: Path) -> str:
 def last_words(log: Path) -> str:
     """The last line in a log that looks like an error, else its last line."""
     lines = [line.strip() for line in tail(log).splitlines() if line.strip()]
-    follows = [*lines[1:], ""]
+    follows = [*lines[1:], ""][: len(lines)]
     errors = [
         f"{line} {after}" if line.endswith(":") else line  # a message may start on a line of its own
         for line, after in zip(lines, follows, strict=True)
