@@ -165,13 +165,13 @@ def exchange_lengths(own: Sequence[int], group: Group, device: torch.device) -> 
 class Unshard(torch.autograd.Function):
     """Concatenate every rank's uneven shard along a dimension; every rank gets the same tensor.
 
-    The gradient is this rank's part: every rank computes the same loss from the whole, so gradients of parameters are
-    summed over ranks once, by the caller.
+    The gradient of this rank's part is the sum of what all ranks have for it: what follows may be the same on each of
+    them, or differ where a later part of the model is split again.
     """
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, dim: int, lengths: tuple[int, ...], group: Group) -> torch.Tensor:
-        ctx.dim, ctx.lengths, ctx.rank = dim, lengths, group.rank()
+        ctx.dim, ctx.lengths, ctx.rank, ctx.group = dim, lengths, group.rank(), group
         shard = x.movedim(dim, 0).contiguous()
         whole = shard.new_empty((sum(lengths), *shard.shape[1:]))
         parts = torch.split(whole, list(lengths))
@@ -182,10 +182,42 @@ class Unshard(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
-        return torch.split(grads[0], list(ctx.lengths), dim=ctx.dim)[ctx.rank], None, None, None
+        parts = [part.contiguous() for part in torch.split(grads[0], list(ctx.lengths), dim=ctx.dim)]
+        own = parts[ctx.rank]
+        peers = [peer for peer in range(len(parts)) if peer != ctx.rank]
+        arriving = {peer: torch.empty_like(own) for peer in peers} | {ctx.rank: own}
+        sends = [(peer, parts[peer]) for peer in peers]
+        wait(post(sends, [(peer, arriving[peer]) for peer in peers], ctx.group))
+        total = torch.zeros_like(own, dtype=torch.promote_types(own.dtype, torch.float32))
+        for peer in range(len(parts)):  # in rank order, so that the sum is the same however messages arrive
+            total += arriving[peer]
+        return total.to(own.dtype), None, None, None
 
 
 def unshard(x: torch.Tensor, dim: int, lengths: Sequence[int], group: Group) -> torch.Tensor:
     """Every rank's shard of x, of these lengths, one after the other along dim; the same on every rank."""
     whole: torch.Tensor = Unshard.apply(x, dim, tuple(lengths), group)  # type: ignore[no-untyped-call]
     return whole
+
+
+class Share(torch.autograd.Function):
+    """The same tensor; of its gradient each of `world` ranks goes on with an equal share.
+
+    Every rank computes the same loss from the same whole output. With shares of it the gradient of any parameter,
+    whether its rank sees some tokens or all, is one summand: their sum over ranks is what one process computes.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, world: int) -> torch.Tensor:
+        ctx.world = world
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return grads[0] / ctx.world, None
+
+
+def share(x: torch.Tensor, world: int) -> torch.Tensor:
+    """The output of a model whose forward all ranks share, for a loss that each of them computes."""
+    out: torch.Tensor = Share.apply(x, world) if x.requires_grad else x  # type: ignore[no-untyped-call]
+    return out

@@ -16,6 +16,11 @@ from attention_backends.layout import Layout, joined, split_lengths
 from attention_backends.topology import Topology
 from attention_backends.wire import Wire
 
+COPIED = (
+    "a model that attention_backends is enabled on can't be copied or pickled. Call attention_backends.disable(model) "
+    "first; model.save_pretrained() works as it is."
+)
+
 
 @dataclass
 class ContextParallel:
@@ -39,7 +44,11 @@ class ContextParallel:
     handle: int = field(default=-1, repr=False)
     operator: str = ""  # the operator that ran last, once one has
     may_be_empty: frozenset[str] | None = field(default=None, repr=False)  # streams; None: any
+    never_empty: frozenset[str] = field(default=frozenset(), repr=False)  # inputs that every rank needs a part of
     calls: int = field(default=0, repr=False)  # attentions over all ranks, in this forward
+    may_skip: bool = field(default=False, repr=False)  # a cache may leave out all of them
+    cut: set[str] = field(default_factory=set, repr=False)  # what was split in this forward, by name
+    gathered: bool = field(default=False, repr=False)  # an output was, in this forward
     fit: Callable[[torch.Tensor], torch.Tensor] | None = field(default=None, repr=False)  # of the running mask
 
     @property
@@ -54,17 +63,61 @@ class ContextParallel:
         )
 
     @property
+    def tensor_parallel_config(self) -> None:
+        """None: diffusers asks when it saves a model."""
+        return None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "ContextParallel":
+        raise TypeError(COPIED)
+
+    def __reduce__(self) -> str:
+        raise TypeError(COPIED)
+
+    @property
     def wire(self) -> Wire:
         wire = self.topology.group
         assert isinstance(wire, Wire), "enable() gives a state its wire"
         return wire
 
-    def start_forward(self) -> None:
+    def start_forward(self, *, may_skip: bool = False) -> None:
         self.streams.clear()
         self.known.clear()
+        self.cut.clear()
         self.first = None
-        self.started = False
+        self.started = self.gathered = False
         self.calls = 0
+        self.may_skip = may_skip
+
+    def end_forward(self) -> None:
+        """Raise ValueError if this rank's part is all that the forward gives."""
+        if self.streams and not self.gathered:
+            raise ValueError(
+                f"this forward split its inputs, {self.streams}, and gathered no output: a module that the plan "
+                "gathers did not run."
+            )
+
+    def _check_attended(self) -> None:
+        """Raise ValueError if what is gathered was computed without the other ranks' tokens."""
+        attended = self.started if torch.compiler.is_compiling() else self.calls
+        if not attended and not self.may_skip:
+            raise ValueError(
+                "no attention of this forward went over all ranks: its processors or its backend were changed after "
+                "enable(). Call attention_backends.disable(model), then enable(model, ...) again."
+            )
+        self.gathered = True
+
+    def unsplit(self, given: dict[str, Any]) -> str:
+        """Of a forward's arguments, one that holds a whole split stream and is not split itself, in words; or ""."""
+        for name, value in given.items():
+            for x in value if isinstance(value, (list, tuple)) else [value]:
+                if isinstance(x, torch.Tensor) and name not in self.cut:
+                    for stream, total in self.streams.items():
+                        if total in x.shape[1:]:
+                            return (
+                                f"{name} holds {total} tokens, as {stream} does, which is split over ranks; {name} is "
+                                "not. Add it to the cp_plan."
+                            )
+        return ""
 
     def check_even(self, name: str, total: int) -> None:
         """Raise ValueError if this mode can't share a stream of so many tokens."""
@@ -81,6 +134,12 @@ class ContextParallel:
         """This rank's shard of x along dim."""
         total, world = x.shape[dim], self.topology.world_size
         self.check_even(name, total)
+        if 0 < total < world and name in self.never_empty:
+            raise ValueError(
+                f"{name} has {total} tokens for {world} ranks, and this model needs one on each. Use {total} ranks or "
+                f"fewer, or {world} tokens or more."
+            )
+        self.cut.add(name)
         if x.is_floating_point() and x.ndim >= 3:
             self.streams[name] = total
         return x.tensor_split(world, dim=dim)[self.topology.rank]
@@ -88,6 +147,7 @@ class ContextParallel:
     def gather(self, x: torch.Tensor, dim: int) -> torch.Tensor:
         """Every rank's shards of x, one after the other along dim."""
         held, rank, world = x.shape[dim], self.topology.rank, self.topology.world_size
+        self._check_attended()
         if not torch.compiler.is_compiling():
             self.wire.move_on()
         known = {split_lengths(total, world) for total in self.streams.values()}
@@ -104,6 +164,7 @@ class ContextParallel:
 
     def unshard(self, x: torch.Tensor, dim: int, total: int) -> torch.Tensor:
         """Every rank's shards of one stream of `total` tokens, one after the other along dim."""
+        self._check_attended()
         if not torch.compiler.is_compiling():
             self.wire.move_on()
         return self._unshard(x, dim, split_lengths(total, self.topology.world_size))

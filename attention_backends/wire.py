@@ -120,7 +120,11 @@ class Wire:
     def _connect(self) -> None:
         self._opened += 1
         self.place = 0
-        self._gloo = dist.ProcessGroupGloo(self._here(), self.rank(), self.size(), self._store.timeout)
+        store = self._here()
+        self._gloo = dist.ProcessGroupGloo(store, self.rank(), self.size(), self._store.timeout)
+        # One that fails at once must not close what another is still about to connect.
+        store.set(f"connected {self.rank()}", "")
+        store.wait([f"connected {rank}" for rank in range(self.size())])
 
     def _here(self) -> Any:
         """What belongs to these connections in the store."""

@@ -1,5 +1,6 @@
 """Hooks of diffusers' kind, which split what a model is given and gather what it gives."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -7,6 +8,8 @@ from diffusers.hooks.context_parallel import ContextParallelGatherHook, ContextP
 from diffusers.hooks.hooks import ModelHook
 from diffusers.utils import BaseOutput
 
+from attention_backends import exchange
+from attention_backends.diffusers_seam.upkeep import Upkeep
 from attention_backends.state import ContextParallel
 from attention_backends.wire import guarded
 
@@ -24,7 +27,7 @@ class SplitHook(ContextParallelSplitHook):  # type: ignore[misc]
 
     def _prepare_cp_input(self, x: torch.Tensor, cp_input: Any) -> torch.Tensor:
         more = 0 if cp_input.expected_dims is None else x.dim() - cp_input.expected_dims
-        if more < 0:  # a timestep of the whole where one of each token may be given
+        if more < 0:  # one timestep for all, where each token may have its own
             return x
         shard: torch.Tensor = self.parallel_config.split(self._name(cp_input), x, cp_input.split_dim + more)
         return shard
@@ -43,32 +46,58 @@ class GatherHook(ContextParallelGatherHook):  # type: ignore[misc]
     """Puts the shards of a module's outputs together again."""
 
     def post_forward(self, module: torch.nn.Module, output: Any) -> Any:
-        values = [output] if isinstance(output, torch.Tensor) else list(_values(output))
-        if len(values) != len(self.metadata):
-            raise ValueError(f"the plan gathers {len(self.metadata)} outputs, and the module has {len(values)}.")
-        values = [
-            x if entry is None else self.parallel_config.gather(x, entry.gather_dim)
-            for x, entry in zip(values, self.metadata, strict=True)
-        ]
-        if isinstance(output, torch.Tensor):
-            return values[0]
-        return type(output)(**dict(zip(output, values, strict=True))) if isinstance(output, dict) else tuple(values)
+        if len(items(output)) != len(self.metadata):
+            raise ValueError(f"the plan gathers {len(self.metadata)} outputs, and the module has {len(items(output))}.")
+        entries = iter(self.metadata)
 
+        def whole(x: torch.Tensor) -> torch.Tensor:
+            entry = next(entries)
+            return x if entry is None else self.parallel_config.gather(x, entry.gather_dim)
 
-def _values(output: Any) -> Any:
-    return output.to_tuple() if isinstance(output, BaseOutput) else output
+        return changed(output, whole)
 
 
 class ForwardHook(ModelHook):  # type: ignore[misc]
     """Around a whole forward: it begins anew, and whatever fails in it reaches all ranks."""
 
-    def __init__(self, state: ContextParallel) -> None:
+    def __init__(self, state: ContextParallel, upkeep: Upkeep) -> None:
         super().__init__()
-        self.state = state
+        self.state, self.upkeep = state, upkeep
 
     def new_forward(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
-        self.state.start_forward()
         if torch.compiler.is_compiling():
-            return self.fn_ref.original_forward(*args, **kwargs)
+            self.state.start_forward()
+            output = self.fn_ref.original_forward(*args, **kwargs)
+            self.state.end_forward()
+            return output
         self.state.wire.begin()
-        return guarded(self.state.wire, lambda: self.fn_ref.original_forward(*args, **kwargs))
+        return guarded(self.state.wire, lambda: self._run(*args, **kwargs))
+
+    def _run(self, *args: Any, **kwargs: Any) -> Any:
+        self.upkeep.check()
+        self.state.start_forward(may_skip=self.upkeep.may_skip)
+        try:
+            output = self.fn_ref.original_forward(*args, **kwargs)
+        except RuntimeError as error:
+            fits = "size" not in str(error) and "shape" not in str(error)
+            if isinstance(error, exchange.ConnectionLostError) or fits or not (told := self.state.unsplit(kwargs)):
+                raise
+            raise ValueError(f"{told} ({error})") from error
+        self.state.end_forward()
+        world = self.state.topology.world_size
+        return changed(output, lambda x: exchange.share(x, world)) if torch.is_grad_enabled() else output
+
+
+def items(output: Any) -> list[Any]:
+    """What a module gives, one by one."""
+    if isinstance(output, BaseOutput):
+        return list(output.to_tuple())
+    return list(output) if isinstance(output, (list, tuple)) else [output]
+
+
+def changed(output: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """The same with each of its tensors changed."""
+    values = [change(x) if isinstance(x, torch.Tensor) else x for x in items(output)]
+    if isinstance(output, BaseOutput):
+        return type(output)(**dict(zip(output.keys(), values, strict=True)))
+    return type(output)(values) if isinstance(output, (list, tuple)) else values[0]

@@ -11,7 +11,7 @@ from diffusers.utils.torch_utils import unwrap_module
 
 from attention_backends import streams
 from attention_backends.diffusers_seam.reroute import Fit, Reroute
-from attention_backends.diffusers_seam.undo import Undo, add_hook
+from attention_backends.diffusers_seam.upkeep import Upkeep
 from attention_backends.masks import key_row
 from attention_backends.plan import Gather, Plan, PlanError, Split, matches, nearest
 from attention_backends.state import ContextParallel
@@ -168,23 +168,21 @@ class Stay(ModelHook):  # type: ignore[misc]
             return self.fn_ref.original_forward(*args, **kwargs)
 
 
-def apply(model: torch.nn.Module, plan: Plan, state: ContextParallel) -> tuple[list[Undo], list[Any]]:
+def apply(model: torch.nn.Module, plan: Plan, state: ContextParallel, upkeep: Upkeep) -> list[Any]:
     """Hook a model up as the plan says.
 
     Returns:
-        What undoes it, and the processors whose attention goes over all ranks.
+        The processors whose attention goes over all ranks.
 
     Raises:
         PlanError: a path, a parameter or an attention that the model does not have.
     """
     state.may_be_empty = plan.empty
     cuts: dict[str, list[Split]] = {}
-    homes: dict[str, torch.nn.Module] = {}
     for path, splits in plan.split.items():
-        for name, module in modules(model, path):
-            homes[name] = module
+        for name, _ in modules(model, path):
             cuts.setdefault(name, []).extend(splits)
-    joins = [(name, module, entries) for path, entries in plan.gather.items() for name, module in modules(model, path)]
+    joins = [(name, entries) for path, entries in plan.gather.items() for name, _ in modules(model, path)]
     attentions = {
         name: module for name, module in model.named_modules() if getattr(module, "processor", None) is not None
     }
@@ -197,26 +195,20 @@ def apply(model: torch.nn.Module, plan: Plan, state: ContextParallel) -> tuple[l
         raise PlanError(f"{type(model).__name__} has no attention that goes over all ranks; it has {len(attentions)}")
     stay = {id(attentions[name].processor) for name in local}
     processors: dict[int, Any] = {}
-    undo: list[Undo] = []
-    try:
-        for name, module in attentions.items():
-            processor: Any = module.processor
-            if name in local:
-                undo.append(add_hook(module, Stay(state), _HOOK.format("stay")))
-                continue
-            if id(processor) in stay:
-                raise PlanError(f"{name}: shares its processor with an attention that the plan keeps local")
-            processors[id(processor)] = processor
-            undo.append(add_hook(module, Attend(name, state, fits.get(name)), _HOOK.format("attend")))
-        for name, module, told in joins:
-            undo.append(add_hook(module, Join(name, told, state), _HOOK.format("join")))
-        for name, entries in cuts.items():
-            undo.append(add_hook(homes[name], Cut(name, entries, state), _HOOK.format("cut")))
-    except BaseException:
-        for step in reversed(undo):
-            step()
-        raise
-    return undo, [each for each in processors.values() if hasattr(each, "_parallel_config")]
+    for name, module in attentions.items():
+        processor: Any = module.processor
+        if name in local:
+            upkeep.hook(name, partial(Stay, state), _HOOK.format("stay"))
+            continue
+        if id(processor) in stay:
+            raise PlanError(f"{name}: shares its processor with an attention that the plan keeps local")
+        processors[id(processor)] = processor
+        upkeep.hook(name, partial(Attend, name, state, fits.get(name)), _HOOK.format("attend"))
+    for name, told in joins:
+        upkeep.hook(name, partial(Join, name, told, state), _HOOK.format("join"))
+    for name, entries in cuts.items():
+        upkeep.hook(name, partial(Cut, name, entries, state), _HOOK.format("cut"))
+    return [each for each in processors.values() if hasattr(each, "_parallel_config")]
 
 
 def _whole_mask(state: ContextParallel, where: str, names: tuple[str, ...], mask: torch.Tensor) -> torch.Tensor:

@@ -11,13 +11,11 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from diffusers.hooks.context_parallel import _get_submodule_by_name
-from diffusers.hooks.hooks import ModelHook
 
 from attention_backends import compiled
 from attention_backends.catalog import KERNELS, MODES, NOT_SUPPORTED, SCHEDULES, TRANSPORTS, mode_name
 from attention_backends.cost import Speeds
-from attention_backends.diffusers_seam import planned
+from attention_backends.diffusers_seam import own_plan, planned
 from attention_backends.diffusers_seam.dispatch import (
     BACKEND,
     BACKENDS,
@@ -26,15 +24,14 @@ from attention_backends.diffusers_seam.dispatch import (
     passes_empty,
     register_packages,
 )
-from attention_backends.diffusers_seam.hooks import ForwardHook, GatherHook, SplitHook
-from attention_backends.diffusers_seam.undo import Undo, add_hook, set_attribute, take_over
+from attention_backends.diffusers_seam.hooks import ForwardHook
+from attention_backends.diffusers_seam.undo import Undo, set_attribute, take_over
+from attention_backends.diffusers_seam.upkeep import Upkeep
 from attention_backends.plan import is_plain, parse
 from attention_backends.state import ContextParallel
 from attention_backends.topology import Topology
 from attention_backends.transport import device
 from attention_backends.wire import wire_of
-
-_HOOK = "attention_backends---{}"
 
 register_packages()
 
@@ -118,28 +115,17 @@ def _switch_on(model: torch.nn.Module, state: ContextParallel, cp_plan: dict[str
         raise ValueError(
             f"{type(model).__name__} has no _cp_plan: pass cp_plan={{module name: what to split or gather}}."
         )
-    told = parse(plan) if is_plain(plan) else None
-    processors = _processors(model) if told is None else []
-    if told is None and not processors:
-        raise ValueError(
-            f"no attention processor of {type(model).__name__} asks diffusers' dispatcher. Pass a cp_plan with the "
-            "keys split, gather and local: with it torch's own attention is shared too."
-        )
     state.handle = compiled.add(state)
-    undo: list[Undo] = [partial(compiled.remove, state.handle)]
+    upkeep = Upkeep(model)
+    undo: list[Undo] = [partial(compiled.remove, state.handle), upkeep.remove]
     try:
-        if told is not None:
-            steps, processors = planned.apply(model, told, state)
-            undo += steps
-        for name, entry in plan.items() if told is None else ():
-            found = _get_submodule_by_name(model, name)
-            for module in found if isinstance(found, list) else [found]:
-                if isinstance(entry, dict):
-                    hook: ModelHook = SplitHook(name, entry, state)
-                else:
-                    hook = GatherHook(entry if isinstance(entry, (list, tuple)) else [entry], state)
-                undo.append(add_hook(module, hook, _HOOK.format(name)))
-        undo.append(add_hook(model, ForwardHook(state), _HOOK.format("forward")))  # registered last: it runs first
+        if is_plain(plan):
+            processors = planned.apply(model, parse(plan), state, upkeep)
+        else:
+            processors = own_plan.apply(model, plan, state, upkeep, own=cp_plan is None)
+        upkeep.check()
+        # Registered last, so that it runs first.
+        upkeep.hook("", lambda: ForwardHook(state, upkeep), "attention_backends---forward")
         undo.append(take_over(BACKENDS, BACKEND, dispatcher))
         for table in (vars(sys.modules[kind.__module__]) for kind in type(model).__mro__):
             undo += [take_over(table, name, passes_empty) for name in ROTARY if name in table]
@@ -220,8 +206,3 @@ def disable(model: torch.nn.Module) -> None:
 def _check_choice(name: str, value: str, legal: tuple[str, ...]) -> None:
     if value not in legal:
         raise ValueError(f"{name}={value!r}: unknown {name}; choose from {', '.join(legal)}.")
-
-
-def _processors(model: torch.nn.Module) -> list[Any]:
-    found = {id(p): p for m in model.modules() if hasattr(p := getattr(m, "processor", None), "_parallel_config")}
-    return list(found.values())

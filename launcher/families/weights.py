@@ -13,7 +13,7 @@ from launcher.config.paths import user_path
 from launcher.config.schema import ModelConfig
 from launcher.families.safetensors import read_header
 from launcher.problems import Problem
-from launcher.reading import MAX_JSON, UnreadableError, read_json_object
+from launcher.reading import MAX_JSON, UnreadableError, read_json_object, read_text
 
 BUNDLED = Path(__file__).parent.parent / "flux_tiny" / "pipeline"
 HERE = "or type model=flux_tiny"
@@ -47,8 +47,8 @@ def folder(model: ModelConfig) -> Path | None:
 
     cache = Path(constants.HF_HUB_CACHE) / f"models--{model.path.replace('/', '--')}"
     revision = model.revision or "main"
-    with contextlib.suppress(OSError, ValueError):  # ValueError: no file can have this name
-        revision = (cache / "refs" / revision).read_text(encoding="utf-8").strip()
+    with contextlib.suppress(UnreadableError):  # a commit has no such file
+        revision = read_text(cache / "refs" / revision, 256).strip()
     snapshot = cache / "snapshots" / revision
     return snapshot if (snapshot / "model_index.json").is_file() else None
 

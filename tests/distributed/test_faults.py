@@ -133,7 +133,7 @@ TWO = {
     "killed while denoising": Fault("denoising", send(1, signal.SIGKILL), "rank 1: killed by SIGKILL"),
     "killed while decoding": Fault("decoding", send(0, signal.SIGKILL), "rank 0: killed by SIGKILL"),
     "killed while saving": Fault("saving", kill_half_way, "rank 0: killed by SIGKILL"),
-    "out of memory": Fault("denoising", take_memory, "rank 1: ", visit=1),
+    "out of memory": Fault("loading", take_memory, "rank 1: ", visit=1),  # steps take what the first one freed
     "agent killed": Fault("denoising", lambda group, _: group.agent and group.agent.kill(), AGENT),
     "stopped": Fault(
         "denoising",
@@ -191,7 +191,7 @@ def sweep(faults: list[Fault], place: Path, *words: str) -> Swept:
     class Watched(Bar):
         def at(self, stage: str) -> None:
             if stage == "starting":
-                (folder,) = (path.parent for path in place.rglob("multirun.yaml"))
+                (folder,) = (path.parent for path in (place / "outputs").rglob("multirun.yaml"))
                 jobs.append(Struck(folder / str(len(jobs))))
                 entered.clear()
             if stage != self.stage:
@@ -224,7 +224,7 @@ def sweep(faults: list[Fault], place: Path, *words: str) -> Swept:
         common = ["runtime=cpu", *size, f"runtime.stall_timeout={STALL}", f"seed={seeds}"]
         with contextlib.redirect_stdout(screen), contextlib.redirect_stderr(errors):
             code = main(["-m", *common, *words])
-        (multirun,) = place.rglob("multirun.yaml")
+        (multirun,) = (place / "outputs").rglob("multirun.yaml")
     # What other programs of this machine have there comes and goes.
     ends = time.monotonic() + 10
     while (left := shared_memory() - shared) and time.monotonic() < ends:
@@ -235,9 +235,10 @@ def sweep(faults: list[Fault], place: Path, *words: str) -> Swept:
 @pytest.fixture(scope="module")
 def two(tmp_path_factory) -> Swept:
     """Two ranks; another program holds the port that torch and accelerate take by default."""
-    with socket.socket() as other, contextlib.suppress(OSError):
-        other.bind(("", 29500))
-        other.listen()
+    with socket.socket() as other:
+        with contextlib.suppress(OSError):  # some other program has it
+            other.bind(("", 29500))
+            other.listen()
         return sweep([*TWO.values(), INTERRUPT], tmp_path_factory.mktemp("two"), "cp=ring_anything")
 
 

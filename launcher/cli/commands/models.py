@@ -1,4 +1,4 @@
-"""`python -m launcher models` lists the families: what each is, what is legal for it here, whether its weights are here."""
+"""`python -m launcher models`: the families, what is legal for each here, and whether its weights are here."""
 
 from __future__ import annotations
 

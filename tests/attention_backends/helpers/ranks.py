@@ -26,7 +26,7 @@ STARTING = 60  # seconds that the ranks themselves have to start
 GRACE = 3  # seconds that ranks have to finish once one has failed
 DIED = "EOFError: the process died"
 STUCK = "still waiting for a rank that has failed"
-PATIENCE = 60  # seconds until a rank that waits for a dead one gives up
+PATIENCE = 200  # seconds until a rank that waits for a dead one gives up
 DEADLINE = 300  # seconds that ranks have for one case, if it sets none: the machine may be busy
 HUNG = "hung: no answer by the deadline"
 

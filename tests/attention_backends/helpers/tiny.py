@@ -131,3 +131,37 @@ def qwen_inputs(height: int, width: int, text: int, hidden: int = 3) -> dict[str
         "img_shapes": [[(1, height, width)]] * 2,
         "return_dict": False,
     }
+
+
+def helios(amplify: bool = False) -> Any:
+    from diffusers import HeliosTransformer3DModel
+
+    torch.manual_seed(0)
+    model = HeliosTransformer3DModel(
+        num_attention_heads=4,
+        attention_head_dim=12,
+        in_channels=4,
+        out_channels=4,
+        text_dim=8,
+        freq_dim=8,
+        ffn_dim=16,
+        num_layers=2,
+        rope_dim=(4, 4, 4),
+        is_amplify_history=amplify,
+    )
+    return model.double().eval()
+
+
+def helios_inputs(frames: int, height: int, width: int, text: int) -> dict[str, Any]:
+    """Tokens: frames x height x width, and one latent of history before them, of as many tokens."""
+    generator = torch.Generator().manual_seed(text)
+    random = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)  # noqa: E731
+    return {
+        "hidden_states": random(1, 4, frames, 2 * height, 2 * width),
+        "latents_history_short": random(1, 4, 1, 2 * height, 2 * width),
+        "encoder_hidden_states": random(1, text, 8),
+        "timestep": torch.tensor([500]),
+        "indices_hidden_states": torch.arange(1, 1 + frames)[None],
+        "indices_latents_history_short": torch.zeros(1, 1, dtype=torch.long),
+        "return_dict": False,
+    }

@@ -148,6 +148,7 @@ def answer(monkeypatch, tmp_path, capfd):
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # where nobody listens, on any machine
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
 
     def run(words: list[str], here: machine.Machine) -> str:
