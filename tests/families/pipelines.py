@@ -217,7 +217,7 @@ SMALL = "model.text_tokens=24"
 # How it is made, and the facts in which it differs.
 PIPELINES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     "sd35_medium": (_sd35, [SMALL, "model.max_positions=96"]),
-    "chroma": (_chroma, [SMALL]),
+    "chroma": (_chroma, [SMALL, "model.layers=4"]),
     "flux2_klein_4b": (_klein, [SMALL, "model.layers=4"]),
     "zimage_turbo": (_zimage, [SMALL, "guidance=2"]),
     "lumina2": (_lumina2, [SMALL]),
