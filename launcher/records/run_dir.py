@@ -149,7 +149,8 @@ def portable(config: Config) -> Config:
 
 
 def _portable(path: str) -> str:
-    elsewhere = path.startswith(("/", "~")) or ".." in Path(path).parts
+    refers = "${" in path and "/" in path  # to a variable of the shell's, say, which may be anywhere
+    elsewhere = path.startswith(("/", "~")) or ".." in Path(path).parts or refers
     return f".../{Path(path).name}" if elsewhere else path
 
 

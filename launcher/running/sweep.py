@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
+from launcher.config.paths import PATHS
 from launcher.config.text import is_text, parsed, quoted
 from launcher.problems import Problem, Refused
 from launcher.records.files import sha256
@@ -161,7 +162,16 @@ def _shown(place: Path, folder: Path) -> Path:
 
 def recorded(words: list[str]) -> list[str]:
     """A job's settings as its record keeps them: without paths of this machine, and without how it was resumed."""
-    return [portable_override(word) for word in words if not word.startswith(("resume=", "hydra.", "fail_fast="))]
+    kept = (word for word in words if not word.startswith(("resume=", "hydra.", "fail_fast=")))
+    return [portable_override(_plain_path(word)) for word in kept]
+
+
+def _plain_path(word: str) -> str:
+    """A path as Hydra reads it, without the blanks, escapes and functions that it may be wrapped in."""
+    key, _, value = word.partition("=")
+    read = parsed(word) if key.lstrip("+") in PATHS else None
+    text = None if read is None or read.is_sweep_override() else read.value()
+    return f"{key}={quoted(text)}" if isinstance(text, str) and text not in (value, value[1:-1]) else word
 
 
 def _aside(place: Path) -> Iterator[Path]:
