@@ -10,6 +10,10 @@ def main() -> None:
     """Run the command line and exit with its code."""
     import signal
 
+    # Nothing is made yet while the modules are imported: a Ctrl-C ends the process, without Python's traceback.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
     from launcher.cli.main import SIGNALS
     from launcher.cli.main import main as run
 

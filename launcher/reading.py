@@ -6,6 +6,8 @@ A pipe blocks for ever, /dev/zero never ends, and a file of a few gigabytes fill
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import json
 import os
 import stat
@@ -27,6 +29,16 @@ class UnreadableError(ValueError):
     """Why a file cannot be read, as the end of a sentence that starts with its name."""
 
 
+class _Reader(io.BufferedReader):
+    """A reader for which a file that would block, as some of /proc do, is an error and no `None`."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        content: bytes | None = super().read(size)
+        if content is None:
+            raise BlockingIOError(errno.EAGAIN, "it waits for what comes, like a pipe")
+        return content
+
+
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
     """Open a regular file; gives the file and its size in bytes.
@@ -46,7 +58,7 @@ def opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
 def _open(path: Path) -> BinaryIO:
     try:
         _require_regular(path.stat().st_mode)
-        return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")  # a pipe may have taken its place since
+        return _Reader(io.FileIO(os.open(path, os.O_RDONLY | os.O_NONBLOCK)))  # a pipe may have taken its place since
     except UnreadableError:
         raise
     except ValueError as error:  # a NUL or a lone surrogate
@@ -68,8 +80,6 @@ def read_bytes(path: Path, limit: int) -> bytes:
     with opened(path) as (file, size):
         if size <= limit:
             content = file.read(limit + 1)  # what grows meanwhile is too long as well
-            if content is None:  # some files of /proc and /sys block like a pipe: typeshed doesn't know
-                raise UnreadableError("has no end: it waits for what comes, like a pipe")
             size = max(size, len(content))
         if size > limit:
             raise UnreadableError(f"is {size} bytes long; the limit is {limit}")

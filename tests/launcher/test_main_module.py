@@ -2,9 +2,10 @@
 
 import signal
 import subprocess
+import sys
 
 import pytest
-from shared import command, hermetic
+from shared import ROOT, command, hermetic
 
 from launcher import __main__ as entry
 from launcher.cli.main import SIGNALS
@@ -25,6 +26,23 @@ def test_nothing_interrupts_the_end(monkeypatch):
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
+
+
+INTERRUPTED = """
+import os, signal, sys
+import launcher.__main__ as entry
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == "launcher.cli.main":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupt())
+entry.main()
+"""
+
+
+def test_a_ctrl_c_while_the_program_is_imported_prints_nothing():
+    ended = subprocess.run([sys.executable, "-c", INTERRUPTED], cwd=ROOT, capture_output=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGINT, b"", b"")
 
 
 def test_modules_of_the_current_folder_are_none_of_ours(tmp_path):

@@ -27,7 +27,7 @@ def test_a_regular_file_that_would_block_is_refused(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "kmsg")  # /proc/kmsg calls itself a regular file, and is for root alone
     monkeypatch.setattr("launcher.reading._require_regular", lambda mode: None)
     writer = os.open(tmp_path / "kmsg", os.O_RDWR)
-    assert said(tmp_path / "kmsg") == "has no end: it waits for what comes, like a pipe"
+    assert said(tmp_path / "kmsg") == "can't be read (it waits for what comes, like a pipe)"
     os.close(writer)
 
 
