@@ -35,7 +35,7 @@ hooks: $(VENV)/ready-to-test
 
 # All checks that need a GPU, by PYTHON's own torch, in minutes: no environment is made and nothing is fetched.
 gpu:
-	PYTHONPATH=$(CURDIR):$$PYTHONPATH $(PYTHON) -m pytest --confcutdir=tests/gpu -rs tests/gpu --report attention_backends/gpu.json
+	PYTHONPATH=$(CURDIR):$$PYTHONPATH $(PYTHON) -m pytest --confcutdir=tests/gpu --tb=short tests/gpu --report attention_backends/gpu.json
 
 # An environment of its own, with this checkout in it.
 $(VENV)/ready: pyproject.toml setup.py constraints.txt

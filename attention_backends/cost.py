@@ -3,7 +3,7 @@
     wire(rank)    = bytes it receives / bandwidth + messages * latency
     compute(rank) = 4 B Sq Skv H D / speed
     gather = max over ranks of  wire + compute
-    staged = max over ranks of  max(compute, wire + last piece's compute) + merge
+    staged = max over ranks of  max(max(compute, wire + last piece's compute) + merge, blocks * launch)
 
 A Ulysses row trades tokens for heads before and after, which nothing hides.
 """
@@ -42,19 +42,22 @@ class Speeds:
 
     Args:
         latency: s a message. bandwidth: bytes/s into a rank. compute: FLOP/s. memory: bytes/s of one pass over memory.
+        launch: s that the host takes for one block of keys, while the device computes; 0 where it computes itself.
     """
 
     latency: float
     bandwidth: float
     compute: float
     memory: float
+    launch: float = 0.0
 
 
+LAUNCH = 1e-4  # s a block on a GPU, measured: 0.08 to 0.2 ms more of a FLUX layer for each (gpu.json)
 # What schedule="auto" goes by where nobody says more: a CPU core that talks over gloo on one machine (measured), and a
 # GPU on PCIe (half of a data sheet's FLOP/s; FLUX on four RTX 4090, diffusers' pull request 13545, fits this link).
 SPEEDS = {
     "cpu": Speeds(latency=3e-4, bandwidth=0.72e9, compute=80e9, memory=77e9),
-    "cuda": Speeds(latency=1e-5, bandwidth=20e9, compute=90e12, memory=1e12),
+    "cuda": Speeds(latency=1e-5, bandwidth=20e9, compute=90e12, memory=1e12, launch=LAUNCH),
 }
 
 
@@ -143,7 +146,8 @@ def ring_seconds(route: Route, shape: Shape, speeds: Speeds) -> float:
         if route.schedule == "staged":
             out = shape.batch * count * shape.heads * shape.v_dim * 4
             merge = (MERGE_PASSES + len(pieces)) * out / speeds.memory
-            worst = max(worst, max(compute, wire + token * max(pieces, default=0)) + merge)
+            device = max(compute, wire + token * max(pieces, default=0)) + merge
+            worst = max(worst, device, (1 + len(pieces)) * speeds.launch)
         else:
             worst = max(worst, wire + compute)
     return worst

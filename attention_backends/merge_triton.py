@@ -1,7 +1,7 @@
 """merge.py's formula as one Triton kernel: each partial output is read once, the merged one written once.
 
-torch's way reads and writes the float32 accumulator once for each block. The kernel is compiled for a GPU and run by
-Triton's interpreter in the tests; no GPU was at hand to run it.
+torch's way reads and writes the float32 accumulator once for each block. Without a GPU, tests compile the kernel for
+one and have Triton's interpreter run it.
 """
 
 from collections.abc import Sequence

@@ -19,12 +19,12 @@ are joined: each of them is cut by itself, and a dimension of 1 stays whole. `pa
 joins, each with the parameter that says how many tokens it has, the last one with null for the rest. `count` names a
 stream whose tokens an integer parameter counts: the rank's own are put in its place.
 
-`gather` names modules whose output is put together again: one entry, or one for each output (null: it stays).
-`local` names attentions that no other rank takes part in: cross-attention to a text that every rank holds whole, or
-refiners that run before the split. Two kinds of masks need a word. `keys_only` names attentions whose mask has a row per
-query, though each row that counts says the same: only the keys' part is taken. `masks` names attentions whose mask, made
-from what is not split, covers the whole sequence, and the streams that it joins: its rows are cut, and its keys put in
-the ranks' order. `empty` names streams of which a rank may hold no token at all; of any other one every rank must have
+`gather` names modules whose output is put together again: one entry, or one for each output (null: it stays). `local`
+names attentions that no other rank takes part in: cross-attention to a text that every rank holds whole, or refiners
+that run before the split. Two kinds of masks need a word. `keys_only` names attentions whose mask has a row per query,
+though each row that counts says the same: only the keys' part is taken. `masks` names attentions whose mask, made from
+what is not split, covers the whole sequence, and the streams that it joins: its rows are cut, and its keys put in the
+ranks' order. `empty` names streams of which a rank may hold no token at all; of any other one every rank must have
 one, because model code seldom takes a tensor without.
 
 Module paths are those of `get_submodule`; `*` stands for every child, and a negative number counts from a list's end.
@@ -96,12 +96,13 @@ def is_plain(plan: Mapping[str, Any]) -> bool:
     return "split" in plan and set(plan) <= set(KEYS)
 
 
-def parse(plain: Mapping[str, Any]) -> Plan:
+def parse(plain: Any) -> Plan:
     """The plan, checked as far as that goes without its model.
 
     Raises:
         PlanError: names the entry, what is wrong with it and the nearest legal word.
     """
+    plain = _mapping(plain, "cp_plan")
     _known(plain, KEYS, "cp_plan")
     split = {path: _splits(path, entries) for path, entries in _mapping(plain.get("split"), "cp_plan.split").items()}
     entries = [entry for group in split.values() for entry in group]

@@ -62,7 +62,8 @@ def measure(group: Group, *, heads: int, head_dim: int, dtype: torch.dtype, devi
     memory = slowest(lambda: page.add_(1))
     exchange.reset_counters(before)  # the counters speak of attention alone
     flops = 4 * 512 * 512 * heads * head_dim
-    return Speeds(latency, size / max(large - latency, 1e-7), flops / kernel, page.numel() / memory)
+    launch = SPEEDS["cuda"].launch if device.type == "cuda" else 0.0
+    return Speeds(latency, size / max(large - latency, 1e-7), flops / kernel, page.numel() / memory, launch)
 
 
 def _least(call: Callable[[], object], device: torch.device, times: int = 5) -> float:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    import signal
+
     from launcher.cli.main import SIGNALS
     from launcher.cli.main import main as run
 
@@ -19,8 +20,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # `python -m` looks for modules in the current folder first, and a queue.py there is none of ours. In a checkout
-    # that folder is where this package is.
+    # `python -m` looks for modules in the current folder first, and a queue.py or signal.py there is none of ours. In a
+    # checkout that folder is where this package is.
     if not sys.flags.safe_path and sys.path[0] != os.path.dirname(os.path.dirname(os.path.abspath(__file__))):
         del sys.path[0]
     main()

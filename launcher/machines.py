@@ -7,14 +7,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-import shutil
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from launcher import cgroups, gpus
 from launcher.config.schema import MachineConfig, conf_dir
+from launcher.gpus import Gpu, capability
+from launcher.wording import plural
 
 CPU_RANKS = 2  # ranks of a parallel mode on a CPU when nothing says how many
 CPU_PRESET = "cpu2"  # its figures stand for every core
@@ -22,20 +23,6 @@ UNKNOWN_CARD = "rtx4090x4"  # its figures stand for a card that no preset knows,
 MAX_DEVICES = 4096  # of one machine, of a kind
 MAX_FIGURE = 1e9  # of a speed; a rule names what is beyond
 GIB = 2**30
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """One visible CUDA device; `index` counts the visible ones, as torch does.
-
-    used_mib: what others hold of its memory. capability: its compute capability, () if not known.
-    """
-
-    index: int
-    name: str
-    memory_mib: int
-    used_mib: int = 0
-    capability: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,7 +59,10 @@ HARDWARE = (
 
 @dataclass(frozen=True)
 class Machine:
-    """Cores that this process may run on, the GPUs that it may see, and main memory (total and free, in GiB)."""
+    """Cores that this process may run on, the GPUs that it may see, and main memory (total and free, in GiB).
+
+    asked: whether it is the machine under this process, which was asked for all that.
+    """
 
     cores: int
     gpus: tuple[Gpu, ...] = ()
@@ -80,12 +70,13 @@ class Machine:
     memory_gib: float = 0.0
     free_gib: float = 0.0
     name: str = "here"
+    asked: bool = field(default=False, compare=False)
     config: MachineConfig = field(default_factory=MachineConfig, compare=False)
 
     def __str__(self) -> str:
         names = sorted({gpu.name for gpu in self.gpus})
-        gpus = f"{len(self.gpus)} GPU{'s' * (len(self.gpus) > 1)} ({', '.join(names)})" if self.gpus else "no CUDA GPU"
-        return f"{self.cores} CPU core{'s' * (self.cores > 1)}, {gpus}{self.note}"
+        cards = f"{plural(len(self.gpus), 'GPU')} ({', '.join(names)})" if self.gpus else "no CUDA GPU"
+        return f"{plural(self.cores, 'CPU core')}, {cards}{self.note}"
 
     @property
     def here(self) -> bool:
@@ -143,65 +134,39 @@ def planned(config: MachineConfig, here: Machine) -> Machine:
     memory = config.memory_gib if config.memory_gib is None or 0 < config.memory_gib < 1e9 else 0.0
     mib = round(memory * 1024) if memory is not None else gpu.memory_mib
     card = config.card if config.card is not None else gpu.name
-    capability = gpu.capability if config.capability is None else _capability(config.capability)
-    gpus = tuple(Gpu(index, card, mib, 0, capability) for index in range(count))
-    host = memory if memory is not None and not gpus else here.memory_gib
+    able = gpu.capability if config.capability is None else capability(config.capability)
+    cards = tuple(Gpu(index, card, mib, 0, able) for index in range(count))
+    host = memory if memory is not None and not cards else here.memory_gib
     cores = config.cores if config.cores is not None else here.cores
     name = config.name if config.name != "here" else f"this machine with {', '.join(f'machine.{key}' for key in typed)}"
-    return Machine(min(max(1, cores), MAX_DEVICES), gpus, "", host, host, name, config)
+    return Machine(min(max(1, cores), MAX_DEVICES), cards, "", host, host, name, config=config)
 
 
 def here() -> Machine:
-    """This machine. `CUDA_VISIBLE_DEVICES` is respected, by index and by UUID."""
+    """This machine: the cores, devices and memory that this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    gpus, note = _gpus()
-    return Machine(cores, gpus, note, *_memory())
+    quota = cgroups.cpu_quota()
+    if quota is not None:
+        cores = max(1, min(cores, int(quota)))
+    devices = gpus.found()
+    return Machine(cores, devices.gpus, devices.note, *_memory(), asked=True)
 
 
-def _capability(text: str) -> tuple[int, ...]:
-    """(8, 9) of "8.9"."""
-    return tuple(int(part) for part in text.split(".") if part.isdecimal())
+def insisted(machine: Machine, device: str) -> Machine:
+    """This machine with the GPUs that torch finds, where a GPU is insisted on and no other way to ask knows one."""
+    if device != "cuda" or machine.gpus or not machine.asked:
+        return machine
+    devices = gpus.by_torch()
+    return dataclasses.replace(machine, gpus=devices.gpus, note=machine.note + devices.note)
 
 
-def _memory(proc: Path = Path("/proc/meminfo"), group: Path = Path("/sys/fs/cgroup")) -> tuple[float, float]:
+def _memory(proc: Path = Path("/proc/meminfo"), group: Path = cgroups.ROOT) -> tuple[float, float]:
     """Main memory in GiB, total and free; a container's limit counts. (0, 0) where the system does not tell."""
     try:
         rows = dict(line.split(":", 1) for line in proc.read_text().splitlines() if ":" in line)
         total, free = (int(rows[key].split()[0]) * 1024 for key in ("MemTotal", "MemAvailable"))
     except (OSError, ValueError, KeyError, IndexError):
         return 0.0, 0.0
-    try:
-        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
-        total, free = min(total, limit), min(free, max(0, limit - used))
-    except (OSError, ValueError):  # no limit ("max"), or no cgroup v2
-        pass
+    if (limit := cgroups.memory(group)) is not None:
+        total, free = min(total, limit[0]), min(free, limit[1])
     return total / GIB, free / GIB
-
-
-def _gpus() -> tuple[tuple[Gpu, ...], str]:
-    if shutil.which("nvidia-smi") is None:
-        return (), ""
-    columns = "index,uuid,name,memory.total,memory.used,compute_cap"
-    query = ["nvidia-smi", f"--query-gpu={columns}", "--format=csv,noheader,nounits"]
-    try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
-        rows = [[cell.strip() for cell in line.split(",")] for line in answer.splitlines() if line.strip()]
-        found = [(row[0], row[1], row[2], int(row[3]), int(row[4]), _capability(row[5])) for row in rows]
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
-        return (), f" (nvidia-smi gave no list of GPUs: {type(error).__name__})"
-    names = visible_devices()
-    if names is not None:
-        chosen = []
-        for name in names:
-            match = [row for row in found if row[0] == name or row[1].startswith(name)]
-            if not match:  # CUDA ignores what follows an unknown entry
-                break
-            chosen.append(match[0])
-        found = chosen
-    return tuple(Gpu(position, *row[2:]) for position, row in enumerate(found)), ""
-
-
-def visible_devices() -> list[str] | None:
-    """The entries of CUDA_VISIBLE_DEVICES, indices or UUIDs; None if it is not set and every GPU may be used."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return None if visible is None else [name for name in (part.strip() for part in visible.split(",")) if name]

@@ -68,6 +68,8 @@ def read_bytes(path: Path, limit: int) -> bytes:
     with opened(path) as (file, size):
         if size <= limit:
             content = file.read(limit + 1)  # what grows meanwhile is too long as well
+            if content is None:  # some files of /proc and /sys block like a pipe: typeshed doesn't know
+                raise UnreadableError("has no end: it waits for what comes, like a pipe")
             size = max(size, len(content))
         if size > limit:
             raise UnreadableError(f"is {size} bytes long; the limit is {limit}")

@@ -13,7 +13,8 @@ from typing import Any
 
 import psutil
 
-from launcher.machines import Gpu, Machine
+from launcher.gpus import Gpu
+from launcher.machines import Machine
 from launcher.records.record import SCHEMA, Crop, Frames, Pixels, Recipe, Record, Sizes
 from launcher.wire.protocol import Job, Load, Picture, Sharing
 

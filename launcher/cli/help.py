@@ -59,7 +59,8 @@ def _fields(config: LaunchConfig) -> list[str]:
         for part in name.split("."):
             value = getattr(value, part)
         default = "null" if value is None else f"'{value}'" if isinstance(value, str) and " " in value else str(value)
-        lines.append(f"  {f'{name}={default}':<30} {field.metadata['help']}")
+        line = f"{f'{name}={default}':<30} {field.metadata['help']}"
+        lines.append(textwrap.fill(line, 120, initial_indent="  ", subsequent_indent=" " * 33))
     about = "facts of a model, for a file of your own in conf/model: " + ", ".join(facts)
     return [*lines, textwrap.fill(about, 110, initial_indent="  ", subsequent_indent="    ")]
 

@@ -17,12 +17,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
 from hydra.plugins.config_source import ConfigLoadError
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from launcher.config import hydra_seam, suggest
+from launcher.config.paths import user_path
 from launcher.config.schema import LaunchConfig, conf_dir
-from launcher.config.text import as_typed, fields
+from launcher.config.text import PROMPTS, as_typed, fields, unescaped
 from launcher.problems import Problem, Refused, nearest
 
 CONFIG = "config"
@@ -39,9 +40,7 @@ class Composer:
         ConfigStore.instance().store("launch_schema", LaunchConfig)
         # Two runs that start in the same second get different folders; cached, so that one run has one id.
         OmegaConf.register_new_resolver("short_id", lambda: uuid.uuid4().hex[:6], use_cache=True, replace=True)
-        if config_dir is not None and not os.path.isdir(config_dir):
-            raise Refused([Problem(f"--config-dir {config_dir}", "not a folder", "give the folder of your YAML files")])
-        own = None if config_dir is None else Path(config_dir).absolute()
+        own = None if config_dir is None else _own_folder(config_dir)
         self._loader = hydra_seam.make_loader(conf_dir(), own, "launcher")
 
     @functools.cached_property
@@ -111,7 +110,8 @@ class Composer:
                 else:
                     rule, instead = "a sweep takes single values, not an interval", f"type {key}=VALUE,VALUE"
                     raise Refused([Problem(str(override.input_line), rule, instead)])
-        return [list(job) for job in itertools.product(*values.values())]
+        words_of = [[unescaped(word) for word in found] for found in values.values()]
+        return [list(job) for job in itertools.product(*words_of)]
 
     def job(self, master: DictConfig, words: list[str], number: int) -> DictConfig:
         """One job's configuration, as Hydra's own launcher would compose it."""
@@ -122,12 +122,42 @@ class Composer:
         return composed
 
 
+def _own_folder(text: str) -> Path:
+    """The folder of the user's own YAML files.
+
+    Raises:
+        Refused: it is none, or a file there has the name of one of conf/, which Hydra would take instead.
+    """
+    value = f"--config-dir {text}"
+    try:
+        folder = user_path(text)
+        if not folder.is_dir():
+            raise ValueError("not a folder")
+        shared = [path for path in (*folder.glob("*.yaml"), *folder.glob("*/*.yaml")) if _in_conf(path, folder)]
+    except (OSError, ValueError) as error:
+        raise Refused([Problem(value, str(error), "give the folder of your YAML files")]) from error
+    if shared:
+        names = ", ".join(str(path.relative_to(folder)) for path in sorted(shared))
+        rule = f"conf/ has a file of this name already: {names}"
+        raise Refused([Problem(value, rule, "give yours a name of its own")])
+    return folder
+
+
+def _in_conf(path: Path, folder: Path) -> bool:
+    """Whether conf/ has a file of the same name as one of the user's own folder, and is another folder."""
+    twin = conf_dir() / path.relative_to(folder)
+    return twin.exists() and not twin.samefile(path)
+
+
 def to_config(composed: DictConfig) -> LaunchConfig:
     """The typed configuration, every interpolation resolved."""
     with translated():
         plain = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(LaunchConfig), plain))
     assert isinstance(config, LaunchConfig)
+    for name in PROMPTS:
+        if OmegaConf.is_missing(plain, name):
+            setattr(config, name, MISSING)  # three question marks, which OmegaConf reads as no value at all
     return config
 
 

@@ -31,7 +31,7 @@ LOCK = threading.RLock()
 
 
 def make_loader(conf: Path, own: Path | None, job_name: str) -> ConfigLoader:
-    """A loader of the configurations in `conf`, and of those in the user's own folder, which come first."""
+    """A loader of the configurations in `conf`, and of those in the user's own folder that have other names."""
     with LOCK:
         setup_globals()  # the resolvers now:, hydra: and python_version:
         JobRuntime().set("name", job_name)

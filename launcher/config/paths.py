@@ -20,8 +20,12 @@ def user_path(text: str) -> Path:
     """
     if not text:
         raise ValueError("is empty; an unset variable of the shell, perhaps")
-    if "\0" in text:
-        raise ValueError("holds a NUL character, which no file name can")
+    try:
+        if "\0" in text:
+            raise ValueError("holds a NUL character, which no file name can")
+        text.encode(errors="surrogateescape")
+    except UnicodeEncodeError as error:  # a lone surrogate that stands for no byte
+        raise ValueError("holds a character that no file name can") from error
     if sys.getfilesystemencoding() != "utf-8":  # a name is bytes to the system, and those of UTF-8 here
         text = os.fsdecode(text.encode(errors="surrogateescape"))
     path = os.path.expanduser(text)

@@ -10,8 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
+from launcher.problems import choices
+from launcher.records.formats import FORMATS
+
 # omegaconf resolves these annotations at run time and knows Optional[int], not every spelling of int | None.
 # ruff: noqa: UP045
+
+ANIMATED = [name for name, format in FORMATS.items() if format.max_frames > 1]
 
 
 def conf_dir() -> Path:
@@ -55,6 +60,7 @@ class ModelConfig:
     task: str = fact("text-to-image", "text-to-image, text-to-video, image-to-video, image-edit or inpaint")
     path: str = option("", "a hub repository, a local folder, or 'bundled'")
     revision: Optional[str] = option(None, "branch, tag or commit of the hub repository")
+    variant: Optional[str] = option(None, "weight files to use: fp16 for model.fp16.safetensors; default: plain")
     gated: bool = fact(False, "the hub asks for an accepted licence and a token")
     licence: str = fact("", "where the licence is read and accepted")
     needs_gpu: bool = fact(False, "too large for a CPU, unless runtime.device=cpu insists")
@@ -94,6 +100,7 @@ class ModelConfig:
         1.0, "classifier-free guidance scale; above 1 it uses negative_prompt and doubles the work"
     )
     prompt: str = fact("", "the prompt when none is given")
+    sizes: Optional[list[str]] = fact(None, "the only sizes that it makes, HEIGHTxWIDTH; null: any")
     height: int = fact(1024, "default height, pixels")
     width: int = fact(1024, "default width, pixels")
     frames: Optional[int] = fact(None, "default frames of a video")
@@ -101,6 +108,9 @@ class ModelConfig:
     steps: int = fact(28, "default denoising steps")
     guidance: Optional[float] = fact(None, "default guidance scale")
     arguments: ArgumentNames = field(default_factory=ArgumentNames)
+    packages: list[str] = field(
+        default_factory=list, metadata={"help": "Python packages that it can't do without", "fact": True}
+    )
     cp_plan: Optional[dict[str, Any]] = fact(
         None, "which inputs are split and which outputs gathered, by module path; null: the class's own plan"
     )
@@ -117,7 +127,7 @@ class CpConfig:
     ulysses_degree: Optional[int] = option(None, "ranks that share the heads; default: likewise")
     schedule: str = option("auto", "how a ring moves keys and values: auto, gather, staged")
     transport: str = option(
-        "auto", "auto, nccl or host: how GPUs exchange; by host memory, ranks may share a GPU. auto takes nccl"
+        "auto", "how GPUs exchange: auto, nccl, or host (by host memory: several ranks may share a GPU)"
     )
 
 
@@ -160,7 +170,7 @@ class OutputConfig:
     """What is written, and where."""
 
     dir: str = option("outputs", "the folder that run directories are made in")
-    format: str = option("png", "png, webp (lossless) or jpeg; a video is an animated png or webp")
+    format: str = option("png", f"{choices(FORMATS)}; a video is an animated {choices(ANIMATED)}")
 
 
 @dataclass

@@ -62,7 +62,16 @@ NOT_NEEDED = {
     "rdzv_endpoint": ("ranks run on this machine only", "leave it out"),
     "image": ("no model here starts from a picture", "leave it out"),
 }
-EXAMPLES = {"height": "1000", "width": "1000", "guidance": "3.5", "runtime.devices": "[0,1]"}
+EXAMPLES = {
+    "model.transformers": "[transformer]",
+    "model.sizes": "[1024x1024]",
+    "model.cp_plan": "null",
+    "height": "1000",
+    "width": "1000",
+    "guidance": "3.5",
+    "runtime.devices": "[0,1]",
+    "model.packages": "[ftfy]",
+}
 
 
 def unknown(override: Override, word: str, groups: dict[str, list[str]]) -> Iterator[Problem]:

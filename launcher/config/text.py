@@ -37,7 +37,7 @@ def fields(schema: type = LaunchConfig, prefix: str = "") -> dict[str, dataclass
 
 def is_text(name: str) -> bool:
     """Whether a setting is a string."""
-    return name in fields() and fields()[name].type in ("str", "Optional[str]")
+    return name in fields() and str(fields()[name].type) in ("str", "Optional[str]")
 
 
 def as_typed(words: list[str], sweep: bool) -> list[str]:
@@ -75,6 +75,20 @@ def _item(key: str, value: str) -> str:
         return value
     read = parsed(f"{key}={value}")
     return value if read is not None and isinstance(read.value(), str) else quoted(value)
+
+
+def unescaped(word: str) -> str:
+    """A word of a sweep's job, in which Hydra's sweeper puts backslashes before blanks and signs, with quotes instead.
+
+    So it means the same as a word of a single run, where a prompt is taken as it stands.
+    """
+    key, _, value = word.partition("=")
+    if "\\" not in value or _QUOTED.fullmatch(value) or not is_text(key.lstrip("+")):
+        return word
+    read = parsed(word)
+    if read is None or not isinstance(text := read.value(), str):
+        return word
+    return f"{key}={quoted(text)}" if "${" not in text else f"{key}=" + quoted(text).replace("\\${", "${")
 
 
 def _says(read: Override) -> str | None:

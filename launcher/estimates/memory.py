@@ -15,14 +15,10 @@ A warm rank keeps some of what an earlier, larger job took.
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 
 from attention_backends import cost
 from launcher.estimates.ways import ELEMENT_SIZE, attention_shape, attentions, countable
-from launcher.families.safetensors import read_header
-from launcher.families.weights import folder
-from launcher.reading import UnreadableError
 from launcher.request.request import Request
 
 GIB = 2**30  # bytes
@@ -96,13 +92,8 @@ def _weights(request: Request) -> int | None:
 
 def parameters(request: Request) -> dict[str, int]:
     """Parameters of each part of the pipeline: by its files if they are here, else the facts in the model's file."""
-    model, found = request.config.model, dict[str, int]()
-    here = folder(model)
-    for path in sorted(here.glob("*/*.safetensors")) if here is not None else []:
-        with contextlib.suppress(UnreadableError):  # which a rule tells of
-            elements = sum(tensor.elements for tensor in read_header(path).values())
-            found[path.parent.name] = found.get(path.parent.name, 0) + elements
-    if found:
-        return found
+    if request.inputs.checkpoint.parameters:
+        return request.inputs.checkpoint.parameters
+    model = request.config.model
     stated = {"transformer": model.transformer_params, "text": model.text_params, "vae": model.vae_params}
     return {name: count for name, count in stated.items() if count is not None}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from launcher.estimates import memory
-from launcher.families.weights import weights_problems
 from launcher.request.request import Request
 from launcher.wording import plural, shorten
 
@@ -45,6 +44,7 @@ def notes(request: Request) -> list[str]:
         if model.max_text_tokens is not None and model.max_text_tokens > model.text_tokens:
             advice += f", or type model.text_tokens={min(count, model.max_text_tokens)}"
         found.append(f"{which} has {count} tokens and {model.name} reads the first {model.text_tokens}; {advice}")
+    found += request.inputs.checkpoint.notes
     if (path := request.config.prompt_file) is not None and request.prompts and not path.endswith(".json"):
         lines = sum(bool(line.strip()) for line in request.prompts[0].splitlines())
         if lines > 1 or path.endswith(".jsonl"):
@@ -52,6 +52,5 @@ def notes(request: Request) -> list[str]:
             several = 'a .json file holds several: ["one", "two"]'
             found.append(f"prompt_file={name} has {plural(lines, 'line')} and is one prompt; {several}")
     if not request.machine.here:
-        for problem in weights_problems(request.config.model):
-            found.append(f"not here: {problem.value}: {problem.rule}")
+        found += [f"not here: {problem.value}: {problem.rule}" for problem in request.inputs.checkpoint.problems]
     return found

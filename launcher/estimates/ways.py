@@ -16,7 +16,7 @@ from attention_backends import cost
 from attention_backends.catalog import KERNELS, MODES
 from attention_backends.layout import Layout, Route
 from launcher.config.schema import LaunchConfig
-from launcher.machines import Machine
+from launcher.machines import Machine, insisted
 from launcher.request.fill_in import fill_in, shared
 from launcher.request.inputs import Inputs, read
 from launcher.request.request import MAX_RANKS, Request
@@ -32,7 +32,7 @@ def resolve(config: LaunchConfig, here: Machine) -> Request:
 
     What is illegal stays as it is, for the rules to name.
     """
-    return resolved(config, read(config), here)
+    return resolved(config, read(config), insisted(here, config.runtime.device))
 
 
 def resolved(config: LaunchConfig, inputs: Inputs, here: Machine) -> Request:
@@ -187,6 +187,7 @@ def rank_speeds(request: Request) -> cost.Speeds:
         bandwidth=bandwidth,
         compute=tflops * 1e12 * figures.efficiency * cores / shared,
         memory=figures.memory_gbps * 1e9 / shared,
+        launch=cost.LAUNCH if request.device == "cuda" else 0.0,
     )
 
 

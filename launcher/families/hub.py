@@ -1,28 +1,97 @@
-"""Can the hub be reached?"""
+"""The hub: may this model be fetched from it, and does it answer?"""
 
 from __future__ import annotations
 
-import socket
 import threading
-from urllib.parse import urlsplit
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-PATIENCE = 3.0  # seconds for a name and a connection; most failures are told at once
+from launcher.config.schema import ModelConfig
+from launcher.families.weights import HERE
+from launcher.problems import Problem
+
+PATIENCE = 5.0  # seconds for a name, a connection and an answer; most failures are told at once
 
 
-def connection_flaw(url: str) -> str | None:
-    """Why no connection to this address comes about, or None."""
-    told: list[str | None] = []
+def access_problems(model: ModelConfig, lacking: str = "") -> Iterator[Problem]:
+    """What would keep a repository, or what the cache lacks of it, from being fetched.
+
+    Args:
+        lacking: what is missing of a repository whose other files are in the cache.
+    """
+    from huggingface_hub import constants  # milliseconds; the rest of that package takes a second
+
+    value, local = f"model.path={model.path}", f"type model.path=FOLDER for a local copy, {HERE}"
+    where = f"in the cache, {lacking}" if lacking else "no folder here and no weights in the cache"
+    if constants.HF_HUB_OFFLINE:
+        yield Problem(value, f"{where}; HF_HUB_OFFLINE is set", f"unset HF_HUB_OFFLINE, {local}")
+    elif model.gated and token() is None:
+        rule = f"{where}; the repository is gated: accept its licence first"
+        yield Problem(value, rule, f"accept it at {model.licence} and type `hf auth login`, or {local}")
+
+
+def token() -> str | None:
+    """The user's token, wherever huggingface_hub finds one: environment, file or notebook."""
+    from huggingface_hub import get_token
+
+    return get_token()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the hub says of a repository's model_index.json: an HTTP status and the hub's own word for an error."""
+
+    status: int = 0
+    error: str = ""
+    flaw: str = ""  # why there is no answer at all
+
+
+def ask(endpoint: str, model: ModelConfig) -> Answer:
+    """Ask for the headers of a repository's first file."""
+    revision = model.revision or "main"
+    told: list[Answer] = []
 
     def connect() -> None:
         try:
-            parts = urlsplit(url)
-            port = parts.port or (443 if parts.scheme == "https" else 80)
-            socket.create_connection((parts.hostname or "", port), PATIENCE).close()
-            told.append(None)
-        except (OSError, ValueError) as error:
-            told.append(getattr(error, "strerror", None) or str(error))
+            url = f"{endpoint}/{model.path}/resolve/{revision}/model_index.json"
+            known = token()
+            headers = {"Authorization": f"Bearer {known}"} if known else {}
+            request = urllib.request.Request(url, headers=headers, method="HEAD")
+            with urllib.request.urlopen(request, timeout=PATIENCE) as response:
+                told.append(Answer(response.status))
+        except urllib.error.HTTPError as error:
+            told.append(Answer(error.code, error.headers.get("X-Error-Code") or ""))
+            error.close()
+        except (OSError, ValueError) as error:  # URLError is an OSError, and so are http.client's of a connection
+            reason = getattr(error, "reason", error)
+            told.append(Answer(flaw=str(getattr(reason, "strerror", None) or reason)))
+        except Exception as error:  # http.client has others for what is no HTTP
+            told.append(Answer(flaw=f"no HTTP answer: {type(error).__name__}"))
 
     thread = threading.Thread(target=connect, daemon=True)  # a resolver knows no time limit
     thread.start()
-    thread.join(PATIENCE)
-    return told[0] if told else f"no answer within {PATIENCE:g} s"
+    thread.join(2 * PATIENCE)
+    return told[0] if told else Answer(flaw=f"no answer within {2 * PATIENCE:g} s")
+
+
+def answer_problems(model: ModelConfig, endpoint: str) -> Iterator[Problem]:
+    """Weights that are not here come from the hub: it must answer, have the repository, and let this user in."""
+    value, local = f"model.path={model.path}", f"type model.path=FOLDER for a local copy, {HERE}"
+    answer = ask(endpoint, model)
+    if answer.flaw:
+        rule = f"no folder here and no weights in the cache; {endpoint} can't be reached ({answer.flaw})"
+        yield Problem(value, rule, f"connect, or {local}")
+    elif answer.error == "GatedRepo" or (not answer.error and answer.status in (401, 403) and model.gated):
+        rule = "this repository is gated, and the hub lets only those in who accepted its licence"
+        yield Problem(value, rule, f"accept it at {model.licence or endpoint + '/' + model.path}, or {local}")
+    elif answer.error == "RevisionNotFound":
+        rule = f"the repository {model.path} has no such branch, tag or commit"
+        yield Problem(f"model.revision={model.revision}", rule, "leave it out: the repository's own default is used")
+    elif answer.error == "EntryNotFound":
+        rule = "the repository holds no diffusers pipeline: it has no model_index.json"
+        yield Problem(value, rule, f"choose a repository in diffusers' format, or {local}")
+    elif answer.error == "RepoNotFound" or answer.status in (401, 403, 404):
+        rule = f"no folder here, and {endpoint} has no repository of this name that you may read"
+        yield Problem(value, rule, f"check the spelling, or {local}")

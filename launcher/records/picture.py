@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image, ImageSequence
 
 from launcher import codec
+from launcher.reading import UnreadableError, opened
 from launcher.records.files import whole
 from launcher.records.formats import ASCII_CODE, EXIF_IFD, FORMATS, KEY, MAX_RECIPE, USER_COMMENT, Format
 from launcher.records.record import Recipe
@@ -53,21 +54,21 @@ def read_recipe(path: Path) -> Recipe:
     """Read the recipe in a picture; nothing in it is executed.
 
     Raises:
-        ValueError: the file is not a picture, or has no recipe of ours in it.
-        OSError: the file cannot be read.
+        ValueError: the file can't be read, is not a picture, or has no recipe of ours in it.
     """
+    try:
+        with opened(path):  # a pipe would block
+            pass
+    except UnreadableError as error:
+        raise ValueError(f"{path.name} {error}") from error
     try:
         with Image.open(path) as image:
             text = image.info.get(KEY)
             if text is None:
                 comment = image.getexif().get_ifd(EXIF_IFD).get(USER_COMMENT, b"")
                 text = comment.removeprefix(ASCII_CODE).decode("ascii") if isinstance(comment, bytes) else ""
-    except (SyntaxError, ValueError, Image.DecompressionBombError) as error:  # ValueError: a text chunk of many MiB
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # whatever Pillow finds wrong
         raise ValueError(f"{path.name} is not a readable picture") from error
-    except OSError as error:
-        if error.errno is None:  # Pillow's own: an unknown or broken format
-            raise ValueError(f"{path.name} is not a readable picture") from error
-        raise
     if not text or len(text) > MAX_RECIPE:
         raise ValueError(f"{path.name} carries no recipe")
     try:

@@ -21,7 +21,21 @@ from launcher.records.record import Config, Record, Status
 
 PICTURE = re.compile(r"\d{4,}\.\w+")  # the name of a picture of a run
 PATH_KEYS = ("path", "prompt_file", "dir")
-LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "hydra-core", "omegaconf", "safetensors", "Pillow")
+LIBRARIES = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "accelerate",
+    "peft",
+    "hydra-core",
+    "omegaconf",
+    "safetensors",
+    "Pillow",
+    "numpy",
+    "tokenizers",
+    "sentencepiece",
+    "ftfy",
+)
 
 
 class RunDir:
@@ -135,7 +149,8 @@ def portable(config: Config) -> Config:
 
 
 def _portable(path: str) -> str:
-    elsewhere = path.startswith(("/", "~")) or ".." in Path(path).parts
+    refers = "${" in path and "/" in path  # to a variable of the shell's, say, which may be anywhere
+    elsewhere = path.startswith(("/", "~")) or ".." in Path(path).parts or refers
     return f".../{Path(path).name}" if elsewhere else path
 
 

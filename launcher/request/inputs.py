@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from launcher.config.paths import user_path
 from launcher.config.schema import LaunchConfig
 from launcher.families.call import negative_prompt
+from launcher.families.checkpoint import Checkpoint, inspect
 from launcher.families.text import count_tokens
 from launcher.problems import Problem
 from launcher.reading import UnreadableError, parse_json, read_text
@@ -24,12 +25,14 @@ class Inputs:
         tokens: of each prompt, before any is cut off; None: not counted, see `count_tokens`.
         negative_tokens: of the negative prompt, likewise; None also where there is none.
         seed: the one that was typed, else drawn here, once.
+        checkpoint: the model's files.
     """
 
     prompts: tuple[str, ...]
     tokens: tuple[int | None, ...]
     negative_tokens: int | None
     seed: int
+    checkpoint: Checkpoint
     problems: tuple[Problem, ...] = ()
 
 
@@ -43,6 +46,7 @@ def read(config: LaunchConfig) -> Inputs:
         tokens=tuple(counted[: len(prompts)]),
         negative_tokens=counted[-1] if negative is not None else None,
         seed=config.seed if config.seed is not None else secrets.randbelow(1 << 32),
+        checkpoint=inspect(config.model),
         problems=tuple(problems),
     )
 

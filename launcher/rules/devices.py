@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import metadata
 
 from launcher.machines import HARDWARE
 from launcher.problems import Problem, choices
@@ -24,15 +25,15 @@ def this_machine(request: Request) -> Iterator[Problem]:
 def devices(request: Request) -> Iterator[Problem]:
     """The GPUs are there, one a rank; a CPU has cores for its ranks."""
     config, machine = request.config, request.machine
-    count = len(machine.gpus)
+    there = [gpu.index for gpu in machine.gpus]
     if config.runtime.devices is not None:
         value = f"runtime.devices={config.runtime.devices}".replace(" ", "")
         if request.device == "cpu":
             yield Problem(value, "names GPUs, and runtime.device=cpu uses none", "leave one out")
         elif len(set(config.runtime.devices)) != len(config.runtime.devices) or not config.runtime.devices:
             yield Problem(value, "must list GPUs, each once", "type runtime.devices=[0,1] or leave it out")
-        elif wrong := [index for index in config.runtime.devices if not 0 <= index < count]:
-            have = f"GPUs 0 to {count - 1}" if count else "no CUDA GPU"
+        elif wrong := [index for index in config.runtime.devices if index not in there]:
+            have = f"GPUs {', '.join(map(str, there))}" if there else "no CUDA GPU"
             yield Problem(value, f"this machine has {have}, not {choices(wrong)}", "leave it out to use what is there")
     if request.device == "cpu":
         if config.model.needs_gpu and config.runtime.device == "auto":
@@ -41,5 +42,16 @@ def devices(request: Request) -> Iterator[Problem]:
             yield Problem(f"model={config.model.name}", what, instead)
         if config.runtime.offload == "model":
             yield Problem("runtime.offload=model", "moves weights off a GPU, and this run uses none", "leave it out")
-    elif request.device == "cuda" and count == 0 and config.runtime.devices is None:
+    elif request.device == "cuda" and not there and config.runtime.devices is None:
         yield Problem("runtime.device=cuda", f"this machine has {machine}", "type runtime.device=cpu or leave it out")
+    if request.device == "cuda" and there and machine.asked and (build := torch_build()).endswith("+cpu"):
+        instead = "install a CUDA build of torch (https://pytorch.org/get-started), or type runtime=cpu"
+        yield Problem("runtime.device=cuda", f"the installed torch {build} is built for CPUs only", instead)
+
+
+def torch_build() -> str:
+    """The version of torch that is installed, "" without any."""
+    try:
+        return metadata.version("torch")
+    except metadata.PackageNotFoundError:
+        return ""

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import math
 import os
+import shlex
 import shutil
 import urllib.request
 from collections.abc import Iterator
@@ -14,8 +15,9 @@ from collections.abc import Iterator
 from launcher import lora_keys
 from launcher.config.paths import user_path
 from launcher.families import safetensors
-from launcher.families.hub import connection_flaw
-from launcher.families.weights import HERE, folder, revision_problems, weights_problems
+from launcher.families.hub import answer_problems
+from launcher.families.parts import installed
+from launcher.families.weights import revision_problems
 from launcher.problems import Problem
 from launcher.records.formats import FORMATS
 from launcher.request.request import Request
@@ -120,9 +122,15 @@ def folder_problems(setting: str, text: str, request: Request) -> Iterator[Probl
 @rule
 def weights(request: Request) -> Iterator[Problem]:
     """The model's weights are here, or can be fetched."""
-    yield from revision_problems(request.config.model)
-    if request.machine.here:
-        yield from weights_problems(request.config.model)
+    model = request.config.model
+    yield from revision_problems(model)
+    if not request.machine.here:
+        return
+    yield from request.inputs.checkpoint.problems
+    for package in model.packages:
+        if not installed(package):
+            what = f"needs the package {package}, which is not installed"
+            yield Problem(f"model={model.name}", what, f"type pip install {shlex.quote(package)}")
 
 
 def reachable(request: Request) -> Iterator[Problem]:
@@ -130,12 +138,8 @@ def reachable(request: Request) -> Iterator[Problem]:
 
     Asked last, where nothing else is wrong: it is the only rule that waits for a network.
     """
-    model = request.config.model
-    if not request.machine.here or folder(model) is not None or "https" in urllib.request.getproxies():
+    if not request.machine.here or request.inputs.checkpoint.whole or "https" in urllib.request.getproxies():
         return
     from huggingface_hub import constants  # milliseconds; the rest of that package takes a second
 
-    flaw = connection_flaw(constants.ENDPOINT)
-    if flaw is not None:
-        what = f"the weights are not in the cache, and {constants.ENDPOINT} can't be reached ({flaw})"
-        yield Problem(f"model.path={model.path}", what, f"connect, or type model.path=FOLDER for a local copy, {HERE}")
+    yield from answer_problems(request.config.model, constants.ENDPOINT)

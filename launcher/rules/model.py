@@ -28,6 +28,19 @@ def cp_plan(request: Request) -> Iterator[Problem]:
         yield Problem("model.cp_plan", str(error), "see attention_backends/plan.py for the form, or leave it out")
 
 
+@rule
+def sizes(request: Request) -> Iterator[Problem]:
+    """A pipeline that knows some sizes only would make the nearest of them, without a word."""
+    config, legal = request.config, request.config.model.sizes
+    if legal is None or f"{config.height}x{config.width}" in legal:
+        return
+    sides = [side for size in legal if len(side := size.split("x")) == 2 and all(each.isdigit() for each in side)]
+    near = sorted(sides, key=lambda side: abs(int(side[0]) - config.height) + abs(int(side[1]) - config.width))
+    what = f"{config.model.name} makes {', '.join(legal)} only"
+    instead = "type height={} width={}".format(*near[0]) if near else "leave them out"
+    yield Problem(f"height={config.height} width={config.width}", what, instead)
+
+
 def task(request: Request) -> Iterator[Problem]:
     """A run needs what its model makes pictures of; a plan does not."""
     model = request.config.model

@@ -37,6 +37,8 @@ def held(folder: Path, value: str) -> Iterator[None]:
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not _is_at(path, lock):  # its owner removed it just now: the next one would make another
+                raise BlockingIOError
         except BlockingIOError:
             owner = os.read(lock, 200).decode(errors="replace").strip() or "another launcher"
             rule, instead = f"{owner} is at work there", "wait for its end, or choose another folder"
@@ -51,6 +53,14 @@ def held(folder: Path, value: str) -> Iterator[None]:
             path.unlink(missing_ok=True)  # before it is released: whoever opened it meanwhile finds what was made here
     finally:
         os.close(lock)
+
+
+def _is_at(path: Path, lock: int) -> bool:
+    """Whether an open lock is the file of that name."""
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(lock))
+    except FileNotFoundError:
+        return False
 
 
 def is_held(folder: Path) -> bool:

@@ -15,6 +15,7 @@ from launcher.config.paths import user_path
 from launcher.config.schema import LaunchConfig
 from launcher.estimates import memory
 from launcher.families.call import arguments
+from launcher.families.facts import fact_problems
 from launcher.families.weights import location
 from launcher.problems import Interrupted, LauncherError, RunFailed
 from launcher.records.formats import FORMATS
@@ -34,6 +35,7 @@ from launcher.wire.protocol import (
     Picture,
     Saved,
     Sharing,
+    Source,
     Stage,
     Step,
 )
@@ -51,11 +53,12 @@ class Made:
 
 def group_key(request: Request) -> GroupKey:
     """Which group of ranks can do this."""
-    runtime, model = request.config.runtime, request.config.model
+    runtime, model, checkpoint = request.config.runtime, request.config.model, request.inputs.checkpoint
     load = Load(
         pipeline=model.pipeline,
-        path=location(model),
-        revision=model.revision,
+        path=checkpoint.source,
+        revision=checkpoint.revision,
+        variant=checkpoint.variant,
         dtype=request.dtype,
         device=request.device,
         offload=runtime.offload,
@@ -112,6 +115,10 @@ def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, progress: P
             run_dir.note(files=tuple(files[number] for number in sorted(files)))
         elif rank != 0:
             return
+        elif isinstance(message, Source):
+            # Of a repository that was not here before the start, nothing is known until it was fetched.
+            if found := list(fact_problems(request.config.model, Path(message.folder))):
+                raise RunFailed("; ".join(map(str, found)))
         elif isinstance(message, Stage):
             progress.at(message.name)
         elif isinstance(message, Step):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from launcher.config.text import quoted
+from launcher.config.paths import PATHS
+from launcher.config.text import is_text, parsed, quoted
 from launcher.problems import Problem, Refused
 from launcher.records.files import sha256
 from launcher.records.record import File, Record, read_record
@@ -162,7 +162,16 @@ def _shown(place: Path, folder: Path) -> Path:
 
 def recorded(words: list[str]) -> list[str]:
     """A job's settings as its record keeps them: without paths of this machine, and without how it was resumed."""
-    return [portable_override(word) for word in words if not word.startswith(("resume=", "hydra.", "fail_fast="))]
+    kept = (word for word in words if not word.startswith(("resume=", "hydra.", "fail_fast=")))
+    return [portable_override(_plain_path(word)) for word in kept]
+
+
+def _plain_path(word: str) -> str:
+    """A path as Hydra reads it, without the blanks, escapes and functions that it may be wrapped in."""
+    key, _, value = word.partition("=")
+    read = parsed(word) if key.lstrip("+") in PATHS else None
+    text = None if read is None or read.is_sweep_override() else read.value()
+    return f"{key}={quoted(text)}" if isinstance(text, str) and text not in (value, value[1:-1]) else word
 
 
 def _aside(place: Path) -> Iterator[Path]:
@@ -173,11 +182,11 @@ def _aside(place: Path) -> Iterator[Path]:
 
 
 def pairs(words: list[str]) -> list[tuple[str, str]]:
-    """The settings of a job and their values, as they are shown."""
-    split = (word.partition("=") for word in words)
-    return [(key.lstrip("+"), value if value.startswith(("'", '"')) else _plain(value)) for key, _, value in split]
-
-
-def _plain(value: str) -> str:
-    """A value without the backslashes that Hydra's sweeper puts before spaces and signs."""
-    return re.sub(r"\\([\\()\[\]{}:=, \t])", r"\1", value)
+    """The settings of a job and their values, as they are shown: text without the quotes that Hydra needs."""
+    found = []
+    for word in words:
+        key, _, value = word.partition("=")
+        read = parsed(word) if value.startswith(("'", '"')) and is_text(key.lstrip("+")) else None
+        shown = value if read is None else str(read.value()).replace("\\${", "${")
+        found.append((key.lstrip("+"), shown))
+    return found

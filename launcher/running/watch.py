@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 
-from launcher.wire.protocol import Alive, Message, Step
+from launcher.wire.protocol import HEARTBEAT, Alive, Message, Step
 
 LONGEST_LOOK = 1.0  # seconds between two looks at the clock that count; they are TICK apart, unless something stops us
+LATE = 3 * HEARTBEAT  # seconds of silence after which a rank may be what the others wait for
 
 
 class AwakeClock:
@@ -55,5 +56,7 @@ class Watch:
         silent = min(self._alive, key=self._alive.__getitem__)
         if now - self._alive[silent] > self.limit:
             return silent, f"no sign of life within {limit} (stopped, or the machine is overloaded)"
+        if now - self._alive[silent] > LATE:
+            return None  # the others wait for it: it speaks again, or is the one that stalled
         stuck = [rank for rank in self._moved if self._stepping[rank] and now - self._moved[rank] > self.limit]
         return (stuck[0], f"alive, but no step was finished within {limit}") if stuck else None

@@ -51,6 +51,14 @@ class Stage(Message):
 
 
 @dataclass(frozen=True)
+class Source(Message):
+    """A rank loads its weights from this folder, in which they are whole: the hub has been fetched from."""
+
+    kind: ClassVar[str] = "source"
+    folder: str
+
+
+@dataclass(frozen=True)
 class Step(Message):
     """A rank has finished a denoising step, from 1, of a picture, from 0."""
 
@@ -113,6 +121,7 @@ class Load:
         path: a folder, or a repository of the hub.
         timeout: seconds that a collective may take.
         transport: how GPUs exchange, a word of attention_backends.catalog.TRANSPORTS.
+        variant: of the weight files; None for the plain ones.
     """
 
     pipeline: str
@@ -123,6 +132,7 @@ class Load:
     offload: str
     timeout: float
     transport: str
+    variant: str | None = None
 
 
 @dataclass(frozen=True)
@@ -202,7 +212,7 @@ class Stop(Message):
 
 
 Kinds = tuple[type[Message], ...]
-FROM_RANK: Kinds = (Hello, Stage, Step, Alive, Saved, Done, Error)
+FROM_RANK: Kinds = (Hello, Stage, Source, Step, Alive, Saved, Done, Error)
 FROM_LAUNCHER: Kinds = (Job, Stop)
 
 

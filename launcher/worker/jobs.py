@@ -26,9 +26,9 @@ from launcher.records.formats import FORMATS
 from launcher.records.picture import save
 from launcher.records.record import File
 from launcher.wire.channel import STORE_VARIABLE
-from launcher.wire.protocol import Done, Job, Load, Message, Saved, Sharing, Stage, Step
+from launcher.wire.protocol import Done, Job, Load, Message, Saved, Sharing, Source, Stage, Step
 from launcher.worker.checks import check_tokenizers
-from launcher.worker.load import load_pipeline
+from launcher.worker.load import fetch, load_pipeline
 from launcher.worker.lora import Lora
 
 Send = Callable[[Message], None]
@@ -78,7 +78,9 @@ class Worker:
                 world_size=self.world_size,
                 timeout=timedelta(seconds=load.timeout),
             )
-        pipe = load_pipeline(load)
+        folder = fetch(load)
+        self.send(Source(folder))
+        pipe = load_pipeline(load, folder)
         check_tokenizers(pipe)
         pipe.set_progress_bar_config(disable=True)
         self.pipe = pipe

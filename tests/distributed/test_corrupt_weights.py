@@ -62,7 +62,7 @@ def swept(tmp_path_factory) -> tuple[Ended, dict[str, str], Path]:
     not_finite(model["nan_vae"] / "vae" / FILE)
     said = {
         "truncated": f"vae/{FILE} is ",
-        "pickle": f"transformer/{FILE} is no safetensors file",
+        "pickle": f"transformer/{FILE} is not a safetensors file",
         "renamed": f"the files of transformer lack its weights {missing}",
         "renamed_text": f"the files of text_encoder lack its weights {missing_text}",
         "nan": "the latents are not finite in float32",

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from shared import Ended, cause, command, hermetic
 
+pytestmark = pytest.mark.slow
 SMALL = ["cp=ring_anything", "cp.ring_degree=2", "runtime=cpu", "height=64", "width=64", "steps=1", "seed=1"]
 
 

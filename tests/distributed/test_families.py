@@ -8,33 +8,27 @@ import itertools
 import os
 import random
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 import twins
 from shared import LAPTOP
+from warm import Warm
 
 from attention_backends.catalog import KERNELS, MODES, SCHEDULES
 from launcher.config.compose import Composer, to_config
 from launcher.config.schema import LaunchConfig
 from launcher.estimates.ways import resolve
-from launcher.records.picture import read_frames
-from launcher.records.run_dir import RunDir
 from launcher.request.request import Request
 from launcher.rules import RULES, problems
 from launcher.rules import kernels as kernel_rules
 from launcher.rules import sharing as sharing_rules
-from launcher.running.group import GroupKey, RankGroup
-from launcher.running.job import execute, group_key, job_message
-from launcher.running.starters import accelerate as ranks
 
 pytestmark = pytest.mark.slow
 
 SAMPLES = int(os.environ.get("FAMILY_SAMPLES", "200"))  # random legal requests, over all worlds
 WORLDS = (2, 3, 4)
 PARALLEL = [mode.name for mode in MODES.values() if mode.parallel]
-COMMAND = ranks.command
 # Two sizes that no even split divides, and one that the even modes take. Pictures have no frames.
 SIZES = [
     {"height": 50, "width": 40, "frames": 6},
@@ -43,40 +37,6 @@ SIZES = [
 ]
 # QwenImage's text is as long as its prompts: 6 letters and 6 more, then 7 and 5 more, both divisible.
 PROMPTS = [("a cat", "blurry"), ("猫 🐈", ""), ("cat cat", "dog dog")]
-
-
-class Warm:
-    """Ranks of forgiving.py, which serve any model and stay when they are asked for what they cannot do."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.count = folder, itertools.count()
-        self.group: RankGroup | None = None
-
-    def ranks(self, key: GroupKey, run_dir: RunDir) -> RankGroup:
-        if self.group is None or not self.group.alive:
-            here = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(ranks, "command", lambda *given: [*COMMAND(*given)[:-1], "forgiving"])
-                patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, here)))
-                self.group = RankGroup(key, run_dir)
-        return self.group
-
-    def run(self, request: Request) -> list[np.ndarray]:
-        """Each picture's frames (frames, height, width, 3)."""
-        made = execute(request, RunDir(self.folder / str(next(self.count))), [], self.ranks)
-        shown = [read_frames(made.folder / facts.file, made.record.frames.fps) for facts in made.record.files]
-        return [np.stack([np.asarray(frame) for frame in frames]).astype(int) for frames in shown]
-
-    def force(self, asked: Request) -> list[str | None]:
-        """What the ranks answer to a request that no rule was asked about: each rank's error, or None."""
-        run_dir = RunDir(self.folder / str(next(self.count)))
-        run_dir.logs.mkdir(parents=True)
-        done = self.ranks(group_key(asked), run_dir).run(job_message(asked, run_dir), run_dir, 300, lambda *_: None)
-        return [answer.digests[0] if answer.loads < 0 else None for answer in done]
-
-    def close(self) -> None:
-        if self.group is not None:
-            self.group.close()
 
 
 @pytest.fixture(scope="module")
@@ -138,11 +98,8 @@ def test_every_legal_mode_makes_what_one_process_makes(warm, families, alone, na
         assert shown.shape[:3] == (asked.frames or 1, asked.requested.height, asked.requested.width)
         assert np.abs(shown - alone[name, number]).max() <= 1, (mode, ring, ulysses, number)
         ran.add(mode)
-    # 6 heads are not shared by 4 ranks, 128 text tokens not by 3, and LTX has a mask.
-    never = {"ulysses"} if world == 4 else {"unified"}
-    if name == "ltx_video":
-        never |= {"ring_anything"} | ({"ring", "ulysses"} if world == 3 else set())
-    assert ran == set(PARALLEL) - never
+    # 6 heads are not shared by 4 ranks, and unified needs 4.
+    assert ran == set(PARALLEL) - ({"ulysses"} if world == 4 else {"unified"})
 
 
 ON_CPU = [kernel.name for kernel in KERNELS.values() if "cpu" in kernel.devices]
@@ -218,7 +175,6 @@ ILLEGAL = [
     ("flux_tiny", "cp.mode=unified cp.ring_degree=2 cp.ulysses_degree=2 model.text_tokens=6", "6 tokens: unified"),
     ("wan_t2v_1_3b", "cp.mode=ring cp.ring_degree=4 width=16 height=16 frames=9", "3 tokens: ring"),
     ("qwenimage", "cp.mode=ring cp.ring_degree=4 prompt=abc", "tokens: ring on 4 ranks"),
-    ("ltx_video", "cp.mode=ring_anything cp.ring_degree=4", "ring_anything takes no attention mask"),
     ("flux_tiny", "cp.mode=ring_anything cp.ring_degree=2 cp.ulysses_degree=2", "needs ulysses_degree 1"),
     ("flux_tiny", "cp.mode=ring_anything cp.ring_degree=3", "there are 4 ranks"),
     ("flux_tiny", "attention.kernel=flash", "flash"),
@@ -233,7 +189,6 @@ ILLEGAL = [
     ("flux_tiny", "seed=18446744073709551616", "Overflow"),
     ("flux_tiny", "height=0", "cannot write empty image"),
     ("flux_tiny", "runtime.dtype=float8", "float8"),
-    ("ltx_video", "model.text_tokens=3", "cannot reshape tensor of 0 elements"),  # last: the other ranks wait in vain
 ]
 
 

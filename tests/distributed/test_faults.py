@@ -133,7 +133,7 @@ TWO = {
     "killed while denoising": Fault("denoising", send(1, signal.SIGKILL), "rank 1: killed by SIGKILL"),
     "killed while decoding": Fault("decoding", send(0, signal.SIGKILL), "rank 0: killed by SIGKILL"),
     "killed while saving": Fault("saving", kill_half_way, "rank 0: killed by SIGKILL"),
-    "out of memory": Fault("denoising", take_memory, "rank 1: ", visit=1),
+    "out of memory": Fault("loading", take_memory, "rank 1: ", visit=1),  # steps take what the first one freed
     "agent killed": Fault("denoising", lambda group, _: group.agent and group.agent.kill(), AGENT),
     "stopped": Fault(
         "denoising",
@@ -191,18 +191,18 @@ def sweep(faults: list[Fault], place: Path, *words: str) -> Swept:
     class Watched(Bar):
         def at(self, stage: str) -> None:
             if stage == "starting":
-                (folder,) = (path.parent for path in place.rglob("multirun.yaml"))
+                (folder,) = (path.parent for path in (place / "outputs").rglob("multirun.yaml"))
                 jobs.append(Struck(folder / str(len(jobs))))
                 entered.clear()
             if stage != self.stage:
                 entered.append(stage)
-                if stage == "denoising" and entered.count(stage) == 1:
-                    jobs[-1].listening = listening(group(psutil.Process()))
                 fault = faults[len(jobs) - 1] if len(jobs) <= len(faults) else None
                 if fault and stage == fault.stage and entered.count(stage) == fault.visit:
                     struck = jobs[-1]
                     struck.group, struck.at = group(psutil.Process()), time.monotonic()
                     fault.strike(struck.group, struck.folder)
+                elif stage == "denoising" and entered.count(stage) == 1:
+                    jobs[-1].listening = listening(group(psutil.Process()))
             super().at(stage)
 
     def ended(line: str) -> None:
@@ -224,7 +224,7 @@ def sweep(faults: list[Fault], place: Path, *words: str) -> Swept:
         common = ["runtime=cpu", *size, f"runtime.stall_timeout={STALL}", f"seed={seeds}"]
         with contextlib.redirect_stdout(screen), contextlib.redirect_stderr(errors):
             code = main(["-m", *common, *words])
-        (multirun,) = place.rglob("multirun.yaml")
+        (multirun,) = (place / "outputs").rglob("multirun.yaml")
     # What other programs of this machine have there comes and goes.
     ends = time.monotonic() + 10
     while (left := shared_memory() - shared) and time.monotonic() < ends:
@@ -235,9 +235,10 @@ def sweep(faults: list[Fault], place: Path, *words: str) -> Swept:
 @pytest.fixture(scope="module")
 def two(tmp_path_factory) -> Swept:
     """Two ranks; another program holds the port that torch and accelerate take by default."""
-    with socket.socket() as other, contextlib.suppress(OSError):
-        other.bind(("", 29500))
-        other.listen()
+    with socket.socket() as other:
+        with contextlib.suppress(OSError):  # some other program has it
+            other.bind(("", 29500))
+            other.listen()
         return sweep([*TWO.values(), INTERRUPT], tmp_path_factory.mktemp("two"), "cp=ring_anything")
 
 
@@ -301,7 +302,7 @@ def test_ctrl_c_ends_a_sweep(two):
     assert two.code == 130
     assert two.errors == "launcher: interrupted by SIGINT\n"
     folder = two.folder.relative_to(two.folder.parent.parent.parent)
-    assert two.screen.splitlines()[-1] == f"resume={folder} behind the same words runs what is missing"
+    assert two.screen.splitlines()[-1] == f"to run what is missing, add resume={folder} to the same command"
     assert len(two.jobs) == len(TWO) + 1
     interrupted = two.jobs[-1]
     assert json.loads((interrupted.folder / "run.json").read_text())["status"] == "interrupted"

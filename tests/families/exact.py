@@ -12,7 +12,7 @@ import torch.distributed as dist
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from tiny import TINY, Size, output
+from miniatures import TINY, Size, output
 
 import attention_backends
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -28,8 +29,8 @@ import diffusers
 import theirs
 from exact import errors
 from inputs import HEADS, Size
+from miniatures import TINY
 from ranks import Ranks
-from tiny import TINY
 
 from attention_backends.catalog import MODES
 from launcher.config.compose import Composer, to_config
@@ -195,10 +196,10 @@ def their_cell(results: Results) -> str:
 
 
 def fingerprint() -> str:
-    """Of everything that the table follows from but torch: plans, tiny models, cases and diffusers' version."""
-    files = [*sorted(HERE.glob("*.py")), *sorted((ROOT / "conf" / "model").glob("*.yaml"))]
-    content = b"".join(file.read_bytes() for file in files if file.name != "test_families.py")
-    return hashlib.sha256(content + diffusers.__version__.encode()).hexdigest()[:16]
+    """Of what the table follows from, but for attention_backends itself: plans, tiny models and diffusers' version."""
+    files = [HERE / f"{name}.py" for name in ("exact", "inputs", "theirs", "miniatures")]
+    content = json.dumps([plans(), [repr(case) for name in MODEL for case in cases(name)], diffusers.__version__])
+    return hashlib.sha256(content.encode() + b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
 def their_table(results: dict[str, Results]) -> str:

@@ -20,7 +20,7 @@ for folder in (HERE, HERE.parent, HERE.parent / "attention_backends" / "helpers"
     sys.path.insert(0, str(folder))
 
 from ranks import Ranks  # noqa: E402
-from report import Report, summary, tables, write  # noqa: E402
+from report import NOT_RUN, Report, summary, tables, write  # noqa: E402
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,6 +43,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    report = session.config.stash[KEY]
+    report.tests |= {_name(item): NOT_RUN for item in session.items if HERE in item.path.parents}
+
+
+def _name(item: pytest.Item) -> str:
+    return f"{item.path.stem.removeprefix('test_')}: {item.name.removeprefix('test_')}"
+
+
 def _why_not() -> str:
     try:
         import torch
@@ -57,8 +66,7 @@ def _why_not() -> str:
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     outcome = yield
     if HERE in item.path.parents:
-        name = f"{item.path.stem.removeprefix('test_')}: {item.name.removeprefix('test_')}"
-        item.config.stash[KEY].ended(name, outcome)
+        item.config.stash[KEY].ended(_name(item), outcome)
     return outcome
 
 

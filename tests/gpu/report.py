@@ -12,7 +12,6 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,8 @@ from typing import Any
 PACKAGE = Path(__file__).parent.parent.parent / "attention_backends"
 BEGIN, END = "<!-- by tests/gpu/report.py from gpu.json -->", "<!-- end -->"
 LIBRARIES = ("diffusers", "transformers", "triton", "flash-attn", "flash-attn-3", "sageattention")
-EXACT = ("kernels", "ranks")  # sections of errors
+NOT_RUN = "not run"  # when the run was interrupted
+EXACT = ("kernels", "ranks", "with_compile")  # sections of errors
 
 
 class Report:
@@ -29,7 +29,7 @@ class Report:
     def __init__(self, began: float) -> None:
         self.began = began
         self.checks: list[dict[str, Any]] = []
-        self.tests: dict[str, str] = {}  # "passed", "skipped: why" or "failed: why"
+        self.tests: dict[str, str] = {}  # "passed", "skipped: why", "failed: why" or "not run"
 
     def check(self, section: str, name: str, figure: float, limit: float | None = None, unit: str = "") -> None:
         """One figure, named `row: column`; without a limit it is told and not judged."""
@@ -46,9 +46,10 @@ class Report:
             self.tests[name] = why.replace("Skipped", "skipped")
         elif outcome.failed:
             crash = getattr(outcome.longrepr, "reprcrash", None)
-            self.tests[name] = f"failed: {(crash.message if crash else str(outcome.longrepr)).splitlines()[0][:200]}"
-        else:
-            self.tests.setdefault(name, "passed")
+            said = (crash.message if crash else str(outcome.longrepr)).strip().splitlines()
+            self.tests[name] = f"failed: {' ... '.join(dict.fromkeys((said[0], said[-1])))[:200]}"
+        elif self.tests.get(name, NOT_RUN) == NOT_RUN:
+            self.tests[name] = "passed"
 
     def asdict(self) -> dict[str, Any]:
         return {
@@ -117,11 +118,13 @@ def commit() -> str:
 def summary(found: dict[str, Any]) -> list[str]:
     """How many tests ended how; what failed and what was skipped, with the reasons."""
     ends = list(found["tests"].values())
-    counts = {word: sum(told.startswith(word) for told in ends) for word in ("passed", "failed", "skipped")}
-    lines = [f"{counts['passed']} tests passed, {counts['failed']} failed, {counts['skipped']} skipped."]
+    words = ("passed", "failed", "skipped", NOT_RUN)
+    lines = [f"Tests: {', '.join(f'{sum(told.startswith(word) for told in ends)} {word}' for word in words)}."]
     wrong = [one for one in found["checks"] if not one["passed"]]
     lines += [f"Above its limit: {one['row']}, {one['name']}: {shown(one)} ({one['limit']:g})." for one in wrong]
-    lines += [f"{name}: {told}." for name, told in found["tests"].items() if told.startswith("failed")]
+    lines += [
+        f"{name}: {told}." for name, told in found["tests"].items() if told.startswith("failed") or told == NOT_RUN
+    ]
     reasons = {told for told in ends if told.startswith("skipped")}
     return [*lines, *sorted(f"{reason.capitalize()}." for reason in reasons)]
 
@@ -132,12 +135,12 @@ def shown(one: dict[str, Any]) -> str:
     return f"{figure:.0f}" if abs(figure) >= 100 else f"{figure:.3g}"
 
 
-def pivot(checks: list[dict[str, Any]], head: str, row: Callable[[dict[str, Any]], str]) -> list[str]:
+def pivot(checks: list[dict[str, Any]], head: str) -> list[str]:
     """A table with a line a row and a column a name; of several figures in a cell the largest."""
     cells: dict[tuple[str, str], dict[str, Any]] = {}
     for one in checks:
-        at = row(one), one["name"] + (f", {one['unit']}" if one["unit"] else "")
-        if at not in cells or one["figure"] > cells[at]["figure"]:
+        at = one["row"], one["name"] + (f", {one['unit']}" if one["unit"] else "")
+        if at not in cells or not one["figure"] <= cells[at]["figure"]:  # what is no number is the worst
             cells[at] = one
     rows, columns = (list(dict.fromkeys(key[axis] for key in cells)) for axis in (0, 1))
     lines = [f"| {' | '.join([head, *columns])} |", f"| {' | '.join(['---'] * (1 + len(columns)))} |"]
@@ -155,33 +158,33 @@ def tables(found: dict[str, Any], current: str) -> str:
         f"`make gpu` on one {found['device']} ({found['memory_gib']} GiB, driver {found['driver']}; {libraries}), "
         f"{found['date'][:10]}, commit {found['commit']}, in {found['seconds']:.0f} s. Every figure: "
         "[gpu.json](gpu.json).",
-        *summary(found),
+        "",
+        *(f"- {line}" for line in summary(found)),
     ]
     if found["sources"] != current:
-        lines.append(f"**Not run on CUDA since commit {found['commit']}**: the sources of this package have changed.")
-    sections = [
-        (
-            "Largest errors against float64",
-            "of",
-            [one for one in checks if one["section"] in EXACT and not one["unit"]],
-        ),
-        ("Real size, random weights", "model, share, way", [one for one in checks if one["section"] == "size"]),
-        ("The rest", "what", [one for one in checks if one["unit"] and one["section"] in EXACT]),
-        ("The launcher", "what", [one for one in checks if one["section"] == "launcher"]),
-    ]
-    steps = {one["row"] for one in sections[1][2] if one["name"] == "a step"}
-    text = "\n".join(lines)
-    for title, head, some in sections:
-        if title == "Real size, random weights":
-            parts = [[one for one in some if (one["row"] in steps) == whole] for whole in (True, False)]
-            text += f"\n\n{title}:\n\n" + "\n\n".join("\n".join(pivot(part, head, _row)) for part in parts if part)
-        elif some:
-            text += f"\n\n{title}:\n\n" + "\n".join(pivot(some, head, _head if title.startswith("Largest") else _row))
-    return text
-
-
-def _row(one: dict[str, Any]) -> str:
-    return str(one["row"])
+        lines.append(
+            f"- **Not run on CUDA since commit {found['commit']}**: this package's sources have changed since."
+        )
+    theirs = [one for one in checks if one["row"].startswith("torch's ")]  # what its operators do by themselves
+    sizes = [one for one in checks if one["section"] == "size"]
+    steps = {one["row"] for one in sizes if one["name"] == "a step"}
+    parts = {
+        ("Largest errors against float64", "of"): [
+            {**one, "row": _head(one)} for one in checks if one["section"] in EXACT and one not in theirs
+        ],
+        ("Real size, random weights", "model, share, way"): [one for one in sizes if one["row"] in steps],
+        ("The card, attention by itself, copies and merges", "what"): [
+            one for one in sizes if one["row"] not in steps and one not in theirs
+        ],
+        ("By host memory", "what"): [one for one in checks if one["section"] == "transport"],
+        ("The launcher", "what"): [one for one in checks if one["section"] == "launcher"],
+        ("What torch's operators do by themselves", "operator"): theirs,
+    }
+    pages = ["\n".join(lines)]
+    for (title, head), some in parts.items():
+        if some:
+            pages.append(f"{title}:\n\n" + "\n".join(pivot(some, head)))
+    return "\n\n".join(pages)
 
 
 def _head(one: dict[str, Any]) -> str:

@@ -17,7 +17,9 @@ import torch
 
 import attention_backends
 from attention_backends import exchange
+from attention_backends.diffusers_seam import switch
 from attention_backends.layout import split_lengths
+from attention_backends.wire import Wire
 
 DTYPE = torch.bfloat16
 
@@ -77,6 +79,17 @@ def _there(**inputs: Any) -> dict[str, Any]:
     return {name: x.to("cuda", DTYPE) if isinstance(x, torch.Tensor) else x for name, x in inputs.items()}
 
 
+class Alone(Wire):
+    """A wire whose other ends are not there: they say what this one says."""
+
+    def agree(self, told: str) -> list[str]:
+        return [told] * self.size()
+
+    def begin(self) -> None: ...
+
+    def fail(self, error: BaseException) -> None: ...
+
+
 @contextlib.contextmanager
 def others(world: int, streams: list[int]) -> Iterator[Any]:
     """A group of `world` ranks of which this is the first; the others hold their shares of `streams` tokens."""
@@ -91,7 +104,8 @@ def others(world: int, streams: list[int]) -> Iterator[Any]:
     dist.init_process_group("fake", rank=0, world_size=world, store=FakeStore())
     try:
         posted = mock.patch.object(exchange, "post", lambda *_: [])  # noqa: PT008 - a mock of mock's takes time
-        with posted, mock.patch.object(exchange, "exchange_lengths", lengths):
+        alone = mock.patch.object(switch, "wire_of", Alone)
+        with posted, alone, mock.patch.object(exchange, "exchange_lengths", lengths):
             yield dist.group.WORLD
     finally:
         dist.destroy_process_group()

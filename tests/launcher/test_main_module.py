@@ -25,3 +25,13 @@ def test_nothing_interrupts_the_end(monkeypatch):
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
+
+
+def test_modules_of_the_current_folder_are_none_of_ours(tmp_path):
+    """`python -m` looks there first."""
+    for module in ("queue", "json", "signal", "yaml"):
+        (tmp_path / f"{module}.py").write_text(f"raise SystemExit('{module}.py of the current folder')")
+    ended = subprocess.run(
+        command("--version"), cwd=tmp_path, env=hermetic(), capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")

@@ -23,6 +23,14 @@ def test_a_pipe_does_not_block(tmp_path):
     assert said(tmp_path / "pipe") == "is a pipe, not a regular file"
 
 
+def test_a_regular_file_that_would_block_is_refused(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "kmsg")  # /proc/kmsg calls itself a regular file, and is for root alone
+    monkeypatch.setattr("launcher.reading._require_regular", lambda mode: None)
+    writer = os.open(tmp_path / "kmsg", os.O_RDWR)
+    assert said(tmp_path / "kmsg") == "has no end: it waits for what comes, like a pipe"
+    os.close(writer)
+
+
 def test_a_device_a_folder_and_a_socket_are_named(tmp_path):
     assert said(Path("/dev/zero")) == "is a device, not a regular file"
     assert said(tmp_path) == "is a folder, not a regular file"

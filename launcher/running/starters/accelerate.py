@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 import launcher
-from launcher.machines import visible_devices
+from launcher.gpus import visible_devices
 from launcher.wire.channel import STORE_VARIABLE
 
 STEERING = ("ACCELERATE_", "TORCHELASTIC_", "LAUNCHER_", "PET_")  # PET_: torchrun's own flags

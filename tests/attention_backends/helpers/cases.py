@@ -125,7 +125,7 @@ def attention(
             triangle = torch.ones(queries.total, keys.total, dtype=torch.bool).tril()
             bias = bias & triangle if bias.dtype == torch.bool else bias.masked_fill(~triangle, -torch.inf)
         drowned = bias is not None and bias.dtype != torch.bool and bias.numel() > 0
-        bias_size = bias.amax(-1).abs().nan_to_num(posinf=0.0).clamp(max=1e5).max().item() if drowned else 0.0
+        bias_size = bias.amax(-1).abs().float().nan_to_num(posinf=0.0).clamp(max=1e5).max().item() if drowned else 0.0
         own = torch.nn.functional.scaled_dot_product_attention(
             *(x.transpose(1, 2) for x in (q, k, v)),
             bias, is_causal=is_causal and bias is None, scale=scale, enable_gqa=True,

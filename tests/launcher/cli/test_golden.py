@@ -35,7 +35,7 @@ model=flux frames=81
 model=qwenimage runtime=cpu cp=ulysses cp.ulysses_degree=5
 model=wan_t2v_1_3b runtime=cpu height=20000 frames=null
 model=wan_t2v_1_3b runtime=cpu output=jpeg
-model=ltx_video runtime=cpu cp=ring_anything
+model=hunyuan_video runtime=cpu cp=ring_anything
 cp=ring_any
 ring_degree=2
 cp.ring_degree=1.5
@@ -148,6 +148,7 @@ def answer(monkeypatch, tmp_path, capfd):
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # where nobody listens, on any machine
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
 
     def run(words: list[str], here: machine.Machine) -> str:

@@ -18,7 +18,10 @@ def test_every_path_is_absolute_and_at_home(monkeypatch, tmp_path):
     assert user_path("~odd") == tmp_path / "~odd"
 
 
-@pytest.mark.parametrize(("text", "said"), [("", "empty"), ("a\0b", "NUL"), ("~nobody_of_this_name/x", "home")])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("", "empty"), ("a\0b", "NUL"), ("a\ud800", "no file name can"), ("~nobody_of_this_name/x", "home")],
+)
 def test_what_is_no_path_is_told(text, said):
     with pytest.raises(ValueError, match=said):
         user_path(text)

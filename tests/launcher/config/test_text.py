@@ -27,6 +27,7 @@ AS_THEY_STAND = [
     "range(1,3)",
     "x=y: z #1 @a|b 100%",
     "two\nlines",
+    "???",
     "\"a\" and 'b'",
     "",
 ]
@@ -109,3 +110,27 @@ def test_quoting_is_read_back(text):
     override = parsed(f"prompt={quoted(text)}")
     assert override is not None
     assert override.value() == text or "${" in text
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "prompt=a cat, a dog: big",
+        "prompt=a\\,b,c",
+        "prompt='x, y',z\\ \\(w\\)",
+        "prompt=${model.name},b",
+        "prompt=1.10,b",
+        "prompt=back\\\\slash,b",
+        "negative_prompt=a  b,c",
+        "output.dir=my x,b",
+    ],
+)
+def test_the_words_of_a_sweeps_job_mean_the_same_in_a_single_run(word):
+    """So the line in a job's run.json makes its picture again."""
+    master = COMPOSER.compose([word], sweep=True)
+    jobs = COMPOSER.jobs(master, [word])
+    assert len(jobs) == 2
+    for job in jobs:
+        alone = COMPOSER.compose(job)
+        for setting in ("prompt", "negative_prompt", "output"):
+            assert to_config(COMPOSER.job(master, job, 0)).__dict__[setting] == to_config(alone).__dict__[setting]

@@ -2,7 +2,8 @@
 
 from launcher.estimates.notes import notes
 from launcher.estimates.plan import plan
-from launcher.machines import Gpu, Machine
+from launcher.gpus import Gpu
+from launcher.machines import Machine
 
 
 def test_notes_are_numbers_with_what_to_type(ask):

@@ -1,11 +1,44 @@
+"""What the hub would answer, asked of a server on this machine that speaks as the hub does."""
+
+from __future__ import annotations
+
+import http.server
 import socket
+import threading
 import urllib.request
+from collections.abc import Iterator
 
 import pytest
 from shared import GPUS
 
-from launcher.families.hub import connection_flaw
+from launcher.config.schema import ModelConfig
+from launcher.families.hub import access_problems, answer_problems, ask, token
 from launcher.rules import problems
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """Answers every request with the class's status and error code, and keeps what it was asked."""
+
+    status, code = 200, ""
+    asked: list[tuple[str, str | None]]
+
+    def do_HEAD(self) -> None:
+        self.asked.append((self.path, self.headers.get("Authorization")))
+        self.send_response(self.status)
+        if self.code:
+            self.send_header("X-Error-Code", self.code)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def served() -> Iterator[tuple[str, type[Hub]]]:
+    handler = type("Handler", (Hub,), {"asked": []})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}", handler
+        server.shutdown()
 
 
 @pytest.fixture
@@ -20,15 +53,62 @@ def endpoint(monkeypatch, tmp_path):
     return lambda url: monkeypatch.setattr(constants, "ENDPOINT", url)
 
 
-def test_a_hub_that_answers_is_enough_and_one_that_does_not_is_told(ask, endpoint):
-    request = ask("model=flux", machine=GPUS)
+def test_a_hub_that_has_the_repository_is_enough(ask, endpoint, served):
+    url, hub = served
+    endpoint(url)
+    assert problems(ask("model=flux", machine=GPUS)) == []
+    assert hub.asked == [("/black-forest-labs/FLUX.1-dev/resolve/main/model_index.json", "Bearer x")]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "said"),
+    [
+        (404, "RepoNotFound", "has no repository of this name that you may read"),
+        (401, "RepoNotFound", "has no repository of this name that you may read"),
+        (401, "GatedRepo", "is gated, and the hub lets only those in who accepted its licence"),
+        (403, "GatedRepo", "accept it at https://huggingface.co/black-forest-labs/FLUX.1-dev"),
+        (404, "RevisionNotFound", "has no such branch, tag or commit"),
+        (404, "EntryNotFound", "it has no model_index.json"),
+    ],
+)
+def test_what_the_hub_would_refuse_later_is_told_before(ask, endpoint, served, status, code, said):
+    url, hub = served
+    endpoint(url)
+    hub.status, hub.code = status, code
+    (problem,) = problems(ask("model=flux", "model.revision=abc", machine=GPUS))
+    assert said in str(problem)
+    assert hub.asked[0][0].endswith("/resolve/abc/model_index.json")
+
+
+def test_a_typo_in_a_relative_folder_says_both(ask, endpoint, served):
+    url, hub = served
+    endpoint(url)
+    hub.status, hub.code = 401, "RepoNotFound"
+    (problem,) = problems(ask("model.path=models/flux-local"))
+    assert str(problem).startswith("model.path=models/flux-local: no folder here, and http://127.0.0.1:")
+    assert "has no repository of this name" in problem.rule
+
+
+def test_a_hub_that_does_not_answer_is_told(ask, endpoint):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        endpoint(f"http://127.0.0.1:{port}")
-        assert problems(request) == []
-    (problem,) = problems(request)
+    endpoint(f"http://127.0.0.1:{port}")
+    (problem,) = problems(ask("model=flux", machine=GPUS))
     assert f"http://127.0.0.1:{port} can't be reached (Connection refused)" in problem.rule
     assert "model.path=FOLDER" in problem.instead
+
+
+def test_a_server_that_speaks_something_else_is_told():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            peer, _ = server.accept()
+            with peer:
+                peer.sendall(b"SSH-2.0-OpenSSH\r\n")
+
+        threading.Thread(target=answer, daemon=True).start()
+        found = ask(f"http://127.0.0.1:{server.getsockname()[1]}", ModelConfig(path="a/b"))
+    assert found.flaw
 
 
 def test_nobody_waits_for_the_network_when_something_else_is_wrong(ask, endpoint):
@@ -39,4 +119,25 @@ def test_nobody_waits_for_the_network_when_something_else_is_wrong(ask, endpoint
 
 @pytest.mark.parametrize("url", ["", "nonsense", "http://:x", "http://127.0.0.1:99999", "http://[::1"])
 def test_an_address_that_is_none_is_told_in_words(url):
-    assert connection_flaw(url)
+    (problem,) = answer_problems(ModelConfig(path="owner/name"), url)
+    assert "can't be reached" in problem.rule
+
+
+@pytest.mark.parametrize("name", ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"])
+def test_a_token_is_found_where_the_library_finds_it(monkeypatch, tmp_path, name):
+    from huggingface_hub import constants
+
+    gated = ModelConfig(path="owner/name", gated=True, licence="https://hf.co/owner/name")
+    for each in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(each, raising=False)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    assert token() is None
+    (problem,) = access_problems(gated)
+    assert "the repository is gated: accept its licence first" in problem.rule
+    assert "https://hf.co/owner/name" in problem.instead
+    monkeypatch.setenv(name, "x")
+    assert list(access_problems(gated)) == []
+    monkeypatch.delenv(name)
+    (tmp_path / "token").write_text("x")
+    assert list(access_problems(gated)) == []

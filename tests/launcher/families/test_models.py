@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import re
+import tomllib
 from collections.abc import Callable
 from typing import Any
 
@@ -10,9 +12,12 @@ import diffusers
 import pytest
 import torch
 import transformers
+from shared import ROOT
 
 from launcher.config.compose import Composer, to_config
 from launcher.config.schema import ModelConfig
+from launcher.records.run_dir import LIBRARIES
+from launcher.rules import files
 
 # Where diffusers' default is the published model's configuration, nothing is given.
 WAN = {"num_attention_heads": 12, "attention_head_dim": 128, "ffn_dim": 8960, "num_layers": 30}
@@ -70,8 +75,11 @@ FAMILIES: dict[str, tuple[Make, list[Make], Make]] = {
 }
 
 
+COMPOSER = Composer()
+
+
 def facts(name: str) -> ModelConfig:
-    return to_config(Composer().compose([f"model={name}"])).model
+    return to_config(COMPOSER.compose([f"model={name}"])).model
 
 
 def parameters(model: Any) -> int:
@@ -91,7 +99,7 @@ def test_facts_are_those_of_the_classes(name):
     assert (config.num_attention_heads, config.attention_head_dim) == (model.heads, model.head_dim)
     assert config.num_layers + config.get("num_single_layers", 0) == model.layers
     assert config.get("guidance_embeds", False) == model.guidance_embeds
-    split = {key for entry in transformer._cp_plan.values() if isinstance(entry, dict) for key in entry}
+    split = {key for entry in model.cp_plan["split"].values() for key in entry}
     assert ("encoder_hidden_states" in split) == (model.text != "whole")
     scale = getattr(vae, "spatial_compression_ratio", 2 ** (len(FLUX_VAE["block_out_channels"]) - 1))
     assert scale == model.vae_scale
@@ -115,3 +123,24 @@ def test_wans_positions_end_where_the_fact_says():
     with torch.device("meta"):
         config = diffusers.WanTransformer3DModel(**WAN).config
     assert config.rope_max_seq_len == facts("wan_t2v_1_3b").max_positions
+
+
+def test_what_a_pipeline_uses_if_it_is_installed_is_a_dependency():
+    """Else the same request makes another picture on another machine: ftfy cleans Wan's prompts, where it is there."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = [line for lines in project["optional-dependencies"].values() for line in lines]
+    required, offered = (
+        {re.split(r"[<>=\[; ]", line)[0] for line in lines} for lines in (project["dependencies"], extras)
+    )
+    for name in COMPOSER.groups["model"]:
+        source = inspect.getsource(inspect.getmodule(getattr(diffusers, facts(name).pipeline)))
+        optional = set(re.findall(r"if is_(\w+)_available\(\)", source)) - {"torch_xla"}
+        assert optional <= set(facts(name).packages), name
+        assert set(facts(name).packages) <= required | offered, name
+        assert set(facts(name).packages) & required <= set(LIBRARIES), name  # and recorded
+
+
+def test_a_package_that_is_missing_is_named(ask, monkeypatch):
+    monkeypatch.setattr(files, "installed", lambda module: module != "ftfy")
+    found = [str(problem) for problem in files.weights(ask("model=wan_t2v_1_3b", "runtime=cpu"))]
+    assert found == ["model=wan_t2v_1_3b: needs the package ftfy, which is not installed; type pip install ftfy"]

@@ -34,6 +34,7 @@ def test_a_header_says_what_the_library_says(tmp_path):
     assert flaw(path) is None
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_every_type_of_the_installed_library_is_known(tmp_path):
     names = [name for name in dir(torch) if isinstance(getattr(torch, name), torch.dtype)]
     saved = 0

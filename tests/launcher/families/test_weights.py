@@ -1,112 +1,87 @@
+"""Where a model's files are, and which of them are weights."""
+
 import json
-import shutil
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from launcher.config.schema import ModelConfig
-from launcher.families.weights import BUNDLED, location, revision_problems, weights_problems
+from launcher.families.weights import is_hub, location, revision_problems, variants, weight_files
 
 
-@pytest.fixture
-def folder(tmp_path):
-    return shutil.copytree(BUNDLED, tmp_path / "model")
-
-
-def said(folder) -> list[str]:
-    model = ModelConfig(name="flux_tiny", pipeline="FluxPipeline", path=str(folder), heads=6, head_dim=24)
-    return [str(problem) for problem in weights_problems(model)]
-
-
-def test_the_bundled_model_is_whole_and_small(folder):
-    bundled = ModelConfig(pipeline="FluxPipeline", path="bundled", heads=6, head_dim=24)
-    assert list(weights_problems(bundled)) == []
-    assert said(folder) == []
-    assert sum(file.stat().st_size for file in BUNDLED.rglob("*") if file.is_file()) < 8_000_000
+def test_a_location_is_a_folder_or_a_repository(tmp_path, monkeypatch):
     assert location(ModelConfig(path="~/x")).startswith("/")
-
-
-def test_a_truncated_file_is_named(folder):
-    file = folder / "vae" / "diffusion_pytorch_model.safetensors"
-    file.write_bytes(file.read_bytes()[:-100])
-    assert len(said(folder)) == 1
-    assert "vae/diffusion_pytorch_model.safetensors is " in said(folder)[0]
-    assert "truncated" in said(folder)[0]
-
-
-def test_a_pickle_in_place_of_safetensors_is_refused(folder):
-    (folder / "transformer" / "diffusion_pytorch_model.safetensors").rename(folder / "transformer" / "model.bin")
-    assert "model.bin, a pickle, which can run code and is not read" in said(folder)[0]
-
-
-def test_missing_parts_and_other_pipelines(folder, tmp_path):
-    shutil.rmtree(folder / "text_encoder_2")
-    assert "its part 'text_encoder_2' is missing" in said(folder)[0]
-    index = json.loads((folder / "model_index.json").read_text())
-    (folder / "model_index.json").write_text(json.dumps(index | {"_class_name": "WanPipeline"}))
-    assert "holds a WanPipeline, and model=flux_tiny is a FluxPipeline" in said(folder)[0]
-    (folder / "model_index.json").write_text("[]")
-    assert "is no diffusers pipeline" in said(folder)[0]
-    assert "is neither a folder" in said(tmp_path / "none")[0]
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    from huggingface_hub import constants
-
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
-    model = ModelConfig(path="owner/name", gated=True, licence="https://hf.co/owner/name")
-    return tmp_path, model, constants, monkeypatch
-
-
-def test_a_gated_repository_needs_a_token_unless_it_is_cached(hub):
-    folder, model, _, monkeypatch = hub
-    (problem,) = weights_problems(model)
-    assert "accepted the licence" in problem.rule
-    assert "https://hf.co/owner/name" in problem.instead
-    monkeypatch.setenv("HF_TOKEN", "x")
-    assert list(weights_problems(model)) == []
-    monkeypatch.delenv("HF_TOKEN")
-    refs = folder / "models--owner--name" / "refs"
-    refs.mkdir(parents=True)
-    (refs / "main").write_text("abc")
-    snapshot = folder / "models--owner--name" / "snapshots" / "abc"
-    snapshot.mkdir(parents=True)
-    (snapshot / "model_index.json").write_text("{}")
-    assert list(weights_problems(model)) == []
-
-
-def test_offline_needs_the_cache(hub):
-    _, model, constants, monkeypatch = hub
-    monkeypatch.setenv("HF_TOKEN", "x")
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    (problem,) = weights_problems(model)
-    assert "HF_HUB_OFFLINE" in problem.rule
+    assert is_hub(ModelConfig(path="owner/name"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "owner" / "name").mkdir(parents=True)
+    assert not is_hub(ModelConfig(path="owner/name"))
 
 
 @pytest.mark.parametrize("revision", ["", "\0", "\ud800", "a b", "../../x", "/etc", "a/../b"])
 def test_a_revision_is_a_name(revision):
     assert list(revision_problems(ModelConfig(path="owner/name", revision="refs/pr/7"))) == []
     (problem,) = revision_problems(ModelConfig(path="owner/name", revision=revision))
-    assert "no name of a branch" in problem.rule
+    assert "not the name of a branch" in problem.rule
 
 
 def test_a_revision_of_a_folder_is_not_ignored():
     (problem,) = revision_problems(ModelConfig(path="bundled", revision="main"))
-    assert "no hub repository" in problem.rule
+    assert "is not a hub repository" in problem.rule
 
 
-def test_facts_that_the_files_contradict_are_named(folder):
-    wrong = ModelConfig(name="mine", pipeline="FluxPipeline", path=str(folder), heads=4, head_dim=24)
-    (problem,) = weights_problems(wrong)
-    assert str(problem).startswith("model.heads=4: the transformer in model.path has 6")
-    assert problem.instead == "type model.heads=6"
+def sharded(folder, between="", names=("a", "b")):
+    shards = [f"model-0000{number + 1}-of-0000{len(names)}{between}.safetensors" for number in range(len(names))]
+    for name, shard in zip(names, shards, strict=True):
+        save_file({name: torch.zeros(5)}, folder / shard)
+    index = {"metadata": {"total_size": 40}, "weight_map": dict(zip(names, shards, strict=True))}
+    (folder / f"model.safetensors.index{between}.json").write_text(json.dumps(index))
+    return shards
 
 
-def test_a_second_transformer_is_refused(folder):
-    index = json.loads((folder / "model_index.json").read_text())
-    index["transformer_2"] = index["transformer"]
-    (folder / "model_index.json").write_text(json.dumps(index))
-    assert "holds two transformers" in said(folder)[0]
+@pytest.mark.parametrize("between", ["", ".fp16"])
+def test_shards_are_those_that_the_index_names(tmp_path, between):
+    first, second = sharded(tmp_path, between)
+    variant = between.removeprefix(".")
+    assert variants(tmp_path, "model") == {variant}
+    found = weight_files(tmp_path, "model", variant)
+    assert [file.name for file in found.files] == [first, second]
+    assert (found.missing, found.flaws, found.parameters) == ((), (), 10)
+    (tmp_path / second).unlink()
+    assert weight_files(tmp_path, "model", variant).missing == (second,)
+    (tmp_path / second).symlink_to("../../blobs/gone")  # as the hub's cache looks after a fetch that was cut off
+    assert weight_files(tmp_path, "model", variant).missing == (second,)
+
+
+def test_a_shard_that_lacks_what_the_index_places_there_is_named(tmp_path):
+    first, second = sharded(tmp_path)
+    (tmp_path / second).write_bytes((tmp_path / first).read_bytes())
+    assert weight_files(tmp_path, "model", "").flaws == (
+        f"{second} lacks b, which model.safetensors.index.json places there",
+    )
+
+
+@pytest.mark.parametrize(
+    ("index", "said"),
+    [
+        ("{", "is not valid JSON"),
+        ("[]", "is not a JSON object"),
+        ("{}", "has no weight_map"),
+        ('{"weight_map": {"a": "../../etc/passwd.safetensors"}}', "not a .safetensors file beside it"),
+        ('{"weight_map": {"a": 3}}', "not a .safetensors file beside it"),
+        ('{"weight_map": {"a": "model.bin"}}', "not a .safetensors file beside it"),
+    ],
+)
+def test_an_odd_index_is_named(tmp_path, index, said):
+    (tmp_path / "model.safetensors.index.json").write_text(index)
+    (flaw,) = weight_files(tmp_path, "model", "").flaws
+    assert flaw.startswith("model.safetensors.index.json")
+    assert said in flaw
+
+
+def test_variants_are_told_by_the_names(tmp_path):
+    for name in ("model.safetensors", "model.fp16.safetensors", "model.safetensors.index.bf16.json", "x.safetensors"):
+        (tmp_path / name).touch()
+    assert variants(tmp_path, "model") == {"", "fp16", "bf16"}
+    assert variants(tmp_path, "diffusion_pytorch_model") == set()
+    assert variants(tmp_path / "none", "model") == set()

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -93,6 +95,14 @@ def test_a_picture_without_a_recipe(tmp_path, image):
         image.save(tmp_path / f"x{format.suffix}")
         with pytest.raises(ValueError, match="no recipe"):
             read_recipe(tmp_path / f"x{format.suffix}")
+
+
+def test_a_file_of_another_kind_is_told(tmp_path):
+    os.mkfifo(tmp_path / "x.png")  # to read it would wait for a writer
+    with pytest.raises(ValueError, match=r"x.png is a pipe, not a regular file"):
+        read_recipe(tmp_path / "x.png")
+    with pytest.raises(ValueError, match=r"none.png can't be read \(No such file or directory\)"):
+        read_recipe(tmp_path / "none.png")
 
 
 @settings(max_examples=50)

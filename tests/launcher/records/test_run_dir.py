@@ -124,6 +124,8 @@ def test_a_disk_without_room_for_a_second_file_still_gets_the_last_word(tmp_path
         ("++lora.path=../../home/bob/p", "++lora.path=.../p"),
         ("output.dir=a/../../secret/x", "output.dir=.../x"),
         ("output.dir=mine/x", "output.dir=mine/x"),
+        ("prompt_file=${oc.env:HOME}/secret/p.txt", "prompt_file=.../p.txt"),
+        ("prompt_file=${model.name}.txt", "prompt_file=${model.name}.txt"),
         ("prompt=/a/b", "prompt=/a/b"),
         ("prompt_file=", "prompt_file="),
         ('prompt_file="', 'prompt_file="'),

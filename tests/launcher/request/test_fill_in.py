@@ -3,7 +3,8 @@
 import pytest
 from shared import GPUS, LAPTOP
 
-from launcher.machines import Gpu, Machine
+from launcher.gpus import Gpu
+from launcher.machines import Machine
 
 
 @pytest.mark.parametrize(

@@ -18,14 +18,17 @@ def test_tokens_of_a_video_and_what_is_split(ask):
     assert (wan.frames, wan.rendered_frames, str(wan.rendered)) == (80, 81, "480 x 832")
     assert wan.streams == {"video": 21 * 30 * 52}  # every rank holds the text whole
     ltx = ask("model=ltx_video", "cp=unified_anything", "cp.ring_degree=3")
-    assert ltx.streams == {"text": 128, "video": 21 * 16 * 22}
-    assert [sum(rank.values()) for rank in ltx.tokens_per_rank] == [2507, 2507, 2506]
+    assert ltx.streams == {"video": 21 * 16 * 22}
+    cogvideox = ask("model=cogvideox_5b", "cp=ring_anything", "cp.ring_degree=3", "frames=48")
+    assert cogvideox.streams == {"text": 226, "video": 13 * 30 * 45}
+    assert [sum(rank.values()) for rank in cogvideox.tokens_per_rank] == [5926, 5925, 5925]
+    assert ask("model=sd35_medium").streams == {"text": 256 + 77, "image": 64 * 64}
     assert ask().frames is None
 
 
 def test_a_mask_asks_for_the_mode_that_takes_one(ask):
-    assert MODES[ask("model=ltx_video", "runtime.processes=2").mode].masks
-    assert ask("model=ltx_video", "runtime.processes=3").mode == "unified_anything"  # 128 text tokens
+    assert MODES[ask("model=hunyuan_video", "runtime.processes=2").mode].masks
+    assert MODES[ask("model=hunyuan_video", "runtime.processes=3").mode].masks  # 256 text tokens
 
 
 def test_text_that_is_as_long_as_the_prompt_is_not_known_without_its_tokenizer(ask):

@@ -19,7 +19,7 @@ from launcher.cli.commands.plan import page
 from launcher.cli.main import main
 from launcher.config.compose import Composer, to_config
 from launcher.config.schema import LaunchConfig
-from launcher.config.text import fields
+from launcher.config.text import fields, is_text
 from launcher.estimates.plan import plan
 from launcher.estimates.ways import resolve
 from launcher.machines import Machine
@@ -59,6 +59,10 @@ def put(config: LaunchConfig, name: str, value: object) -> None:
 def value(name: str) -> st.SearchStrategy[object]:
     """Something of a field's type, mostly odd: what a composed configuration may hold."""
     kind = str(fields()[name].type)
+    if "dict" in kind:
+        return st.none() | st.dictionaries(text, text, max_size=2)
+    if "list[str]" in kind:
+        return st.lists(text, max_size=2)
     if "list" in kind:
         return st.none() | st.lists(st.integers(-1, 9), max_size=4)
     basic = next(made for type_, made in {
@@ -74,7 +78,7 @@ def test_random_requests_are_legal_or_told_why_not():
     @settings(max_examples=2000, suppress_health_check=[HealthCheck.too_slow])
     @given(
         data=st.data(),
-        model=st.sampled_from(["flux_tiny", *MODELS]),
+        model=st.just("flux_tiny") | st.sampled_from(sorted(MODELS)),
         planned=st.just("here") | st.sampled_from(sorted(MACHINES)),
         machine=st.sampled_from([LAPTOP, GPUS, Machine(cores=1)]),
         mode=st.sampled_from(["auto", *MODES]),
@@ -110,7 +114,7 @@ def test_random_requests_are_legal_or_told_why_not():
 
 @pytest.mark.parametrize("odd", ["", "\0", "\ud800", "~\0", "~\ud800"])
 @pytest.mark.parametrize("model", ["flux_tiny", "flux", "qwenimage"])
-@pytest.mark.parametrize("name", sorted(name for name, field in fields().items() if "str" in str(field.type)))
+@pytest.mark.parametrize("name", sorted(filter(is_text, fields())))
 def test_no_text_makes_a_rule_or_the_plan_fail(model, name, odd):
     config = copy.deepcopy(MODELS[model])
     put(config, name, odd)

@@ -12,7 +12,8 @@ from diffusers import ContextParallelConfig
 from attention_backends.catalog import mode_name
 from launcher.config.compose import Composer, to_config
 from launcher.estimates.ways import resolve
-from launcher.machines import Gpu, Machine
+from launcher.gpus import Gpu
+from launcher.machines import Machine
 from launcher.rules.numbers import counts
 from launcher.rules.sharing import modes, processes
 

@@ -1,5 +1,6 @@
 """A folder is one process's at a time; the system forgets a process that died."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -51,6 +52,18 @@ def test_it_is_released_after_an_error(tmp_path):
     with pytest.raises(KeyError), held(tmp_path / "a" / "b", "x"):
         raise KeyError
     assert not is_held(tmp_path / "a" / "b")
+
+
+def test_a_lock_that_its_owner_removes_meanwhile_holds_nothing(tmp_path, monkeypatch):
+    take = fcntl.flock
+
+    def late(lock, how):
+        (tmp_path / NAME).unlink()
+        take(lock, how)
+
+    monkeypatch.setattr("fcntl.flock", late)
+    with pytest.raises(Refused, match="is at work there"), held(tmp_path, "x"):
+        pass
 
 
 def test_a_lock_that_is_a_link_or_a_pipe_is_no_trap(tmp_path):

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from launcher.families.weights import BUNDLED
 from launcher.problems import Interrupted, RunFailed
 from launcher.records.record import File, read_record
 from launcher.records.run_dir import RunDir
 from launcher.running.job import execute, group_key, job_message
 from launcher.wire.channel import MAX_LINE
-from launcher.wire.protocol import Alive, Done, Saved, Stage, Step, pack
+from launcher.wire.protocol import Alive, Done, Saved, Source, Stage, Step, pack
 
 SMALL = ["cp=none", "runtime=cpu", "height=16", "width=16", "steps=2", "seed=3"]
 
@@ -134,6 +135,17 @@ def test_an_error_that_names_folders_leaves_none_in_the_record(ask, tmp_path, mo
     with pytest.raises(RunFailed, match="it broke"):
         run(request, tmp_path / "run", ends)
     assert read_record(tmp_path / "run" / "run.json").error == "rank 0: it broke (log: run/logs/rank0.log)"
+
+
+def test_facts_that_a_fetched_checkpoint_contradicts_end_the_run_before_anything_is_drawn(ask, tmp_path):
+    def loads(_job, _run_dir, on_event):
+        on_event(0, Source(str(BUNDLED)))
+        raise AssertionError("it went on")
+
+    with pytest.raises(RunFailed, match=r"model.guidance_embeds=true: the transformer in model.path has false"):
+        run(ask("model=flux", "runtime.device=cpu", *SMALL), tmp_path / "run", loads)
+    with pytest.raises(RunFailed, match="it went on"):  # the same folder for the model that it holds
+        run(ask(*SMALL), tmp_path / "own", loads)
 
 
 def test_a_folder_that_was_removed_is_told(ask, tmp_path):

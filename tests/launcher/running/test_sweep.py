@@ -45,8 +45,15 @@ def test_what_varies():
     assert Sweep([Job(["prompt=a", "x=1"]), Job(["prompt=b", "x=1"])]).whole("prompt") == '"a, b"'
 
 
-def test_values_are_shown_without_hydras_backslashes():
-    assert pairs(["+prompt=a\\ cat\\, b", 'x="a\\b"']) == [("prompt", "a cat, b"), ("x", '"a\\b"')]
+def test_text_is_shown_without_the_quotes_that_hydra_needs():
+    words = ['+prompt="a cat, b"', 'prompt="say \\"x\\""', "prompt=plain", "cp=ring", 'hydra.x="y"']
+    assert pairs(words) == [
+        ("prompt", "a cat, b"),
+        ("prompt", 'say "x"'),
+        ("prompt", "plain"),
+        ("cp", "ring"),
+        ("hydra.x", '"y"'),
+    ]
 
 
 def test_what_did_not_end_in_pictures_failed():
@@ -171,3 +178,10 @@ def test_a_job_that_is_running_is_left_alone(tmp_path):
 def test_what_a_record_keeps_of_a_jobs_words():
     words = ["steps=2", "model.path=/home/me/x", "resume=y", "hydra.sweep.dir=z", "fail_fast=true"]
     assert recorded(words) == ["steps=2", "model.path=.../x"]
+
+
+@pytest.mark.parametrize("value", [" /my secret/p.txt", "str(/my/secret/p.txt)", "/my\\ secret/p.txt"])
+def test_a_path_is_shortened_as_hydra_reads_it(value):
+    [kept] = recorded([f"prompt_file={value}"])
+    assert "secret" not in kept
+    assert recorded([kept]) == [kept]

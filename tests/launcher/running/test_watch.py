@@ -49,12 +49,32 @@ def test_a_stall_is_silence_or_a_step_that_does_not_end(world):
         "no sign of life within runtime.stall_timeout=10 s (stopped, or the machine is overloaded)",
     )
     watch.heard(0, Step(0, 2))
+    watch.heard(1, Alive())
     assert watch.stalled() == (1, "alive, but no step was finished within runtime.stall_timeout=10 s")
     watch.heard(1, Stage("decoding"))  # has no steps
     passes(9)
     watch.heard(1, Alive())
     watch.heard(0, Step(0, 3))
     assert watch.stalled() is None
+
+
+def test_a_rank_that_waits_for_a_stopped_one_is_not_to_blame(world):
+    """Its own last step is older than the other one's last sign of life."""
+    _, clock, passes = world
+    watch = Watch(10, 2, clock)
+    watch.heard(0, Step(0, 1))
+    watch.heard(1, Step(0, 1))
+    passes(0.9)
+    watch.heard(1, Alive())  # its last
+    for _ in range(9):
+        passes(1)
+        watch.heard(0, Alive())
+    passes(0.5)
+    assert watch.stalled() is None
+    passes(0.9)
+    watch.heard(0, Alive())
+    assert watch.stalled() is not None
+    assert watch.stalled()[0] == 1
 
 
 def test_a_clock_that_steps_is_no_stall(world, monkeypatch):

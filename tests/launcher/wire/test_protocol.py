@@ -14,6 +14,7 @@ from launcher.wire.protocol import FROM_LAUNCHER, FROM_RANK, ProtocolError, pack
 MESSAGES = [
     protocol.Hello(protocol.VERSION, "0" * 32, 1, 4242),
     protocol.Stage("loading"),
+    protocol.Source("/nowhere"),
     protocol.Step(0, 12),
     protocol.Alive(),
     protocol.Saved(3, File("0003.png", "ab", 10, 8, 8, 5, 0)),

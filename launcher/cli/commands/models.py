@@ -1,0 +1,88 @@
+"""`python -m launcher models`: the families, what is legal for each here, and whether its weights are here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from launcher.cli.help import page as help_page
+from launcher.cli.parser import Parser
+from launcher.cli.terminal import show
+from launcher.config.compose import Composer
+from launcher.config.schema import ModelConfig
+from launcher.families.draft import draft
+from launcher.families.weights import folder
+from launcher.problems import Problem, Refused
+from launcher.request.request import Request
+from launcher.running.session import Session
+
+ABOUT = "list the models: task, size, text, heads, legal modes, licence, whether the weights are here"
+TEXTS = {"padded": "{}, split", "prompt": "up to {}, split", "whole": "{}, whole", "joined": "up to {}, joined"}
+
+
+def main(words: list[str]) -> int:
+    """List every family for this machine, or for the one that `machine=` names; or draft a plan for a folder."""
+    parser = Parser()
+    parser.add_argument("--json", action="store_true", help="the list as data")
+    parser.add_argument("--draft", metavar="FOLDER", help="the first draft of a model file for a diffusers pipeline")
+    args = parser.read(words)
+    composer = Composer(args.config_dir)
+    if args.help:
+        show(help_page(composer, args.overrides, "models", parser))
+        return 0
+    if args.draft is not None:
+        show(draft(Path(args.draft).expanduser()))
+        return 0
+    for word in args.overrides:
+        if word.startswith(("model=", "cp=", "cp.")):
+            raise Refused([Problem(word, "models lists every model in every mode", "leave it out")])
+    session = Session(composer)
+    rows = [_row(session.resolve([*args.overrides, f"model={name}"])[1]) for name in composer.groups["model"]]
+    show(json.dumps(rows, indent=2) if args.json else _page(rows))
+    return 0
+
+
+def _row(request: Request) -> dict[str, object]:
+    """What is listed of one model."""
+    model = request.config.model
+    return {
+        "name": model.name,
+        "task": model.task,
+        "pipeline": model.pipeline,
+        "parameters": model.transformer_params,
+        "size": _size(request),
+        "text": TEXTS.get(model.text, "{}").format(model.text_tokens + model.text_extra),
+        "heads": model.heads,
+        "modes": [way.mode for way in request.ways if not way.problems],
+        "licence": model.licence,
+        "gated": model.gated,
+        "weights": _here(model),
+    }
+
+
+def _size(request: Request) -> str:
+    frames = "" if request.frames is None else f" x {request.frames} frames"
+    return f"{request.requested}{frames}"
+
+
+def _here(model: ModelConfig) -> bool:
+    found = folder(model)
+    return found is not None and (found / "model_index.json").is_file()
+
+
+def _page(rows: list[dict[str, object]]) -> str:
+    """The list for the screen."""
+    head = ("model", "task", "parameters", "size", "text", "heads", "modes here", "weights")
+    lines: list[tuple[str, ...]] = [head]
+    for row in rows:
+        count = row["parameters"]
+        size = f"{count / 1e9:.1f} B" if isinstance(count, int) else "-"
+        modes = row["modes"]
+        assert isinstance(modes, list)
+        where = "here" if row["weights"] else "gated" if row["gated"] else "on the hub"
+        cells = (row["name"], row["task"], size, row["size"], row["text"], row["heads"], " ".join(modes) or "-", where)
+        lines.append(tuple(str(cell) for cell in cells))
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )

@@ -1,0 +1,178 @@
+"""A model's checkpoint as it is on this disk: looked at once, into plain data, without torch.
+
+Every part of the pipeline is looked for: weights by their headers, and tokenizers, schedulers and configurations as
+well, for the libraries make up what is missing and draw another picture.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from launcher.config.schema import ModelConfig
+from launcher.families.facts import fact_problems
+from launcher.families.hub import access_problems
+from launcher.families.parts import Part, lacks, packages, read_index, unknown
+from launcher.families.weights import (
+    BASES,
+    FOLDER,
+    HERE,
+    VARIANT,
+    folder,
+    is_hub,
+    location,
+    pickles,
+    variants,
+    weight_files,
+)
+from launcher.problems import Problem
+from launcher.reading import UnreadableError
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What is known of a checkpoint.
+
+    Args:
+        source: what `from_pretrained` is given: a folder, or a repository of the hub that has to be fetched from.
+        revision: of that repository; None with a folder.
+        whole: nothing is missing here, so no network is needed.
+        variant: of the weight files, "fp16" of `model.fp16.safetensors`; None for the plain ones.
+        parameters: numbers of each part with weights, as far as its files are here.
+        problems: why it can't be loaded. notes: what a user should know.
+    """
+
+    source: str
+    revision: str | None
+    whole: bool = False
+    variant: str | None = None
+    parameters: dict[str, int] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def inspect(model: ModelConfig) -> Checkpoint:
+    """Look at a model's files."""
+    here, fetched, source = folder(model), is_hub(model), location(model)
+    value = f"model.path={model.path}"
+    if here is None:
+        return Checkpoint(source, model.revision, problems=tuple(access_problems(model)))
+    if not here.is_dir():
+        rule = "no such folder, and not the name of a hub repository (owner/name)"
+        return Checkpoint(source, None, problems=(Problem(value, rule, FOLDER),))
+    try:
+        pipeline, parts = read_index(here)
+    except UnreadableError as error:
+        rule = f"not a diffusers pipeline: model_index.json {error}"
+        return Checkpoint(source, None, problems=(Problem(value, rule, FOLDER),))
+    look = _Look(model, here, parts)
+    broken = [Problem(value, what, "fetch this file again") for what in look.broken]
+    missing = [Problem(value, what, "fetch the folder again") for what in look.missing]
+    whole = not missing
+    if missing and fetched:  # the rest is fetched, if it can be
+        missing = list(access_problems(model, missing[0].rule))
+    if whole and fetched:
+        source = str(here)
+    misfits = [*_misfits(model, pipeline, parts), *fact_problems(model, here)]
+    problems = [*misfits, *look.refusals, *missing, *broken, *_absent(model, parts, here)]
+    revision = model.revision if fetched and not whole else None
+    return Checkpoint(source, revision, whole, look.variant, look.parameters, tuple(problems), tuple(look.notes))
+
+
+def _misfits(model: ModelConfig, pipeline: str, parts: list[Part]) -> Iterable[Problem]:
+    """The pipeline is the model's, and one that ranks can share."""
+    value, names = f"model.path={model.path}", [part.name for part in parts]
+    if pipeline != model.pipeline:
+        rule = f"holds a {pipeline}, and model={model.name} is a {model.pipeline}"
+        yield Problem(value, rule, "choose the model= that fits")
+    elif model.tokenizer not in names:
+        rule = f"model.path has no such part; it has {', '.join(names)}"
+        yield Problem(f"model.tokenizer={model.tokenizer}", rule, "leave it out: it is the model's")
+    second = {"transformer_2", "unconditional_transformer"} & set(names) - set(model.transformers)
+    if second:
+        both = ",".join([*model.transformers, *sorted(second)])
+        rule = f"holds a second transformer, and model={model.name} shares the work of {model.transformers[0]} alone"
+        yield Problem(value, rule, f"type 'model.transformers=[{both}]', {HERE}")
+    for name in sorted(set(model.transformers) - set(names)):
+        rule = f"has no '{name}', whose work the ranks of model={model.name} share"
+        yield Problem(value, rule, "choose the model= that fits")
+    encoders = [
+        f"text_encoder{name.removeprefix('tokenizer')}" for name in names if re.fullmatch(r"tokenizer(_\d)?", name)
+    ]
+    for name in sorted({"scheduler", "vae", *encoders} - set(names)):
+        yield Problem(value, f"its model_index.json has no '{name}', which drawing needs", "fetch the folder again")
+    for part in parts:
+        if what := unknown(part):
+            yield Problem(value, f"its part '{part.name}' {what}", "type pip install --upgrade diffusers")
+
+
+def _absent(model: ModelConfig, parts: list[Part], here: Path) -> Iterable[Problem]:
+    """Packages that reading the parts needs."""
+    for package in dict.fromkeys(name for part in parts for name in packages(part, here)):
+        what = f"its tokenizer needs the package {package}, which is not installed"
+        yield Problem(f"model.path={model.path}", what, f"type pip install {package}")
+
+
+class _Look:
+    """What a walk over the parts finds."""
+
+    def __init__(self, model: ModelConfig, here: Path, parts: list[Part]) -> None:
+        self.model, self.here = model, here
+        self.missing: list[str] = []
+        self.broken: list[str] = []
+        self.refusals: list[Problem] = []
+        self.notes: list[str] = []
+        self.parameters: dict[str, int] = {}
+        there = [part for part in parts if (here / part.name).is_dir()]
+        self.missing += [f"its part '{part.name}' is missing" for part in parts if part not in there]
+        for part in there:
+            for lack in lacks(part, here):
+                (self.missing if lack.missing else self.broken).append(lack.what)
+        weighty = [part for part in there if part.role == "model" and part.library in BASES]
+        self._found = {part: variants(here / part.name, BASES[part.library]) for part in weighty}
+        self.variant = self._choose()
+        for part in weighty:
+            self._weigh(part)
+
+    def _choose(self) -> str | None:
+        """The variant that was typed, else the only one there is where a part has no plain weights."""
+        named = self.model.variant
+        known = sorted({variant for found in self._found.values() for variant in found if variant})
+        value = f"model.variant={named}"
+        if named is not None:
+            if not VARIANT.fullmatch(named):
+                self.refusals.append(Problem(value, "not the name of a variant", "type model.variant=fp16, say"))
+            elif named not in known:
+                have = f"it has {', '.join(known)}" if known else "it has plain weights only"
+                self.refusals.append(Problem(value, f"no part of model.path has it; {have}", "leave it out"))
+            return named
+        needed = [part.name for part, found in self._found.items() if found and "" not in found]
+        if not needed:
+            return None
+        fitting = [name for name in known if all(name in found or "" in found for found in self._found.values())]
+        if len(fitting) == 1:
+            self.notes.append(
+                f"{', '.join(needed)}: there are {fitting[0]} weights only, which are used (model.variant={fitting[0]})"
+            )
+            return fitting[0]
+        what = f"'{needed[0]}' has no plain weights, but the variants {', '.join(known)}"
+        self.refusals.append(Problem(f"model.path={self.model.path}", what, f"type model.variant={known[0]}"))
+        return None
+
+    def _weigh(self, part: Part) -> None:
+        """The weight files of one part: there, whole, and safe to read."""
+        found, name = self._found[part], part.name
+        variant = self.variant if self.variant in found else ""
+        if not found:
+            have = pickles(self.here / name)
+            told = f" (it has {', '.join(have)}, a pickle, which can run code and is not read)" if have else ""
+            self.missing.append(f"'{name}' has no .safetensors file{told}")
+            return
+        files = weight_files(self.here / name, BASES[part.library], variant or "")
+        named = ", which its index names" if len(files.files) + len(files.missing) > 1 else ""
+        self.missing += [f"{name}/{file} is missing{named}" for file in files.missing]
+        self.broken += [f"{name}/{flaw}" for flaw in files.flaws]
+        if files.parameters:
+            self.parameters[name] = files.parameters

@@ -1,0 +1,125 @@
+"""A first draft of a model file for a pipeline that no family fits, read from its files and its class's source.
+
+Nothing of it is imported: torch and diffusers take seconds, and what is drafted must be checked by its reader anyway.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from launcher.problems import Problem, Refused
+from launcher.reading import UnreadableError, read_json
+
+TOKENS = ("hidden_states", "encoder_hidden_states", "x", "visual_embed", "audio_hidden_states")
+POSITIONS = ("image_rotary_emb", "rotary_emb", "freqs_cis", "rope")
+MASKS = ("attention_mask", "attn_mask", "encoder_hidden_states_mask")
+OUTPUTS = ("proj_out", "final_layer", "out_layer")
+CROSS = ("attn2", "cross_attn", "cross_attention")
+
+
+def draft(folder: Path) -> str:
+    """The YAML of a model file, with what its reader must check in comments.
+
+    Raises:
+        Refused: the folder is no diffusers pipeline, or its transformer's class is not diffusers' own.
+    """
+    value = f"--draft {folder}"
+    try:
+        index, config = read_json(folder / "model_index.json"), read_json(folder / "transformer" / "config.json")
+        pipeline, kind = str(index["_class_name"]), str(config["_class_name"])
+    except (UnreadableError, OSError, KeyError, TypeError) as error:
+        told = f"not the folder of a diffusers pipeline with a transformer ({error})"
+        raise Refused([Problem(value, told, "give a folder with a model_index.json")]) from error
+    source = _source(kind)
+    if source is None:
+        told = f"{kind} is not a transformer of the installed diffusers"
+        raise Refused([Problem(value, told, "write the plan by hand: attention_backends/plan.py has the form")])
+    heads = config.get("num_attention_heads", config.get("n_heads", 0))
+    dim = config.get("attention_head_dim", config.get("dim", 0) // heads if heads else 0)
+    facts = {
+        "name": folder.name.replace("-", "_").replace(".", "_").lower(),
+        "pipeline": pipeline,
+        "path": str(folder.resolve()),
+        "heads": heads,
+        "head_dim": dim,
+        "layers": config.get("num_layers", config.get("n_layers", 0)),
+        "patch": _number(config.get("patch_size", 2)),
+    }
+    lines = ["# A draft: check every line, above all vae_scale, the text and the plan, and compare it with cp=none."]
+    lines += [*(f"{k}: {v}" for k, v in facts.items())]
+    return "\n".join([*lines, "counted: false  # until the tokens of all that is split are sure", *_plan(source, kind)])
+
+
+def _number(value: Any) -> Any:
+    return value[-1] if isinstance(value, list) and value else value
+
+
+def _source(kind: str) -> dict[str, ast.ClassDef] | None:
+    """The classes of the file of diffusers that defines this one, and of the blocks that several share."""
+    found = importlib.util.find_spec("diffusers")
+    for root in (found.submodule_search_locations or []) if found else []:
+        for path in sorted((Path(root) / "models" / "transformers").glob("*.py")):
+            text = path.read_text(encoding="utf-8")
+            if f"class {kind}(" in text:
+                common = (Path(root) / "models" / "attention.py").read_text(encoding="utf-8")
+                parsed = [*ast.parse(common).body, *ast.parse(text).body]
+                return {node.name: node for node in parsed if isinstance(node, ast.ClassDef)}
+    return None
+
+
+def _method(node: ast.ClassDef, name: str) -> ast.FunctionDef | None:
+    return next((each for each in node.body if isinstance(each, ast.FunctionDef) and each.name == name), None)
+
+
+def _attributes(node: ast.ClassDef) -> Iterator[tuple[str, ast.expr]]:
+    """self.NAME = VALUE of a class's __init__."""
+    init = _method(node, "__init__")
+    for each in ast.walk(init) if init else ():
+        if isinstance(each, ast.Assign) and isinstance(target := each.targets[0], ast.Attribute):
+            yield target.attr, each.value
+
+
+def _crosses(value: ast.expr) -> bool:
+    """Whether this makes an attention to something else: not one that is told that there is nothing."""
+    if not isinstance(value, ast.Call):
+        return False
+    told = [each.value for each in value.keywords if each.arg == "cross_attention_dim"]
+    return not (told and isinstance(told[0], ast.Constant) and told[0].value is None)
+
+
+def _plan(classes: dict[str, ast.ClassDef], kind: str) -> list[str]:
+    """The lines of cp_plan: the longest lists of blocks are split, the last module's output is gathered."""
+    attributes = dict(_attributes(classes[kind]))
+    blocks: dict[str, ast.ClassDef] = {}
+    for name, value in attributes.items():
+        if isinstance(value, ast.Call) and getattr(value.func, "attr", "") == "ModuleList":
+            called = [each.func for each in ast.walk(value) if isinstance(each, ast.Call)]
+            made = [classes[name.id] for name in called if isinstance(name, ast.Name) and name.id in classes]
+            if made:
+                blocks[name] = made[0]
+    whole = [name for name in blocks if "refiner" in name or "text" in name]
+    split = {name: node for name, node in blocks.items() if name not in whole}
+    lines, local = ["cp_plan:", "  split:"], list(whole)
+    streams: list[str] = []
+    for name, node in split.items():
+        forward = _method(node, "forward")
+        given = [argument.arg for argument in forward.args.args[1:]] if forward else []
+        cross = list(dict.fromkeys(each for each, value in _attributes(node) if each in CROSS and _crosses(value)))
+        local += [f"{name}.*.{each}" for each in cross]
+        tokens = [each for each in given if each in TOKENS and not (cross and each == "encoder_hidden_states")]
+        if not streams and tokens:
+            streams = tokens
+            lines += [f"    {name}.0:", *(f"      {each}: {{dim: 1}}" for each in tokens)]
+        like = f"[{', '.join(streams)}]" if len(streams) > 1 else "".join(streams)
+        follow = [f"      {each}: {{dim: 0, like: {streams[0]}}}" for each in given if each in POSITIONS and streams]
+        follow += [f"      {each}: {{dim: -1, like: {like}}}  # which streams, in which order?" for each in given
+                   if each in MASKS and streams and not cross]  # fmt: skip
+        if follow:
+            lines += [f"    {name}.*:", *follow]
+    last = next((name for name in OUTPUTS if name in attributes), f"{next(reversed(split), 'blocks')}.-1")
+    lines += ["  gather:", f"    {last}: {{dim: 1}}"]
+    return [*lines, f"  local: [{', '.join(local)}]"] if local else lines

@@ -1,0 +1,175 @@
+"""The parts of a diffusers pipeline, by its model_index.json, and what each needs on the disk beside weights."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from launcher.families import tokenizers
+from launcher.reading import UnreadableError, opened, read_json_object
+
+# A tokenizer is in one of these sets of files; the first one that is there counts, as in transformers.
+VOCABULARIES = (
+    ("tokenizer.json",),
+    ("spiece.model",),
+    ("tokenizer.model",),
+    ("sentencepiece.bpe.model",),
+    ("vocab.json", "merges.txt"),
+    ("vocab.txt",),
+    ("tekken.json",),
+)
+NO_VOCABULARY = ("ByT5Tokenizer",)  # its words are bytes
+SENTENCEPIECE = ("spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
+BESIDE = ("special_tokens_map.json", "added_tokens.json")  # which a tokenizer reads where they are
+# What a configuration says of itself; one without it is empty, and its library fills in defaults without a word.
+TELLS = {"diffusers": "_class_name", "transformers": "model_type"}
+PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One entry of model_index.json: a folder of its own, read by a class of a library."""
+
+    name: str
+    library: str
+    kind: str
+
+    @property
+    def role(self) -> str:
+        """What it is: tokenizer, processor (a tokenizer with a feature extractor), extractor, scheduler or model."""
+        if self.kind.endswith(("Tokenizer", "TokenizerFast")):
+            return "tokenizer"
+        if self.kind.endswith("Scheduler"):
+            return "scheduler"
+        if re.search(r"(FeatureExtractor|ImageProcessor|VideoProcessor)(Fast|Pil)?$", self.kind):
+            return "extractor"
+        return "processor" if self.kind.endswith("Processor") else "model"
+
+
+def read_index(folder: Path) -> tuple[str, list[Part]]:
+    """The pipeline's class and its parts, those that are left out aside.
+
+    Raises:
+        UnreadableError: model_index.json is missing or odd.
+    """
+    index = read_json_object(folder / "model_index.json")
+    wanted = index.get("_class_name")
+    if not isinstance(wanted, str):
+        raise UnreadableError("names no pipeline class (_class_name)")
+    parts = []
+    for name, entry in index.items():
+        if name.startswith("_") or not isinstance(entry, list) or entry in ([], [None, None]):
+            continue  # a setting of the pipeline, or a part that is left out
+        if not re.fullmatch(r"\w{1,64}", name):
+            raise UnreadableError(f"has a part with the odd name {name[:60]!r}")
+        if len(entry) != 2 or not all(isinstance(word, str) and word for word in entry):
+            raise UnreadableError(f"must name a library and a class for '{name}', not {str(entry)[:60]}")
+        parts.append(Part(name, *entry))
+    return wanted, sorted(parts, key=lambda part: part.name)
+
+
+@dataclass(frozen=True)
+class Lack:
+    """What a part lacks: `missing` could be fetched; what is not missing is broken."""
+
+    what: str
+    missing: bool
+
+
+def lacks(part: Part, folder: Path) -> Iterator[Lack]:
+    """What a part needs beside weights and does not have; each a sentence that starts with a name."""
+    here = folder / part.name
+    if part.role in ("tokenizer", "processor") and part.kind not in NO_VOCABULARY:
+        yield from _vocabulary(part, here)
+    needed = {"scheduler": "scheduler_config.json", "tokenizer": "tokenizer_config.json", "model": "config.json"}
+    if part.role == "model" and (part.library not in ("diffusers", "transformers") or part.kind.endswith("Guidance")):
+        return  # a package of its own reads it
+    if part.role == "tokenizer":
+        yield from (lack for name in BESIDE if (here / name).exists() for lack in _object(here / name))
+    if part.role in needed:
+        tells = TELLS.get(part.library) if part.role in ("scheduler", "model") else None
+        yield from _object(here / needed[part.role], tells)
+    elif not any((here / name).exists() for name in PREPROCESSORS):
+        yield Lack(f"{part.name}/{PREPROCESSORS[0]} is missing", missing=True)
+    else:
+        yield from _object(next(here / name for name in PREPROCESSORS if (here / name).exists()))
+
+
+def _object(path: Path, key: str | None = None) -> Iterator[Lack]:
+    """A configuration file that must hold a JSON object, with this key."""
+    name = f"{path.parent.name}/{path.name}"
+    if not path.exists():
+        yield Lack(f"{name} is missing", missing=True)
+        return
+    try:
+        if key not in (None, *read_json_object(path)):
+            yield Lack(f"{name} is no configuration: it has no {key}", missing=False)
+    except UnreadableError as error:
+        yield Lack(f"{name} {error}", missing=False)
+
+
+def vocabulary(part: Path) -> tuple[str, ...]:
+    """The files that a tokenizer's vocabulary is read from; empty where there are none."""
+    for names in VOCABULARIES:
+        if all((part / name).exists() for name in names):
+            return names
+    return ()
+
+
+def _vocabulary(part: Part, here: Path) -> Iterator[Lack]:
+    """A tokenizer without its vocabulary makes the same tokens of every prompt, and no library says so."""
+    names = vocabulary(here)
+    if not names:
+        yield Lack(f"{part.name} has no vocabulary (tokenizer.json, say)", missing=True)
+    for name in names:
+        try:
+            with opened(here / name) as (_, size):
+                pass
+            if not 0 < size <= tokenizers.MAX_BYTES:
+                yield Lack(f"{part.name}/{name} is {size} bytes long", missing=False)
+            elif _words(here / name) < 2:
+                yield Lack(f"{part.name}/{name} has no vocabulary", missing=False)
+        except UnreadableError as error:
+            yield Lack(f"{part.name}/{name} {error}", missing=False)
+
+
+def _words(path: Path) -> float:
+    """Words of a vocabulary, as far as its file tells without the library that reads it."""
+    if path.name == "tokenizer.json" or (path.name in SENTENCEPIECE and installed("sentencepiece")):
+        return tokenizers.size(path)
+    return len(read_json_object(path)) if path.name == "vocab.json" else math.inf
+
+
+def unknown(part: Part) -> str | None:
+    """Why this part's class can't be read here, as the end of a sentence; None where it can, or where nobody knows."""
+    if part.library != "diffusers" or not (names := _diffusers()) or f'"{part.kind}"' in names:
+        return None
+    return f"is a {part.kind}, which diffusers {metadata.version('diffusers')} doesn't have"
+
+
+@functools.cache
+def _diffusers() -> str:
+    """The text of diffusers' table of classes, for importing it takes seconds."""
+    found = importlib.util.find_spec("diffusers")
+    return Path(found.origin).read_text(encoding="utf-8") if found and found.origin else ""
+
+
+def packages(part: Part, folder: Path) -> Iterator[str]:
+    """Packages that reading this part needs and that are not installed."""
+    if part.role in ("tokenizer", "processor") and set(vocabulary(folder / part.name)) & set(SENTENCEPIECE):
+        yield from (package for package in ("sentencepiece", "protobuf") if not installed(package))
+
+
+def installed(package: str) -> bool:
+    """Whether a package of this name, as pip knows it, is installed. Nothing of it is imported."""
+    try:
+        metadata.distribution(package)
+    except (metadata.PackageNotFoundError, ValueError, OSError):  # the latter two for what is no name
+        return False
+    return True

@@ -1,0 +1,84 @@
+"""A model's tokenizer without transformers: how many tokens a text has."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from launcher.reading import UnreadableError, opened
+
+MAX_BYTES = 64 << 20  # the largest that is in use has 34 MB
+
+Count = Callable[[str], int]
+
+
+def size(path: Path) -> int:
+    """Words in the vocabulary of a tokenizer.json, or of a SentencePiece model.
+
+    Raises:
+        UnreadableError: it is none.
+    """
+    if path.suffix == ".model":
+        return len(_pieces(path))
+    found = _fast(path).get_vocab_size()
+    assert isinstance(found, int)
+    return found
+
+
+def counter(folder: Path) -> Count:
+    """What counts a text's tokens, special ones included, by the tokenizer in this folder.
+
+    Raises:
+        UnreadableError: there is none that can be read here.
+    """
+    if (folder / "spiece.model").exists() and not (folder / "tokenizer.json").exists():
+        pieces = _pieces(folder / "spiece.model")
+        return lambda text: len(pieces.encode(text)) + 1  # T5's and UMT5's end of the sequence
+    fast = _fast(folder / "tokenizer.json")
+    return lambda text: len(fast.encode(text).ids)
+
+
+def _fast(path: Path) -> Any:
+    return _cached_fast(*_identity(path))
+
+
+def _pieces(path: Path) -> Any:
+    return _cached_pieces(*_identity(path))
+
+
+def _identity(path: Path) -> tuple[str, int, int]:
+    """A file as it is now: one that has changed is another one."""
+    with opened(path) as (_, length):
+        if length > MAX_BYTES:
+            raise UnreadableError(f"is {length} bytes long; the limit is {MAX_BYTES}")
+    try:
+        return str(path), path.stat().st_mtime_ns, length
+    except OSError as error:
+        raise UnreadableError(f"can't be read ({error.strerror})") from error
+
+
+@functools.lru_cache(8)  # a sweep asks for the same ones in each job
+def _cached_fast(path: str, _changed: int, _length: int) -> Any:
+    from tokenizers import Tokenizer  # 10 ms
+
+    try:
+        tokenizer = Tokenizer.from_file(path)
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+    except Exception as error:  # the library's only error
+        raise UnreadableError(f"is not a tokenizer ({' '.join(str(error).split())[:120]})") from error
+    return tokenizer
+
+
+@functools.lru_cache(8)
+def _cached_pieces(path: str, _changed: int, _length: int) -> Any:
+    try:
+        from sentencepiece import SentencePieceProcessor
+    except ImportError as error:
+        raise UnreadableError("can't be read without the package sentencepiece") from error
+    try:
+        return SentencePieceProcessor(model_file=path)
+    except (RuntimeError, OSError) as error:
+        raise UnreadableError("is not a SentencePiece model") from error

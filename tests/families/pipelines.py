@@ -1,0 +1,230 @@
+"""Tiny pipelines of random weights for the launcher's own path, of diffusers' classes: no download, a megabyte each.
+
+Their transformers are those of miniatures.py, with 6 heads as the launcher's other twins have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+from twins import _make_random, _qwen_tokenizer
+
+from launcher.families.weights import BUNDLED
+
+WIDTH = 32  # of every text encoder
+SIZES = {"num_attention_heads": 6, "attention_head_dim": 12, "num_layers": 2}
+CHANNELS = {"in_channels": 4, "out_channels": 4}
+FACTS = ["model.heads=6", "model.head_dim=12", "model.layers=2"]
+CHAT = "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+
+
+def build(name: str, folder: Path) -> Path:
+    """Save a family's tiny pipeline in `folder` and return it."""
+    torch.manual_seed(0)
+    pipe = PIPELINES[name][0]()
+    for part in pipe.components.values():
+        if isinstance(part, torch.nn.Module):
+            _make_random(part)
+    pipe.save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def words(name: str, folder: Path) -> list[str]:
+    """What a request for it needs: its model file, its folder, and the facts in which it differs."""
+    return [f"model={name}", f"model.path={folder}", *FACTS, *PIPELINES[name][1]]
+
+
+def _t5(kind: str = "T5", width: int = WIDTH) -> dict[str, Any]:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(BUNDLED / "tokenizer_2")
+    sizes = {"d_model": width, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 4}
+    config = getattr(transformers, f"{kind}Config")(vocab_size=len(tokenizer), **sizes)
+    return {"tokenizer": tokenizer, "text_encoder": getattr(transformers, f"{kind}EncoderModel")(config)}
+
+
+def _clip(kind: str = "CLIPTextModelWithProjection") -> tuple[Any, Any]:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(BUNDLED / "tokenizer")
+    tokenizer.model_max_length = 77
+    config = transformers.CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=WIDTH, intermediate_size=32, num_hidden_layers=2, num_attention_heads=4,
+        projection_dim=WIDTH, eos_token_id=tokenizer.eos_token_id, bos_token_id=tokenizer.bos_token_id or 0,
+    )  # fmt: skip
+    return tokenizer, getattr(transformers, kind)(config)
+
+
+def _decoder(kind: str, tokenizer: Any, layers: int, model: str) -> Any:
+    """A small language model whose hidden states are a text encoder's."""
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=len(tokenizer), hidden_size=WIDTH, intermediate_size=32, num_hidden_layers=layers,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=8, bos_token_id=None, eos_token_id=None, pad_token_id=0,
+    )  # fmt: skip
+    return getattr(transformers, model)(config)
+
+
+def _chat_tokenizer() -> Any:
+    tokenizer = _qwen_tokenizer()
+    tokenizer.chat_template = CHAT
+    return tokenizer
+
+
+def _kl(**more: Any) -> Any:
+    return diffusers.AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(4, 4, 4, 4), layers_per_block=1, latent_channels=4, norm_num_groups=2,
+        use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.1, scaling_factor=1.0, **more,
+    )  # fmt: skip
+
+
+def _wan_vae() -> Any:
+    return diffusers.AutoencoderKLWan(
+        base_dim=4, z_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1, latents_mean=[0.0] * 4, latents_std=[1.0] * 4
+    )
+
+
+def _unipc() -> Any:
+    return diffusers.UniPCMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0, num_train_timesteps=1000
+    )
+
+
+def _euler(**more: Any) -> Any:
+    return diffusers.FlowMatchEulerDiscreteScheduler(**more)
+
+
+WAN = {**SIZES, **CHANNELS, "text_dim": WIDTH, "freq_dim": 32, "ffn_dim": 64}
+FLUX = {**SIZES, "in_channels": 16, "num_single_layers": 2, "joint_attention_dim": WIDTH}
+
+
+def _sd35() -> Any:
+    parts = _t5(width=2 * WIDTH)
+    tokenizer, encoder = _clip()
+    tokenizer_2, encoder_2 = _clip()
+    return diffusers.StableDiffusion3Pipeline(
+        tokenizer=tokenizer, text_encoder=encoder, tokenizer_2=tokenizer_2, text_encoder_2=encoder_2,
+        tokenizer_3=parts["tokenizer"], text_encoder_3=parts["text_encoder"], vae=_kl(), scheduler=_euler(),
+        transformer=diffusers.SD3Transformer2DModel(
+            **SIZES, **CHANNELS, sample_size=32, joint_attention_dim=2 * WIDTH, caption_projection_dim=72,
+            pooled_projection_dim=2 * WIDTH, pos_embed_max_size=96, dual_attention_layers=(0,), qk_norm="rms_norm",
+        ),
+    )  # fmt: skip
+
+
+def _chroma() -> Any:
+    return diffusers.ChromaPipeline(
+        **_t5(), vae=_kl(), scheduler=_euler(use_dynamic_shifting=True),
+        transformer=diffusers.ChromaTransformer2DModel(
+            **FLUX, axes_dims_rope=(4, 4, 4), approximator_num_channels=8, approximator_hidden_dim=8,
+            approximator_layers=1,
+        ),
+    )  # fmt: skip
+
+
+def _klein() -> Any:
+    tokenizer = _chat_tokenizer()
+    return diffusers.Flux2KleinPipeline(
+        tokenizer=tokenizer, text_encoder=_decoder("Qwen3", tokenizer, 28, "Qwen3ForCausalLM"), is_distilled=True,
+        scheduler=_euler(use_dynamic_shifting=True),
+        vae=diffusers.AutoencoderKLFlux2(
+            block_out_channels=(4, 4, 4, 4), layers_per_block=1, latent_channels=4, norm_num_groups=2
+        ),
+        transformer=diffusers.Flux2Transformer2DModel(
+            **{**FLUX, "joint_attention_dim": 3 * WIDTH}, timestep_guidance_channels=8, axes_dims_rope=(4, 4, 2, 2),
+            guidance_embeds=False,
+        ),
+    )  # fmt: skip
+
+
+def _zimage() -> Any:
+    tokenizer = _chat_tokenizer()
+    return diffusers.ZImagePipeline(
+        tokenizer=tokenizer, text_encoder=_decoder("Qwen3", tokenizer, 2, "Qwen3Model"), vae=_kl(),
+        scheduler=_euler(use_dynamic_shifting=True),
+        transformer=diffusers.ZImageTransformer2DModel(
+            in_channels=4, dim=72, n_layers=2, n_refiner_layers=1, n_heads=6, n_kv_heads=6, cap_feat_dim=WIDTH,
+            axes_dims=[4, 4, 4], axes_lens=[1024, 64, 64],
+        ),
+    )  # fmt: skip
+
+
+def _lumina2() -> Any:
+    tokenizer = _t5()["tokenizer"]
+    return diffusers.Lumina2Pipeline(
+        tokenizer=tokenizer, text_encoder=_decoder("Gemma2", tokenizer, 2, "Gemma2Model"), vae=_kl(),
+        scheduler=_euler(),
+        transformer=diffusers.Lumina2Transformer2DModel(
+            in_channels=4, hidden_size=72, num_layers=2, num_refiner_layers=1, num_attention_heads=6, num_kv_heads=2,
+            multiple_of=8, axes_dim_rope=(4, 4, 4), axes_lens=(300, 64, 64), cap_feat_dim=WIDTH,
+        ),
+    )  # fmt: skip
+
+
+def _cogvideox() -> Any:
+    return diffusers.CogVideoXPipeline(
+        **_t5(), scheduler=diffusers.CogVideoXDDIMScheduler(),
+        vae=diffusers.AutoencoderKLCogVideoX(
+            block_out_channels=(4, 4, 4, 4), latent_channels=4, layers_per_block=1, norm_num_groups=2
+        ),
+        transformer=diffusers.CogVideoXTransformer3DModel(
+            num_attention_heads=6, attention_head_dim=16, num_layers=2, **CHANNELS, time_embed_dim=8,
+            text_embed_dim=WIDTH, sample_width=8, sample_height=8, sample_frames=9, max_text_seq_length=226,
+            use_rotary_positional_embeddings=True,
+        ),
+    )  # fmt: skip
+
+
+def _hunyuan() -> Any:
+    tokenizer = _t5()["tokenizer"]
+    tokenizer_2, encoder_2 = _clip("CLIPTextModel")
+    return diffusers.HunyuanVideoPipeline(
+        tokenizer=tokenizer, text_encoder=_decoder("Llama", tokenizer, 3, "LlamaModel"), tokenizer_2=tokenizer_2,
+        text_encoder_2=encoder_2, scheduler=_euler(shift=7.0),
+        vae=diffusers.AutoencoderKLHunyuanVideo(
+            block_out_channels=(4, 4, 4, 4), latent_channels=4, layers_per_block=1, norm_num_groups=2
+        ),
+        transformer=diffusers.HunyuanVideoTransformer3DModel(
+            **SIZES, **CHANNELS, num_single_layers=2, num_refiner_layers=1, text_embed_dim=WIDTH,
+            pooled_projection_dim=WIDTH, rope_axes_dim=(4, 4, 4),
+        ),
+    )  # fmt: skip
+
+
+def _wan22() -> Any:
+    return diffusers.WanPipeline(
+        **_t5("UMT5"), vae=_wan_vae(), scheduler=_unipc(), transformer=diffusers.WanTransformer3DModel(**WAN),
+        transformer_2=diffusers.WanTransformer3DModel(**WAN), boundary_ratio=0.875,
+    )  # fmt: skip
+
+
+def _wan22_ti2v() -> Any:
+    transformer = diffusers.WanTransformer3DModel(**WAN)
+    parts = _t5("UMT5")
+    return diffusers.WanPipeline(
+        **parts, vae=_wan_vae(), scheduler=_unipc(), transformer=transformer, expand_timesteps=True
+    )
+
+
+def _skyreels() -> Any:
+    return diffusers.SkyReelsV2Pipeline(
+        **_t5("UMT5"), vae=_wan_vae(), scheduler=_unipc(), transformer=diffusers.SkyReelsV2Transformer3DModel(**WAN)
+    )
+
+
+SMALL = "model.text_tokens=24"
+SINGLE = "model.layers=4"  # two of two streams, two of one
+# How it is made, and the facts in which it differs.
+PIPELINES: dict[str, tuple[Callable[[], Any], list[str]]] = {
+    "sd35_medium": (_sd35, [SMALL, "model.max_positions=96"]),
+    "chroma": (_chroma, [SMALL, SINGLE]),
+    "flux2_klein_4b": (_klein, [SMALL, SINGLE]),
+    "zimage_turbo": (_zimage, [SMALL, "guidance=2"]),
+    "lumina2": (_lumina2, [SMALL]),
+    "cogvideox_5b": (_cogvideox, ["model.head_dim=16"]),
+    "hunyuan_video": (_hunyuan, [SMALL, SINGLE]),
+    "wan22_t2v_a14b": (_wan22, [SMALL, "steps=4"]),
+    "wan22_ti2v_5b": (_wan22_ti2v, [SMALL, "model.vae_scale=8"]),
+    "skyreels_v2_t2v_14b": (_skyreels, [SMALL]),
+}

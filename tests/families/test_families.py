@@ -1,0 +1,240 @@
+"""Every family's plan on tiny transformers: a sample of the proof, what it rests on, and what a wrong plan is told."""
+
+from __future__ import annotations
+
+import copy
+import os
+import random
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+
+# ruff: noqa: E402  (the helpers are found by path)
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "attention_backends" / "helpers")]
+
+import proof
+from exact import alone, difference, error, model_of
+from inputs import Size
+from miniatures import TINY, output
+from ranks import Ranks
+
+import attention_backends
+from attention_backends.plan import PlanError, parse
+from attention_backends.state import ContextParallel
+
+SAMPLES = int(os.environ.get("FAMILY_SAMPLES", "2"))  # cases of each tiny transformer and world
+PLANS = proof.plans()
+
+
+@pytest.fixture(scope="module")
+def ranks() -> Iterator[Ranks]:
+    pool = Ranks(max(proof.WORLDS))
+    yield pool
+    pool.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(proof.MODEL))
+def test_a_sample_of_the_proof(ranks, name):
+    chance, drawn = random.Random(name), []
+    for world in proof.WORLDS:
+        own = [case for case in proof.cases(name) if case.world == world]
+        drawn += chance.sample(own, min(SAMPLES, len(own)))
+    for case, result in proof.run(ranks, name, PLANS[name], drawn).items():
+        if isinstance(result, str):
+            assert "CRASH" not in proof.refusal(result), (case, result)
+        else:
+            assert result <= proof.LIMIT, case
+
+
+def test_the_table_is_current():
+    text = proof.TABLE.read_text(encoding="utf-8")
+    assert proof.fingerprint() in text, "run python tests/families/proof.py"
+    ours = text.partition(proof.BEGIN)[2].partition(proof.THEIRS[:30])[0]
+    assert all(f"`{model}`" in ours for model in proof.MODEL.values())
+    assert not re.search("WRONG|CRASH", ours)
+
+
+def test_every_plan_in_conf_is_proved():
+    from launcher.config.compose import Composer, to_config
+
+    composer = Composer()
+    plans = [to_config(composer.compose([f"model={name}"])).model.cp_plan for name in composer.groups["model"]]
+    assert [plan for plan in plans if plan not in PLANS.values()] == []
+
+
+def local(group: dist.ProcessGroup, name: str, plan: dict[str, Any]) -> float:
+    """The error if every rank attends to its own keys alone."""
+    original = ContextParallel.attend
+
+    def attend(self: ContextParallel, query: Any, key: Any, value: Any, mask: Any, is_causal: Any, scale: Any) -> Any:
+        self.calls += 1
+        if mask is not None and mask.shape[-1] != key.shape[1]:
+            mask = None
+        q, k, v = (x.transpose(1, 2) for x in (query, key, value))
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v, mask, scale=scale).transpose(1, 2)
+
+    ContextParallel.attend = attend  # type: ignore[method-assign]
+    try:
+        return error(group, name, plan, {"ring_degree": 2, "ring_anything": True}, Size(2, 3, 5, 7))
+    finally:
+        ContextParallel.attend = original  # type: ignore[method-assign]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(proof.MODEL))
+def test_attention_that_stays_local_is_seen(ranks, name):
+    """The proof could not pass by accident: weights and inputs are such that attention counts."""
+    assert min(ranks.run(local, 2, name=name, plan=PLANS[name])) > 20 * proof.LIMIT
+
+
+def key_value_path(group: dist.ProcessGroup, plan: dict[str, Any]) -> list[float]:
+    """FLUX.2 klein's way to keep a reference picture's keys and values: kept in the first step, read in the others."""
+    from diffusers.models.transformers.transformer_flux2 import Flux2KVAttnProcessor, Flux2KVParallelSelfAttnProcessor
+
+    model, tiny, size, reference = TINY["flux2"].build(), TINY["flux2"], Size(1, 3, 5, 7), 5
+    for module in model.modules():
+        if type(module).__name__ == "Flux2Attention":
+            module.set_processor(Flux2KVAttnProcessor())
+        elif type(module).__name__ == "Flux2ParallelSelfAttention":
+            module.set_processor(Flux2KVParallelSelfAttnProcessor())
+    given = tiny.given(size)
+    generator = torch.Generator().manual_seed(0)
+    extra = torch.randn(1, reference, given["hidden_states"].shape[2], generator=generator)
+    ids = torch.ones(1, reference, 4)
+    first = given | {
+        "hidden_states": torch.cat([extra, given["hidden_states"]], dim=1),
+        "img_ids": torch.cat([ids, given["img_ids"]], dim=1),
+        "kv_cache_mode": "extract",
+        "num_ref_tokens": reference,
+    }
+
+    def steps() -> list[torch.Tensor]:
+        with torch.no_grad():
+            shown, cache = model(**first)
+            return [output(shown), output(model(**given, kv_cache=cache, kv_cache_mode="cached"))]
+
+    expected = steps()
+    world = dist.get_world_size(group)
+    attention_backends.enable(model, process_group=group, cp_plan=plan, ring_degree=world, ring_anything=True)
+    return [((one - two).abs().max() / two.abs().max()).item() for one, two in zip(steps(), expected, strict=True)]
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_kleins_kept_keys_and_values_are_each_ranks_own(ranks, world):
+    for errors in ranks.run(key_value_path, world, plan=PLANS["flux2"]):
+        assert max(errors) <= proof.LIMIT
+
+
+def planned(group: dist.ProcessGroup, name: str, plan: dict[str, Any], size: Size) -> float:
+    return error(group, name, plan, {"ring_degree": 2, "ring_anything": True}, size)
+
+
+def changed(name: str, **parts: Any) -> dict[str, Any]:
+    """A family's plan with some of its keys replaced."""
+    return copy.deepcopy(PLANS[name]) | parts
+
+
+WRONG = [
+    # family, plan, part of what every rank says
+    (
+        "wan",
+        changed("wan", split={"block.0": {"hidden_states": {"dim": 1}}}),
+        "has no module 'block' there; nearest: blocks",
+    ),
+    (
+        "wan",
+        changed("wan", split={"blocks.0": {"hidden_state": {"dim": 1}}}, gather={"proj_out": {"dim": 1}}, empty=[]),
+        "has no parameter 'hidden_state'; nearest: hidden_states",
+    ),
+    ("wan", changed("wan", local=["blocks.*.attn3"]), "has no module 'attn3' there; nearest: attn2, attn1"),
+    ("wan", changed("wan", local=["blocks.*.ffn"]), "has no attention there"),
+    ("wan", changed("wan", local=["blocks"]), "has no attention that goes over all ranks"),
+    # Positions that are not split: one token's are put on another's.
+    (
+        "wan",
+        changed("wan", split={"blocks.0": {"hidden_states": {"dim": 1}}}),
+        "RuntimeError",
+    ),
+    # The text counted as part of the picture.
+    (
+        "hunyuan_video",
+        changed(
+            "hunyuan_video",
+            split={
+                "transformer_blocks.0": {"hidden_states": {"dim": 1}, "encoder_hidden_states": {"dim": 1}},
+                "transformer_blocks.*": {"attention_mask": {"dim": -1, "like": "hidden_states"}},
+            },
+        ),
+        "37 tokens along dimension 3, but the plan joins 30 of hidden_states",
+    ),
+    ("wan", changed("wan", gather={"proj_out": {"dim": 2}}), "tokens on rank"),
+]
+
+
+@pytest.mark.parametrize(("name", "plan", "says"), WRONG)
+def test_a_wrong_plan_is_an_error_on_every_rank_and_not_a_picture(ranks, name, plan, says):
+    ranks.run(built, 2, name=name)
+    for told in ranks.errors(planned, 2, name=name, plan=plan, size=Size(2, 3, 5, 7)):
+        assert told is not None
+        assert says in told
+
+
+BROKEN = [
+    ([], "cp_plan: expected key: value"),
+    ({"splits": {}}, "cp_plan: unknown key 'splits'; nearest: split"),
+    ({"split": {"a": {"x": {"dims": 1}}}}, "cp_plan.split.a.x: unknown key 'dims'; nearest: dim"),
+    ({"split": {"a": {"x": {"dim": "one"}}}}, "dim='one': give the number of the dimension"),
+    ({"split": {"a": {"x": {"dim": 3, "ndim": 3}}}}, "ndim=3 has no dimension 3"),
+    ({"split": {"a": {"x": {"dim": 1}, "y": {"dim": 1, "like": "z"}}}}, "no stream 'z'; there are x"),
+    ({"split": {"a": {"x": {"dim": 1}, "0": {"dim": 1}}}}, "an output follows streams: say which, with like"),
+    ({"split": {"a": {"x": {"dim": 1}, "y": {"count": "x", "dim": 1}}}}, "count goes with a parameter"),
+    ({"split": {"a": {"x": {"dim": 1, "parts": {"p": "n"}}}}}, "exactly one stream has null"),
+    ({"split": {"a": {"x": {"dim": 1}}}, "gather": {}}, "cp_plan.gather is empty"),
+    ({"split": {"a": {"x": {"dim": 1}}}, "gather": {"b": {"dim": 1, "like": "y"}}}, "no stream 'y'"),
+    ({"split": {"a": {"x": {"dim": 1}}}, "gather": {"b": {"dim": 1}}, "empty": ["y"]}, "cp_plan.empty: no stream 'y'"),
+    ({"split": {"a": {"x": {"dim": 1}}}, "gather": {"b": {"dim": 1}}, "local": 3}, "expected a name or a list"),
+]
+
+
+@pytest.mark.parametrize(("plan", "says"), BROKEN)
+def test_a_broken_plan_is_told_without_its_model(plan, says):
+    with pytest.raises(PlanError, match=re.escape(says)):
+        parse(plan)
+
+
+def few(group: dist.ProcessGroup, plan: dict[str, Any]) -> float:
+    return error(group, "cosmos", plan, {"ulysses_degree": 4, "ulysses_anything": True}, Size(1, 1, 3, 7))
+
+
+def built(group: dist.ProcessGroup, name: str) -> None:
+    """Have the model ready on every rank, so that none is late when another one fails."""
+    alone(name, Size(1, 1, 3, 7))
+
+
+def test_too_few_tokens_are_refused_on_every_rank(ranks):
+    ranks.run(built, 4, name="cosmos")
+    for told in ranks.errors(few, 4, plan=PLANS["cosmos"]):
+        assert told is not None
+        assert "3 tokens of hidden_states for 4 ranks, and this model needs one on each" in told
+
+
+def test_what_a_case_is_compared_with_is_one_process():
+    """`difference` without ranks is zero: the comparison itself is exact."""
+    alone("flux", Size(1, 2, 2, 4))
+    assert difference("flux", Size(1, 2, 2, 4)) == 0
+    assert model_of("flux") is model_of("flux")
+
+
+def test_the_table_of_classes_is_current():
+    import classes
+
+    text = classes.TABLE.read_text(encoding="utf-8")
+    assert classes.table() in text, "run python tests/families/classes.py"
+    assert set(classes.WHY) <= set(classes.transformers())

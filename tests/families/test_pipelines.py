@@ -1,0 +1,98 @@
+"""Tiny pipelines of the families through the launcher's own path: request, rules, ranks, worker, pictures."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from shared import LAPTOP
+from warm import Warm
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import pipelines
+
+from launcher.config.compose import Composer, to_config
+from launcher.config.schema import LaunchConfig
+from launcher.estimates.ways import resolve
+from launcher.request.request import Request
+from launcher.rules import problems
+
+pytestmark = pytest.mark.slow
+
+# Mode, ring, Ulysses; 50 x 40 is uneven for every family, 64 x 64 even for all that count their tokens.
+WAYS = {
+    2: [("ring", 2, 1, 64), ("ulysses", 1, 2, 64), ("ring_anything", 2, 1, 50), ("ulysses_anything", 1, 2, 50)],
+    3: [("unified_anything", 3, 1, 50), ("ulysses_anything", 1, 3, 50)],
+}
+# What is refused before the start, by family: part of the reason.
+REFUSED = {
+    "chroma": {"ring_anything": "attention mask"},
+    "hunyuan_video": {"ring_anything": "attention mask"},
+    "zimage_turbo": {"ring": "can't be counted", "ulysses": "can't be counted"},
+    "lumina2": {"ring": "can't be counted", "ulysses": "can't be counted"},
+    "sd35_medium": {"ring": "101 text tokens", "ulysses": "101 text tokens"},
+}
+
+
+@pytest.fixture(scope="module")
+def families(tmp_path_factory) -> dict[str, LaunchConfig]:
+    composer, folder = Composer(), tmp_path_factory.mktemp("families")
+    always = ["runtime=cpu", "runtime.timeout=30", "seed=1", "prompt=a blue cat"]
+    found = {}
+    for name in pipelines.PIPELINES:
+        words = pipelines.words(name, pipelines.build(name, folder / name))
+        steps = [] if any(word.startswith("steps=") for word in words) else ["steps=2"]
+        found[name] = to_config(composer.compose([*words, *steps, *always]))
+    return found
+
+
+def asked(config: LaunchConfig, mode: str, ring: int, ulysses: int, height: int) -> Request:
+    config = copy.deepcopy(config)
+    config.height, config.width = height, 64 if height == 64 else 40
+    if config.model.frames_per_latent:
+        config.frames = 5
+    config.cp.mode = mode
+    if mode != "none":
+        config.cp.ring_degree, config.cp.ulysses_degree = ring, ulysses
+    return resolve(config, LAPTOP)
+
+
+@pytest.fixture(scope="module")
+def alone(families, tmp_path_factory) -> dict[tuple[str, int], np.ndarray]:
+    """What one process makes."""
+    single = Warm(tmp_path_factory.mktemp("alone"))
+    found = {
+        (name, height): single.run(asked(config, "none", 1, 1, height))[0]
+        for name, config in families.items()
+        for height in (50, 64)
+    }
+    single.close()
+    return found
+
+
+@pytest.fixture(scope="module", params=list(WAYS))
+def warm(request, tmp_path_factory) -> Iterator[tuple[int, Warm]]:
+    group = Warm(tmp_path_factory.mktemp("warm"))
+    yield request.param, group
+    group.close()
+
+
+@pytest.mark.parametrize("name", list(pipelines.PIPELINES))
+def test_ranks_make_what_one_process_makes(warm, families, alone, name):
+    world, group = warm
+    for mode, ring, ulysses, height in WAYS[world]:
+        request = asked(families[name], mode, ring, ulysses, height)
+        said = " ".join(str(problem) for problem in problems(request))
+        expected = REFUSED.get(name, {}).get(mode)
+        if expected is not None:
+            assert expected in said
+            continue
+        assert not said, (mode, said)
+        (shown,) = group.run(request)
+        assert shown.std() > 1
+        assert np.abs(shown - alone[name, height]).max() <= 1, (mode, ring, ulysses)

@@ -1,0 +1,23 @@
+"""`python -m launcher models`: every family, for the screen and as data."""
+
+import json
+
+from launcher.cli.main import main
+from launcher.config.compose import Composer
+
+
+def test_it_lists_every_family(capsys):
+    assert main(["models", "--json", "machine=h100x8"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert set(rows) == set(Composer().groups["model"])
+    assert rows["flux_tiny"]["weights"]
+    assert rows["flux"]["gated"]
+    assert "ring_anything" in rows["flux"]["modes"]
+    assert "ring_anything" not in rows["hunyuan_video"]["modes"]  # it has a mask
+    assert "ring" not in rows["zimage_turbo"]["modes"]  # its tokens are not counted
+    assert all({"none", "unified_anything"} <= set(row["modes"]) for row in rows.values())
+
+
+def test_a_model_or_a_mode_is_not_for_it(capsys):
+    assert main(["models", "model=flux"]) == 1
+    assert "models lists every model in every mode" in capsys.readouterr().err

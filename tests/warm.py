@@ -1,0 +1,53 @@
+"""Ranks that serve one tiny model after another: starting them is what takes time."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from launcher.records.picture import read_frames
+from launcher.records.run_dir import RunDir
+from launcher.request.request import Request
+from launcher.running.group import GroupKey, RankGroup
+from launcher.running.job import execute, group_key, job_message
+from launcher.running.starters import accelerate as ranks
+
+COMMAND = ranks.command
+
+
+class Warm:
+    """Ranks of forgiving.py, which serve any model and stay when they are asked for what they cannot do."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.count = folder, itertools.count()
+        self.group: RankGroup | None = None
+
+    def ranks(self, key: GroupKey, run_dir: RunDir) -> RankGroup:
+        if self.group is None or not self.group.alive:
+            here = [str(Path(__file__).parent / "distributed"), os.environ.get("PYTHONPATH", "")]
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(ranks, "command", lambda *given: [*COMMAND(*given)[:-1], "forgiving"])
+                patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, here)))
+                self.group = RankGroup(key, run_dir)
+        return self.group
+
+    def run(self, request: Request) -> list[np.ndarray]:
+        """Each picture's frames (frames, height, width, 3)."""
+        made = execute(request, RunDir(self.folder / str(next(self.count))), [], self.ranks)
+        shown = [read_frames(made.folder / facts.file, made.record.frames.fps) for facts in made.record.files]
+        return [np.stack([np.asarray(frame) for frame in frames]).astype(int) for frames in shown]
+
+    def force(self, asked: Request) -> list[str | None]:
+        """What the ranks answer to a request that no rule was asked about: each rank's error, or None."""
+        run_dir = RunDir(self.folder / str(next(self.count)))
+        run_dir.logs.mkdir(parents=True)
+        done = self.ranks(group_key(asked), run_dir).run(job_message(asked, run_dir), run_dir, 300, lambda *_: None)
+        return [answer.digests[0] if answer.loads < 0 else None for answer in done]
+
+    def close(self) -> None:
+        if self.group is not None:
+            self.group.close()
