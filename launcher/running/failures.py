@@ -16,6 +16,7 @@ from pathlib import Path
 # path of every error of theirs.
 COMMUNICATION = re.compile(
     r"closed by peer|reset by peer|connection (reset|refused|closed|was)|broken pipe|pair closure|timed out|timeout"
+    r"|RankFailedError|rank \d+ failed: "  # attention_backends: what another rank failed of
     r"|ncclRemoteError|unexpected exit of a remote peer|communicator (was )?aborted|socket closed",
     re.IGNORECASE,
 )
