@@ -17,13 +17,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
 from hydra.plugins.config_source import ConfigLoadError
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from launcher.config import hydra_seam, suggest
 from launcher.config.paths import user_path
 from launcher.config.schema import LaunchConfig, conf_dir
-from launcher.config.text import as_typed, fields, unescaped
+from launcher.config.text import PROMPTS, as_typed, fields, unescaped
 from launcher.problems import Problem, Refused, nearest
 
 CONFIG = "config"
@@ -155,6 +155,9 @@ def to_config(composed: DictConfig) -> LaunchConfig:
         plain = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(LaunchConfig), plain))
     assert isinstance(config, LaunchConfig)
+    for name in PROMPTS:
+        if OmegaConf.is_missing(plain, name):
+            setattr(config, name, MISSING)  # three question marks, which OmegaConf reads as no value at all
     return config
 
 

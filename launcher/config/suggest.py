@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator
 
@@ -19,6 +20,7 @@ SIGNS = "()[]{},:=\\\"'"  # what Hydra's grammar reads for itself
 ELSEWHERE = {
     "num_inference_steps": "steps",
     "num_steps": "steps",
+    "inference_steps": "steps",
     "sampling_steps": "steps",
     "guidance_scale": "guidance",
     "cfg": "guidance",
@@ -37,7 +39,9 @@ ELSEWHERE = {
     "num_processes": "runtime.processes",
     "nproc_per_node": "runtime.processes",
     "num_gpus": "runtime.processes",
+    "n_gpu": "runtime.processes",
     "n_gpus": "runtime.processes",
+    "nproc": "runtime.processes",
     "ngpus": "runtime.processes",
     "world_size": "runtime.processes",
     "gpu_ids": "runtime.devices",
@@ -45,6 +49,8 @@ ELSEWHERE = {
     "lora_path": "lora.path",
     "lora_scale": "lora.scale",
     "lora_weights": "lora.path",
+    "loras": "lora.path",
+    "lora_strength": "lora.scale",
     "model_path": "model.path",
     "model_id": "model.path",
     "pretrained_model_name_or_path": "model.path",
@@ -60,6 +66,10 @@ NOT_NEEDED = {
     "main_process_port": ("each group of ranks takes a free port by itself", "leave it out"),
     "main_process_ip": ("ranks run on this machine only", "leave it out"),
     "rdzv_endpoint": ("ranks run on this machine only", "leave it out"),
+    "scheduler": ("pictures are drawn with the scheduler of the model's own folder", "leave it out"),
+    "sampler": ("pictures are drawn with the scheduler of the model's own folder", "leave it out"),
+    "resolution": ("unknown setting; a size is two of them", "type height=1024 width=1024"),
+    "size": ("unknown setting; a size is two of them", "type height=1024 width=1024"),
     "image": ("no model here starts from a picture", "leave it out"),
 }
 EXAMPLES = {
@@ -85,7 +95,11 @@ def unknown(override: Override, word: str, groups: dict[str, list[str]]) -> Iter
     if key in groups:
         several = override.is_sweep_override()
         for option in override.sweep_string_iterator() if several else [str(override.value())]:
-            if option not in groups[key] and option not in ("null", "None"):
+            if key == "model" and "/" in option:
+                rule = "a folder or a repository, and model= takes the name of a model"
+                instead = f"type {shlex.quote(f'model.path={option}')} beside its model=NAME, or --help for the names"
+                yield Problem(f"{key}={option}", rule, instead)
+            elif option not in groups[key] and option not in ("null", "None"):
                 best = (nearest(option, groups[key], 1) or groups[key])[0]
                 yield Problem(f"{key}={option}", unknown_option(option, groups[key]), f"type {key}={best}")
         return
@@ -96,8 +110,13 @@ def unknown(override: Override, word: str, groups: dict[str, list[str]]) -> Iter
     if last in NOT_NEEDED:
         yield Problem(word, *NOT_NEEDED[last])
         return
-    near = _named(key, legal)
-    instead = choices(shlex.quote(f"{name}={value}") for name in near)
+    near = dict.fromkeys(_named(key, legal), value)
+    for name in near:
+        known = name == ELSEWHERE.get(last) or name.endswith(f".{last}")
+        if name in fields() and known and kind(name) == "a list" and not value.startswith("["):
+            near[name] = f"[{value}]"
+    near = {name: item for name, item in near.items() if name in groups or _takes(name, item)}
+    instead = choices(shlex.quote(f"{name}={item}") for name, item in near.items())
     yield Problem(word, "unknown setting", f"type {instead}" if near else "type --help for the list")
 
 
@@ -107,6 +126,19 @@ def unknown_option(option: str, options: list[str]) -> str:
         return f"unknown option; choose from {', '.join(options)}"
     near = nearest(option, options, 5) or options[:5]
     return f"unknown option; choose from {', '.join(near)} ... ({len(options)} in all: type --help)"
+
+
+def _takes(name: str, value: str) -> bool:
+    """Whether a setting is of a kind that can have this value."""
+    taken = {
+        "a whole number": r"-?[\d_]+",
+        "a number": r"[-+\d.eE]+",
+        "true or false": r"(?i:true|false|yes|no|on|off)",
+    }
+    taken |= {"a list": r"\[.*\]", "a mapping": r"\{.*\}"}
+    several = value.split(",") if "," in value and value[0] not in "[{" else [value]
+    pattern = taken.get(kind(name))
+    return pattern is None or all(re.fullmatch(pattern, one.strip()) for one in several)
 
 
 def _named(key: str, legal: list[str]) -> list[str]:

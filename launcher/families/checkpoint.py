@@ -6,6 +6,7 @@ well, for the libraries make up what is missing and draw another picture.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 from launcher.config.schema import ModelConfig
 from launcher.families.facts import fact_problems
 from launcher.families.hub import access_problems
-from launcher.families.parts import Part, lacks, packages, read_index
+from launcher.families.parts import Part, lacks, packages, read_index, unknown
 from launcher.families.weights import (
     BASES,
     FOLDER,
@@ -97,6 +98,14 @@ def _misfits(model: ModelConfig, pipeline: str, parts: list[Part]) -> Iterable[P
     for name in sorted(set(model.transformers) - set(names)):
         rule = f"has no '{name}', whose work the ranks of model={model.name} share"
         yield Problem(value, rule, "choose the model= that fits")
+    encoders = [
+        f"text_encoder{name.removeprefix('tokenizer')}" for name in names if re.fullmatch(r"tokenizer(_\d)?", name)
+    ]
+    for name in sorted({"scheduler", "vae", *encoders} - set(names)):
+        yield Problem(value, f"its model_index.json has no '{name}', which drawing needs", "fetch the folder again")
+    for part in parts:
+        if what := unknown(part):
+            yield Problem(value, f"its part '{part.name}' {what}", "type pip install --upgrade diffusers")
 
 
 def _absent(model: ModelConfig, parts: list[Part], here: Path) -> Iterable[Problem]:
@@ -162,7 +171,8 @@ class _Look:
             self.missing.append(f"'{name}' has no .safetensors file{told}")
             return
         files = weight_files(self.here / name, BASES[part.library], variant or "")
-        self.missing += [f"{name}/{file} is missing, which its index names" for file in files.missing]
+        named = ", which its index names" if len(files.files) + len(files.missing) > 1 else ""
+        self.missing += [f"{name}/{file} is missing{named}" for file in files.missing]
         self.broken += [f"{name}/{flaw}" for flaw in files.flaws]
         if files.parameters:
             self.parameters[name] = files.parameters

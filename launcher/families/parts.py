@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import math
 import re
 from collections.abc import Iterator
@@ -24,6 +26,9 @@ VOCABULARIES = (
 )
 NO_VOCABULARY = ("ByT5Tokenizer",)  # its words are bytes
 SENTENCEPIECE = ("spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
+BESIDE = ("special_tokens_map.json", "added_tokens.json")  # which a tokenizer reads where they are
+# What a configuration says of itself; one without it is empty, and its library fills in defaults without a word.
+TELLS = {"diffusers": "_class_name", "transformers": "model_type"}
 PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
 
@@ -85,22 +90,26 @@ def lacks(part: Part, folder: Path) -> Iterator[Lack]:
     needed = {"scheduler": "scheduler_config.json", "tokenizer": "tokenizer_config.json", "model": "config.json"}
     if part.role == "model" and (part.library not in ("diffusers", "transformers") or part.kind.endswith("Guidance")):
         return  # a package of its own reads it
+    if part.role == "tokenizer":
+        yield from (lack for name in BESIDE if (here / name).exists() for lack in _object(here / name))
     if part.role in needed:
-        yield from _object(here / needed[part.role])
+        tells = TELLS.get(part.library) if part.role in ("scheduler", "model") else None
+        yield from _object(here / needed[part.role], tells)
     elif not any((here / name).exists() for name in PREPROCESSORS):
         yield Lack(f"{part.name}/{PREPROCESSORS[0]} is missing", missing=True)
     else:
         yield from _object(next(here / name for name in PREPROCESSORS if (here / name).exists()))
 
 
-def _object(path: Path) -> Iterator[Lack]:
-    """A configuration file that must hold a JSON object."""
+def _object(path: Path, key: str | None = None) -> Iterator[Lack]:
+    """A configuration file that must hold a JSON object, with this key."""
     name = f"{path.parent.name}/{path.name}"
     if not path.exists():
         yield Lack(f"{name} is missing", missing=True)
         return
     try:
-        read_json_object(path)
+        if key not in (None, *read_json_object(path)):
+            yield Lack(f"{name} is no configuration: it has no {key}", missing=False)
     except UnreadableError as error:
         yield Lack(f"{name} {error}", missing=False)
 
@@ -132,9 +141,23 @@ def _vocabulary(part: Part, here: Path) -> Iterator[Lack]:
 
 def _words(path: Path) -> float:
     """Words of a vocabulary, as far as its file tells without the library that reads it."""
-    if path.name == "tokenizer.json":
+    if path.name == "tokenizer.json" or (path.name in SENTENCEPIECE and installed("sentencepiece")):
         return tokenizers.size(path)
     return len(read_json_object(path)) if path.name == "vocab.json" else math.inf
+
+
+def unknown(part: Part) -> str | None:
+    """Why this part's class can't be read here, as the end of a sentence; None where it can, or where nobody knows."""
+    if part.library != "diffusers" or not (names := _diffusers()) or f'"{part.kind}"' in names:
+        return None
+    return f"is a {part.kind}, which diffusers {metadata.version('diffusers')} doesn't have"
+
+
+@functools.cache
+def _diffusers() -> str:
+    """The text of diffusers' table of classes, for importing it takes seconds."""
+    found = importlib.util.find_spec("diffusers")
+    return Path(found.origin).read_text(encoding="utf-8") if found and found.origin else ""
 
 
 def packages(part: Part, folder: Path) -> Iterator[str]:

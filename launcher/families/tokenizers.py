@@ -15,11 +15,13 @@ Count = Callable[[str], int]
 
 
 def size(path: Path) -> int:
-    """Words in the vocabulary of a tokenizer.json.
+    """Words in the vocabulary of a tokenizer.json, or of a SentencePiece model.
 
     Raises:
         UnreadableError: it is none.
     """
+    if path.suffix == ".model":
+        return len(_pieces(path))
     found = _fast(path).get_vocab_size()
     assert isinstance(found, int)
     return found

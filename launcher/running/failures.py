@@ -16,6 +16,7 @@ from pathlib import Path
 # path of every error of theirs.
 COMMUNICATION = re.compile(
     r"closed by peer|reset by peer|connection (reset|refused|closed|was)|broken pipe|pair closure|timed out|timeout"
+    r"|RankFailedError|rank \d+ failed: "  # attention_backends: what another rank failed of
     r"|ncclRemoteError|unexpected exit of a remote peer|communicator (was )?aborted|socket closed",
     re.IGNORECASE,
 )
@@ -93,5 +94,10 @@ def tail(log: Path) -> str:
 def last_words(log: Path) -> str:
     """The last line in a log that looks like an error, else its last line."""
     lines = [line.strip() for line in tail(log).splitlines() if line.strip()]
-    errors = [line for line in lines if re.match(r"(\w+\.)*\w*(Error|Exception|Interrupt)\b", line)]
+    follows = [*lines[1:], ""][: len(lines)]
+    errors = [
+        f"{line} {after}" if line.endswith(":") else line  # a message may start on a line of its own
+        for line, after in zip(lines, follows, strict=True)
+        if re.match(r"(\w+\.)*\w*(Error|Exception|Interrupt)\b", line)
+    ]
     return (errors or lines or [""])[-1][:300]

@@ -29,7 +29,7 @@ def load_pipeline(load: Load, folder: str) -> Any:
     mention it in a warning: a renamed tensor in a text encoder would draw another picture than was asked for.
 
     Raises:
-        ValueError: files lack weights; the message names the part and the weights.
+        ValueError: files lack weights, or have some of other sizes; the message names the part and the weights.
     """
     pipeline, dtype = getattr(diffusers, load.pipeline), getattr(torch, load.dtype)
     source = {"use_safetensors": True}  # never a pickle
@@ -43,9 +43,13 @@ def load_pipeline(load: Load, folder: str) -> Any:
                 subfolder=name,
                 dtype=dtype,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are named below; its own error points to a table in a log
                 variant=_variant(folder, name, load),
                 **source,
             )
+            for key, stored, wanted in found["mismatched_keys"]:
+                shapes = f"{tuple(stored)} in its file, and its config.json asks for {tuple(wanted)}"
+                raise ValueError(f"{name} does not fit its configuration: {key} is {shapes}")
             lacking[name] = sorted(found["missing_keys"])
     pipe = pipeline.from_pretrained(folder, torch_dtype=dtype, variant=load.variant, **source, **parts)
     for name, part in pipe.components.items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.loaders import FluxLoraLoaderMixin
 from safetensors import safe_open
 
 from launcher import lora_keys as names
@@ -31,6 +33,7 @@ FLAT = {
     "lora_te_": "text_encoder",
     "lora_te1_": "text_encoder",
 }
+WRAPPERS = re.compile(r"\b(_orig_mod|module)\.")  # what torch.compile and DistributedDataParallel put before names
 TOLERANCE = 0.05  # of a matrix' energy: bfloat16 changes less than 0.01 of it
 FINGERPRINT = 64  # elements of a row, whose signs tell it from the other rows
 
@@ -82,6 +85,8 @@ class Lora:
         foreign = {key: state[key] for stem in stems.keys() - known.keys() for key in stems[stem].keys.values()}
         try:
             if foreign:
+                if isinstance(self.pipe, FluxLoraLoaderMixin):  # which knows ComfyUI's layers under kohya's names only
+                    foreign = {_as_kohya(key): tensor for key, tensor in foreign.items()}
                 converted |= self.pipe.lora_state_dict(foreign)
             self.pipe.load_lora_weights(converted, adapter_name=NAME)
         except Exception as error:  # a converter that meets what it does not expect: KeyError, AssertionError
@@ -94,6 +99,7 @@ class Lora:
     def _layer(self, stem: str) -> str | None:
         """The layer that a stem names in diffusers' own way, behind its part of the pipeline; None if it names none."""
         stem = stem.removeprefix(PEFT_PREFIX)
+        stem = WRAPPERS.sub("", stem)
         for prefix, part in FLAT.items():
             if stem.startswith(prefix) and getattr(self.pipe, part, None) is not None:
                 flat = stem.removeprefix(prefix)
@@ -104,6 +110,8 @@ class Lora:
         for part in self.pipe._lora_loadable_modules:
             module = getattr(self.pipe, part, None)
             name = stem.removeprefix(f"{part}.")
+            if part == "transformer":
+                name = name.removeprefix("diffusion_model.")  # ComfyUI's name for it
             if module is not None and (name != stem or part == "transformer") and _has(module, name):
                 return f"{part}.{name}"
         return None
@@ -198,13 +206,18 @@ def _worn(pipe: Any) -> Iterator[Pair]:
         for name, layer in module.named_modules() if isinstance(module, torch.nn.Module) else ():
             if NAME in getattr(layer, "lora_A", ()):
                 down, up = layer.lora_A[NAME], layer.lora_B[NAME]
+                if down.weight.is_meta or up.weight.is_meta:
+                    continue  # peft made room for them, and nothing of the file came there
                 more = up.bias is not None or NAME in getattr(layer, "lora_magnitude_vector", ())
                 yield Pair(f"{part}.{name}", down.weight.cpu(), up.weight.cpu(), float(layer.scaling[NAME]), more)
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     with safe_open(path, framework="pt") as file:  # never a pickle
-        return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118 - its own kind
+        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - its own kind
+        metadata = file.metadata() or {}
+    # torch stores numbers of 8 bits, and computes with hardly any.
+    return {key: tensor.float() if tensor.dtype.itemsize == 1 else tensor for key, tensor in state.items()}, metadata
 
 
 def _scales(
@@ -256,6 +269,12 @@ def _renamed(
         for part, key in parts.keys.items()
         if part != "alpha"
     }
+
+
+def _as_kohya(key: str) -> str:
+    if not key.startswith("diffusion_model."):
+        return key
+    return key.replace(".lora_A.weight", ".lora_down.weight").replace(".lora_B.weight", ".lora_up.weight")
 
 
 def _has(module: torch.nn.Module, name: str) -> bool:

@@ -35,7 +35,7 @@ model=flux frames=81
 model=qwenimage runtime=cpu cp=ulysses cp.ulysses_degree=5
 model=wan_t2v_1_3b runtime=cpu height=20000 frames=null
 model=wan_t2v_1_3b runtime=cpu output=jpeg
-model=ltx_video runtime=cpu cp=ring_anything
+model=hunyuan_video runtime=cpu cp=ring_anything
 cp=ring_any
 ring_degree=2
 cp.ring_degree=1.5

@@ -27,6 +27,7 @@ AS_THEY_STAND = [
     "range(1,3)",
     "x=y: z #1 @a|b 100%",
     "two\nlines",
+    "???",
     "\"a\" and 'b'",
     "",
 ]

@@ -61,6 +61,47 @@ def test_every_file_that_a_part_needs_is_missed(folder, name, what):
     assert what in problem
 
 
+@pytest.mark.parametrize("name", ["scheduler/scheduler_config.json", "vae/config.json", "text_encoder/config.json"])
+def test_an_empty_configuration_is_refused_for_defaults_would_draw_another_picture(folder, name):
+    (folder / name).write_text("{}")
+    (problem,) = said(folder)
+    assert f"{name} is no configuration: it has no " in problem
+
+
+@pytest.mark.parametrize("name", ["tokenizer/special_tokens_map.json", "tokenizer_2/spiece.model"])
+def test_a_pointer_in_place_of_a_file_is_refused(folder, name):
+    (folder / "tokenizer_2" / "tokenizer.json").unlink()
+    (folder / "tokenizer_2" / "spiece.model").write_text("version https://git-lfs.github.com/spec/v1")
+    if name.startswith("tokenizer/"):
+        shutil.copy(BUNDLED / "tokenizer_2" / "tokenizer.json", folder / "tokenizer_2")
+        (folder / name).write_text("version https://git-lfs.github.com/spec/v1")
+    (problem,) = said(folder)
+    assert f"{name} is not " in problem
+
+
+@pytest.mark.parametrize(
+    ("part", "entry", "what"),
+    [
+        ("vae", [None, None], "has no 'vae'"),
+        ("text_encoder_2", [None, None], "has no 'text_encoder_2'"),
+        ("scheduler", ["diffusers", "NewerScheduler"], "'scheduler' is a NewerScheduler, which diffusers "),
+    ],
+)
+def test_parts_that_the_pipeline_needs_and_this_diffusers_has(folder, part, entry, what):
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | {part: entry}))
+    (problem,) = said(folder)
+    assert what in problem
+
+
+def test_a_link_to_nothing_is_missing(folder):
+    weights = folder / "vae" / "diffusion_pytorch_model.safetensors"
+    weights.unlink()
+    weights.symlink_to("a-blob-that-was-removed")
+    (problem,) = said(folder)
+    assert "vae/diffusion_pytorch_model.safetensors is missing" in problem
+
+
 def test_a_run_without_a_vocabulary_does_not_start(launch, folder):
     (folder / "tokenizer" / "tokenizer.json").unlink()
     (folder / "tokenizer_2" / "tokenizer.json").unlink()

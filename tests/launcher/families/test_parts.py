@@ -61,14 +61,15 @@ def test_a_part_is_known_by_its_class(kind, role):
         (
             "T5Tokenizer",
             {"spiece.model": "x", "tokenizer_config.json": "3"},
-            {"x/tokenizer_config.json is not a JSON object"},
+            {"x/spiece.model is not a SentencePiece model", "x/tokenizer_config.json is not a JSON object"},
         ),
         ("DDIMScheduler", {}, {"x/scheduler_config.json is missing"}),
         ("DDIMScheduler", {"scheduler_config.json": "{"}, {"x/scheduler_config.json is not valid JSON"}),
         ("CLIPImageProcessor", {}, {"x/preprocessor_config.json is missing"}),
         ("CLIPImageProcessor", {"preprocessor_config.json": "{}"}, set()),
         ("AutoencoderKL", {}, {"x/config.json is missing"}),
-        ("AutoencoderKL", {"config.json": "{}"}, set()),
+        ("AutoencoderKL", {"config.json": "{}"}, {"x/config.json is no configuration: it has no _class_name"}),
+        ("AutoencoderKL", {"config.json": '{"_class_name": "AutoencoderKL"}'}, set()),
     ],
 )
 def test_what_is_lacking_is_named(tmp_path, kind, files, said):

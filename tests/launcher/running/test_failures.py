@@ -71,3 +71,8 @@ def test_last_words_are_the_last_error(tmp_path):
     assert last_words(log) == "ValueError: wrong"
     log.write_text("one\ntwo\n\n")
     assert last_words(log) == "two"
+
+
+def test_a_message_that_starts_on_a_line_of_its_own_is_told(tmp_path):
+    (tmp_path / "x.log").write_text("ValueError: \nInvalid log settings: nonsense\nValid settings:\nall\n")
+    assert last_words(tmp_path / "x.log") == "ValueError: Invalid log settings: nonsense"

@@ -1,5 +1,6 @@
 """Every weight of a pipeline comes from its files."""
 
+import json
 import shutil
 
 import pytest
@@ -37,4 +38,13 @@ def test_weights_that_a_file_lacks_are_named(tmp_path, part):
     del tensors[name]
     save_file(tensors, file, {"format": "pt"})
     with pytest.raises(ValueError, match=f"the files of {part} lack its weights {name}"):
+        load(folder)
+
+
+def test_weights_of_another_size_are_named(tmp_path):
+    """transformers' own words point to a table in a log."""
+    folder = shutil.copytree(BUNDLED, tmp_path / "model")
+    config = folder / "text_encoder" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"vocab_size": 900}))
+    with pytest.raises(ValueError, match=r"text_encoder does not fit its configuration: .*embed.* is \(868, 64\) in"):
         load(folder)

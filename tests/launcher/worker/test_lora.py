@@ -87,6 +87,25 @@ def test_diffusers_own_names_in_every_spelling(flux, wear, stem, form, alpha):
     assert_added(flux.transformer.get_submodule(TO_K), 3.0 * DELTA / (RANK if alpha else 1))
 
 
+@pytest.mark.parametrize("prefix", ["diffusion_model.", "transformer._orig_mod.", "module."])
+def test_names_that_other_programs_put_around_the_transformer(flux, wear, prefix):
+    wear(flux, pair(prefix + TO_K))
+    assert_added(flux.transformer.get_submodule(TO_K), DELTA)
+
+
+def test_comfyuis_fused_layers(flux, wear):
+    wear(flux, pair("diffusion_model.double_blocks.0.img_attn.qkv", outputs=3 * WIDTH))
+    down, up = matrices(outputs=3 * WIDTH)
+    assert_added(flux.transformer.get_submodule(TO_K), (up @ down)[WIDTH : 2 * WIDTH])
+
+
+def test_numbers_of_eight_bits(flux, wear):
+    state = {key: tensor.to(torch.float8_e4m3fn) for key, tensor in pair(f"transformer.{TO_K}").items()}
+    wear(flux, state)
+    down, up = (tensor.float() for tensor in state.values())
+    assert_added(flux.transformer.get_submodule(TO_K), up @ down)
+
+
 def test_an_adapters_strength_is_in_its_configuration(flux, wear):
     state = pair(f"base_model.model.{TO_K}")
     with pytest.raises(ValueError, match=r"adapter_config.json with its strength is not beside it"):

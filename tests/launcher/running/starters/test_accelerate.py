@@ -123,3 +123,7 @@ def test_ranks_do_not_import_from_the_current_folder(tmp_path):
         cwd=tmp_path, env=env, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert Path(where.stdout.strip()) == ROOT / "launcher" / "__init__.py"
+
+
+def test_what_a_library_warns_of_ends_no_rank(started):
+    assert "PYTHONWARNINGS" not in started("cp=none", PYTHONWARNINGS="error")[0]
