@@ -184,7 +184,7 @@ ILLEGAL = [
     ("wan_t2v_1_3b", "model.true_cfg=2", "takes no true_cfg_scale"),
     ("wan_t2v_1_3b", "height=16400 width=16 frames=1", "RuntimeError"),
     ("wan_t2v_1_3b", "frames=0", "IndexError"),
-    ("ltx_video", "frames=9 output.format=jpeg", "type output=webp"),
+    ("ltx_video", "frames=9 output.format=jpeg", "output=webp"),
     ("flux_tiny", "steps=0", "division by zero"),
     ("flux_tiny", "seed=18446744073709551616", "Overflow"),
     ("flux_tiny", "height=0", "cannot write empty image"),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from shared import Ended, command, hermetic
 
 import launcher
@@ -105,7 +106,8 @@ def test_illegal_jobs_are_named_first_and_do_not_stop_the_others(launch):
 
 def test_a_sweep_ends_at_its_first_failure_if_it_should(launch, tmp_path):
     model = shutil.copytree(BUNDLED, tmp_path / "broken")
-    (model / "scheduler" / "scheduler_config.json").write_text("{")
+    weights = model / "transformer" / "diffusion_pytorch_model.safetensors"
+    save_file({name: x * float("nan") for name, x in load_file(weights).items()}, weights, {"format": "pt"})
     ended = launch("-m", *SMALL, "height=64", f"model.path={model},bundled", "cp=none", "fail_fast=true")
     assert ended.code == 1
     assert "failed  rank 0: " in ended.out
