@@ -10,7 +10,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig, OmegaConf, flag_override
+from omegaconf import DictConfig
 
 from launcher import machines
 from launcher.config import hydra_seam
@@ -28,14 +28,12 @@ from launcher.rules.files import folder_problems
 from launcher.running.hold import held
 from launcher.running.screen import SILENT, Screen
 from launcher.running.sweep import DONE, FAILED, REFUSED, Job, Sweep, recorded, resume
+from launcher.running.sweep_folder import CONTACT, check_earlier, claim, place, shown
 from launcher.wording import shorten
 
 if TYPE_CHECKING:
     from launcher.running.group import GroupKey, RankGroup
     from launcher.running.job import Made
-
-CONTACT = "contact.png"  # a sweep's pictures side by side
-MULTIRUN = "multirun.yaml"  # a sweep's own configuration, in its folder
 
 
 class Session:
@@ -115,23 +113,21 @@ class Session:
             raise Refused(found)
         folder = user_path(text)
         sweep = Sweep([self._plan(master, job, number) for number, job in enumerate(self.composer.jobs(master, words))])
-        _place(sweep, folder)
-        shown = _shown(folder)
-        value = f"{setting}={shown}"
-        if master.resume and not (folder / MULTIRUN).is_file():
-            instead = "type resume=FOLDER, as the sweep's first lines named it"
-            raise Refused([Problem(value, "not the folder of an earlier sweep", instead)])
+        place(sweep, folder)
+        value = f"{setting}={shown(folder)}"
+        if master.resume:
+            check_earlier(master, folder, value)
         if all(job.problems for job in sweep.jobs):
-            self.screen.opening(sweep, shown, notes_on_prompts(sweep, words))
+            self.screen.opening(sweep, shown(folder), notes_on_prompts(sweep, words))
             self.screen.table(sweep)
             return sweep
         try:
             with held(folder, value):
                 if master.resume:
-                    resume(sweep, shown)
+                    resume(sweep, shown(folder))
                 else:
-                    _claim(master, sweep, folder, value)
-                self._all(master, sweep, shown, notes_on_prompts(sweep, words))
+                    claim(master, sweep, folder, value)
+                self._all(master, sweep, shown(folder), notes_on_prompts(sweep, words))
         except OSError as error:
             rule, instead = f"can't be written ({error.strerror})", "type output.dir=FOLDER"
             raise Refused([Problem(value, rule, instead)]) from error
@@ -182,7 +178,7 @@ class Session:
         """Make a job's pictures in a folder, which is claimed before anything is written there."""
         from launcher.running.job import execute  # with what a refused request should not wait for: Pillow, psutil
 
-        run_dir = RunDir(_shown(folder))
+        run_dir = RunDir(shown(folder))
         progress = self.screen.progress(request.config.steps * len(request.prompts) * request.config.images, brief)
         try:
             with held(folder, f"hydra.run.dir={run_dir.path}"), run_dir.claimed():
@@ -282,56 +278,3 @@ def _environment(composed: DictConfig) -> Iterator[dict[str, str]]:
                 os.environ.pop(key, None)
             else:
                 os.environ[key] = value
-
-
-def _place(sweep: Sweep, folder: Path) -> None:
-    """Give each job of a sweep its folder; those that have none of their own are refused."""
-    taken: dict[Path, int] = {}
-    for number, job in enumerate(sweep.jobs):
-        if job.composed is None:
-            continue
-        try:
-            job.folder = _folder(job.composed, folder)
-            found = []
-        except Refused as refused:
-            found = refused.problems
-        if job.folder is not None and (other := taken.setdefault(job.folder, number)) != number:
-            rule = f"jobs {other} and {number} would share the folder {job.folder.name}"
-            found = [Problem(f"hydra.sweep.subdir={job.composed.hydra.sweep.subdir}", rule, "leave it out")]
-        if found:
-            job.problems = [*job.problems, *found]
-            job.fail(REFUSED, "; ".join(str(problem) for problem in job.problems))
-
-
-def _folder(composed: DictConfig, sweep: Path) -> Path:
-    """The folder of one job of a sweep."""
-    with flag_override(composed, "readonly", False), flag_override(composed.hydra, "readonly", False):
-        composed.hydra.sweep.dir = str(sweep)
-    with translated():
-        name = hydra_seam.folder_name(composed, "hydra.sweep.dir", "hydra.sweep.subdir")
-    if found := list(path_problems({"hydra.sweep.subdir": name})):
-        raise Refused(found)
-    return hydra_seam.put_into(composed, user_path(name))
-
-
-def _claim(master: DictConfig, sweep: Sweep, folder: Path, value: str) -> None:
-    """Write a new sweep's own configuration, as Hydra does, into a folder that holds no sweep yet."""
-    used = [
-        folder / MULTIRUN,
-        folder / CONTACT,
-        *(job.folder / "run.json" for job in sweep.jobs if job.folder is not None),
-    ]
-    if any(os.path.lexists(path) for path in used):
-        instead = f"choose another folder, or type resume={_shown(folder)} to run what is missing"
-        raise Refused([Problem(value, "holds a sweep already", instead)])
-    with (folder / MULTIRUN).open("x", encoding="utf-8", errors="backslashreplace") as file:
-        file.write(OmegaConf.to_yaml(master))
-
-
-def _shown(folder: Path) -> Path:
-    """A folder as the user knows it: from here, if it is below."""
-    try:
-        here = Path.cwd()
-    except FileNotFoundError:  # removed meanwhile
-        return folder
-    return folder.relative_to(here) if folder.is_relative_to(here) else folder

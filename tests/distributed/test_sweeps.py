@@ -193,3 +193,9 @@ def test_a_subfolder_of_ones_own_name_is_found_again(tmp_path):
     )
     assert again.stdout.splitlines()[-1] == "side by side: s/contact.png"
     assert again.stdout.splitlines()[-2] == "2 kept"
+    forgotten = subprocess.run(
+        command(*words[:-1], "resume=s"), cwd=tmp_path, env=hermetic(), capture_output=True, text=True, check=False
+    )
+    assert forgotten.returncode == 1
+    assert f"type '{words[-1]}' as well" in forgotten.stderr
+    assert not (tmp_path / "s" / "0").exists()

@@ -1,0 +1,35 @@
+"""Whether a folder is that of an earlier sweep, whose jobs lie where this one's would."""
+
+import pytest
+from omegaconf import OmegaConf
+
+from launcher.problems import Refused
+from launcher.running.sweep_folder import MULTIRUN, check_earlier
+
+MASTER = OmegaConf.create({"hydra": {"sweep": {"subdir": "${hydra.job.num}"}}})
+
+
+def check(folder, text):
+    (folder / MULTIRUN).write_text(text)
+    check_earlier(MASTER, folder, "resume=x")
+
+
+def test_the_same_names_are_found_again(tmp_path):
+    check(tmp_path, "hydra: {sweep: {subdir: '${hydra.job.num}'}}")
+
+
+def test_other_names_are_refused_with_what_to_type(tmp_path):
+    with pytest.raises(Refused) as refused:
+        check(tmp_path, "hydra: {sweep: {subdir: 'j_${hydra.job.num}'}}")
+    assert refused.value.problems[0].instead == "type 'hydra.sweep.subdir=j_${hydra.job.num}' as well"
+
+
+@pytest.mark.parametrize("text", ["", "[]", "hydra:", "hydra: 3", "{", "a: &a [*a]", "x", "!!python/object:x {}"])
+def test_what_is_no_sweeps_configuration_is_refused(tmp_path, text):
+    with pytest.raises(Refused, match="can't be read as that of a sweep"):
+        check(tmp_path, text)
+
+
+def test_a_folder_without_one_is_no_sweeps(tmp_path):
+    with pytest.raises(Refused, match="not the folder of an earlier sweep"):
+        check_earlier(MASTER, tmp_path, "resume=x")
