@@ -39,6 +39,7 @@ ELSEWHERE = {
     "num_processes": "runtime.processes",
     "nproc_per_node": "runtime.processes",
     "num_gpus": "runtime.processes",
+    "gpus": "runtime.processes",
     "n_gpu": "runtime.processes",
     "n_gpus": "runtime.processes",
     "nproc": "runtime.processes",
@@ -71,6 +72,14 @@ NOT_NEEDED = {
     "resolution": ("unknown setting; a size is two of them", "type height=1024 width=1024"),
     "size": ("unknown setting; a size is two of them", "type height=1024 width=1024"),
     "image": ("no model here starts from a picture", "leave it out"),
+    "mask_image": ("no model here starts from a picture", "leave it out"),
+    "strength": ("no model here starts from a picture", "leave it out"),
+    "compile": ("pictures are drawn without torch.compile", "leave it out"),
+    "torch_compile": ("pictures are drawn without torch.compile", "leave it out"),
+    "quantization": ("weights are used as they are, in runtime.dtype", "leave it out"),
+    "quantize": ("weights are used as they are, in runtime.dtype", "leave it out"),
+    "cache": ("every step is computed: there is no cache of steps", "leave it out"),
+    "teacache": ("every step is computed: there is no cache of steps", "leave it out"),
 }
 EXAMPLES = {
     "model.transformers": "[transformer]",
@@ -157,6 +166,9 @@ def _named(key: str, legal: list[str]) -> list[str]:
 def unreadable(word: str, error: HydraException) -> Problem:
     """A word that Hydra can't parse."""
     key, _, value = word.partition("=")
+    if key != key.strip() and key.strip() in fields():
+        typed = shlex.quote(f"{key.strip()}={value.strip()}")
+        return Problem(word, "there are spaces around the =", f"type {typed}")
     reason = str(error).splitlines()[0] if str(error) else "unreadable"
     if not value.startswith(("'", '"')) and (signs := [sign for sign in SIGNS if sign in value]):
         reason = f"{' '.join(signs)} must be quoted"

@@ -14,7 +14,13 @@ COMPOSER = Composer()
 
 def test_names_from_elsewhere_lead_to_settings():
     assert set(ELSEWHERE.values()) <= set(fields())
-    assert not {*ELSEWHERE, *NOT_NEEDED} & {name.split(".")[-1] for name in fields()}
+    known = {name.split(".")[-1] for name in fields()}
+    assert {*ELSEWHERE, *NOT_NEEDED} & known == {"gpus"}  # machine.gpus is what a plan is for, not what runs
+
+
+def test_spaces_around_the_sign_are_named():
+    with pytest.raises(Refused, match=r"seed = 1: there are spaces around the =; type seed=1"):
+        COMPOSER.check_words(["seed = 1"], sweep=False)
 
 
 @pytest.mark.parametrize("name", [*ELSEWHERE, "gpus", "heigth", "dtyp", "thread", "tflop", "cp.degree", "frame"])
