@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 def header(request: Request, run_dir: Path) -> str:
     """What is about to happen."""
     prompt = request.prompts[0] if len(request.prompts) == 1 else f"{len(request.prompts)} prompts"
-    told = {request.config.model.name: shorten(prompt), **facts(request), "seed": str(request.seed)}
+    told = {request.config.model.name: shorten(prompt), **rows_of(request), "seed": str(request.seed)}
     return rows(told | {"run": str(run_dir)} | noted(notes(request)))
 
 
-def facts(request: Request) -> dict[str, str]:
+def rows_of(request: Request) -> dict[str, str]:
     """Size, tokens, mode and devices in words: the rows that a run's header and a plan share."""
     size = f"{request.requested} pixels"
     if request.rendered != request.requested:
@@ -73,12 +73,12 @@ def _devices(request: Request) -> str:
 def summary(made: Made) -> str:
     """What was made, how long it took, and how much memory each rank held at most."""
     record, lines = made.record, []
-    for facts in record.files:
-        size = f"{facts.height} x {facts.width}"
-        if facts.frames is not None:
-            size = f"{facts.frames} frames of {size}, {facts.fps} a second"
-        kind = "video" if facts.frames is not None else "picture"
-        lines.append(f"{kind:<10} {made.folder / facts.file}  ({size}, seed {facts.seed})")
+    for file in record.files:
+        size = f"{file.height} x {file.width}"
+        if file.frames is not None:
+            size = f"{file.frames} frames of {size}, {file.fps} a second"
+        kind = "video" if file.frames is not None else "picture"
+        lines.append(f"{kind:<10} {made.folder / file.file}  ({size}, seed {file.seed})")
     stages = ", ".join(f"{stage} {value:.1f}" for stage, value in (record.times or {}).items())
     lines.append(f"{'seconds':<10} {record.seconds:.1f} ({stages})")
     peaks = [f"{peak / 2**20:.0f}" for peak in record.peak_bytes or ()]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from launcher.cli.help import page as help_page
 from launcher.cli.parser import Parser
-from launcher.cli.screen import facts, noted, rows
+from launcher.cli.screen import noted, rows, rows_of
 from launcher.cli.terminal import complain, show
 from launcher.config.compose import Composer
 from launcher.estimates.plan import Plan, plan
@@ -55,7 +55,7 @@ def main(words: list[str]) -> int:
 
 def page(plan: Plan, request: Request, starts: str) -> str:
     """The plan for the screen; `starts` is the command that a run would start its ranks with."""
-    shown = {"plan": f"{plan.model} on {plan.machine}", **facts(request)}
+    shown = {"plan": f"{plan.model} on {plan.machine}", **rows_of(request)}
     if plan.heads_per_rank:
         most, least = max(plan.heads_per_rank), min(plan.heads_per_rank)
         shown["heads"] = f"{most} on each rank" if most == least else f"{least} to {most} on a rank"

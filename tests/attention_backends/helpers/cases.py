@@ -10,7 +10,14 @@ from attention_backends.topology import Topology
 from attention_backends.unified import context_parallel_attention
 
 
-def reference(q, k, v, mask, is_causal, scale) -> torch.Tensor:
+def reference(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    mask: torch.Tensor | None,
+    is_causal: bool,
+    scale: float | None,
+) -> torch.Tensor:
     """The definition in float64; (B, S, H, D). A row that sees no key is 0, as SDPA gives it."""
     group = q.shape[2] // k.shape[2]
     q, k, v = (x.double().transpose(1, 2) for x in (q, k, v))
@@ -21,7 +28,8 @@ def reference(q, k, v, mask, is_causal, scale) -> torch.Tensor:
     if is_causal:
         scores = scores.masked_fill(torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1), -torch.inf)
     hidden = (scores == -torch.inf).all(-1, keepdim=True)
-    return (scores.masked_fill(hidden, 0.0).softmax(-1).masked_fill(hidden, 0.0) @ v).transpose(1, 2)
+    weights = scores.masked_fill(hidden, 0.0).softmax(-1).masked_fill(hidden, 0.0)
+    return torch.matmul(weights, v).transpose(1, 2)
 
 
 # What hides a key: False, -inf, or a large finite number, as many models write it.
@@ -89,8 +97,8 @@ def attention(
     )
     weight = random(queries.total, heads, value_dim or width)
     whole_mask = make_mask(mask, batch, heads, queries.total, keys.total, generator, q.dtype)
-    exact = [x.double().requires_grad_() for x in (q, k, v)]
-    expected = reference(*exact, whole_mask, is_causal, scale)
+    exact_q, exact_k, exact_v = (x.double().requires_grad_() for x in (q, k, v))
+    expected = reference(exact_q, exact_k, exact_v, whole_mask, is_causal, scale)
     (expected * weight).sum().backward()
 
     def shard(x: torch.Tensor, layout: Layout) -> torch.Tensor:
@@ -99,7 +107,7 @@ def attention(
             return part.transpose(1, 2).contiguous().transpose(1, 2).detach().requires_grad_()
         return part.contiguous().detach().requires_grad_()
 
-    mine = [shard(q, queries), shard(k, keys), shard(v, keys)]
+    mine_q, mine_k, mine_v = shard(q, queries), shard(k, keys), shard(v, keys)
     part = whole_mask
     if part is not None:
         if part.shape[2] > 1:
@@ -109,12 +117,14 @@ def attention(
         if mask is not None and mask.startswith("2d"):
             part = part[:, 0, 0] if mask == "2d keys" else part[0, 0]
     out = context_parallel_attention(
-        *mine, part if part is None else part.to(device), queries=queries, keys=keys, topology=topology,
-        is_causal=is_causal, scale=scale, schedule=schedule, kernel=kernel,
+        mine_q, mine_k, mine_v, part if part is None else part.to(device), queries=queries, keys=keys,
+        topology=topology, is_causal=is_causal, scale=scale, schedule=schedule, kernel=kernel,
     )  # fmt: skip
     (out * shard(weight, queries)).sum().backward()
 
-    def error(x: torch.Tensor, y: torch.Tensor, layout: Layout) -> float:
+    def error(x: torch.Tensor | None, y: torch.Tensor | None, layout: Layout) -> float:
+        assert x is not None
+        assert y is not None
         x = x.cpu()
         part = y[:, layout.offsets[rank] : layout.offsets[rank + 1]]
         return (x.double() - part).abs().max().item() / max(1.0, y.abs().max().item()) if x.numel() else 0.0
@@ -124,10 +134,11 @@ def attention(
         if is_causal and bias is not None:
             triangle = torch.ones(queries.total, keys.total, dtype=torch.bool).tril()
             bias = bias & triangle if bias.dtype == torch.bool else bias.masked_fill(~triangle, -torch.inf)
-        drowned = bias is not None and bias.dtype != torch.bool and bias.numel() > 0
-        bias_size = bias.amax(-1).abs().float().nan_to_num(posinf=0.0).clamp(max=1e5).max().item() if drowned else 0.0
+        bias_size = 0.0
+        if bias is not None and bias.dtype != torch.bool and bias.numel():
+            bias_size = bias.amax(-1).abs().float().nan_to_num(posinf=0.0).clamp(max=1e5).max().item()
         own = torch.nn.functional.scaled_dot_product_attention(
-            *(x.transpose(1, 2) for x in (q, k, v)),
+            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2),
             bias, is_causal=is_causal and bias is None, scale=scale, enable_gqa=True,
         )  # fmt: skip
     all_keys = k.double().repeat_interleave(heads // key_heads, dim=2)
@@ -136,9 +147,9 @@ def attention(
         "forward": error(out, expected, queries),
         "from one kernel": error(out, own.transpose(1, 2).double(), queries),
         "one kernel": error(shard(own.transpose(1, 2), queries), expected, queries),
-        "dq": error(mine[0].grad, exact[0].grad, queries),
-        "dk": error(mine[1].grad, exact[1].grad, keys),
-        "dv": error(mine[2].grad, exact[2].grad, keys),
+        "dq": error(mine_q.grad, exact_q.grad, queries),
+        "dk": error(mine_k.grad, exact_k.grad, keys),
+        "dv": error(mine_v.grad, exact_v.grad, keys),
         # A sum of this size keeps what was added to it to within half its last bit; beyond 1e5, nothing.
         "logits": max(logits.abs().max().item() if logits.numel() else 0.0, bias_size if bias_size < 1e5 else 0.0),
         "finite": float(torch.isfinite(out).all()),

@@ -66,7 +66,7 @@ class Ranks:
 
     def __init__(self, largest: int = LARGEST, start: str = "forkserver") -> None:
         self.largest = largest
-        self._context = multiprocessing.get_context(start)  # CUDA wants "spawn": a fork of what has it can't use it
+        self._context: Any = multiprocessing.get_context(start)  # CUDA wants "spawn": forks can't use it
         self._members: list[tuple[Any, Any]] = []
 
     def _start(self) -> None:
@@ -106,7 +106,7 @@ class Ranks:
         while waiting:
             failed = any(not ok for ok, _ in answers.values())
             left = max(end - time.monotonic(), 0.0)
-            ready = connection.wait(waiting, min(GRACE, left) if failed else left)
+            ready: list[Any] = connection.wait(waiting, min(GRACE, left) if failed else left)
             for pipe in ready:
                 try:
                     answers[pipe] = pipe.recv()

@@ -24,7 +24,10 @@ def flux(heads: int = 4, layers: int = 1, dtype: torch.dtype = torch.float64) ->
 
 def flux_inputs(image: int, text: int, dtype: torch.dtype = torch.float64, batch: int = 1) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(image * 1000 + text)
-    random = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)  # noqa: E731
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+
     ids = torch.zeros(image, 3, dtype=dtype)
     ids[:, 1] = torch.arange(image)
     return {
@@ -155,7 +158,10 @@ def helios(amplify: bool = False) -> Any:
 def helios_inputs(frames: int, height: int, width: int, text: int) -> dict[str, Any]:
     """Tokens: frames x height x width, and one latent of history before them, of as many tokens."""
     generator = torch.Generator().manual_seed(text)
-    random = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)  # noqa: E731
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
     return {
         "hidden_states": random(1, 4, frames, 2 * height, 2 * width),
         "latents_history_short": random(1, 4, 1, 2 * height, 2 * width),

@@ -2,7 +2,7 @@ from pathlib import Path
 
 from shared import GPUS, a_record
 
-from launcher.cli.screen import facts, header, noted, rows, summary
+from launcher.cli.screen import header, noted, rows, rows_of, summary
 from launcher.records.record import File
 from launcher.running.job import Made
 
@@ -18,14 +18,14 @@ def test_a_header_says_what_is_about_to_happen(ask):
 
 
 def test_uneven_ranks_are_counted(ask):
-    assert "2 ranks hold 171 + 342; 1 rank holds" not in facts(ask("cp=none"))["tokens"]
-    told = facts(ask("cp=ring_anything", "cp.ring_degree=3"))["tokens"]
+    assert "2 ranks hold 171 + 342; 1 rank holds" not in rows_of(ask("cp=none"))["tokens"]
+    told = rows_of(ask("cp=ring_anything", "cp.ring_degree=3"))["tokens"]
     assert told == "512 text + 1024 image; 1 rank holds 171 + 342, 1 rank holds 171 + 341, 1 rank holds 170 + 341"
-    assert "each rank holds 256 + 512" in facts(ask("cp=ring", "cp.ring_degree=2"))["tokens"]
+    assert "each rank holds 256 + 512" in rows_of(ask("cp=ring", "cp.ring_degree=2"))["tokens"]
 
 
 def test_gpus_are_named(ask):
-    assert facts(ask("cp=ring_anything", machine=GPUS))["devices"] == "4 ranks on NVIDIA H100 80GB HBM3, bfloat16"
+    assert rows_of(ask("cp=ring_anything", machine=GPUS))["devices"] == "4 ranks on NVIDIA H100 80GB HBM3, bfloat16"
 
 
 def test_notes_are_numbered_where_there_are_several():
