@@ -94,7 +94,14 @@ def describe(error: BaseException) -> str:
             said.append(line.strip())
             if not said[-1].endswith(":"):  # torch's "Error(s) in loading state_dict for X:" has its reason below
                 break
-    return f"{type(error).__name__}: {shorten(' '.join(said), LONGEST)}" if said else type(error).__name__
+    if not said:
+        return type(error).__name__
+    told = f"{type(error).__name__}: {shorten(' '.join(said), LONGEST)}"
+    if (
+        said[-1].endswith(":") and error.__cause__ is not None
+    ):  # diffusers' lazy imports, of a MemoryError without words
+        return f"{told} {describe(error.__cause__)}"
+    return told
 
 
 def _out_of_gpu_memory(told: str) -> str:

@@ -20,3 +20,9 @@ def test_a_full_gpu_is_told_with_its_numbers_and_without_advice_on_allocators():
 def test_other_errors_keep_their_words():
     assert describe(ValueError("one\ntwo")) == "ValueError: one"
     assert describe(FileNotFoundError(2, "No such file or directory", "/a/b.png")) == "No such file or directory: b.png"
+
+
+def test_a_reason_that_is_missing_is_the_causes():
+    error = RuntimeError("Failed to import x because of the following error:\n")
+    error.__cause__ = MemoryError()
+    assert describe(error) == "RuntimeError: Failed to import x because of the following error: MemoryError"
