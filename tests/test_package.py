@@ -121,7 +121,7 @@ def test_attention_backends_works_with_torch_and_diffusers_alone(wheel, tmp_path
     env = installed(wheel, tmp_path / "env", lent)
     (tmp_path / "two_ranks.py").write_text(TWO_RANKS)
     words = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(tmp_path / "two_ranks.py")]
-    helpers = {"PYTHONPATH": str(ROOT / "tests" / "attention_backends")}
+    helpers = {"PYTHONPATH": str(ROOT / "tests" / "attention_backends" / "helpers")}
     result = subprocess.run(
         [env / "bin" / "python", *words],
         cwd=tmp_path,
