@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from diffusers import attention_backend
 from PIL import Image
 
 import attention_backends
@@ -172,11 +173,12 @@ def shared(transformer: Any, sharing: Sharing) -> Iterator[None]:
         finally:
             attention_backends.disable(transformer)
     elif sharing.kernel != "auto":
-        transformer.set_attention_backend(sharing.kernel)
-        try:
-            yield
-        finally:
-            transformer.reset_attention_backend()
+        with attention_backend(sharing.kernel):  # diffusers' reset leaves the default of all models as it was set
+            transformer.set_attention_backend(sharing.kernel)
+            try:
+                yield
+            finally:
+                transformer.reset_attention_backend()
     else:
         yield
 

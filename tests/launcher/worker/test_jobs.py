@@ -7,6 +7,7 @@ import json
 
 import pytest
 import torch
+from diffusers.models.attention_dispatch import _AttentionBackendRegistry
 from PIL import Image
 from shared import a_job, a_recipe
 
@@ -90,12 +91,13 @@ def test_numbers_that_are_not_finite_are_told_with_the_lora(rank, job, tmp_path)
 
 
 def test_a_kernel_is_put_on_for_the_job_alone(rank):
-    transformer = rank[0].pipe.transformer
+    transformer, default = rank[0].pipe.transformer, _AttentionBackendRegistry.get_active_backend()
     before = [processor._attention_backend for processor in transformer.attn_processors.values()]
     with shared(transformer, Sharing("none", 1, 1, "gather", "_native_math")):
         during = {processor._attention_backend.value for processor in transformer.attn_processors.values()}
     assert during == {"_native_math"}
     assert [processor._attention_backend for processor in transformer.attn_processors.values()] == before
+    assert _AttentionBackendRegistry.get_active_backend() == default  # what other models, and later jobs, are given
 
 
 def test_peak_memory_is_the_jobs_own(rank, job):
