@@ -4,7 +4,10 @@ import json
 import subprocess
 import sys
 
+import pytest
 
+
+@pytest.mark.slow
 def test_a_small_run_ends_in_a_table():
     words = ["--ranks", "2", "--tokens", "65", "--turns", "2", "--json"]
     done = subprocess.run(

@@ -15,6 +15,7 @@ def test_random_cases_are_right_or_refused(ranks, seed):
     assert not problems, "\n".join(problems)
 
 
+@pytest.mark.slow
 def test_the_command_repeats_a_case():
     words = ["--seed", "0", "--only", "3"]
     done = subprocess.run(

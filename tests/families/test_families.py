@@ -61,6 +61,7 @@ def test_the_table_is_current():
     assert not re.search("WRONG|CRASH", ours)
 
 
+@pytest.mark.slow
 def test_every_plan_in_conf_is_proved():
     from launcher.config.compose import Composer, to_config
 

@@ -20,6 +20,8 @@ from launcher.running.session import Session
 
 from .test_golden import GOLDEN, read
 
+pytestmark = pytest.mark.slow
+
 ENTRIES = read(GOLDEN.read_text(encoding="utf-8"))
 SETTING = re.compile(r"'[\w./]+=(?:[^']|'\"'\"')*'|[\w./]+=\"[^\"]*\"|[\w./]+=\[[^\]]*\]|[\w./]+=[^\s,'\"]+")
 PLACEHOLDER = re.compile(r"[A-Z]+(,[A-Z]+)*|\[?\.\.\.\]?")

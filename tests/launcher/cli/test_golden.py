@@ -168,6 +168,7 @@ def shown(words: list[str], here: machine.Machine) -> str:
     return line + ("  # with four GPUs" if here is GPUS else "")
 
 
+@pytest.mark.slow
 def test_every_bad_line_is_answered_as_it_was_read(answer, request):
     said = {shown(words, here): answer(words, here) for words, here in LINES}
     if request.config.getoption("--update-golden"):

@@ -80,7 +80,7 @@ def test_groups_of_the_issue_are_there(composer):
         ("height", "expected key=value; type height=VALUE"),
         ("output.dir=a,b", "type -m for a sweep, or quote it: 'output.dir=\"a,b\"'"),
         ("num_gpus=2", "type runtime.processes=2"),
-        ("gpus=2", "type machine.gpus=2"),
+        ("gpus=2", "type runtime.processes=2"),
         ("promt=a cat, sitting", "type 'prompt=a cat, sitting'"),
         ("height=(1", "type height=1000"),
         ("=", "type --help"),

@@ -125,6 +125,7 @@ def test_wans_positions_end_where_the_fact_says():
     assert config.rope_max_seq_len == facts("wan_t2v_1_3b").max_positions
 
 
+@pytest.mark.slow
 def test_what_a_pipeline_uses_if_it_is_installed_is_a_dependency():
     """Else the same request makes another picture on another machine: ftfy cleans Wan's prompts, where it is there."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

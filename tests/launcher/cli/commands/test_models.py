@@ -2,10 +2,13 @@
 
 import json
 
+import pytest
+
 from launcher.cli.main import main
 from launcher.config.compose import Composer
 
 
+@pytest.mark.slow
 def test_it_lists_every_family(capsys):
     assert main(["models", "--json", "machine=h100x8"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
