@@ -28,6 +28,8 @@ import attention_backends
 from attention_backends.plan import PlanError, parse
 from attention_backends.state import ContextParallel
 
+pytestmark = pytest.mark.slow
+
 SAMPLES = int(os.environ.get("FAMILY_SAMPLES", "2"))  # cases of each tiny transformer and world
 PLANS = proof.plans()
 

@@ -42,6 +42,7 @@ def test_a_files_first_comment_is_a_command_that_uses_it(composer, path):
     assert [str(problem) for problem in found if not any(part in problem.rule for part in HERE_ONLY)] == []
 
 
+@pytest.mark.slow
 def test_every_option_of_every_group_composes_and_says_nothing_unknown(composer):
     for group, names in composer.groups.items():
         assert names
