@@ -18,7 +18,7 @@ test: check
 	PYTHONPATH=$(CURDIR)/tests/line_coverage $(VENV)/bin/python -m pytest
 	$(VENV)/bin/python tests/line_coverage/report.py $(COVERAGE_FOLDER)
 
-# What is neither slow nor needs a GPU, in about two minutes on 2 cores.
+# What is neither slow nor needs a GPU, in two to three minutes on 2 cores.
 quick: $(VENV)/ready-to-test
 	$(VENV)/bin/python -m pytest -m "not slow and not gpu"
 
