@@ -8,7 +8,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,20 +16,19 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from diffusers import attention_backend
 from PIL import Image
 
-import attention_backends
-from attention_backends.catalog import MODES
 from launcher.records.files import sha256
 from launcher.records.formats import FORMATS
 from launcher.records.picture import save
 from launcher.records.record import File
 from launcher.wire.channel import STORE_VARIABLE
-from launcher.wire.protocol import Done, Job, Load, Message, Saved, Sharing, Source, Stage, Step
+from launcher.wire.protocol import Checked, Done, Job, Load, Message, Saved, Source, Stage, Step
+from launcher.worker.check import compare
 from launcher.worker.checks import check_tokenizers
 from launcher.worker.load import fetch, load_pipeline
 from launcher.worker.lora import Lora
+from launcher.worker.sharing import shared
 from launcher.worker.steps import Steps
 
 Send = Callable[[Message], None]
@@ -53,12 +52,40 @@ class Worker:
         self.lora.wear(job.lora)
         loaded = time.monotonic()
         seconds = {"load": loaded - began, "denoise": 0.0, "decode": 0.0, "save": 0.0}
-        with contextlib.ExitStack() as stack:
-            for name in job.sharing.transformers:
-                stack.enter_context(shared(getattr(self.pipe, name), job.sharing))
+        if job.check is not None:
+            self._check(job, job.check)
+            seconds["check"] = time.monotonic() - loaded
+        with self._shared(job):
             digests = tuple(self._picture(job, number, seconds) for number in range(len(job.pictures)))
         times = {stage: round(value, 3) for stage, value in seconds.items()}
         return Done(times, _peak_memory(), digests, self.loads)
+
+    def _shared(self, job: Job) -> contextlib.ExitStack:
+        """The ranks share the pipeline's transformers until the stack is closed."""
+        with contextlib.ExitStack() as stack:
+            for name in job.sharing.transformers:
+                stack.enter_context(shared(getattr(self.pipe, name), job.sharing))
+            return stack.pop_all()
+
+    def _check(self, job: Job, part: str) -> None:
+        self.send(Stage("checking"))
+        transformers = [getattr(self.pipe, name) for name in job.sharing.transformers]
+
+        def draw() -> object:
+            return self._draw(job, job.prompts[0], job.seed, "latent")
+
+        told = compare(self.pipe, transformers, draw, lambda: self._shared(job), part, job.load.dtype)
+        self.send(Checked(told))
+
+    def _draw(self, job: Job, prompt: str, seed: int, output: str) -> Any:
+        """Call the pipeline."""
+        torch.manual_seed(seed)
+        return self.pipe(
+            **_accepted(self.pipe, job.call),
+            prompt=prompt,
+            generator=torch.Generator("cpu").manual_seed(seed),  # the same noise everywhere
+            output_type=output,
+        )
 
     def _load(self, load: Load) -> None:
         self.send(Stage("loading"))
@@ -106,15 +133,10 @@ class Worker:
             ended[:] = [time.monotonic()]
 
         steps = Steps(lambda step: self.send(Step(number, step)), drawn)
-        torch.manual_seed(picture.seed)
         try:
             with steps.of(self.pipe), np.errstate(invalid="raise"):  # NaN would be saved as black
-                result = self.pipe(
-                    **_accepted(self.pipe, job.call),
-                    prompt=job.prompts[picture.prompt],
-                    generator=torch.Generator("cpu").manual_seed(picture.seed),  # the same noise everywhere
-                    output_type="pil" if self.rank == 0 else "latent",
-                )
+                output = "pil" if self.rank == 0 else "latent"
+                result = self._draw(job, job.prompts[picture.prompt], picture.seed, output)
         except FloatingPointError as error:
             if not ended:
                 raise
@@ -147,35 +169,6 @@ class Worker:
             fps=None if job.frames is None else job.fps,
         )
         self.send(Saved(number, file))
-
-
-@contextlib.contextmanager
-def shared(transformer: Any, sharing: Sharing) -> Iterator[None]:
-    """Have the ranks share the transformer's sequence, by this mode and kernel, while the block runs."""
-    mode = MODES[sharing.mode]
-    if mode.parallel:
-        attention_backends.enable(
-            transformer,
-            ring_degree=sharing.ring_degree,
-            ulysses_degree=sharing.ulysses_degree,
-            kernel=sharing.kernel,
-            mode=mode.name,
-            schedule=sharing.schedule,
-            cp_plan=sharing.plan,
-        )
-        try:
-            yield
-        finally:
-            attention_backends.disable(transformer)
-    elif sharing.kernel != "auto":
-        with attention_backend(sharing.kernel):  # diffusers' reset leaves the default of all models as it was set
-            transformer.set_attention_backend(sharing.kernel)
-            try:
-                yield
-            finally:
-                transformer.reset_attention_backend()
-    else:
-        yield
 
 
 def _made_with(job: Job) -> str:
