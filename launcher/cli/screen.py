@@ -76,9 +76,8 @@ def checked(check: Check) -> str:
     part = "the first step" if check.part == "step" else "one block of each kind in the first step, as all do not fit,"
     verdict = "as one rank" if check.close else "not as one rank"
     bound = f"bound {check.bound:.0e} in {check.dtype}"
-    return (
-        f"{verdict}: {part} is off by {check.relative:.1e} of the prediction ({bound}), latents by {check.absolute:.1e}"
-    )
+    off = f"{part} is off by {check.relative:.1e} of the prediction ({bound}), latents by {check.absolute:.1e}"
+    return f"{verdict}: {off}"
 
 
 def summary(made: Made) -> str:
