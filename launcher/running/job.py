@@ -193,6 +193,8 @@ def job_message(request: Request, run_dir: RunDir) -> Job:
             kernel=config.attention.kernel,
             plan=config.model.cp_plan,
             transformers=tuple(config.model.transformers),
+            cfg_degree=request.mesh.cfg,
+            branches=config.model.guidance_branches or "calls",
         ),
         lora=_lora(config),
         threads=request.threads,
@@ -237,6 +239,7 @@ def _resolved(request: Request) -> Config:
         "mode": request.mode,
         "ring_degree": request.mesh.ring,
         "ulysses_degree": request.mesh.ulysses,
+        "cfg_degree": request.mesh.cfg,
         "schedule": request.schedule or "auto",  # which decides nothing in a mode without a ring
         "transport": request.config.cp.transport,
     }

@@ -149,6 +149,8 @@ class Sharing:
 
     Args:
         plan: what is split and gathered; None: the class's own plan.
+        cfg_degree: 2: two halves of the ranks compute a branch of guidance each, and `branches` says how the pipeline
+            gives them to its transformer, by "calls" or as a "batch".
         transformers: the pipeline's parts that are shared.
     """
 
@@ -159,6 +161,8 @@ class Sharing:
     kernel: str
     plan: dict[str, object] | None = None
     transformers: tuple[str, ...] = ("transformer",)
+    cfg_degree: int = 1
+    branches: str = "calls"
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import os
 import resource
@@ -28,7 +29,7 @@ from launcher.worker.check import compare
 from launcher.worker.checks import check_tokenizers
 from launcher.worker.load import fetch, load_pipeline
 from launcher.worker.lora import Lora
-from launcher.worker.sharing import shared
+from launcher.worker.sharing import Groups, shared
 from launcher.worker.steps import Steps
 
 Send = Callable[[Message], None]
@@ -40,6 +41,7 @@ class Worker:
     def __init__(self, send: Send, rank: int, world_size: int) -> None:
         self.send, self.rank, self.world_size = send, rank, world_size
         self.pipe: Any = None
+        self.groups = Groups()
         self.loads = 0
 
     def do(self, job: Job) -> Done:
@@ -55,17 +57,10 @@ class Worker:
         if job.check is not None:
             self._check(job, job.check)
             seconds["check"] = time.monotonic() - loaded
-        with self._shared(job):
+        with shared(self.pipe, job.sharing, self.groups):
             digests = tuple(self._picture(job, number, seconds) for number in range(len(job.pictures)))
         times = {stage: round(value, 3) for stage, value in seconds.items()}
         return Done(times, _peak_memory(), digests, self.loads)
-
-    def _shared(self, job: Job) -> contextlib.ExitStack:
-        """The ranks share the pipeline's transformers until the stack is closed."""
-        with contextlib.ExitStack() as stack:
-            for name in job.sharing.transformers:
-                stack.enter_context(shared(getattr(self.pipe, name), job.sharing))
-            return stack.pop_all()
 
     def _check(self, job: Job, part: str) -> None:
         self.send(Stage("checking"))
@@ -74,7 +69,8 @@ class Worker:
         def draw() -> object:
             return self._draw(job, job.prompts[0], job.seed, "latent")
 
-        told = compare(self.pipe, transformers, draw, lambda: self._shared(job), part, job.load.dtype)
+        share = functools.partial(shared, self.pipe, job.sharing, self.groups)
+        told = compare(self.pipe, transformers, draw, share, part, job.load.dtype)
         self.send(Checked(told))
 
     def _draw(self, job: Job, prompt: str, seed: int, output: str) -> Any:
@@ -173,9 +169,10 @@ class Worker:
 
 def _made_with(job: Job) -> str:
     """What numbers may have become too large for, in words."""
+    halves = " with cp.cfg_degree=2" if job.sharing.cfg_degree > 1 else ""
     if job.lora is None:
-        return job.load.dtype
-    return f"{job.load.dtype} with the LoRA {Path(job.lora.path).name} at scale {job.lora.scale:g}"
+        return job.load.dtype + halves
+    return f"{job.load.dtype}{halves} with the LoRA {Path(job.lora.path).name} at scale {job.lora.scale:g}"
 
 
 def _accepted(pipe: Any, call: dict[str, object]) -> dict[str, Any]:

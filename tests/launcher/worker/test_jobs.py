@@ -16,7 +16,7 @@ from launcher.records.files import sha256
 from launcher.records.picture import read_recipe
 from launcher.wire.protocol import Done, Job, LoraFile, Message, Picture, Saved, Sharing, Stage, Step
 from launcher.worker.jobs import Worker
-from launcher.worker.sharing import shared
+from launcher.worker.sharing import split
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_numbers_that_are_not_finite_are_told_with_the_lora(rank, job, tmp_path)
 def test_a_kernel_is_put_on_for_the_job_alone(rank):
     transformer, default = rank[0].pipe.transformer, _AttentionBackendRegistry.get_active_backend()
     before = [processor._attention_backend for processor in transformer.attn_processors.values()]
-    with shared(transformer, Sharing("none", 1, 1, "gather", "_native_math")):
+    with split(transformer, Sharing("none", 1, 1, "gather", "_native_math"), None):
         during = {processor._attention_backend.value for processor in transformer.attn_processors.values()}
     assert during == {"_native_math"}
     assert [processor._attention_backend for processor in transformer.attn_processors.values()] == before
