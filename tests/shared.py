@@ -84,6 +84,7 @@ def a_job(**changes: Any) -> Job:
         frames=None,
         fps=None,
         format="png",
+        metadata="full",
         prompts=("a cat",),
         pictures=(Picture(0, 1, "0000.png"),),
         recipe=a_recipe(),

@@ -171,6 +171,9 @@ class OutputConfig:
 
     dir: str = option("outputs", "the folder that run directories are made in")
     format: str = option("png", f"{choices(FORMATS)}; a video is an animated {choices(ANIMATED)}")
+    metadata: str = option(
+        "full", "what a file tells of its recipe: full (other programs read it too), minimal (the recipe alone) or none"
+    )
 
 
 @dataclass

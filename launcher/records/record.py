@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from launcher import codec
 from launcher.reading import read_bytes
 
-SCHEMA = 2
+SCHEMA = 3
 MAX_RECORD = 256 << 20  # bytes of a run.json that are read: a hundred thousand pictures take 30 MB
 
 Status = Literal["running", "done", "failed", "interrupted"]
 Config = dict[str, object]  # a configuration as data: what it means is checked by whoever composes it again
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Which weights: each file's SHA-256, by its path in the model's folder, and the commit of a hub repository."""
+
+    files: dict[str, str]
+    commit: str | None = None
 
 
 @dataclass(frozen=True)
@@ -25,6 +33,8 @@ class Recipe:
         config: with everything filled in, its prompt and seed included.
         crop: left, top, right and bottom, in pixels of what was rendered.
         rendered_frames: of a video; None of a picture.
+        scheduler: its class.
+        inputs: the SHA-256 of each file that a setting names, by the setting.
     """
 
     schema: int
@@ -32,6 +42,9 @@ class Recipe:
     crop: tuple[int, int, int, int]
     versions: dict[str, str]
     rendered_frames: int | None = None
+    scheduler: str | None = None
+    weights: Weights | None = None
+    inputs: dict[str, str] = field(default_factory=dict)
 
     def of(self, prompt: str, seed: int) -> Recipe:
         """The recipe of one picture of a job: it asks for that one alone."""

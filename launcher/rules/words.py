@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from attention_backends.catalog import KERNELS, MODES, NOT_SUPPORTED, SCHEDULES, TRANSPORTS
 from launcher.problems import Problem, nearest
-from launcher.records.formats import FORMATS
+from launcher.records.formats import FORMATS, METADATA
 from launcher.request.request import Request
 from launcher.rules.rule import rule
 
@@ -26,6 +26,7 @@ def words(request: Request) -> Iterator[Problem]:
         "runtime.dtype": (runtime.dtype, DTYPES, "runtime.dtype="),
         "runtime.offload": (runtime.offload, ("none", "model"), "runtime.offload="),
         "output.format": (output.format, tuple(FORMATS), "output="),
+        "output.metadata": (output.metadata, METADATA, "output.metadata="),
         "model.text": (request.config.model.text, ("padded", "prompt", "whole", "joined"), "model.text="),
     }
     for key, (word, legal, key_to_type) in given.items():

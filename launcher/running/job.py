@@ -7,6 +7,7 @@ import dataclasses
 import time
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +20,8 @@ from launcher.families.facts import fact_problems
 from launcher.families.weights import location
 from launcher.problems import Interrupted, LauncherError, RunFailed
 from launcher.records.formats import FORMATS
-from launcher.records.record import SCHEMA, Config, Crop, File, Frames, Pixels, Recipe, Record, Sizes
+from launcher.records.hashes import cached_sha256, weights
+from launcher.records.record import SCHEMA, Config, Crop, File, Frames, Pixels, Recipe, Record, Sizes, Weights
 from launcher.records.run_dir import RunDir, command_line, portable, versions
 from launcher.request.geometry import crop_box
 from launcher.request.request import Request
@@ -106,7 +108,6 @@ def execute(
 
 def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, progress: Progress) -> Made:
     began = time.monotonic()
-    job = job_message(request, run_dir)
     files: dict[int, File] = {}
 
     def on_event(rank: int, message: Message) -> None:
@@ -128,7 +129,10 @@ def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, progress: P
 
     try:
         progress.at("starting")
-        ranks = get_ranks(group_key(request), run_dir)
+        with ThreadPoolExecutor(1) as thread:  # hashes what ranks will load, while they start
+            hashed = thread.submit(_weights, request)
+            ranks = get_ranks(group_key(request), run_dir)
+            job = job_message(request, run_dir, hashed.result())
         started = time.monotonic()
         done = ranks.run(job, run_dir, request.config.runtime.stall_timeout, on_event)
     except RunFailed as error:
@@ -145,7 +149,23 @@ def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, progress: P
     return Made(run_dir.path, run_dir.record)
 
 
-def job_message(request: Request, run_dir: RunDir) -> Job:
+def _weights(request: Request) -> Weights | None:
+    """The hashes of the weights that are here; of a repository that has to be fetched nothing is known yet."""
+    checkpoint = request.inputs.checkpoint
+    if not checkpoint.whole:
+        return None
+    with contextlib.suppress(OSError):  # which the ranks will tell of
+        return weights(Path(checkpoint.source), checkpoint.files)
+    return None
+
+
+def _inputs(request: Request) -> dict[str, str]:
+    """The hash of each file that a setting names and that is read as it is."""
+    given = {"lora.path": request.config.lora.path}
+    return {name: cached_sha256(user_path(text)) for name, text in given.items() if text is not None}
+
+
+def job_message(request: Request, run_dir: RunDir, weights: Weights | None = None) -> Job:
     """What the ranks are told."""
     config = request.config
     crop = crop_box(request.rendered, request.requested)
@@ -175,9 +195,18 @@ def job_message(request: Request, run_dir: RunDir) -> Job:
         frames=request.frames,
         fps=config.fps,
         format=config.output.format,
+        metadata=config.output.metadata,
         prompts=request.prompts,
         pictures=pictures,
-        recipe=Recipe(SCHEMA, _resolved(request), crop, versions(), request.rendered_frames),
+        recipe=Recipe(
+            SCHEMA,
+            _resolved(request),
+            crop,
+            versions(),
+            request.rendered_frames,
+            weights=weights,
+            inputs=_inputs(request),
+        ),
     )
 
 

@@ -12,7 +12,7 @@ from launcher import codec
 from launcher.codec import MalformedError
 from launcher.records.record import File, Recipe
 
-VERSION = 2
+VERSION = 3
 HEARTBEAT = 1.0  # seconds between two signs of life of a rank that works
 OUT_OF_GPU_MEMORY = "out of GPU memory"  # how the cause of a rank that met its GPU's limit begins
 
@@ -183,6 +183,7 @@ class Job(Message):
         crop: left, top, right and bottom of what is kept, in pixels of what is rendered.
         frames: that are kept of a video; None for pictures, as is `fps`.
         format: a name in records.formats.
+        metadata: a word of METADATA there.
         recipe: of all pictures; each file carries Recipe.of.
     """
 
@@ -199,6 +200,7 @@ class Job(Message):
     frames: int | None
     fps: int | None
     format: str
+    metadata: str
     prompts: tuple[str, ...]
     pictures: tuple[Picture, ...]
     recipe: Recipe

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import inspect
 import os
@@ -24,6 +25,7 @@ import attention_backends
 from attention_backends.catalog import MODES
 from launcher.records.files import sha256
 from launcher.records.formats import FORMATS
+from launcher.records.hashes import weights
 from launcher.records.picture import save
 from launcher.records.record import File
 from launcher.wire.channel import STORE_VARIABLE
@@ -79,9 +81,9 @@ class Worker:
                 world_size=self.world_size,
                 timeout=timedelta(seconds=load.timeout),
             )
-        folder = fetch(load)
-        self.send(Source(folder))
-        pipe = load_pipeline(load, folder)
+        self.folder = fetch(load)
+        self.send(Source(self.folder))
+        pipe = load_pipeline(load, self.folder)
         check_tokenizers(pipe)
         pipe.set_progress_bar_config(disable=True)
         self.pipe = pipe
@@ -138,8 +140,12 @@ class Worker:
         picture = job.pictures[number]
         path = Path(job.folder) / picture.file
         frames = [frame.crop(job.crop) for frame in frames]
-        recipe = job.recipe.of(job.prompts[picture.prompt], picture.seed)
-        save(frames, path, recipe, FORMATS[job.format], job.fps)
+        recipe = dataclasses.replace(
+            job.recipe.of(job.prompts[picture.prompt], picture.seed),
+            scheduler=type(self.pipe.scheduler).__name__,
+            weights=job.recipe.weights or weights(Path(self.folder)),
+        )
+        save(frames, path, recipe, FORMATS[job.format], job.fps, job.metadata)
         file = File(
             file=path.name,
             sha256=sha256(path),
