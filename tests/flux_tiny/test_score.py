@@ -44,6 +44,7 @@ def test_score_tells_patterns_scales_and_colours_apart() -> None:
         assert score(pixels, swapped).agreement < 0.1
 
 
+@pytest.mark.slow
 def test_score_finds_the_phase_and_a_break_in_it() -> None:
     meaning = Meaning("dots", "black", "white", "large")
     top, bottom = ideal(meaning, 192, 384, (0.25, 0.0)), ideal(meaning, 384, 384, (0.75, 0.5))[192:]
@@ -61,6 +62,7 @@ def test_score_refuses_what_is_no_picture(shape: tuple[int, ...]) -> None:
         score(np.zeros(shape, np.uint8), Meaning())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PATTERNS)
 def test_coverage_is_the_mean_of_fine_samples(name: str) -> None:
     """Against points counted one by one: 8-pixel squares, 32 x 32 points each."""
