@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import inspect
 import os
 import resource
@@ -33,6 +32,7 @@ from launcher.wire.protocol import Done, Job, Load, Message, Saved, Sharing, Sou
 from launcher.worker.checks import check_tokenizers
 from launcher.worker.load import fetch, load_pipeline
 from launcher.worker.lora import Lora
+from launcher.worker.steps import Steps
 
 Send = Callable[[Message], None]
 
@@ -95,31 +95,26 @@ class Worker:
         self.loads += 1
 
     def _picture(self, job: Job, number: int, seconds: dict[str, float]) -> str:
-        picture, steps = job.pictures[number], job.steps
-        final: list[torch.Tensor] = []
+        picture = job.pictures[number]
         ended: list[float] = []
         began = time.monotonic()
 
-        def after_step(pipe: Any, step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-            self.send(Step(number, step + 1))
-            if step + 1 == steps:
-                final.append(tensors["latents"].detach().float().cpu())
-                if not bool(final[0].isfinite().all()):
-                    raise FloatingPointError(f"the latents are not finite in {_made_with(job)}")
-                if self.rank == 0:  # the other ranks are done: their cores are free for decoding
-                    torch.set_num_threads(min(job.cores, _cores()))
-                self.send(Stage("decoding"))
-                ended.append(time.monotonic())
-            return {}
+        def drawn() -> None:
+            if not steps.finite:
+                raise FloatingPointError(f"the latents are not finite in {_made_with(job)}")
+            if self.rank == 0:  # the other ranks are done: their cores are free for decoding
+                torch.set_num_threads(min(job.cores, _cores()))
+            self.send(Stage("decoding"))
+            ended[:] = [time.monotonic()]
 
+        steps = Steps(lambda step: self.send(Step(number, step)), drawn)
         torch.manual_seed(picture.seed)
         try:
-            with np.errstate(invalid="raise"):  # NaN would be saved as black
+            with steps.of(self.pipe), np.errstate(invalid="raise"):  # NaN would be saved as black
                 result = self.pipe(
                     **_accepted(self.pipe, job.call),
                     prompt=job.prompts[picture.prompt],
                     generator=torch.Generator("cpu").manual_seed(picture.seed),  # the same noise everywhere
-                    callback_on_step_end=after_step,
                     output_type="pil" if self.rank == 0 else "latent",
                 )
         except FloatingPointError as error:
@@ -128,12 +123,12 @@ class Worker:
             raise FloatingPointError(f"the decoded picture is not finite in {_made_with(job)}") from error
         decoded = time.monotonic()
         torch.set_num_threads(job.threads)
-        if self.rank == 0:
-            self._save(job, number, result.images if job.frames is None else result.frames[0][: job.frames])
+        if self.rank == 0:  # the first output is what was asked for, under whatever name
+            self._save(job, number, result[0] if job.frames is None else result[0][0][: job.frames])
         seconds["denoise"] += ended[0] - began
         seconds["decode"] += decoded - ended[0]
         seconds["save"] += time.monotonic() - decoded
-        return hashlib.sha256(final[0].numpy().tobytes()).hexdigest()
+        return steps.digest()
 
     def _save(self, job: Job, number: int, frames: list[Image.Image]) -> None:
         self.send(Stage("saving"))
