@@ -213,6 +213,9 @@ class LaunchConfig:
         None, "the first picture's seed, the next ones count up; default: drawn once and recorded"
     )
     images: int = option(1, "pictures per prompt")
+    deterministic: bool = option(
+        False, "take only what makes the same numbers each time: slower on a GPU, and what can't is an error"
+    )
     fail_fast: bool = option(False, "stop a sweep (-m) at its first failed job")
     resume: Optional[str] = option(
         None, "the folder of an earlier sweep of the same settings (-m): run what is missing or failed"

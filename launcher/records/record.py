@@ -108,6 +108,22 @@ class Frames:
 
 
 @dataclass(frozen=True)
+class Scheduler:
+    """What turned noise into a picture: its class, and its settings as its configuration has them."""
+
+    name: str
+    config: dict[str, object]
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """The commit of a checkout of this program, and whether files that git knows were changed since."""
+
+    commit: str
+    dirty: bool
+
+
+@dataclass(frozen=True)
 class Record:
     """A run: what was asked, how it stands, and what came of it.
 
@@ -115,8 +131,17 @@ class Record:
         command: the line that asks for the same again, without folders of this machine.
         text_tokens: of each call of the transformer that differs; None: not known before the start.
         seconds: of the whole run; times are those of each stage.
-        peak_bytes: the most memory that each rank held.
+        step_seconds: of each picture's denoising steps, on rank 0.
+        peak_bytes: the most memory that each rank held, on its GPU if it uses one; peak_host_bytes: in main memory.
+        sent_bytes: by each rank to others, in attention.
         loads: how often these ranks had loaded weights by then: 1 in all jobs of a sweep with one model.
+        weights, inputs: as in a recipe.
+        generator: the device that noise was drawn on.
+        kernel: what attention was computed with.
+        environment: operating system, processor, driver, libraries below torch, and torch's switches.
+        checkout: of this program; None where it was installed from a package.
+
+    What a failed run has not come to, and what older versions did not write, is None or empty.
     """
 
     schema: int
@@ -139,12 +164,41 @@ class Record:
     peak_bytes: tuple[int, ...] | None = None
     loads: int | None = None
     error: str | None = None
+    weights: Weights | None = None
+    inputs: dict[str, str] = field(default_factory=dict)
+    generator: str | None = None
+    scheduler: Scheduler | None = None
+    kernel: str | None = None
+    step_seconds: tuple[tuple[float, ...], ...] = ()
+    peak_host_bytes: tuple[int, ...] | None = None
+    sent_bytes: tuple[int, ...] | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+    checkout: Checkout | None = None
 
 
 def read_record(path: Path) -> Record:
-    """Read a run.json.
+    """Read a run.json, of this version of the program or an older one.
 
     Raises:
-        ValueError: it can't be read, or is not a record of this version of the program.
+        ValueError: it can't be read, or is no such record.
     """
-    return codec.loads(Record, read_bytes(path, MAX_RECORD))
+    return codec.build(Record, _upgraded(codec.parse(read_bytes(path, MAX_RECORD))))
+
+
+def _upgraded(data: object) -> object:
+    """A record of an older version as one of this version: fields that were added since have defaults.
+
+    Raises:
+        ValueError: a newer version wrote it.
+    """
+    if not isinstance(data, dict):
+        return data
+    schema = data.get("schema")
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise ValueError(f"of schema {schema}, which a newer version wrote; this one reads up to {SCHEMA}")
+    prompts, files = data.get("prompts"), data.get("files")
+    if schema == 1 and isinstance(prompts, list) and isinstance(files, list):  # a file had its prompt, not its number
+        known = {prompt: number for number, prompt in reversed(list(enumerate(prompts))) if isinstance(prompt, str)}
+        kept = [file for file in files if isinstance(file, dict)]
+        data = data | {"files": [file | {"prompt": known.get(str(file.get("prompt")), 0)} for file in kept]}
+    return data

@@ -23,6 +23,7 @@ from launcher.records.formats import FORMATS
 from launcher.records.hashes import cached_sha256, weights
 from launcher.records.record import SCHEMA, Config, Crop, File, Frames, Pixels, Recipe, Record, Sizes, Weights
 from launcher.records.run_dir import RunDir, command_line, portable, versions
+from launcher.records.surroundings import checkout, machine
 from launcher.request.geometry import crop_box
 from launcher.request.request import Request
 from launcher.running.group import GroupKey, RankGroup
@@ -66,6 +67,7 @@ def group_key(request: Request) -> GroupKey:
         offload=runtime.offload,
         timeout=runtime.timeout,
         transport=request.config.cp.transport,
+        deterministic=request.config.deterministic,
     )
     return GroupKey(request.mesh.ranks, request.devices, request.threads, runtime.start_timeout, load)
 
@@ -120,6 +122,8 @@ def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, progress: P
             # Of a repository that was not here before the start, nothing is known until it was fetched.
             if found := list(fact_problems(request.config.model, Path(message.folder))):
                 raise RunFailed("; ".join(map(str, found)))
+            if run_dir.record.weights is None:
+                run_dir.write(weights=weights(Path(message.folder)))
         elif isinstance(message, Stage):
             progress.at(message.name)
         elif isinstance(message, Step):
@@ -132,7 +136,9 @@ def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, progress: P
         with ThreadPoolExecutor(1) as thread:  # hashes what ranks will load, while they start
             hashed = thread.submit(_weights, request)
             ranks = get_ranks(group_key(request), run_dir)
-            job = job_message(request, run_dir, hashed.result())
+            known = hashed.result()
+        run_dir.write(weights=known)
+        job = job_message(request, run_dir, known)
         started = time.monotonic()
         done = ranks.run(job, run_dir, request.config.runtime.stall_timeout, on_event)
     except RunFailed as error:
@@ -144,8 +150,18 @@ def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, progress: P
         progress.close()
     if different := [rank for rank, told in enumerate(done) if told.digests != done[0].digests]:
         raise RunFailed(f"ranks {different} ended with other latents than rank 0: the pictures can't be trusted")
-    times = {"start": round(started - began, 3), **done[0].seconds}
-    run_dir.end("done", times=times, peak_bytes=tuple(told.peak_bytes for told in done), loads=done[0].loads)
+    run_dir.end(
+        "done",
+        times={"start": round(started - began, 3), **done[0].seconds},
+        step_seconds=done[0].step_seconds,
+        peak_bytes=tuple(told.peak_bytes for told in done),
+        peak_host_bytes=tuple(told.peak_host_bytes for told in done),
+        sent_bytes=tuple(told.sent_bytes for told in done),
+        loads=done[0].loads,
+        kernel=done[0].kernel,
+        scheduler=done[0].scheduler,
+        environment=run_dir.record.environment | done[0].environment,
+    )
     return Made(run_dir.path, run_dir.record)
 
 
@@ -200,7 +216,7 @@ def job_message(request: Request, run_dir: RunDir, weights: Weights | None = Non
         pictures=pictures,
         recipe=Recipe(
             SCHEMA,
-            _resolved(request),
+            _of_a_picture(_resolved(request)),
             crop,
             versions(),
             request.rendered_frames,
@@ -245,6 +261,13 @@ def _resolved(request: Request) -> Config:
     return portable(config)
 
 
+def _of_a_picture(config: Config) -> Config:
+    """The part of a configuration that a picture's own recipe has: not where it was written to."""
+    output = config["output"]
+    assert isinstance(output, dict)
+    return config | {"output": {key: value for key, value in output.items() if key != "dir"}}
+
+
 def _record(request: Request, overrides: list[str]) -> Record:
     """The first record of a run."""
     requested, rendered = request.requested, request.rendered
@@ -269,4 +292,8 @@ def _record(request: Request, overrides: list[str]) -> Record:
         devices=gpus or (f"cpu ({request.machine.cores} cores)",),
         versions=versions(),
         files=(),
+        inputs=_inputs(request),
+        generator="cpu",
+        environment=machine(request.device == "cuda"),
+        checkout=checkout(),
     )

@@ -6,8 +6,6 @@ import contextlib
 import dataclasses
 import inspect
 import os
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -21,6 +19,7 @@ from diffusers import attention_backend
 from PIL import Image
 
 import attention_backends
+from attention_backends import counters
 from attention_backends.catalog import MODES
 from launcher.records.files import sha256
 from launcher.records.formats import FORMATS
@@ -29,6 +28,7 @@ from launcher.records.picture import save
 from launcher.records.record import File
 from launcher.wire.channel import STORE_VARIABLE
 from launcher.wire.protocol import Done, Job, Load, Message, Saved, Sharing, Source, Stage, Step
+from launcher.worker import surroundings
 from launcher.worker.checks import check_tokenizers
 from launcher.worker.load import fetch, load_pipeline
 from launcher.worker.lora import Lora
@@ -49,18 +49,32 @@ class Worker:
         """Make a job's pictures."""
         began = time.monotonic()
         torch.set_num_threads(job.threads)
-        _reset_peak_memory()
+        surroundings.reset_peak_memory()
+        sent = counters().bytes
         if self.pipe is None:
             self._load(job.load)
         self.lora.wear(job.lora)
         loaded = time.monotonic()
-        seconds = {"load": loaded - began, "denoise": 0.0, "decode": 0.0, "save": 0.0}
+        seconds = {"load": loaded - began, "encode": 0.0, "denoise": 0.0, "decode": 0.0, "save": 0.0}
+        self.steps: list[tuple[float, ...]] = []
         with contextlib.ExitStack() as stack:
             for name in job.sharing.transformers:
                 stack.enter_context(shared(getattr(self.pipe, name), job.sharing))
             digests = tuple(self._picture(job, number, seconds) for number in range(len(job.pictures)))
-        times = {stage: round(value, 3) for stage, value in seconds.items()}
-        return Done(times, _peak_memory(), digests, self.loads)
+            kernel = surroundings.kernel(getattr(self.pipe, job.sharing.transformers[0]))
+            kernel = job.sharing.kernel if job.sharing.mode == "none" and job.sharing.kernel != "auto" else kernel
+        return Done(
+            seconds={stage: round(value, 3) for stage, value in seconds.items()},
+            peak_bytes=surroundings.peak_memory(),
+            peak_host_bytes=surroundings.peak_host_memory(),
+            sent_bytes=counters().bytes - sent,
+            digests=digests,
+            loads=self.loads,
+            kernel=kernel,
+            scheduler=surroundings.scheduler(self.pipe),
+            environment=surroundings.environment(job.load.device),
+            step_seconds=tuple(self.steps) if self.rank == 0 else (),
+        )
 
     def _load(self, load: Load) -> None:
         self.send(Stage("loading"))
@@ -70,6 +84,8 @@ class Worker:
             local = int(os.environ.get("LOCAL_RANK", "0"))
             device = torch.device("cuda", local % torch.cuda.device_count())  # cp.transport=host: ranks may share one
             torch.cuda.set_device(device)
+        if load.deterministic:
+            surroundings.deterministic()
         if self.world_size > 1:
             nccl = cuda and load.transport != "host" and (load.transport == "nccl" or dist.is_nccl_available())
             dist.init_process_group(
@@ -107,10 +123,15 @@ class Worker:
             self.send(Stage("decoding"))
             ended[:] = [time.monotonic()]
 
-        steps = Steps(lambda step: self.send(Step(number, step)), drawn)
+        def stepped(step: int) -> None:
+            moments.mark()
+            self.send(Step(number, step))
+
+        steps, moments = Steps(stepped, drawn), surroundings.Moments()
         torch.manual_seed(picture.seed)
         try:
-            with steps.of(self.pipe), np.errstate(invalid="raise"):  # NaN would be saved as black
+            seen = steps.of(self.pipe), self._first_forward(job, moments)
+            with seen[0], seen[1] as first, np.errstate(invalid="raise"):  # NaN would be saved as black
                 result = self.pipe(
                     **_accepted(self.pipe, job.call),
                     prompt=job.prompts[picture.prompt],
@@ -125,10 +146,31 @@ class Worker:
         torch.set_num_threads(job.threads)
         if self.rank == 0:  # the first output is what was asked for, under whatever name
             self._save(job, number, result[0] if job.frames is None else result[0][0][: job.frames])
-        seconds["denoise"] += ended[0] - began
+        self.steps.append(moments.seconds())
+        seconds["encode"] += first[0] - began
+        seconds["denoise"] += ended[0] - first[0]
         seconds["decode"] += decoded - ended[0]
         seconds["save"] += time.monotonic() - decoded
         return steps.digest()
+
+    @contextlib.contextmanager
+    def _first_forward(self, job: Job, moments: surroundings.Moments) -> Iterator[list[float]]:
+        """Note when the transformer is called first, which is when prompts have been encoded."""
+        noted: list[float] = []
+
+        def note(*_: object) -> None:
+            if not noted:
+                if torch.cuda.is_initialized():  # which may still be encoding
+                    torch.cuda.synchronize()
+                noted.append(time.monotonic())
+                moments.mark()
+
+        hooks = [getattr(self.pipe, name).register_forward_pre_hook(note) for name in job.sharing.transformers]
+        try:
+            yield noted
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def _save(self, job: Job, number: int, frames: list[Image.Image]) -> None:
         self.send(Stage("saving"))
@@ -137,7 +179,7 @@ class Worker:
         frames = [frame.crop(job.crop) for frame in frames]
         recipe = dataclasses.replace(
             job.recipe.of(job.prompts[picture.prompt], picture.seed),
-            scheduler=type(self.pipe.scheduler).__name__,
+            scheduler=surroundings.scheduler(self.pipe).name,
             weights=job.recipe.weights or weights(Path(self.folder)),
         )
         save(frames, path, recipe, FORMATS[job.format], job.fps, job.metadata)
@@ -202,23 +244,3 @@ def _accepted(pipe: Any, call: dict[str, object]) -> dict[str, Any]:
 def _cores() -> int:
     """Cores that this rank may run on: those of one NUMA node, perhaps."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _reset_peak_memory() -> None:
-    if torch.cuda.is_initialized():
-        torch.cuda.reset_peak_memory_stats()
-    elif sys.platform == "linux":
-        with contextlib.suppress(OSError):  # a hardened container may forbid it: then the peak is the process's
-            Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM back to what is used now: proc(5)
-
-
-def _peak_memory() -> int:
-    """Bytes that this rank held at most since the job began: of the GPU if it uses one, else of main memory."""
-    if torch.cuda.is_initialized():
-        return torch.cuda.max_memory_reserved()
-    if sys.platform == "linux":
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
