@@ -80,6 +80,8 @@ def read_recipe(path: Path) -> Recipe:
                 old = isinstance(comment, bytes) and comment.startswith(ASCII_CODE)
                 text = comment.removeprefix(ASCII_CODE).decode("ascii") if old else ""
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # whatever Pillow finds wrong
+        if "MAX_TEXT_CHUNK" in str(error):
+            raise ValueError(f"{path.name}: a compressed text in it unpacks to more than 1 MiB") from error
         raise ValueError(f"{path.name} is not a readable picture") from error
     if not text or len(text) > MAX_RECIPE:
         raise ValueError(f"{path.name} carries no recipe")

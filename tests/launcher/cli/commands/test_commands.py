@@ -5,7 +5,7 @@ from launcher.cli.main import main
 
 
 def test_those_that_are_there():
-    assert commands.names() == ["models", "plan", "run"]
+    assert commands.names() == ["models", "plan", "reproduce", "run"]
     assert commands.DEFAULT in commands.names()
     for name in commands.names():
         assert commands.load(name).ABOUT
