@@ -216,6 +216,9 @@ class LaunchConfig:
     deterministic: bool = option(
         False, "take only what makes the same numbers each time: slower on a GPU, and what can't is an error"
     )
+    check: bool = option(
+        False, "compare the first step of all ranks with one rank's before anything is drawn; recorded in run.json"
+    )
     fail_fast: bool = option(False, "stop a sweep (-m) at its first failed job")
     resume: Optional[str] = option(
         None, "the folder of an earlier sweep of the same settings (-m): run what is missing or failed"

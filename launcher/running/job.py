@@ -21,16 +21,17 @@ from launcher.families.weights import location
 from launcher.problems import Interrupted, LauncherError, RunFailed
 from launcher.records.formats import FORMATS
 from launcher.records.hashes import cached_sha256, weights
-from launcher.records.record import SCHEMA, Config, Crop, File, Frames, Pixels, Recipe, Record, Sizes, Weights
+from launcher.records.record import SCHEMA, Check, Config, Crop, File, Frames, Pixels, Recipe, Record, Sizes, Weights
 from launcher.records.run_dir import RunDir, command_line, portable, versions
 from launcher.records.surroundings import checkout, machine
 from launcher.request.geometry import crop_box
 from launcher.request.request import Request
 from launcher.running.group import GroupKey, RankGroup
-from launcher.running.screen import SILENT, Progress
+from launcher.running.progress import UNSEEN, Progress
 from launcher.wire.protocol import (
     OUT_OF_GPU_MEMORY,
     Alive,
+    Checked,
     Job,
     Load,
     LoraFile,
@@ -73,7 +74,12 @@ def group_key(request: Request) -> GroupKey:
 
 
 def execute(
-    request: Request, run_dir: RunDir, overrides: list[str], get_ranks: GetRanks, progress: Progress = SILENT
+    request: Request,
+    run_dir: RunDir,
+    overrides: list[str],
+    get_ranks: GetRanks,
+    progress: Progress = UNSEEN,
+    only_check: bool = False,
 ) -> Made:
     """Make a job's pictures.
 
@@ -82,6 +88,7 @@ def execute(
         overrides: the job's settings as its record keeps them.
         get_ranks: gives ranks of a key, warm or new; new ones log to the run's folder.
         progress: is told of stages and steps, and closed at the end.
+        only_check: make none, after the check that the request asks for.
 
     Raises:
         LauncherError: it failed; run.json says so too.
@@ -90,7 +97,7 @@ def execute(
     path = run_dir.path
     run_dir.start(_record(request, overrides))
     try:
-        return _execute(request, run_dir, get_ranks, progress)
+        return _execute(request, run_dir, get_ranks, progress, only_check)
     except (Interrupted, KeyboardInterrupt):
         with contextlib.suppress(OSError):  # the folder was removed: there is nothing to tell the truth in
             run_dir.end("interrupted")
@@ -108,14 +115,19 @@ def execute(
     raise failed if path.exists() else RunFailed(f"{failed}; the run's folder was removed while it ran")
 
 
-def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, progress: Progress) -> Made:
+def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, progress: Progress, only_check: bool) -> Made:
     began = time.monotonic()
     files: dict[int, File] = {}
+    checks: dict[int, Check] = {}
 
     def on_event(rank: int, message: Message) -> None:
         if isinstance(message, Saved):
             files[message.picture] = message.file
             run_dir.note(files=tuple(files[number] for number in sorted(files)))
+        elif isinstance(message, Checked):
+            checks[rank] = message.check
+            if len(checks) == request.mesh.ranks:
+                _judge(list(checks.values()), request, run_dir)
         elif rank != 0:
             return
         elif isinstance(message, Source):
@@ -139,6 +151,7 @@ def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, progress: P
             known = hashed.result()
         run_dir.write(weights=known)
         job = job_message(request, run_dir, known)
+        job = dataclasses.replace(job, pictures=()) if only_check else job
         started = time.monotonic()
         done = ranks.run(job, run_dir, request.config.runtime.stall_timeout, on_event)
     except RunFailed as error:
@@ -181,6 +194,21 @@ def _inputs(request: Request) -> dict[str, str]:
     return {name: cached_sha256(user_path(text)) for name, text in given.items() if text is not None}
 
 
+def _judge(checks: list[Check], request: Request, run_dir: RunDir) -> None:
+    """Record what the ranks have found, and end the run if they are not close to one rank."""
+    worst = max(checks, key=lambda check: (not check.close, check.relative))
+    run_dir.write(check=worst)
+    if worst.close:
+        return
+    what = f"cp={request.mode} is off by {worst.relative:.1e} of what one rank predicts in the first step"
+    limit = f"the bound in {worst.dtype} is {worst.bound:.0e}"
+    sharper = "" if worst.dtype == "float32" else "; runtime.dtype=float32 tells rounding from a mistake"
+    raise RunFailed(
+        f"check=true: {what}, and {limit}: model.cp_plan or the model's code does not fit this mode; type cp=none for "
+        f"pictures that can be trusted{sharper}"
+    )
+
+
 def job_message(request: Request, run_dir: RunDir, weights: Weights | None = None) -> Job:
     """What the ranks are told."""
     config = request.config
@@ -206,7 +234,7 @@ def job_message(request: Request, run_dir: RunDir, weights: Weights | None = Non
         threads=request.threads,
         cores=request.machine.cores,
         call=arguments(config, request.rendered.height, request.rendered.width, request.rendered_frames),
-        steps=config.steps,
+        seed=request.seed,
         crop=crop,
         frames=request.frames,
         fps=config.fps,
@@ -223,6 +251,7 @@ def job_message(request: Request, run_dir: RunDir, weights: Weights | None = Non
             weights=weights,
             inputs=_inputs(request),
         ),
+        check=None if not config.check else "step" if memory.one_rank_holds(request) else "block",
     )
 
 

@@ -30,6 +30,7 @@ NO_TEXT = ("null", "true", "false", "inf", "nan")
 # Settings that have no say in what is drawn, or that a run of today decides.
 PASSED_OVER = (
     "prompt_file",
+    "check",
     "fail_fast",
     "resume",
     "output.dir",

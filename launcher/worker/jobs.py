@@ -15,23 +15,22 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from diffusers import attention_backend
 from PIL import Image
 
-import attention_backends
 from attention_backends import counters
-from attention_backends.catalog import MODES
 from launcher.records.files import sha256
 from launcher.records.formats import FORMATS
 from launcher.records.hashes import weights
 from launcher.records.picture import save
 from launcher.records.record import File
 from launcher.wire.channel import STORE_VARIABLE
-from launcher.wire.protocol import Done, Job, Load, Message, Saved, Sharing, Source, Stage, Step
+from launcher.wire.protocol import Checked, Done, Job, Load, Message, Saved, Source, Stage, Step
 from launcher.worker import surroundings
+from launcher.worker.check import compare
 from launcher.worker.checks import check_tokenizers
 from launcher.worker.load import fetch, load_pipeline
 from launcher.worker.lora import Lora
+from launcher.worker.sharing import shared
 from launcher.worker.steps import Steps
 
 Send = Callable[[Message], None]
@@ -50,16 +49,17 @@ class Worker:
         began = time.monotonic()
         torch.set_num_threads(job.threads)
         surroundings.reset_peak_memory()
-        sent = counters().bytes
         if self.pipe is None:
             self._load(job.load)
         self.lora.wear(job.lora)
         loaded = time.monotonic()
         seconds = {"load": loaded - began, "encode": 0.0, "denoise": 0.0, "decode": 0.0, "save": 0.0}
+        if job.check is not None:
+            self._check(job, job.check)
+            seconds["check"] = time.monotonic() - loaded
         self.steps: list[tuple[float, ...]] = []
-        with contextlib.ExitStack() as stack:
-            for name in job.sharing.transformers:
-                stack.enter_context(shared(getattr(self.pipe, name), job.sharing))
+        sent = counters().bytes
+        with self._shared(job):
             digests = tuple(self._picture(job, number, seconds) for number in range(len(job.pictures)))
             kernel = surroundings.kernel(getattr(self.pipe, job.sharing.transformers[0]))
             kernel = job.sharing.kernel if job.sharing.mode == "none" and job.sharing.kernel != "auto" else kernel
@@ -74,6 +74,33 @@ class Worker:
             scheduler=surroundings.scheduler(self.pipe),
             environment=surroundings.environment(job.load.device),
             step_seconds=tuple(self.steps) if self.rank == 0 else (),
+        )
+
+    def _shared(self, job: Job) -> contextlib.ExitStack:
+        """The ranks share the pipeline's transformers until the stack is closed."""
+        with contextlib.ExitStack() as stack:
+            for name in job.sharing.transformers:
+                stack.enter_context(shared(getattr(self.pipe, name), job.sharing))
+            return stack.pop_all()
+
+    def _check(self, job: Job, part: str) -> None:
+        self.send(Stage("checking"))
+        transformers = [getattr(self.pipe, name) for name in job.sharing.transformers]
+
+        def draw() -> object:
+            return self._draw(job, job.prompts[0], job.seed, "latent")
+
+        told = compare(self.pipe, transformers, draw, lambda: self._shared(job), part, job.load.dtype)
+        self.send(Checked(told))
+
+    def _draw(self, job: Job, prompt: str, seed: int, output: str) -> Any:
+        """Call the pipeline."""
+        torch.manual_seed(seed)
+        return self.pipe(
+            **_accepted(self.pipe, job.call),
+            prompt=prompt,
+            generator=torch.Generator("cpu").manual_seed(seed),  # the same noise everywhere
+            output_type=output,
         )
 
     def _load(self, load: Load) -> None:
@@ -128,16 +155,11 @@ class Worker:
             self.send(Step(number, step))
 
         steps, moments = Steps(stepped, drawn), surroundings.Moments()
-        torch.manual_seed(picture.seed)
         try:
             seen = steps.of(self.pipe), self._first_forward(job, moments)
             with seen[0], seen[1] as first, np.errstate(invalid="raise"):  # NaN would be saved as black
-                result = self.pipe(
-                    **_accepted(self.pipe, job.call),
-                    prompt=job.prompts[picture.prompt],
-                    generator=torch.Generator("cpu").manual_seed(picture.seed),  # the same noise everywhere
-                    output_type="pil" if self.rank == 0 else "latent",
-                )
+                output = "pil" if self.rank == 0 else "latent"
+                result = self._draw(job, job.prompts[picture.prompt], picture.seed, output)
         except FloatingPointError as error:
             if not ended:
                 raise
@@ -195,35 +217,6 @@ class Worker:
             fps=None if job.frames is None else job.fps,
         )
         self.send(Saved(number, file))
-
-
-@contextlib.contextmanager
-def shared(transformer: Any, sharing: Sharing) -> Iterator[None]:
-    """Have the ranks share the transformer's sequence, by this mode and kernel, while the block runs."""
-    mode = MODES[sharing.mode]
-    if mode.parallel:
-        attention_backends.enable(
-            transformer,
-            ring_degree=sharing.ring_degree,
-            ulysses_degree=sharing.ulysses_degree,
-            kernel=sharing.kernel,
-            mode=mode.name,
-            schedule=sharing.schedule,
-            cp_plan=sharing.plan,
-        )
-        try:
-            yield
-        finally:
-            attention_backends.disable(transformer)
-    elif sharing.kernel != "auto":
-        with attention_backend(sharing.kernel):  # diffusers' reset leaves the default of all models as it was set
-            transformer.set_attention_backend(sharing.kernel)
-            try:
-                yield
-            finally:
-                transformer.reset_attention_backend()
-    else:
-        yield
 
 
 def _made_with(job: Job) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import inspect
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -28,7 +27,7 @@ class Steps:
         self._step, self._drawn = step, drawn
         # The last result of each scheduler: pipelines copy theirs for a second stream (LTX-2's sound). The scheduler is
         # kept with it, for else a new one might take its id.
-        self._latents: dict[int, tuple[Any, torch.Tensor]] = {}
+        self._seen: dict[int, tuple[Any, torch.Tensor, torch.Tensor]] = {}
 
     @contextlib.contextmanager
     def of(self, pipe: Any) -> Iterator[None]:
@@ -43,7 +42,12 @@ class Steps:
     @property
     def latents(self) -> list[torch.Tensor]:
         """The latents after the last step, one tensor for each stream that has a scheduler of its own."""
-        return [result for _, result in self._latents.values()]
+        return [latents for _, _, latents in self._seen.values()]
+
+    @property
+    def predictions(self) -> list[torch.Tensor]:
+        """What the transformer predicted for that step, guidance included, in the same order."""
+        return [prediction for _, prediction, _ in self._seen.values()]
 
     @property
     def finite(self) -> bool:
@@ -57,8 +61,8 @@ class Steps:
             told.update(latents.detach().float().cpu().numpy().tobytes())
         return told.hexdigest()
 
-    def _stepped(self, scheduler: Any, _given: dict[str, Any], result: torch.Tensor) -> None:
-        self._latents[id(scheduler)] = scheduler, result
+    def _stepped(self, scheduler: Any, prediction: torch.Tensor, latents: torch.Tensor) -> None:
+        self._seen[id(scheduler)] = scheduler, prediction, latents
 
     def _bar(self, iterable: Iterable[Any] | None = None, total: int | None = None) -> Any:
         """What stands in for diffusers' tqdm; also what a `for` goes over."""
@@ -101,19 +105,18 @@ class _Bar:
 
 
 @contextlib.contextmanager
-def watched(kind: type, heard: Callable[[Any, dict[str, Any], torch.Tensor], None]) -> Iterator[None]:
-    """Call `heard(scheduler, arguments, latents)` after each step of any scheduler of a class while the block runs.
+def watched(kind: type, heard: Callable[[Any, torch.Tensor, torch.Tensor], None]) -> Iterator[None]:
+    """Call `heard(scheduler, prediction, latents)` after each step of any scheduler of a class while the block runs.
 
     It is put on the class, for pipelines deep-copy schedulers, and a copy of a changed one would step the first.
     """
     original = kind.step  # type: ignore[attr-defined]
     own = "step" in vars(kind)
-    names = list(inspect.signature(original).parameters)[1:]
 
     @functools.wraps(original)  # pipelines look at its parameters
     def step(scheduler: Any, *args: Any, **kwargs: Any) -> Any:
         result = original(scheduler, *args, **kwargs)
-        heard(scheduler, {**dict(zip(names, args, strict=False)), **kwargs}, result[0])
+        heard(scheduler, args[0] if args else kwargs["model_output"], result[0])
         return result
 
     kind.step = step  # type: ignore[attr-defined]

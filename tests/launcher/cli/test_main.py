@@ -131,7 +131,7 @@ def test_a_folder_that_cannot_be_written_is_told(launch, tmp_path, name):
 
 SIGNALLED = """
 import os, signal, sys
-from launcher.cli import main as cli, commands
+from launcher.cli import main as cli, subcommands
 
 def ended(name):
     signals = [getattr(signal, word) for word in sys.argv[1:]]
@@ -144,7 +144,7 @@ def ended(name):
     finally:
         print("tidied up")
 
-commands.load = ended
+subcommands.load = ended
 sys.exit(cli.main([]))
 """
 
