@@ -69,10 +69,10 @@ def attend(
     first: bool,
     streams: list[int],
 ) -> torch.Tensor:
-    """Attention over all ranks; first: the first of this forward, in which tensors of `streams` tokens were split."""
+    """Attention over all ranks; tensors of `streams` tokens were split before it. first: no other in this forward."""
     state = _ENABLED[handle]
+    state.streams = {f"input {index}": total for index, total in enumerate(streams)}
     if first:
-        state.streams = {f"input {index}": total for index, total in enumerate(streams)}
         state.first = None
         state.known.clear()
         state.wire.begin()

@@ -218,10 +218,22 @@ class ContextParallel:
         self.known[case] = found[0], found[1]
         return found[0], found[1]
 
-    def traced(self) -> tuple[int, bool, list[int]]:
-        """What compiled.attend must be told of this forward: the handle, whether it is the first, and the splits."""
+    def attention(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: torch.Tensor | None,
+        is_causal: bool,
+        scale: float | None,
+    ) -> torch.Tensor:
+        """`attend`, as one operator where torch.compile traces the model."""
+        if not torch.compiler.is_compiling():
+            return self.attend(query, key, value, mask, is_causal, scale)
         first, self.started = not self.started, True
-        return self.handle, first, list(self.streams.values())
+        given = self.handle, first, list(self.streams.values())
+        out: torch.Tensor = compiled.attend(query, key, value, mask, is_causal, scale, *given)
+        return out
 
     def attend(
         self,

@@ -1,5 +1,6 @@
 """Hooks of diffusers' kind, which split what a model is given and gather what it gives."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 from diffusers.hooks.context_parallel import ContextParallelGatherHook, ContextParallelSplitHook
 from diffusers.hooks.hooks import ModelHook
 from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import unwrap_module
 
 from attention_backends import exchange
 from attention_backends.diffusers_seam.upkeep import Upkeep
@@ -21,6 +23,13 @@ class SplitHook(ContextParallelSplitHook):  # type: ignore[misc]
         super().__init__(metadata, state)
         self.place = place
         self.splits_output = any(getattr(entry, "split_output", False) for entry in metadata.values())
+
+    def initialize_hook(self, module: torch.nn.Module) -> torch.nn.Module:
+        module = super().initialize_hook(module)
+        # diffusers looks a parameter's place up when it is first needed, which torch.compile can't trace.
+        names = list(inspect.signature(type(unwrap_module(module)).forward).parameters)[1:]
+        self.module_forward_metadata.cached_parameter_indices = {name: place for place, name in enumerate(names)}
+        return module
 
     def post_forward(self, module: torch.nn.Module, output: Any) -> Any:
         return super().post_forward(module, output) if self.splits_output else output
