@@ -145,6 +145,7 @@ class Attend(ModelHook):  # type: ignore[misc]
         self.path, self.state, self.fit = path, state, fit
 
     def new_forward(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+        self.state.where = self.path
         if _traced_by_dispatcher(module):
             outer, self.state.fit = self.state.fit, self.fit
             output = self.fn_ref.original_forward(*args, **kwargs)
