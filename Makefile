@@ -28,7 +28,7 @@ check: $(VENV)/ready-to-test
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
-	$(VENV)/bin/lint-imports
+	$(VENV)/bin/lint-imports --no-cache
 
 # Has git run the checks before each commit.
 hooks: $(VENV)/ready-to-test

@@ -57,6 +57,7 @@ REFUSALS: dict[str, list[Refusal]] = {
         ("model.guidance_branches=twice", "unknown option; choose from calls, batch", LAPTOP),
         ("cp.mode=rign", "cp.mode=rign: unknown option; choose from auto, none", LAPTOP),
         ("cp.mode=rign", "type cp=ring", LAPTOP),
+        ("output.metadata=all", "choose from full, minimal, none", LAPTOP),
         ("cp.transport=mpi", "choose from auto, nccl, host", LAPTOP),
         ("attention.kernel=flex", "compiles a kernel for each length and mask", LAPTOP),
         ("attention.kernel=flash_hub", "use attention.kernel='flash'; type attention=auto", LAPTOP),

@@ -180,6 +180,9 @@ class OutputConfig:
 
     dir: str = option("outputs", "the folder that run directories are made in")
     format: str = option("png", f"{choices(FORMATS)}; a video is an animated {choices(ANIMATED)}")
+    metadata: str = option(
+        "full", "what a file tells of its recipe: full (other programs read it too), minimal (the recipe alone) or none"
+    )
 
 
 @dataclass
@@ -219,6 +222,9 @@ class LaunchConfig:
         None, "the first picture's seed, the next ones count up; default: drawn once and recorded"
     )
     images: int = option(1, "pictures per prompt")
+    deterministic: bool = option(
+        False, "take only what makes the same numbers each time: slower on a GPU, and what can't is an error"
+    )
     check: bool = option(
         False, "compare the first step of all ranks with one rank's before anything is drawn; recorded in run.json"
     )

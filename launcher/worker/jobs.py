@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import inspect
 import os
-import resource
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,15 @@ import torch
 import torch.distributed as dist
 from PIL import Image
 
+from attention_backends import counters
 from launcher.records.files import sha256
 from launcher.records.formats import FORMATS
+from launcher.records.hashes import weights
 from launcher.records.picture import save
 from launcher.records.record import File
 from launcher.wire.channel import STORE_VARIABLE
 from launcher.wire.protocol import Checked, Done, Job, Load, Message, Saved, Source, Stage, Step
+from launcher.worker import surroundings
 from launcher.worker.check import compare
 from launcher.worker.checks import check_tokenizers
 from launcher.worker.load import fetch, load_pipeline
@@ -48,19 +50,33 @@ class Worker:
         """Make a job's pictures."""
         began = time.monotonic()
         torch.set_num_threads(job.threads)
-        _reset_peak_memory()
+        surroundings.reset_peak_memory()
         if self.pipe is None:
             self._load(job.load)
         self.lora.wear(job.lora)
         loaded = time.monotonic()
-        seconds = {"load": loaded - began, "denoise": 0.0, "decode": 0.0, "save": 0.0}
+        seconds = {"load": loaded - began, "encode": 0.0, "denoise": 0.0, "decode": 0.0, "save": 0.0}
         if job.check is not None:
             self._check(job, job.check)
             seconds["check"] = time.monotonic() - loaded
+        self.steps: list[tuple[float, ...]] = []
+        sent = counters().bytes
         with shared(self.pipe, job.sharing, self.groups):
             digests = tuple(self._picture(job, number, seconds) for number in range(len(job.pictures)))
-        times = {stage: round(value, 3) for stage, value in seconds.items()}
-        return Done(times, _peak_memory(), digests, self.loads)
+            kernel = surroundings.kernel(getattr(self.pipe, job.sharing.transformers[0]))
+            kernel = job.sharing.kernel if job.sharing.mode == "none" and job.sharing.kernel != "auto" else kernel
+        return Done(
+            seconds={stage: round(value, 3) for stage, value in seconds.items()},
+            peak_bytes=surroundings.peak_memory(),
+            peak_host_bytes=surroundings.peak_host_memory(),
+            sent_bytes=counters().bytes - sent,
+            digests=digests,
+            loads=self.loads,
+            kernel=kernel,
+            scheduler=surroundings.scheduler(self.pipe),
+            environment=surroundings.environment(job.load.device),
+            step_seconds=tuple(self.steps) if self.rank == 0 else (),
+        )
 
     def _check(self, job: Job, part: str) -> None:
         self.send(Stage("checking"))
@@ -91,6 +107,8 @@ class Worker:
             local = int(os.environ.get("LOCAL_RANK", "0"))
             device = torch.device("cuda", local % torch.cuda.device_count())  # cp.transport=host: ranks may share one
             torch.cuda.set_device(device)
+        if load.deterministic:
+            surroundings.deterministic()
         if self.world_size > 1:
             nccl = cuda and load.transport != "host" and (load.transport == "nccl" or dist.is_nccl_available())
             dist.init_process_group(
@@ -102,9 +120,9 @@ class Worker:
                 world_size=self.world_size,
                 timeout=timedelta(seconds=load.timeout),
             )
-        folder = fetch(load)
-        self.send(Source(folder))
-        pipe = load_pipeline(load, folder)
+        self.folder = fetch(load)
+        self.send(Source(self.folder))
+        pipe = load_pipeline(load, self.folder)
         check_tokenizers(pipe)
         pipe.set_progress_bar_config(disable=True)
         self.pipe = pipe
@@ -128,9 +146,14 @@ class Worker:
             self.send(Stage("decoding"))
             ended[:] = [time.monotonic()]
 
-        steps = Steps(lambda step: self.send(Step(number, step)), drawn)
+        def stepped(step: int) -> None:
+            moments.mark()
+            self.send(Step(number, step))
+
+        steps, moments = Steps(stepped, drawn), surroundings.Moments()
         try:
-            with steps.of(self.pipe), np.errstate(invalid="raise"):  # NaN would be saved as black
+            seen = steps.of(self.pipe), self._first_forward(job, moments)
+            with seen[0], seen[1] as first, np.errstate(invalid="raise"):  # NaN would be saved as black
                 output = "pil" if self.rank == 0 else "latent"
                 result = self._draw(job, job.prompts[picture.prompt], picture.seed, output)
         except FloatingPointError as error:
@@ -141,18 +164,43 @@ class Worker:
         torch.set_num_threads(job.threads)
         if self.rank == 0:  # the first output is what was asked for, under whatever name
             self._save(job, number, result[0] if job.frames is None else result[0][0][: job.frames])
-        seconds["denoise"] += ended[0] - began
+        self.steps.append(moments.seconds())
+        seconds["encode"] += first[0] - began
+        seconds["denoise"] += ended[0] - first[0]
         seconds["decode"] += decoded - ended[0]
         seconds["save"] += time.monotonic() - decoded
         return steps.digest()
+
+    @contextlib.contextmanager
+    def _first_forward(self, job: Job, moments: surroundings.Moments) -> Iterator[list[float]]:
+        """Note when the transformer is called first, which is when prompts have been encoded."""
+        noted: list[float] = []
+
+        def note(*_: object) -> None:
+            if not noted:
+                if torch.cuda.is_initialized():  # which may still be encoding
+                    torch.cuda.synchronize()
+                noted.append(time.monotonic())
+                moments.mark()
+
+        hooks = [getattr(self.pipe, name).register_forward_pre_hook(note) for name in job.sharing.transformers]
+        try:
+            yield noted
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def _save(self, job: Job, number: int, frames: list[Image.Image]) -> None:
         self.send(Stage("saving"))
         picture = job.pictures[number]
         path = Path(job.folder) / picture.file
         frames = [frame.crop(job.crop) for frame in frames]
-        recipe = job.recipe.of(job.prompts[picture.prompt], picture.seed)
-        save(frames, path, recipe, FORMATS[job.format], job.fps)
+        recipe = dataclasses.replace(
+            job.recipe.of(job.prompts[picture.prompt], picture.seed),
+            scheduler=surroundings.scheduler(self.pipe).name,
+            weights=job.recipe.weights or weights(Path(self.folder)),
+        )
+        save(frames, path, recipe, FORMATS[job.format], job.fps, job.metadata)
         file = File(
             file=path.name,
             sha256=sha256(path),
@@ -186,23 +234,3 @@ def _accepted(pipe: Any, call: dict[str, object]) -> dict[str, Any]:
 def _cores() -> int:
     """Cores that this rank may run on: those of one NUMA node, perhaps."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _reset_peak_memory() -> None:
-    if torch.cuda.is_initialized():
-        torch.cuda.reset_peak_memory_stats()
-    elif sys.platform == "linux":
-        with contextlib.suppress(OSError):  # a hardened container may forbid it: then the peak is the process's
-            Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM back to what is used now: proc(5)
-
-
-def _peak_memory() -> int:
-    """Bytes that this rank held at most since the job began: of the GPU if it uses one, else of main memory."""
-    if torch.cuda.is_initialized():
-        return torch.cuda.max_memory_reserved()
-    if sys.platform == "linux":
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -48,7 +48,15 @@ def test_a_job_is_done_and_told(rank, job, tmp_path):
     assert isinstance(done, Done)
     assert done.loads == 1
     assert len(set(done.digests)) == 2
-    assert set(done.seconds) == {"load", "denoise", "decode", "save"}
+    assert set(done.seconds) == {"load", "encode", "denoise", "decode", "save"}
+    assert min(done.seconds["encode"], done.seconds["denoise"]) > 0
+    assert [len(steps) for steps in done.step_seconds] == [2, 2]
+    assert sum(map(sum, done.step_seconds)) == pytest.approx(done.seconds["denoise"], rel=0.1, abs=0.01)
+    assert (done.kernel, done.sent_bytes) == ("native", 0)
+    assert done.peak_host_bytes == done.peak_bytes
+    assert done.scheduler is not None
+    assert done.scheduler.config["shift"] == 1.0
+    assert done.environment["deterministic"] == "false"
     assert done.peak_bytes > 0
     stages = [message.name for message in said if isinstance(message, Stage)]
     assert stages == ["loading", "decoding", "saving", "decoding", "saving"]
