@@ -24,3 +24,14 @@ def test_it_lists_every_family(capsys):
 def test_a_model_or_a_mode_is_not_for_it(capsys):
     assert main(["models", "model=flux"]) == 1
     assert "models lists every model in every mode" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_licence_and_gating_are_on_the_page(capsys):
+    assert main(["models", "machine=h100x8"]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert "gated  https://huggingface.co/black-forest-labs/FLUX.1-dev" in lines["flux"]
+    assert "here        " in lines["flux_tiny"]
+    assert lines["flux_tiny"].endswith("Apache-2.0")
+    assert "gated" not in lines["qwenimage"]
+    assert not [name for name, line in lines.items() if line.endswith(" -")], "every model says what its licence is"
