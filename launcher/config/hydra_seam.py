@@ -55,9 +55,11 @@ def _guard(source: ConfigSource) -> None:
         name = config_path if config_path.endswith((".yaml", ".yml")) else f"{config_path}.yaml"
         try:
             yaml_files.check(Path(source.path, name))
+            return load(config_path)
         except UnreadableError as error:
             raise ConfigLoadError(f"{name} {error}") from error
-        return load(config_path)
+        except yaml_files.UNEXPECTED as error:
+            raise ConfigLoadError(f"{name} has a value that can't be read ({error})") from error
 
     source.load_config = checked  # type: ignore[method-assign]
 

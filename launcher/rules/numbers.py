@@ -70,6 +70,9 @@ def counts(request: Request) -> Iterator[Problem]:
             yield Problem(f"{key}={number:g}", f"must be at least {range_.least:g}", instead)
         elif number > range_.most:
             yield Problem(f"{key}={number:.10g}", range_.why, f"type {key}={range_.most:.10g} or less")
+    if (prompts := len(request.prompts)) > MAX_PICTURES:
+        rule_ = f"holds {prompts} prompts, and a run makes at most {MAX_PICTURES} pictures"
+        yield Problem(f"prompt_file={request.config.prompt_file}", rule_, "split it into several files")
 
 
 def _get(request: Request, key: str) -> float | None:

@@ -44,7 +44,9 @@ def words(request: Request) -> Iterator[Problem]:
 @rule
 def prompts(request: Request) -> Iterator[Problem]:
     """Prompts are text: tokenizers, records and pictures take no lone surrogates, which stand for broken bytes."""
-    given = {"prompt": " ".join(request.prompts), "negative_prompt": request.config.negative_prompt or ""}
-    for key, text in given.items():
-        if any("\ud800" <= char <= "\udfff" for char in text):
-            yield Problem(key, "not UTF-8 text", "type it in a UTF-8 terminal, or use prompt_file=FILE")
+    file, typed = request.config.prompt_file, "type it in a UTF-8 terminal, or use prompt_file=FILE"
+    name, instead = ("prompt", typed) if file is None else (f"prompt_file={file}", "save it as UTF-8 text")
+    given = {name: (" ".join(request.prompts), instead), "negative_prompt": (request.config.negative_prompt, typed)}
+    for key, (text, instead) in given.items():
+        if any("\ud800" <= char <= "\udfff" for char in text or ""):
+            yield Problem(key, "not UTF-8 text", instead)
