@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from launcher.records.files import sha256
+from launcher.records.files import sha256, whole
 from launcher.records.formats import FORMATS
 from launcher.records.picture import read_frames
 
@@ -124,3 +124,26 @@ def _means(x: Pixels, size: int) -> Pixels:
             np.take(total, range(size, total.shape[axis]), axis) - np.take(total, range(total.shape[axis] - size), axis)
         ) / size
     return x
+
+
+def difference_map(one: Image.Image, other: Image.Image) -> Image.Image:
+    """Where two pictures of one size differ: black for equal, white for the largest difference there is in them."""
+    before, after = (np.asarray(picture.convert("RGB")).astype(np.int16) for picture in (one, other))
+    apart = np.abs(before - after).max(-1)
+    return Image.fromarray((apart * (255 / max(1, int(apart.max())))).astype(np.uint8))
+
+
+def side_by_side(one: Path, other: Path, path: Path) -> None:
+    """Write a PNG of the first frames of two files, and of where they differ.
+
+    Raises:
+        OSError: a file can't be read, or this one can't be written; no file of its name is left then.
+    """
+    pictures = [read_frames(file, None)[0] for file in (one, other)]
+    pictures.append(difference_map(*pictures).convert("RGB"))
+    width, height = pictures[0].size
+    sheet = Image.new("RGB", (3 * width, height))
+    for number, picture in enumerate(pictures):
+        sheet.paste(picture, (number * width, 0))
+    with whole(path) as temporary:
+        sheet.save(temporary, format="PNG")
