@@ -31,6 +31,7 @@ LIBRARIES = (
     "omegaconf",
     "safetensors",
     "Pillow",
+    "av",
     "numpy",
     "tokenizers",
     "sentencepiece",

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from attention_backends.catalog import KERNELS, MODES, NOT_SUPPORTED, SCHEDULES, TRANSPORTS
 from launcher.problems import Problem, nearest
+from launcher.records.film import CODECS
 from launcher.records.formats import FORMATS
 from launcher.request.request import Request
 from launcher.rules.rule import rule
@@ -25,7 +26,8 @@ def words(request: Request) -> Iterator[Problem]:
         "runtime.device": (runtime.device, ("auto", "cpu", "cuda"), "runtime.device="),
         "runtime.dtype": (runtime.dtype, DTYPES, "runtime.dtype="),
         "runtime.offload": (runtime.offload, ("none", "model"), "runtime.offload="),
-        "output.format": (output.format, tuple(FORMATS), "output="),
+        "output.format": (output.format, ("auto", *FORMATS), "output="),
+        "output.codec": (output.codec or next(iter(CODECS)), tuple(CODECS), "output.codec="),
         "model.text": (request.config.model.text, ("padded", "prompt", "whole", "joined"), "model.text="),
     }
     for key, (word, legal, key_to_type) in given.items():

@@ -182,7 +182,7 @@ class Job(Message):
         steps: denoising steps of each picture.
         crop: left, top, right and bottom of what is kept, in pixels of what is rendered.
         frames: that are kept of a video; None for pictures, as is `fps`.
-        format: a name in records.formats.
+        format: a name in records.formats; codec: one in records.film, for a film; crf: None for the codec's own.
         recipe: of all pictures; each file carries Recipe.of.
     """
 
@@ -202,6 +202,8 @@ class Job(Message):
     prompts: tuple[str, ...]
     pictures: tuple[Picture, ...]
     recipe: Recipe
+    codec: str | None = None
+    crf: int | None = None
 
 
 @dataclass(frozen=True)

@@ -18,17 +18,18 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from diffusers import attention_backend
-from PIL import Image
 
 import attention_backends
 from attention_backends.catalog import MODES
 from launcher.records.files import sha256
+from launcher.records.film import Film
 from launcher.records.formats import FORMATS
 from launcher.records.picture import save
 from launcher.records.record import File
 from launcher.wire.channel import STORE_VARIABLE
 from launcher.wire.protocol import Done, Job, Load, Message, Saved, Sharing, Source, Stage, Step
 from launcher.worker.checks import check_tokenizers
+from launcher.worker.decoded import Frames, sound_of
 from launcher.worker.load import fetch, load_pipeline
 from launcher.worker.lora import Lora
 
@@ -111,6 +112,7 @@ class Worker:
             return {}
 
         torch.manual_seed(picture.seed)
+        shown = "latent" if self.rank != 0 else "pil" if job.frames is None else "pt"
         try:
             with np.errstate(invalid="raise"):  # NaN would be saved as black
                 result = self.pipe(
@@ -118,34 +120,37 @@ class Worker:
                     prompt=job.prompts[picture.prompt],
                     generator=torch.Generator("cpu").manual_seed(picture.seed),  # the same noise everywhere
                     callback_on_step_end=after_step,
-                    output_type="pil" if self.rank == 0 else "latent",
+                    output_type=shown,
                 )
+                decoded = time.monotonic()
+                torch.set_num_threads(job.threads)
+                if self.rank == 0:
+                    self._save(job, number, result)
         except FloatingPointError as error:
             if not ended:
                 raise
             raise FloatingPointError(f"the decoded picture is not finite in {_made_with(job)}") from error
-        decoded = time.monotonic()
-        torch.set_num_threads(job.threads)
-        if self.rank == 0:
-            self._save(job, number, result.images if job.frames is None else result.frames[0][: job.frames])
         seconds["denoise"] += ended[0] - began
         seconds["decode"] += decoded - ended[0]
         seconds["save"] += time.monotonic() - decoded
         return hashlib.sha256(final[0].numpy().tobytes()).hexdigest()
 
-    def _save(self, job: Job, number: int, frames: list[Image.Image]) -> None:
+    def _save(self, job: Job, number: int, result: Any) -> None:
         self.send(Stage("saving"))
         picture = job.pictures[number]
         path = Path(job.folder) / picture.file
-        frames = [frame.crop(job.crop) for frame in frames]
+        film, frames = None, Frames(result.images if job.frames is None else result.frames[0][: job.frames], job.crop)
+        if job.frames is not None:
+            assert job.fps is not None
+            film = Film(job.fps, job.codec or "h264", job.crf, sound_of(self.pipe, result))
         recipe = job.recipe.of(job.prompts[picture.prompt], picture.seed)
-        save(frames, path, recipe, FORMATS[job.format], job.fps)
+        save(frames, path, recipe, FORMATS[job.format], film)
         file = File(
             file=path.name,
             sha256=sha256(path),
             bytes=path.stat().st_size,
-            height=frames[0].height,
-            width=frames[0].width,
+            height=job.crop[3] - job.crop[1],
+            width=job.crop[2] - job.crop[0],
             seed=picture.seed,
             prompt=picture.prompt,
             frames=None if job.frames is None else len(frames),
