@@ -24,7 +24,7 @@ from launcher.records.run_dir import RunDir, command_line, portable, versions
 from launcher.request.geometry import crop_box
 from launcher.request.request import Request
 from launcher.running.group import GroupKey, RankGroup
-from launcher.running.screen import SILENT, Progress
+from launcher.running.progress import UNSEEN, Progress
 from launcher.wire.protocol import (
     OUT_OF_GPU_MEMORY,
     Alive,
@@ -69,7 +69,7 @@ def group_key(request: Request) -> GroupKey:
 
 
 def execute(
-    request: Request, run_dir: RunDir, overrides: list[str], get_ranks: GetRanks, progress: Progress = SILENT
+    request: Request, run_dir: RunDir, overrides: list[str], get_ranks: GetRanks, progress: Progress = UNSEEN
 ) -> Made:
     """Make a job's pictures.
 
