@@ -20,7 +20,6 @@ from launcher.config.paths import PATHS
 from launcher.config.schema import LaunchConfig
 from launcher.config.text import fields, quoted
 from launcher.problems import Problem, Refused
-from launcher.records.picture import read_recipe
 from launcher.records.record import Config, Recipe, Record, read_record
 from launcher.wording import shorten
 
@@ -73,6 +72,8 @@ def original(path: Path) -> Original:
             if (folder / "multirun.yaml").is_file() and not (folder / "run.json").is_file():
                 raise Refused([Problem(value, "the folder of a sweep", f"give one of its jobs: {path / '0'}")])
             return _of_record(folder, read_record(folder / "run.json"))
+        from launcher.records.picture import read_recipe  # Pillow, which the help page does not wait for
+
         return _of_recipe(path, read_recipe(path))
     except ValueError as error:
         told = shorten(str(error), 300)
