@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from launcher.config.compose import Composer, to_config
+from launcher.config.compose import Composer, to_config, translated
 from launcher.config.schema import ModelConfig, conf_dir
 from launcher.families import unnamed
 from launcher.families.facts import contradictions
@@ -31,13 +31,18 @@ def with_model(composed: DictConfig, composer: Composer) -> DictConfig:
     Raises:
         Refused: it is no pipeline that draws, or can't be fetched.
     """
-    words = [word.lstrip("+~") for word in composed.hydra.overrides.task]
+    task = OmegaConf.to_container(composed.hydra.overrides.task, resolve=False)  # ${...} as typed
+    assert isinstance(task, list)
+    words = [str(word).lstrip("+~") for word in task]
     named = any(word.partition("=")[0].partition("@")[0] == "model" for word in words)
-    path = composed.model.path
-    if named or composed.hydra.runtime.choices.get("model") != DEFAULT or path in (None, "", "bundled"):
+    if named or composed.hydra.runtime.choices.get("model") != DEFAULT:
         return composed
-    typed = {key: composed.model[key] for key in (*_typed(words), "path") if key in composed.model}
+    with translated(words):
+        path = composed.model.path
+    if path in (None, "", "bundled"):
+        return composed
     model = to_config(composed).model
+    typed = {key: composed.model[key] for key in (*_typed(words), "path") if key in composed.model}
     if is_hub(model) and folder(model) is None:
         fetch_configs(model)
     here = folder(model)
