@@ -7,6 +7,7 @@ well, for the libraries make up what is missing and draw another picture.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from launcher.families.weights import (
     folder,
     is_hub,
     location,
+    not_a_folder,
     pickles,
     variants,
     weight_files,
@@ -60,13 +62,12 @@ def inspect(model: ModelConfig) -> Checkpoint:
     if here is None:
         return Checkpoint(source, model.revision, problems=tuple(access_problems(model)))
     if not here.is_dir():
-        rule = "no such folder, and not the name of a hub repository (owner/name)"
-        return Checkpoint(source, None, problems=(Problem(value, rule, FOLDER),))
+        return Checkpoint(source, None, problems=(Problem(value, *not_a_folder(model.path)),))
     try:
         pipeline, parts = read_index(here)
     except UnreadableError as error:
         rule = f"not a diffusers pipeline: model_index.json {error}"
-        return Checkpoint(source, None, problems=(Problem(value, rule, FOLDER),))
+        return Checkpoint(source, None, problems=(Problem(value, rule, _pipeline_near(here)),))
     look = _Look(model, here, parts)
     broken = [Problem(value, what, "fetch this file again") for what in look.broken]
     missing = [Problem(value, what, "fetch the folder again") for what in look.missing]
@@ -79,6 +80,15 @@ def inspect(model: ModelConfig) -> Checkpoint:
     problems = [*misfits, *look.refusals, *missing, *broken, *_absent(model, parts, here)]
     revision = model.revision if fetched and not whole else None
     return Checkpoint(source, revision, whole, look.variant, look.parameters, tuple(problems), tuple(look.notes))
+
+
+def _pipeline_near(here: Path) -> str:
+    """What to type in place of a folder that holds no pipeline: the one around it, or the repository that it caches."""
+    if (here.parent / "model_index.json").is_file():
+        return f"type {shlex.quote(f'model.path={here.parent}')}"
+    if (cached := re.fullmatch(r"models--([\w.-]+?)--([\w.-]+)", here.name)) and (here / "snapshots").is_dir():
+        return f"type model.path={cached[1]}/{cached[2]}"
+    return FOLDER
 
 
 def _misfits(model: ModelConfig, pipeline: str, parts: list[Part]) -> Iterable[Problem]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +26,35 @@ VARIANT = re.compile(r"[A-Za-z0-9_]{1,32}")
 
 def location(model: ModelConfig) -> str:
     """What `from_pretrained` is given: the bundled folder, a local folder, or a hub repository's name."""
+    if model.path == "bundled":
+        return str(BUNDLED)
+    return model.path if is_hub(model) else location_of(model.path)
+
+
+def not_a_folder(path: str) -> tuple[str, str]:
+    """Why a model.path that is neither a folder nor the name of a repository is none, and what was meant, perhaps."""
+    address = re.fullmatch(r"(?:https?://|hf://|(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/)(.*)", path)
+    name = re.match(r"(?:[\w.-]+\.(?:co|com|ai|org)/)?([\w.-]+/[\w.-]+)", address[1]) if address else None
+    if address and name and ("huggingface.co/" in path or "hf.co/" in path or path.startswith("hf://")):
+        return "is an address; a repository of the hub is named without it", f"type model.path={name[1]}"
+    if address:
+        return "is an address, and models are read from folders or the hub alone", f"fetch it, and {FOLDER}"
+    here = Path(location_of(path))
+    if here.is_file():
+        folder = next((each for each in here.parents[:2] if (each / "model_index.json").is_file()), None)
+        meant = f"type {shlex.quote(f'model.path={folder}')}" if folder else FOLDER
+        return "is a file, not a folder with a pipeline's parts", meant
+    if re.fullmatch(r"[\w.-]+/[\w.-]+/+", path):
+        rule = "no such folder; a repository of the hub is named without a slash at the end"
+        return rule, f"type model.path={path.rstrip('/')}"
+    return "no such folder, and not the name of a hub repository (owner/name)", FOLDER
+
+
+def location_of(path: str) -> str:
+    """A local path as it is used here."""
     with contextlib.suppress(ValueError):  # no home can have this name
-        if model.path != "bundled" and not is_hub(model):
-            return str(user_path(model.path))
-        return str(BUNDLED) if model.path == "bundled" else model.path
-    return model.path
+        return str(user_path(path))
+    return path
 
 
 def is_hub(model: ModelConfig) -> bool:

@@ -135,6 +135,12 @@ def test_missing_parts_and_other_pipelines(folder, tmp_path):
     assert "no such folder, and not the name" in said(tmp_path / "none")[0]
 
 
+def test_the_pipeline_around_a_folder_or_behind_it_is_what_to_type(folder, tmp_path):
+    assert f"type model.path={folder}" in said(folder / "vae")[0]
+    (tmp_path / "models--owner--name" / "snapshots").mkdir(parents=True)
+    assert "type model.path=owner/name" in said(tmp_path / "models--owner--name")[0]
+
+
 def test_a_second_transformer_is_refused(folder):
     index = json.loads((folder / "model_index.json").read_text())
     shutil.copytree(folder / "transformer", folder / "transformer_2")
