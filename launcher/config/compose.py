@@ -41,6 +41,7 @@ class Composer:
         # Two runs that start in the same second get different folders; cached, so that one run has one id.
         OmegaConf.register_new_resolver("short_id", lambda: uuid.uuid4().hex[:6], use_cache=True, replace=True)
         own = None if config_dir is None else _own_folder(config_dir)
+        self.options = [] if config_dir is None else ["--config-dir", config_dir]  # to type before the same words
         self._loader = hydra_seam.make_loader(conf_dir(), own, "launcher")
 
     @functools.cached_property

@@ -6,6 +6,7 @@ well, for the libraries make up what is missing and draw another picture.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 from collections.abc import Iterable
@@ -13,9 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from launcher.config.schema import ModelConfig
+from launcher.families import fits
 from launcher.families.facts import fact_problems
 from launcher.families.hub import access_problems
 from launcher.families.parts import Part, lacks, packages, read_index, unknown
+from launcher.families.shapes import misfits
 from launcher.families.weights import (
     BASES,
     FOLDER,
@@ -30,7 +33,7 @@ from launcher.families.weights import (
     weight_files,
 )
 from launcher.problems import Problem
-from launcher.reading import UnreadableError
+from launcher.reading import UnreadableError, read_json_object
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,13 @@ def inspect(model: ModelConfig) -> Checkpoint:
         missing = list(access_problems(model, missing[0].rule))
     if whole and fetched:
         source = str(here)
-    misfits = [*_misfits(model, pipeline, parts), *fact_problems(model, here)]
-    problems = [*misfits, *look.refusals, *missing, *broken, *_absent(model, parts, here)]
+    contradicted = [*look.contradicted, *fits.misfits(pipeline, parts, here)]
+    other = [*_misfits(model, pipeline, parts)]
+    if not contradicted:  # else a fact's advice would follow a file that is wrong itself
+        other += fact_problems(model, here)
+    again = "fetch the folder again, all of it from one checkpoint"
+    other += [Problem(value, what, again) for what in contradicted]
+    problems = [*other, *look.refusals, *missing, *broken, *_absent(model, parts, here)]
     revision = model.revision if fetched and not whole else None
     return Checkpoint(source, revision, whole, look.variant, look.parameters, tuple(problems), tuple(look.notes))
 
@@ -132,6 +140,7 @@ class _Look:
         self.model, self.here = model, here
         self.missing: list[str] = []
         self.broken: list[str] = []
+        self.contradicted: list[str] = []  # by other files of the same checkpoint
         self.refusals: list[Problem] = []
         self.notes: list[str] = []
         self.parameters: dict[str, int] = {}
@@ -186,3 +195,7 @@ class _Look:
         self.broken += [f"{name}/{flaw}" for flaw in files.flaws]
         if files.parameters:
             self.parameters[name] = files.parameters
+        if not files.missing and not files.flaws:
+            with contextlib.suppress(UnreadableError):  # told above
+                config = read_json_object(self.here / name / "config.json")
+                self.contradicted += [f"{name}/config.json {told}" for told in misfits(part.kind, config, files.shapes)]

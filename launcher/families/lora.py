@@ -9,7 +9,6 @@ from launcher import lora_config, lora_keys
 from launcher.config.schema import ModelConfig
 from launcher.families.safetensors import Tensor, read_header, read_metadata
 from launcher.families.weights import BASES, folder, variants, weight_files
-from launcher.reading import UnreadableError
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -59,16 +58,9 @@ def _layers(model: ModelConfig) -> Shapes:
     if here is None:
         return {}
     part = here / model.transformers[0]
-    found: Shapes = {}
     names = sorted(variants(part, base)) or [""]
-    for file in weight_files(part, base, names[0]).files:
-        try:
-            header = read_header(file)
-        except UnreadableError:  # told by whoever looks at the checkpoint
-            continue
-        found |= {
-            name.removesuffix(".weight"): tensor.shape
-            for name, tensor in header.items()
-            if name.endswith(".weight") and len(tensor.shape) >= 2
-        }
-    return found
+    return {
+        name.removesuffix(".weight"): shape
+        for name, shape in weight_files(part, base, names[0]).shapes.items()
+        if name.endswith(".weight") and len(shape) >= 2
+    }

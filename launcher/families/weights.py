@@ -96,13 +96,14 @@ class WeightFiles:
     Args:
         files: those that are there and whole. missing: those that an index names and that are not there.
         flaws: what is wrong with the others, each the end of a sentence that starts with the folder.
-        parameters: numbers in `files`.
+        parameters: numbers in `files`. shapes: of the tensors in them.
     """
 
     files: tuple[Path, ...]
     missing: tuple[str, ...]
     flaws: tuple[str, ...]
     parameters: int
+    shapes: dict[str, tuple[int, ...]]
 
 
 def variants(part: Path, base: str) -> set[str]:
@@ -128,6 +129,7 @@ def weight_files(part: Path, base: str, variant: str) -> WeightFiles:
     if not names and not shards and not flaws:
         names = [f"{base}{between}.safetensors"]  # a link to nothing, as of a cache whose blob was removed
     files, missing, parameters = [], [], 0
+    shapes: dict[str, tuple[int, ...]] = {}
     for name in dict.fromkeys([*names, *sorted(shards)]):
         if not (part / name).exists():
             missing.append(name)
@@ -141,7 +143,8 @@ def weight_files(part: Path, base: str, variant: str) -> WeightFiles:
             flaws.append(f"{name} lacks {absent[0]}, which {index} places there")
         files.append(part / name)
         parameters += sum(tensor.elements for tensor in header.values())
-    return WeightFiles(tuple(files), tuple(missing), tuple(flaws), parameters)
+        shapes |= {name: tensor.shape for name, tensor in header.items()}
+    return WeightFiles(tuple(files), tuple(missing), tuple(flaws), parameters, shapes)
 
 
 def _weight_map(path: Path) -> dict[str, str]:

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from launcher.families.facts import fact_problems
 from launcher.families.weights import location
 from launcher.problems import Interrupted, LauncherError, RunFailed
 from launcher.records.formats import FORMATS
-from launcher.records.record import SCHEMA, Config, Crop, File, Frames, Pixels, Recipe, Record, Sizes
+from launcher.records.record import SCHEMA, Config, Crop, File, Frames, Pixels, Recipe, Record, Sizes, at_commit
 from launcher.records.run_dir import RunDir, command_line, portable, versions
 from launcher.request.geometry import crop_box
 from launcher.request.request import Request
@@ -69,7 +69,12 @@ def group_key(request: Request) -> GroupKey:
 
 
 def execute(
-    request: Request, run_dir: RunDir, overrides: list[str], get_ranks: GetRanks, progress: Progress = SILENT
+    request: Request,
+    run_dir: RunDir,
+    overrides: list[str],
+    get_ranks: GetRanks,
+    progress: Progress = SILENT,
+    options: Sequence[str] = (),
 ) -> Made:
     """Make a job's pictures.
 
@@ -78,13 +83,14 @@ def execute(
         overrides: the job's settings as its record keeps them.
         get_ranks: gives ranks of a key, warm or new; new ones log to the run's folder.
         progress: is told of stages and steps, and closed at the end.
+        options: before the settings in the line that asks for the same again.
 
     Raises:
         LauncherError: it failed; run.json says so too.
         Interrupted: a signal came; run.json says `interrupted`.
     """
     path = run_dir.path
-    run_dir.start(_record(request, overrides))
+    run_dir.start(_record(request, overrides, options))
     try:
         return _execute(request, run_dir, get_ranks, progress)
     except (Interrupted, KeyboardInterrupt):
@@ -119,6 +125,8 @@ def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, progress: P
             # Of a repository that was not here before the start, nothing is known until it was fetched.
             if found := list(fact_problems(request.config.model, Path(message.folder))):
                 raise RunFailed("; ".join(map(str, found)))
+            if (config := at_commit(run_dir.record.config, message.folder)) != run_dir.record.config:
+                run_dir.write(config=config)
         elif isinstance(message, Stage):
             progress.at(message.name)
         elif isinstance(message, Step):
@@ -213,10 +221,10 @@ def _resolved(request: Request) -> Config:
     }
     config["runtime"] |= {"device": request.device, "dtype": request.dtype}
     config["runtime"] |= {"processes": request.mesh.ranks, "threads": request.threads}
-    return portable(config)
+    return at_commit(portable(config), request.inputs.checkpoint.source)
 
 
-def _record(request: Request, overrides: list[str]) -> Record:
+def _record(request: Request, overrides: list[str], options: Sequence[str]) -> Record:
     """The first record of a run."""
     requested, rendered = request.requested, request.rendered
     gpus = tuple(gpu.name for gpu in request.machine.gpus if gpu.index in request.devices)
@@ -224,7 +232,7 @@ def _record(request: Request, overrides: list[str]) -> Record:
         schema=SCHEMA,
         status="running",
         started=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=command_line(overrides),
+        command=command_line(overrides, options),
         overrides=tuple(overrides),
         config=_resolved(request),
         prompts=request.prompts,

@@ -10,6 +10,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from attention_backends.catalog import MODES
 from launcher.records.files import sha256
 from launcher.records.formats import FORMATS
 from launcher.records.picture import save
-from launcher.records.record import File
+from launcher.records.record import File, at_commit
 from launcher.wire.channel import STORE_VARIABLE
 from launcher.wire.protocol import Done, Job, Load, Message, Saved, Sharing, Source, Stage, Step
 from launcher.worker.checks import check_tokenizers
@@ -41,6 +42,7 @@ class Worker:
     def __init__(self, send: Send, rank: int, world_size: int) -> None:
         self.send, self.rank, self.world_size = send, rank, world_size
         self.pipe: Any = None
+        self.folder = ""  # that the pipeline was loaded from
         self.loads = 0
 
     def do(self, job: Job) -> Done:
@@ -50,6 +52,8 @@ class Worker:
         _reset_peak_memory()
         if self.pipe is None:
             self._load(job.load)
+        else:
+            self.send(Source(self.folder))
         self.lora.wear(job.lora)
         loaded = time.monotonic()
         seconds = {"load": loaded - began, "denoise": 0.0, "decode": 0.0, "save": 0.0}
@@ -79,9 +83,9 @@ class Worker:
                 world_size=self.world_size,
                 timeout=timedelta(seconds=load.timeout),
             )
-        folder = fetch(load)
-        self.send(Source(folder))
-        pipe = load_pipeline(load, folder)
+        self.folder = fetch(load)
+        self.send(Source(self.folder))
+        pipe = load_pipeline(load, self.folder)
         check_tokenizers(pipe)
         pipe.set_progress_bar_config(disable=True)
         self.pipe = pipe
@@ -139,6 +143,7 @@ class Worker:
         path = Path(job.folder) / picture.file
         frames = [frame.crop(job.crop) for frame in frames]
         recipe = job.recipe.of(job.prompts[picture.prompt], picture.seed)
+        recipe = replace(recipe, config=at_commit(recipe.config, self.folder))
         save(frames, path, recipe, FORMATS[job.format], job.fps)
         file = File(
             file=path.name,

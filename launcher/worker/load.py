@@ -56,7 +56,7 @@ def _part(kind: Any, folder: str, name: str, dtype: torch.dtype, load: Load) -> 
     """One part of a pipeline, loaded as diffusers does, and the names of weights that its files lack."""
     if not issubclass(kind, torch.nn.Module):
         return kind.from_pretrained(str(Path(folder, name))), []
-    source = {"variant": _variant(folder, name, load), "use_safetensors": True}  # never a pickle
+    source: dict[str, Any] = {"variant": _variant(folder, name, load), "use_safetensors": True}  # never a pickle
     if issubclass(kind, transformers.PreTrainedModel):
         source |= {"dtype": dtype, "ignore_mismatched_sizes": True}  # they are named below; its error points to a log
     else:

@@ -7,7 +7,7 @@ import pytest
 from shared import a_recipe, a_record
 
 from launcher import codec
-from launcher.records.record import File, read_record
+from launcher.records.record import File, at_commit, read_record
 
 FILE = File("0000.png", "ab", 10, 8, 8, 5, 0)
 
@@ -16,6 +16,21 @@ def test_a_record_is_read_back(tmp_path):
     record = a_record(files=(FILE,), status="done", seconds=1.5, times={"load": 1.0}, peak_bytes=(1, 2), loads=1)
     (tmp_path / "run.json").write_text(codec.dumps(record, indent=2, ascii=False), encoding="utf-8")
     assert read_record(tmp_path / "run.json") == record
+
+
+@pytest.mark.parametrize(
+    ("path", "folder", "revision"),
+    [
+        ("owner/name", "/cache/models--owner--name/snapshots/abc", "abc"),
+        ("owner/name", "/cache/models--other--name/snapshots/abc", "main"),
+        (".../abc", "/cache/models--owner--name/snapshots/abc", "main"),
+        ("bundled", "/x/pipeline", "main"),
+    ],
+)
+def test_a_commit_is_recorded_where_a_repository_was_named(path, folder, revision):
+    config = {"model": {"path": path, "revision": "main"}, "seed": 1}
+    assert at_commit(config, folder) == {"model": {"path": path, "revision": revision}, "seed": 1}
+    assert config["model"]["revision"] == "main"
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "", ".", "..", "a/b", "a\0b"])
