@@ -79,7 +79,7 @@ def a_job(**changes: Any) -> Job:
         threads=1,
         cores=1,
         call={"height": 16, "num_inference_steps": 1, "negative_prompt": None},
-        steps=1,
+        seed=1,
         crop=(0, 0, 16, 16),
         frames=None,
         fps=None,

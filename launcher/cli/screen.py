@@ -12,6 +12,7 @@ from launcher.request.request import MAX_RANKS, Request
 from launcher.wording import plural, shorten
 
 if TYPE_CHECKING:
+    from launcher.records.record import Check
     from launcher.running.job import Made
 
 
@@ -70,9 +71,20 @@ def _devices(request: Request) -> str:
     return f"{ranks} on {', '.join(names)}, {request.dtype}"
 
 
+def checked(check: Check) -> str:
+    """How close the ranks came to one rank."""
+    part = "the first step" if check.part == "step" else "one block of each kind in the first step, as all do not fit,"
+    verdict = "as one rank" if check.close else "not as one rank"
+    bound = f"bound {check.bound:.0e} in {check.dtype}"
+    off = f"{part} is off by {check.relative:.1e} of the prediction ({bound}), latents by {check.absolute:.1e}"
+    return f"{verdict}: {off}"
+
+
 def summary(made: Made) -> str:
     """What was made, how long it took, and how much memory each rank held at most."""
     record, lines = made.record, []
+    if record.check is not None:
+        lines.append(f"{'check':<10} {checked(record.check)}")
     for file in record.files:
         size = f"{file.height} x {file.width}"
         if file.frames is not None:

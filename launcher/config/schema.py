@@ -210,6 +210,9 @@ class LaunchConfig:
         None, "the first picture's seed, the next ones count up; default: drawn once and recorded"
     )
     images: int = option(1, "pictures per prompt")
+    check: bool = option(
+        False, "compare the first step of all ranks with one rank's before anything is drawn; recorded in run.json"
+    )
     fail_fast: bool = option(False, "stop a sweep (-m) at its first failed job")
     resume: Optional[str] = option(
         None, "the folder of an earlier sweep of the same settings (-m): run what is missing or failed"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.families import tokenizers
-from launcher.families.parts import Part
+from launcher.families.parts import TELLS, Part
 from launcher.reading import UnreadableError, read_json_object
 
 Configs = Mapping[str, Mapping[str, Any]]
@@ -152,6 +152,8 @@ def _config(part: Part, folder: Path) -> dict[str, Any] | None:
     if part.role not in name or not re.fullmatch(r"\w{1,64}", part.name):
         return None
     try:
-        return read_json_object(folder / part.name / name[part.role])
+        config = read_json_object(folder / part.name / name[part.role])
     except UnreadableError:
         return None  # told by whoever looks at the parts
+    tells = None if part.role == "tokenizer" else TELLS.get(part.library)
+    return config if tells is None or tells in config else None  # that too

@@ -19,15 +19,16 @@ from launcher.families.facts import fact_problems
 from launcher.families.weights import location
 from launcher.problems import Interrupted, LauncherError, RunFailed
 from launcher.records.formats import FORMATS
-from launcher.records.record import SCHEMA, Config, Crop, File, Frames, Pixels, Recipe, Record, Sizes, at_commit
+from launcher.records.record import SCHEMA, Check, Config, Crop, File, Frames, Pixels, Recipe, Record, Sizes, at_commit
 from launcher.records.run_dir import RunDir, command_line, portable, versions
 from launcher.request.geometry import crop_box
 from launcher.request.request import Request
 from launcher.running.group import GroupKey, RankGroup
-from launcher.running.screen import SILENT, Progress
+from launcher.running.progress import UNSEEN, Progress
 from launcher.wire.protocol import (
     OUT_OF_GPU_MEMORY,
     Alive,
+    Checked,
     Job,
     Load,
     LoraFile,
@@ -73,7 +74,8 @@ def execute(
     run_dir: RunDir,
     overrides: list[str],
     get_ranks: GetRanks,
-    progress: Progress = SILENT,
+    progress: Progress = UNSEEN,
+    only_check: bool = False,
     options: Sequence[str] = (),
 ) -> Made:
     """Make a job's pictures.
@@ -83,6 +85,7 @@ def execute(
         overrides: the job's settings as its record keeps them.
         get_ranks: gives ranks of a key, warm or new; new ones log to the run's folder.
         progress: is told of stages and steps, and closed at the end.
+        only_check: make none, after the check that the request asks for.
         options: before the settings in the line that asks for the same again.
 
     Raises:
@@ -92,7 +95,7 @@ def execute(
     path = run_dir.path
     run_dir.start(_record(request, overrides, options))
     try:
-        return _execute(request, run_dir, get_ranks, progress)
+        return _execute(request, run_dir, get_ranks, progress, only_check)
     except (Interrupted, KeyboardInterrupt):
         with contextlib.suppress(OSError):  # the folder was removed: there is nothing to tell the truth in
             run_dir.end("interrupted")
@@ -110,15 +113,21 @@ def execute(
     raise failed if path.exists() else RunFailed(f"{failed}; the run's folder was removed while it ran")
 
 
-def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, progress: Progress) -> Made:
+def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, progress: Progress, only_check: bool) -> Made:
     began = time.monotonic()
     job = job_message(request, run_dir)
+    job = dataclasses.replace(job, pictures=()) if only_check else job
     files: dict[int, File] = {}
+    checks: dict[int, Check] = {}
 
     def on_event(rank: int, message: Message) -> None:
         if isinstance(message, Saved):
             files[message.picture] = message.file
             run_dir.note(files=tuple(files[number] for number in sorted(files)))
+        elif isinstance(message, Checked):
+            checks[rank] = message.check
+            if len(checks) == request.mesh.ranks:
+                _judge(list(checks.values()), request, run_dir)
         elif rank != 0:
             return
         elif isinstance(message, Source):
@@ -153,6 +162,21 @@ def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, progress: P
     return Made(run_dir.path, run_dir.record)
 
 
+def _judge(checks: list[Check], request: Request, run_dir: RunDir) -> None:
+    """Record what the ranks have found, and end the run if they are not close to one rank."""
+    worst = max(checks, key=lambda check: (not check.close, check.relative))
+    run_dir.write(check=worst)
+    if worst.close:
+        return
+    what = f"cp={request.mode} is off by {worst.relative:.1e} of what one rank predicts in the first step"
+    limit = f"the bound in {worst.dtype} is {worst.bound:.0e}"
+    sharper = "" if worst.dtype == "float32" else "; runtime.dtype=float32 tells rounding from a mistake"
+    raise RunFailed(
+        f"check=true: {what}, and {limit}: model.cp_plan or the model's code does not fit this mode; type cp=none for "
+        f"pictures that can be trusted{sharper}"
+    )
+
+
 def job_message(request: Request, run_dir: RunDir) -> Job:
     """What the ranks are told."""
     config = request.config
@@ -178,7 +202,7 @@ def job_message(request: Request, run_dir: RunDir) -> Job:
         threads=request.threads,
         cores=request.machine.cores,
         call=arguments(config, request.rendered.height, request.rendered.width, request.rendered_frames),
-        steps=config.steps,
+        seed=request.seed,
         crop=crop,
         frames=request.frames,
         fps=config.fps,
@@ -186,6 +210,7 @@ def job_message(request: Request, run_dir: RunDir) -> Job:
         prompts=request.prompts,
         pictures=pictures,
         recipe=Recipe(SCHEMA, _resolved(request), crop, versions(), request.rendered_frames),
+        check=None if not config.check else "step" if memory.one_rank_holds(request) else "block",
     )
 
 

@@ -10,9 +10,9 @@ from typing import ClassVar
 
 from launcher import codec
 from launcher.codec import MalformedError
-from launcher.records.record import File, Recipe
+from launcher.records.record import Check, File, Recipe
 
-VERSION = 2
+VERSION = 3
 HEARTBEAT = 1.0  # seconds between two signs of life of a rank that works
 OUT_OF_GPU_MEMORY = "out of GPU memory"  # how the cause of a rank that met its GPU's limit begins
 
@@ -44,7 +44,7 @@ class Hello(Message):
 
 @dataclass(frozen=True)
 class Stage(Message):
-    """A rank enters a stage: importing, loading, denoising, decoding, saving."""
+    """A rank enters a stage: importing, loading, checking, denoising, decoding, saving."""
 
     kind: ClassVar[str] = "stage"
     name: str
@@ -84,6 +84,14 @@ class Saved(Message):
     kind: ClassVar[str] = "saved"
     picture: int
     file: File
+
+
+@dataclass(frozen=True)
+class Checked(Message):
+    """A rank has compared the first step of all ranks with its own."""
+
+    kind: ClassVar[str] = "checked"
+    check: Check
 
 
 @dataclass(frozen=True)
@@ -182,11 +190,13 @@ class Job(Message):
         folder: the run's, absolute: files and logs go there.
         threads: that a rank computes with; cores: that rank 0 may decode with, once the others are done.
         call: the pipeline's arguments but for prompt, generator and callback.
-        steps: denoising steps of each picture.
+        seed: the first picture's.
         crop: left, top, right and bottom of what is kept, in pixels of what is rendered.
         frames: that are kept of a video; None for pictures, as is `fps`.
         format: a name in records.formats.
         recipe: of all pictures; each file carries Recipe.of.
+        check: before anything is drawn, compare the first step of all ranks with one rank's: "step", the whole model,
+            or "block". There may be no pictures then.
     """
 
     kind: ClassVar[str] = "job"
@@ -197,7 +207,7 @@ class Job(Message):
     threads: int
     cores: int
     call: dict[str, object]
-    steps: int
+    seed: int
     crop: tuple[int, int, int, int]
     frames: int | None
     fps: int | None
@@ -205,6 +215,7 @@ class Job(Message):
     prompts: tuple[str, ...]
     pictures: tuple[Picture, ...]
     recipe: Recipe
+    check: str | None = None
 
 
 @dataclass(frozen=True)
@@ -215,7 +226,7 @@ class Stop(Message):
 
 
 Kinds = tuple[type[Message], ...]
-FROM_RANK: Kinds = (Hello, Stage, Source, Step, Alive, Saved, Done, Error)
+FROM_RANK: Kinds = (Hello, Stage, Source, Step, Alive, Checked, Saved, Done, Error)
 FROM_LAUNCHER: Kinds = (Job, Stop)
 
 

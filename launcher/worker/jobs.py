@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import inspect
 import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -18,20 +17,20 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from diffusers import attention_backend
 from PIL import Image
 
-import attention_backends
-from attention_backends.catalog import MODES
 from launcher.records.files import sha256
 from launcher.records.formats import FORMATS
 from launcher.records.picture import save
 from launcher.records.record import File, at_commit
 from launcher.wire.channel import STORE_VARIABLE
-from launcher.wire.protocol import Done, Job, Load, Message, Saved, Sharing, Source, Stage, Step
+from launcher.wire.protocol import Checked, Done, Job, Load, Message, Saved, Source, Stage, Step
+from launcher.worker.check import compare
 from launcher.worker.checks import check_tokenizers
 from launcher.worker.load import fetch, load_pipeline
 from launcher.worker.lora import Lora
+from launcher.worker.sharing import shared
+from launcher.worker.steps import Steps
 
 Send = Callable[[Message], None]
 
@@ -57,12 +56,40 @@ class Worker:
         self.lora.wear(job.lora)
         loaded = time.monotonic()
         seconds = {"load": loaded - began, "denoise": 0.0, "decode": 0.0, "save": 0.0}
-        with contextlib.ExitStack() as stack:
-            for name in job.sharing.transformers:
-                stack.enter_context(shared(getattr(self.pipe, name), job.sharing))
+        if job.check is not None:
+            self._check(job, job.check)
+            seconds["check"] = time.monotonic() - loaded
+        with self._shared(job):
             digests = tuple(self._picture(job, number, seconds) for number in range(len(job.pictures)))
         times = {stage: round(value, 3) for stage, value in seconds.items()}
         return Done(times, _peak_memory(), digests, self.loads)
+
+    def _shared(self, job: Job) -> contextlib.ExitStack:
+        """The ranks share the pipeline's transformers until the stack is closed."""
+        with contextlib.ExitStack() as stack:
+            for name in job.sharing.transformers:
+                stack.enter_context(shared(getattr(self.pipe, name), job.sharing))
+            return stack.pop_all()
+
+    def _check(self, job: Job, part: str) -> None:
+        self.send(Stage("checking"))
+        transformers = [getattr(self.pipe, name) for name in job.sharing.transformers]
+
+        def draw() -> object:
+            return self._draw(job, job.prompts[0], job.seed, "latent")
+
+        told = compare(self.pipe, transformers, draw, lambda: self._shared(job), part, job.load.dtype)
+        self.send(Checked(told))
+
+    def _draw(self, job: Job, prompt: str, seed: int, output: str) -> Any:
+        """Call the pipeline."""
+        torch.manual_seed(seed)
+        return self.pipe(
+            **_accepted(self.pipe, job.call),
+            prompt=prompt,
+            generator=torch.Generator("cpu").manual_seed(seed),  # the same noise everywhere
+            output_type=output,
+        )
 
     def _load(self, load: Load) -> None:
         self.send(Stage("loading"))
@@ -97,45 +124,35 @@ class Worker:
         self.loads += 1
 
     def _picture(self, job: Job, number: int, seconds: dict[str, float]) -> str:
-        picture, steps = job.pictures[number], job.steps
-        final: list[torch.Tensor] = []
+        picture = job.pictures[number]
         ended: list[float] = []
         began = time.monotonic()
 
-        def after_step(pipe: Any, step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-            self.send(Step(number, step + 1))
-            if step + 1 == steps:
-                final.append(tensors["latents"].detach().float().cpu())
-                if not bool(final[0].isfinite().all()):
-                    raise FloatingPointError(f"the latents are not finite in {_made_with(job)}")
-                if self.rank == 0:  # the other ranks are done: their cores are free for decoding
-                    torch.set_num_threads(min(job.cores, _cores()))
-                self.send(Stage("decoding"))
-                ended.append(time.monotonic())
-            return {}
+        def drawn() -> None:
+            if not steps.finite:
+                raise FloatingPointError(f"the latents are not finite in {_made_with(job)}")
+            if self.rank == 0:  # the other ranks are done: their cores are free for decoding
+                torch.set_num_threads(min(job.cores, _cores()))
+            self.send(Stage("decoding"))
+            ended[:] = [time.monotonic()]
 
-        torch.manual_seed(picture.seed)
+        steps = Steps(lambda step: self.send(Step(number, step)), drawn)
         try:
-            with np.errstate(invalid="raise"):  # NaN would be saved as black
-                result = self.pipe(
-                    **_accepted(self.pipe, job.call),
-                    prompt=job.prompts[picture.prompt],
-                    generator=torch.Generator("cpu").manual_seed(picture.seed),  # the same noise everywhere
-                    callback_on_step_end=after_step,
-                    output_type="pil" if self.rank == 0 else "latent",
-                )
+            with steps.of(self.pipe), np.errstate(invalid="raise"):  # NaN would be saved as black
+                output = "pil" if self.rank == 0 else "latent"
+                result = self._draw(job, job.prompts[picture.prompt], picture.seed, output)
         except FloatingPointError as error:
             if not ended:
                 raise
             raise FloatingPointError(f"the decoded picture is not finite in {_made_with(job)}") from error
         decoded = time.monotonic()
         torch.set_num_threads(job.threads)
-        if self.rank == 0:
-            self._save(job, number, result.images if job.frames is None else result.frames[0][: job.frames])
+        if self.rank == 0:  # the first output is what was asked for, under whatever name
+            self._save(job, number, result[0] if job.frames is None else result[0][0][: job.frames])
         seconds["denoise"] += ended[0] - began
         seconds["decode"] += decoded - ended[0]
         seconds["save"] += time.monotonic() - decoded
-        return hashlib.sha256(final[0].numpy().tobytes()).hexdigest()
+        return steps.digest()
 
     def _save(self, job: Job, number: int, frames: list[Image.Image]) -> None:
         self.send(Stage("saving"))
@@ -157,35 +174,6 @@ class Worker:
             fps=None if job.frames is None else job.fps,
         )
         self.send(Saved(number, file))
-
-
-@contextlib.contextmanager
-def shared(transformer: Any, sharing: Sharing) -> Iterator[None]:
-    """Have the ranks share the transformer's sequence, by this mode and kernel, while the block runs."""
-    mode = MODES[sharing.mode]
-    if mode.parallel:
-        attention_backends.enable(
-            transformer,
-            ring_degree=sharing.ring_degree,
-            ulysses_degree=sharing.ulysses_degree,
-            kernel=sharing.kernel,
-            mode=mode.name,
-            schedule=sharing.schedule,
-            cp_plan=sharing.plan,
-        )
-        try:
-            yield
-        finally:
-            attention_backends.disable(transformer)
-    elif sharing.kernel != "auto":
-        with attention_backend(sharing.kernel):  # diffusers' reset leaves the default of all models as it was set
-            transformer.set_attention_backend(sharing.kernel)
-            try:
-                yield
-            finally:
-                transformer.reset_attention_backend()
-    else:
-        yield
 
 
 def _made_with(job: Job) -> str:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
+
+# ruff: noqa: E402  (the helpers are found by path)
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "attention_backends" / "helpers")]
+
 import shapes
 
 from launcher.families.shapes import contradictions, table
@@ -11,7 +18,7 @@ from launcher.families.shapes import contradictions, table
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", sorted(shapes.classes()))
 def test_what_a_class_builds_contradicts_no_row(kind):
-    """Tiny ones, diffusers' defaults, and other ways that the class is published in: no working checkpoint is refused."""
+    """Tiny ones, diffusers' defaults, and other published ways of the class: no working checkpoint is refused."""
     known = 0
     for config in [shapes.classes()[kind], *shapes.others(kind)]:
         built, values = shapes.built(kind, config)
@@ -21,7 +28,7 @@ def test_what_a_class_builds_contradicts_no_row(kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["FluxTransformer2DModel", "AutoencoderKL", "CLIPTextModel"])
+@pytest.mark.parametrize("kind", ["FluxTransformer2DModel", "CLIPTextModel"])
 def test_the_table_is_written_anew_as_it_is(kind):
     assert shapes.table(kind, shapes.classes()[kind]) == table()[kind]
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import psutil
 
-import launcher
 from launcher.gpus import visible_devices
 from launcher.wire.channel import STORE_VARIABLE
 
@@ -57,7 +56,7 @@ def environment(device: str, devices: Sequence[int], threads: int, folder: Path)
     kept["PYTHONUNBUFFERED"] = "1"
     kept["PYTHONIOENCODING"] = "utf-8:backslashreplace"  # logs are files of ours, whatever the terminal's encoding is
     kept["PYTHONSAFEPATH"] = "1"  # a queue.py in the current folder is not the ranks' business
-    if (root := Path(launcher.__file__).parents[1]).name not in ("site-packages", "dist-packages"):  # a checkout
+    if (root := Path(__file__).parents[3]).name not in ("site-packages", "dist-packages"):  # a checkout
         kept["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), kept.get("PYTHONPATH")]))
     kept.pop("PYTHONWARNINGS", None)  # "error" would end a rank over what a library says of the next release
     kept["TOKENIZERS_PARALLELISM"] = "false"

@@ -15,7 +15,8 @@ from launcher.families.weights import BUNDLED
 from launcher.records.files import sha256
 from launcher.records.picture import read_recipe
 from launcher.wire.protocol import Done, Job, LoraFile, Message, Picture, Saved, Sharing, Stage, Step
-from launcher.worker.jobs import Worker, shared
+from launcher.worker.jobs import Worker
+from launcher.worker.sharing import shared
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,6 @@ def job(tmp_path) -> Job:
         folder=str(tmp_path),
         load=load,
         call=call,
-        steps=2,
         crop=(1, 2, 41, 30),
         prompts=("red dots", "blue waves"),
         pictures=(Picture(0, 5, "0000.png"), Picture(1, 6, "0001.png")),
