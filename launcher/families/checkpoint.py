@@ -116,10 +116,12 @@ def _misfits(model: ModelConfig, pipeline: str, parts: list[Part]) -> Iterable[P
     for name in sorted(set(model.transformers) - set(names)):
         rule = f"has no '{name}', whose work the ranks of model={model.name} share"
         yield Problem(value, rule, "choose the model= that fits")
-    encoders = [
-        f"text_encoder{name.removeprefix('tokenizer')}" for name in names if re.fullmatch(r"tokenizer(_\d)?", name)
-    ]
-    for name in sorted({"scheduler", "vae", *encoders} - set(names)):
+    needed = {"scheduler", "vae"}
+    for name in names:  # an encoder reads what its tokenizer cuts, and the other way round
+        if match := re.fullmatch(r"(?:tokenizer|text_encoder)(_\d)?", name):
+            number = match[1] or ""
+            needed |= {f"text_encoder{number}"} | ({f"tokenizer{number}"} if "processor" not in names else set())
+    for name in sorted(needed - set(names)):
         yield Problem(value, f"its model_index.json has no '{name}', which drawing needs", "fetch the folder again")
     for part in parts:
         if what := unknown(part):

@@ -5,16 +5,17 @@ Libraries say of such a pipeline that two matrices can't be multiplied, minutes 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from launcher.families import tokenizers
 from launcher.families.parts import TELLS, Part
+from launcher.families.shapes import whole
 from launcher.reading import UnreadableError, read_json_object
 
 Configs = Mapping[str, Mapping[str, Any]]
+FILES = {"scheduler": "scheduler_config.json", "tokenizer": "tokenizer_config.json", "model": "config.json"}
 
 _KL = "transformer.in_channels = vae.latent_channels"
 _PACKED = "transformer.in_channels = 4 vae.latent_channels"  # four neighbours are one token
@@ -57,7 +58,13 @@ NUMBERS: dict[str, tuple[str, ...]] = {
 STATED: dict[str, tuple[str, ...]] = {
     "FlowMatchEulerDiscreteScheduler": ("num_train_timesteps", "shift"),
     "UniPCMultistepScheduler": ("num_train_timesteps", "prediction_type"),
+    "CLIPTextModel": ("num_attention_heads", "eos_token_id"),
+    "CLIPTextModelWithProjection": ("num_attention_heads", "eos_token_id"),
+    "CLIPTokenizer": ("model_max_length",),
 }
+# A schedule that depends on the size of the picture is stated whole, or not at all.
+DYNAMIC = ("use_dynamic_shifting", "base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")
+SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token")
 # Names of tokenizers that say nothing of what is in their file.
 ANY = ("", "PreTrainedTokenizer", "TokenizersBackend", "AutoTokenizer", "PythonBackend")
 # How a class cuts words, by the library tokenizers' own names.
@@ -77,12 +84,14 @@ def misfits(pipeline: str, parts: list[Part], folder: Path) -> Iterator[str]:
     for part in parts:
         if part.name not in configs:
             continue
-        config = configs[part.name]
-        if part.role == "scheduler":
-            for key in STATED.get(part.kind, ()):
-                if key not in config:
-                    yield f"{part.name}/scheduler_config.json has no {key}, which decides the picture"
-        elif part.role == "tokenizer":
+        config, file = configs[part.name], f"{part.name}/{FILES[part.role]}"
+        needed = list(STATED.get(part.kind.removesuffix("Fast"), ()))
+        if part.role == "scheduler" and any(config.get(key) for key in DYNAMIC):
+            needed += DYNAMIC
+        for key in needed:
+            if key not in config:
+                yield f"{file} has no {key}, which decides the picture"
+        if part.role == "tokenizer":
             yield from _tokenizer(part, configs, folder)
         elif part.role == "model":
             yield from _model(part, config)
@@ -96,6 +105,7 @@ def _model(part: Part, config: Mapping[str, Any]) -> Iterator[str]:
     family, kind = str(config.get("model_type", "")).replace("_", ""), part.kind.lower().replace("_", "")
     if part.library == "transformers" and family and not _kin(family.lower(), kind):
         yield f"{part.name}/config.json is of the type {config['model_type']}, and model_index.json says {part.kind}"
+    config = whole(part.kind, config)
     head = config.get("attention_head_dim")
     for key in ROPE:
         axes = config.get(key)
@@ -119,13 +129,38 @@ def _tokenizer(part: Part, configs: Configs, folder: Path) -> Iterator[str]:
     kind = tokenizers.algorithm(folder / part.name / "tokenizer.json")
     if kind not in (None, ALGORITHMS.get(named, kind)):
         yield f"{part.name}/tokenizer.json is a {kind} tokenizer, and a {part.kind} is {ALGORITHMS[named]}"
-    most = _value(f"text_encoder{part.name.removeprefix('tokenizer')}.vocab_size", configs)
+    for key, token in _absent(configs[part.name], folder / part.name / "tokenizer.json"):
+        yield f"{part.name}/tokenizer_config.json says {key}={token[:40]!r}, which is no word of its tokenizer.json"
+    encoder = f"text_encoder{part.name.removeprefix('tokenizer')}"
+    length, longest = (
+        configs[part.name].get("model_max_length"),
+        _value(f"{encoder}.max_position_embeddings", configs),
+    )
+    if named == "CLIPTokenizer" and type(length) is type(longest) is int and length > longest:
+        its = f"and {encoder}/config.json max_position_embeddings={longest}"
+        yield f"{part.name}/tokenizer_config.json says model_max_length={length}, {its}"
+    most = _value(f"{encoder}.vocab_size", configs)
     try:
         words = tokenizers.words(folder / part.name / "tokenizer.json")
     except UnreadableError:
         return  # told by whoever looks at the parts
     if type(most) is int and words > most:
         yield f"{part.name}/tokenizer.json has {words} words, and its text encoder knows {most}"
+
+
+def _absent(config: Mapping[str, Any], vocabulary: Path) -> Iterator[tuple[str, str]]:
+    """Special tokens that a tokenizer doesn't know: it would get new ones, which its text encoder has never seen."""
+    added = config.get("added_tokens_decoder")
+    known = {str(_content(token)) for token in added.values()} if isinstance(added, dict) else set()
+    for key in SPECIAL:
+        token = _content(config.get(key))
+        if isinstance(token, str) and token not in known and tokenizers.knows(vocabulary, token) is False:
+            yield key, token
+
+
+def _content(token: object) -> object:
+    """A token's text, which some files wrap."""
+    return token.get("content") if isinstance(token, dict) else token
 
 
 def _equal(row: str, configs: Configs) -> Iterator[str]:
@@ -148,11 +183,10 @@ def _value(key: str, configs: Configs) -> Any:
 
 
 def _config(part: Part, folder: Path) -> dict[str, Any] | None:
-    name = {"scheduler": "scheduler_config.json", "tokenizer": "tokenizer_config.json", "model": "config.json"}
-    if part.role not in name or not re.fullmatch(r"\w{1,64}", part.name):
+    if part.role not in FILES:
         return None
     try:
-        config = read_json_object(folder / part.name / name[part.role])
+        config = read_json_object(folder / part.name / FILES[part.role])
     except UnreadableError:
         return None  # told by whoever looks at the parts
     tells = None if part.role == "tokenizer" else TELLS.get(part.library)

@@ -21,50 +21,73 @@ Rows = Mapping[str, Mapping[str, Any]]
 
 @functools.cache
 def table() -> dict[str, Rows]:
-    """By class: `sizes` are products, {"weight axis": [factor, key ...]}, and `blocks` counts, {"list of blocks": key}.
+    """By class: what its weights tell of its configuration.
 
-    A key with a point, `block_out_channels.3`, is one member of a list.
+    `sizes` are products, {"weight axis": [factor, key ...]}, `blocks` counts, {"list of blocks": key}, and `present`
+    conditions, {"weight": key}; `defaults` are what the class makes of a key that is left out. A key with a point,
+    `block_out_channels.3`, is one member of a list, and `down_block_types.` how many it has.
     """
     found: dict[str, Rows] = json.loads(TABLE.read_text(encoding="utf-8"))
     return found
 
 
+def whole(kind: str, config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A configuration with what its class makes of keys that are left out, as far as that is in the table."""
+    return {**table().get(kind, {}).get("defaults", {}), **config}
+
+
 def misfits(kind: str, config: Mapping[str, Any], shapes: Shapes) -> Iterator[str]:
     """What a class's configuration says that its weights contradict, each the end of a sentence."""
-    for _, told in contradictions(table().get(kind, {"sizes": {}, "blocks": {}}), config, shapes):
+    for _, told in contradictions(table().get(kind, {}), config, shapes):
         yield told
 
 
 def contradictions(rows: Rows, config: Mapping[str, Any], shapes: Shapes) -> Iterator[tuple[str, str]]:
     """The rows that don't hold, by their names, and what to say of each. A row that names what isn't there holds."""
-    for row, (factor, *keys) in list(rows["sizes"].items()):
+    values = {**rows.get("defaults", {}), **config}
+
+    def said(*keys: str) -> str:
+        told = (f"{key}={_value(values, key)}" + ("" if _name(key) in config else " by default") for key in keys)
+        return "says " + re.sub(r"\.(\d+)=", r"[\1]=", re.sub(r"\.=", " of a length=", " and ".join(told)))
+
+    for row, (factor, *keys) in rows.get("sizes", {}).items():
         weight, axis = row.split(" ")
-        values = [_value(config, key) for key in keys]
-        shape = shapes.get(weight) or next((shapes[name] for name in shapes if name.endswith(f".{weight}")), ())
-        if len(shape) <= int(axis) or not all(type(value) is int for value in values):
+        known, shape = [_value(values, key) for key in keys], _shape(shapes, weight)
+        if shape is None or len(shape) <= int(axis) or not all(type(value) is int for value in known):
             continue
-        if factor * math.prod(values) != shape[int(axis)]:
-            told = " and ".join(f"{_shown(key)}={value}" for key, value in zip(keys, values, strict=True))
-            yield row, f"says {told}, and the weights are of another size: {weight} has {list(shape)}"
+        if factor * math.prod(known) != shape[int(axis)]:
+            yield row, f"{said(*keys)}, and the weights are of another size: {weight} has {list(shape)}"
     counted = _counts(shapes)
-    for row, key in list(rows["blocks"].items()):
-        value = _value(config, key)
+    for row, key in rows.get("blocks", {}).items():
+        value = _value(values, key)
         here = counted.get(row) or next((counted[name] for name in counted if name.endswith(f".{row}")), None)
         if here is not None and type(value) is int and value != here:
-            yield row, f"says {_shown(key)}={value}, and the weights have {here} {row}"
+            yield row, f"{said(key)}, and the weights have {here} {row}"
+    for row, key in rows.get("present", {}).items():
+        value = _value(values, key)
+        if type(value) is bool and value != (_shape(shapes, row) is not None):
+            yield row, f"{said(key)}, and the weights have {'no' if value else 'a'} {row}"
+
+
+def _shape(shapes: Shapes, weight: str) -> tuple[int, ...] | None:
+    """A weight's sizes, perhaps within something larger."""
+    return shapes.get(weight) or next((shapes[name] for name in shapes if name.endswith(f".{weight}")), None)
+
+
+def _name(key: str) -> str:
+    return key.partition(".")[0]
 
 
 def _value(config: Mapping[str, Any], key: str) -> Any:
-    name, _, place = key.partition(".")
+    name, point, place = key.partition(".")
     value = config.get(name)
-    if not place:
+    if not point:
         return value
-    return value[int(place)] if isinstance(value, list | tuple) and int(place) < len(value) else None
-
-
-def _shown(key: str) -> str:
-    """`block_out_channels[3]`."""
-    return re.sub(r"\.(\d+)$", r"[\1]", key)
+    if not isinstance(value, list | tuple):
+        return None
+    if not place:
+        return len(value)
+    return value[int(place)] if int(place) < len(value) else None
 
 
 def _counts(shapes: Shapes) -> dict[str, int]:

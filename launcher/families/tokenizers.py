@@ -46,6 +46,14 @@ def algorithm(path: Path) -> str | None:
         return None
 
 
+def knows(path: Path, token: str) -> bool | None:
+    """Whether a tokenizer.json has this token; None where it can't be read."""
+    try:
+        return _fast(path).token_to_id(token) is not None
+    except UnreadableError:
+        return None
+
+
 def counter(folder: Path) -> Count:
     """What counts a text's tokens, special ones included, by the tokenizer in this folder.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 import json
 import math
 import sys
@@ -30,6 +31,7 @@ import torch
 import transformers
 from miniatures import TINY
 
+from launcher.families.fits import ROPE
 from launcher.families.shapes import _counts, _value, contradictions
 
 TABLE = HERE.parent.parent / "launcher" / "families" / "shapes.json"
@@ -112,7 +114,7 @@ def others(kind: str) -> list[dict[str, Any]]:
 
 
 def table(kind: str, config: dict[str, Any]) -> dict[str, Any]:
-    """The rows of one class: {"sizes": {weight: {axis: [factor, key, ...]}}, "blocks": {list: key}}."""
+    """The rows of one class, as launcher.families.shapes.table tells of them."""
     base = built(kind, config)
     whole = dict(base[1])
     changed = {key: shapes for key, value in numbers(whole) if (shapes := again(kind, config, key, 2 * value))}
@@ -141,11 +143,33 @@ def table(kind: str, config: dict[str, Any]) -> dict[str, Any]:
             if before[prefix] == value and after.get(prefix) == 2 * value:
                 blocks[prefix] = key
                 break
-    rows = {"sizes": dict(sorted(sizes.items())), "blocks": dict(sorted(blocks.items()))}
-    for shapes, values in more:  # what holds for one way of a class alone is no row
-        for place, _ in contradictions(rows, values, shapes):
-            rows["sizes" if place in rows["sizes"] else "blocks"].pop(place)
-    return rows
+    for key, prefix in (("down_block_types.", "encoder.down_blocks"), ("up_block_types.", "decoder.up_blocks")):
+        if (held := _value(whole, key)) is not None and held == _counts(base[0]).get(prefix):
+            blocks[prefix] = key
+    present = {}
+    for key, value in whole.items():
+        if isinstance(value, bool) and (shapes := again(kind, config, key, not value)) is not None:
+            yes, no = (base[0], shapes) if value else (shapes, base[0])
+            if only := [name for name in yes if name not in no]:
+                present[min(only, key=lambda name: (len(name), name))] = key
+    rows = {"sizes": sizes, "blocks": blocks, "present": present}
+    for shapes, values in [base, *more]:  # what holds for one way of a class alone is no row
+        for place, _ in list(contradictions(rows, values, shapes)):
+            for found in rows.values():
+                found.pop(place, None)
+    used = {key.partition(".")[0] for made in sizes.values() for key in made[1:]} | {
+        key.partition(".")[0] for found in (blocks, present) for key in found.values()
+    }
+    rows["defaults"] = {key: value for key, value in defaults(kind).items() if key in used or key in ROPE}
+    return {name: dict(sorted(found.items())) for name, found in rows.items() if found}
+
+
+def defaults(kind: str) -> dict[str, Any]:
+    """What a class makes of keys that are left out."""
+    if kind in ENCODERS:
+        return json.loads(getattr(transformers, kind).config_class().to_json_string(use_diff=False))
+    taken = inspect.signature(getattr(diffusers, kind).__init__).parameters.values()
+    return {one.name: one.default for one in taken if one.default not in (inspect.Parameter.empty, None)}
 
 
 def built(kind: str, config: dict[str, Any]) -> tuple[Shapes, dict[str, Any]]:

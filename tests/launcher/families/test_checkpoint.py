@@ -84,6 +84,8 @@ def test_a_pointer_in_place_of_a_file_is_refused(folder, name):
     [
         ("vae", [None, None], "has no 'vae'"),
         ("text_encoder_2", [None, None], "has no 'text_encoder_2'"),
+        ("tokenizer", [None, None], "has no 'tokenizer'"),
+        ("feature_extractor", [], "must name a library and a class for 'feature_extractor', not []"),
         ("scheduler", ["diffusers", "NewerScheduler"], "'scheduler' is a NewerScheduler, which diffusers "),
     ],
 )

@@ -54,11 +54,25 @@ def said(folder) -> list[str]:
         ("text_encoder", {"vocab_size": 500}, "tokenizer/tokenizer.json has 868 words, and its text encoder knows 500"),
         ("text_encoder", {"model_type": "t5"}, "is of the type t5, and model_index.json says CLIPTextModel"),
         ("scheduler", {"shift": GONE}, "scheduler/scheduler_config.json has no shift, which decides the picture"),
+        ("scheduler", {"use_dynamic_shifting": GONE}, "has no use_dynamic_shifting, which decides the picture"),
+        ("scheduler", {"base_shift": GONE}, "has no base_shift, which decides the picture"),
+        ("transformer", {"in_channels": GONE}, "says in_channels=64 by default, and the weights are of another size"),
+        ("transformer", {"axes_dims_rope": GONE}, "axes_dims_rope=[16, 56, 56], together 128, and attention_head_dim"),
+        ("transformer", {"guidance_embeds": True}, "says guidance_embeds=True, and the weights have no time_text_"),
+        ("vae", {"use_post_quant_conv": False}, "says use_post_quant_conv=False, and the weights have a post_quant"),
+        ("vae", {"mid_block_add_attention": GONE}, "says mid_block_add_attention=True by default, and the weights"),
+        ("vae", {"up_block_types": ["UpDecoderBlock2D"] * 3}, "says up_block_types of a length=3, and the weights"),
+        ("text_encoder", {"num_hidden_layers": GONE}, "says num_hidden_layers=12 by default, and the weights have 2"),
+        ("text_encoder", {"num_attention_heads": GONE}, "text_encoder/config.json has no num_attention_heads"),
+        ("tokenizer", {"model_max_length": GONE}, "tokenizer/tokenizer_config.json has no model_max_length"),
+        ("tokenizer", {"model_max_length": 78}, "model_max_length=78, and text_encoder/config.json max_position_"),
+        ("tokenizer", {"eos_token": "<end>"}, "says eos_token='<end>', which is no word of its tokenizer.json"),
         ("tokenizer_2", {"tokenizer_class": "BertTokenizerFast"}, "is a BertTokenizer's, and model_index.json says T5"),
     ],
 )
 def test_a_configuration_that_something_contradicts_is_told_before_a_rank_starts(folder, file, changes, told):
-    name = {"scheduler": "scheduler_config.json", "tokenizer_2": "tokenizer_config.json"}.get(file, "config.json")
+    name = {"scheduler": "scheduler_config.json"}.get(file, "config.json")
+    name = "tokenizer_config.json" if file.startswith("tokenizer") else name
     change(folder / file / name, **changes)
     found = said(folder)
     assert any(told in problem for problem in found), found
