@@ -6,7 +6,10 @@ import argparse
 import re
 from typing import NoReturn
 
+from launcher.config import suggest
+from launcher.config.compose import Composer
 from launcher.problems import Problem, Refused, choices, nearest
+from launcher.wording import shorten
 
 HELP = "type --help for the options"
 
@@ -27,12 +30,25 @@ class Parser(argparse.ArgumentParser):
             Refused: an unknown option, or one without its value.
         """
         known = [name for action in self._actions for name in action.option_strings]
-        for word in words:
+        for place, word in enumerate(words):
             name = word.partition("=")[0]
             if name.startswith("-") and not any(option.startswith(name) for option in known):
                 near = nearest(name, known, 2)
-                raise Refused([Problem(word, "unknown option", f"type {choices(near)}" if near else HELP)])
-        return self.parse_intermixed_args(words)
+                unknown = Problem(word, "unknown option", f"type {choices(near)}" if near else HELP)
+                raise Refused([suggest.dashed(words[place:], Composer().groups) or unknown])
+        args = self.parse_intermixed_args(words)
+        self._once(args.overrides)
+        return args
+
+    @staticmethod
+    def _once(words: list[str]) -> None:
+        """Refuse a setting with two values, one of which would not be used."""
+        given: dict[str, str] = {}
+        for word in words:
+            key, sign, _ = word.partition("=")
+            if sign and given.setdefault(key.lstrip("+"), word) != word:
+                rule = f"{key} is given twice, first as {shorten(given[key.lstrip('+')], 80)}"
+                raise Refused([Problem(word, rule, "leave one of them out")])
 
     def error(self, message: str) -> NoReturn:
         """What argparse can't read."""

@@ -17,7 +17,7 @@ from launcher.config.schema import ModelConfig
 from launcher.families import fits
 from launcher.families.facts import fact_problems
 from launcher.families.hub import access_problems
-from launcher.families.parts import Part, lacks, packages, read_index, unknown
+from launcher.families.parts import TELLS, Part, lacks, packages, read_index, unknown
 from launcher.families.shapes import misfits
 from launcher.families.weights import (
     BASES,
@@ -200,4 +200,6 @@ class _Look:
         if not files.missing and not files.flaws:
             with contextlib.suppress(UnreadableError):  # told above
                 config = read_json_object(self.here / name / "config.json")
-                self.contradicted += [f"{name}/config.json {told}" for told in misfits(part.kind, config, files.shapes)]
+                if TELLS[part.library] in config:
+                    told = misfits(part.kind, config, files.shapes)
+                    self.contradicted += [f"{name}/config.json {each}" for each in told]

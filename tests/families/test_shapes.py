@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def test_what_a_class_builds_contradicts_no_row(kind):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["FluxTransformer2DModel", "CLIPTextModel"])
 def test_the_table_is_written_anew_as_it_is(kind):
-    assert shapes.table(kind, shapes.classes()[kind]) == table()[kind]
+    assert json.loads(shapes.written(shapes.table(kind, shapes.classes()[kind]))) == table()[kind]
 
 
 def test_every_class_that_ranks_share_or_decode_with_is_in_the_table():

@@ -26,6 +26,13 @@ def test_options_may_stand_anywhere():
         (["--cfg"], "--cfg: expected one argument"),
         (["--cfg", "x"], "--cfg: invalid choice: 'x'"),
         (["--multirun=3"], "--multirun: ignored explicit argument '3'"),
+        (["--height", "512"], "--height: settings are typed without dashes, as key=value; type height=512"),
+        (["--prompt=a cat"], "type 'prompt=a cat'"),
+        (["a=1", "--num-inference-steps", "20"], "type steps=20"),
+        (["--ring_degree", "2"], "type cp.ring_degree=2"),
+        (["--model", "flux"], "type model=flux"),
+        (["--guidance_scale"], "type guidance=VALUE"),
+        (["prompt=a", "seed=1", "prompt=b"], "prompt=b: prompt is given twice, first as prompt=a; leave one of them"),
         (["--config-dir"], "--config-dir: expected one argument"),
     ],
 )
