@@ -120,11 +120,11 @@ class ModelConfig:
 class CpConfig:
     """How the ranks share one picture."""
 
-    mode: str = option("auto", "auto, none, ring, ulysses, unified, or ring_, ulysses_, unified_anything")
+    mode: str = option("auto", "auto, none, ring, ulysses, unified, ring_, ulysses_, unified_anything, attention2d")
     ring_degree: Optional[int] = option(
-        None, "ranks around the ring; default: what the machine and ulysses_degree leave"
+        None, "ranks around the ring, or in a column; default: what ulysses_degree leaves"
     )
-    ulysses_degree: Optional[int] = option(None, "ranks that share the heads; default: likewise")
+    ulysses_degree: Optional[int] = option(None, "ranks that share the heads, or in a row of attention2d; default: likewise")
     schedule: str = option("auto", "how a ring moves keys and values: auto, gather, staged")
     transport: str = option(
         "auto", "how GPUs exchange: auto, nccl, or host (by host memory: several ranks may share a GPU)"

@@ -48,7 +48,7 @@ def test_auto_takes_the_fastest_legal_mode_of_the_table(processes, ring, ulysses
         assert mine.seconds == min(one.seconds for one in legal)
         assert mine.name in request.why
     assert resolve(config, LAPTOP).schedule == request.schedule
-    assert bool(request.schedule) == MODES[request.mode].has_ring
+    assert bool(request.schedule) == MODES[request.mode].scheduled
 
 
 def test_a_slow_link_is_worth_a_staged_ring(ask):
