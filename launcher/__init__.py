@@ -12,12 +12,13 @@ Importing this package is cheap: what is used is imported when it is.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from launcher.version import __version__
+
 if TYPE_CHECKING:
     from launcher.pool import Pool, Result, plan
     from launcher.problems import Interrupted, LauncherError, Problem, Refused, RunFailed
 
-__version__ = "0.1.0"
-__all__ = ["Interrupted", "LauncherError", "Pool", "Problem", "Refused", "Result", "RunFailed", "plan"]
+__all__ = ["Interrupted", "LauncherError", "Pool", "Problem", "Refused", "Result", "RunFailed", "__version__", "plan"]
 
 
 def __getattr__(name: str) -> Any:

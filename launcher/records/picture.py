@@ -13,15 +13,24 @@ from PIL import Image, ImageSequence
 from launcher import codec
 from launcher.reading import UnreadableError, opened
 from launcher.records.files import whole
-from launcher.records.formats import ASCII_CODE, EXIF_IFD, FORMATS, KEY, MAX_RECIPE, USER_COMMENT, Format
+from launcher.records.formats import ASCII_CODE, EXIF_IFD, FORMATS, KEY, MAX_RECIPE, USER_COMMENT, Format, Texts
+from launcher.records.readable import recipe_in
 from launcher.records.record import Recipe
 
 
-def save(frames: Sequence[Image.Image], path: Path, recipe: Recipe, format: Format, fps: int | None = None) -> None:
+def save(
+    frames: Sequence[Image.Image],
+    path: Path,
+    recipe: Recipe,
+    format: Format,
+    fps: int | None = None,
+    metadata: str = "full",
+) -> None:
     """Write a picture, or a video's frames, under the final name, whole, with the recipe inside.
 
     Args:
         fps: frames a second of a video.
+        metadata: a word of formats.METADATA.
 
     Raises:
         OSError: the disk is full or the folder is gone; no file of that name is left then.
@@ -32,11 +41,11 @@ def save(frames: Sequence[Image.Image], path: Path, recipe: Recipe, format: Form
         raise ValueError(f"{len(frames)} frames do not fit into a {format.name} file at fps={fps}; type {able}")
     if max(frames[0].size) > format.max_side:
         raise ValueError(f"{format.name} files end at {format.max_side} pixels a side; type output=png")
-    text = codec.dumps(recipe)
-    if len(text) > format.max_recipe:
-        raise ValueError(f"a recipe of {len(text)} bytes does not fit into a {format.name} file; type output=png")
+    inside = Texts.of(recipe, metadata)
+    if size := format.overflow(inside):
+        raise ValueError(f"a recipe of {size} bytes does not fit into a {format.name} file; type output=png")
     with whole(path) as temporary:
-        format.write(frames, temporary, text, fps)
+        format.write(frames, temporary, inside, fps)
 
 
 def read_frames(path: Path, fps: int | None) -> list[Image.Image]:
@@ -62,12 +71,17 @@ def read_recipe(path: Path) -> Recipe:
     except UnreadableError as error:
         raise ValueError(f"{path.name} {error}") from error
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=[name.upper() for name in FORMATS]) as image:
             text = image.info.get(KEY)
-            if text is None:
+            if text is None and isinstance(packet := image.info.get("xmp"), bytes):
+                text = recipe_in(packet)
+            if text is None:  # schema 2 and older
                 comment = image.getexif().get_ifd(EXIF_IFD).get(USER_COMMENT, b"")
-                text = comment.removeprefix(ASCII_CODE).decode("ascii") if isinstance(comment, bytes) else ""
+                old = isinstance(comment, bytes) and comment.startswith(ASCII_CODE)
+                text = comment.removeprefix(ASCII_CODE).decode("ascii") if old else ""
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # whatever Pillow finds wrong
+        if "MAX_TEXT_CHUNK" in str(error):
+            raise ValueError(f"{path.name}: a compressed text in it unpacks to more than 1 MiB") from error
         raise ValueError(f"{path.name} is not a readable picture") from error
     if not text or len(text) > MAX_RECIPE:
         raise ValueError(f"{path.name} carries no recipe")

@@ -24,12 +24,13 @@ ABSENT = 6.0  # seconds: longer than the others take to find out, on a busy mach
 TURNS = 4  # the fault is in the second
 
 
-def build(name: str, size: list[int], batch: int = 1) -> tuple[Any, dict[str, Any]]:
+def build(name: str, size: list[int]) -> tuple[Any, dict[str, Any]]:
     """size: of flux and qwen the drawn and the text tokens, else frames, height, width and text tokens."""
-    if name == "flux":
-        return tiny.flux(layers=2), tiny.flux_inputs(*size, batch=batch)
-    if name == "qwen":
-        return tiny.qwen().double(), _double(tiny.qwen_inputs(1, *size, hidden=0))
+    if name in ("flux", "qwen"):
+        drawn, text = size
+        if name == "flux":
+            return tiny.flux(layers=2), tiny.flux_inputs(drawn, text)
+        return tiny.qwen().double(), _double(tiny.qwen_inputs(1, drawn, text, hidden=0))
     return getattr(tiny, name)().double(), _double(getattr(tiny, f"{name}_inputs")(*size))
 
 
