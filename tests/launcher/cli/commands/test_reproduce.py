@@ -36,7 +36,7 @@ def pool(tmp_path_factory):
 
 @pytest.mark.slow
 def test_the_same_mode_and_degrees_make_the_same_pixels_20_times_of_20(pool, composer: Composer):
-    first = pool.run().files[0].absolute()
+    first = pool.run("height=16", "width=16").files[0].absolute()
     source = replay.original(first)
     line = replay.words(source.config, [], composer)
     found = [difference(first, pool.run(*line).files[0]).same for _ in range(20)]
