@@ -43,8 +43,11 @@ def test_the_screen_says_how_many_jobs_what_varies_and_how_each_ended(swept):
     lines = ended.out.splitlines()
     assert lines[0] == "sweep      8 jobs: cp (ring, ring_anything) x height (48, 64) x seed (1, 2)"
     assert [line[:5] for line in lines if line.startswith("[")] == [f"[{number}/8]" for number in range(1, 9)]
-    assert lines[-2] == "8 done"
-    assert lines[-1].startswith("side by side: ")
+    assert lines[-3] == "8 done"
+    assert lines[-2].startswith("side by side: ")
+    assert lines[-1].startswith("report: ")
+    assert (ended.folder / "report.html").stat().st_size > 50_000
+    assert (ended.folder / "report.md").read_text().count("| done | ") == 8
     assert (ended.folder / "contact.png").exists()
     assert sum("0000.png" in line for line in lines) == 16  # a line each as it ends, and the table
     assert ended.err == ""
@@ -191,7 +194,7 @@ def test_a_subfolder_of_ones_own_name_is_found_again(tmp_path):
     again = subprocess.run(
         command(*words, "resume=s"), cwd=tmp_path, env=hermetic(), capture_output=True, text=True, check=False
     )
-    assert again.stdout.splitlines()[-1] == "side by side: s/contact.png"
+    assert again.stdout.splitlines()[-2:] == ["side by side: s/contact.png", "report: s/report.html"]
     assert again.stdout.splitlines()[-2] == "2 kept"
     forgotten = subprocess.run(
         command(*words[:-1], "resume=s"), cwd=tmp_path, env=hermetic(), capture_output=True, text=True, check=False
