@@ -16,7 +16,7 @@ from PIL import Image
 from launcher.records import runs
 from launcher.records.compare import difference_map
 from launcher.records.files import whole
-from launcher.records.picture import read_frames
+from launcher.records.picture import first_frame
 from launcher.reporting.plots import plots
 from launcher.reporting.rows import Row, rows
 from launcher.wording import plural, shorten
@@ -114,8 +114,8 @@ def shown(found: Sequence[Row]) -> list[Shown]:
 
 def _read(path: Path | None) -> Image.Image | None:
     try:
-        return None if path is None else read_frames(path, None)[0]
-    except Exception:  # Pillow's readers raise many kinds; a report does without the picture
+        return None if path is None else first_frame(path)
+    except OSError:  # a report does without the picture
         return None
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from attention_backends.catalog import KERNELS, MODES, NOT_SUPPORTED, SCHEDULES, TRANSPORTS
 from launcher.problems import Problem, nearest
+from launcher.records.film import CODECS
 from launcher.records.formats import FORMATS, METADATA
 from launcher.request.request import Request
 from launcher.rules.rule import rule
@@ -26,7 +27,8 @@ def words(request: Request) -> Iterator[Problem]:
         "runtime.device": (runtime.device, ("auto", "cpu", "cuda"), "runtime.device="),
         "runtime.dtype": (runtime.dtype, DTYPES, "runtime.dtype="),
         "runtime.offload": (runtime.offload, ("none", "model"), "runtime.offload="),
-        "output.format": (output.format, tuple(FORMATS), "output="),
+        "output.format": (output.format, ("auto", *FORMATS), "output="),
+        "output.codec": (output.codec or next(iter(CODECS)), tuple(CODECS), "output.codec="),
         "output.metadata": (output.metadata, METADATA, "output.metadata="),
         "model.text": (model.text, ("padded", "prompt", "whole", "joined"), "model.text="),
         "model.guidance_branches": (model.guidance_branches or "calls", BRANCHES, "model.guidance_branches="),

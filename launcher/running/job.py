@@ -213,7 +213,7 @@ def job_message(request: Request, run_dir: RunDir, weights: Weights | None = Non
     """What the ranks are told."""
     config = request.config
     crop = crop_box(request.rendered, request.requested)
-    suffix = FORMATS[config.output.format].suffix
+    suffix = FORMATS[request.format].suffix
     numbers = [number for number in range(len(request.prompts)) for _ in range(config.images)]
     pictures = tuple(
         Picture(prompt, request.seed + number, f"{number:04d}{suffix}") for number, prompt in enumerate(numbers)
@@ -240,8 +240,10 @@ def job_message(request: Request, run_dir: RunDir, weights: Weights | None = Non
         crop=crop,
         frames=request.frames,
         fps=config.fps,
-        format=config.output.format,
+        format=request.format,
         metadata=config.output.metadata,
+        codec=None if request.codec is None else request.codec.name,
+        crf=config.output.crf,
         prompts=request.prompts,
         pictures=pictures,
         recipe=Recipe(
@@ -288,6 +290,10 @@ def _resolved(request: Request) -> Config:
         "schedule": request.schedule or "auto",  # which decides nothing in a mode without a ring
         "transport": request.config.cp.transport,
     }
+    config["output"]["format"] = request.format
+    if request.codec is not None:
+        crf = request.codec.crf if request.config.output.crf is None else request.config.output.crf
+        config["output"] |= {"codec": request.codec.name, "crf": crf}
     config["runtime"] |= {"device": request.device, "dtype": request.dtype}
     config["runtime"] |= {"processes": request.mesh.ranks, "threads": request.threads}
     return portable(config)

@@ -6,6 +6,7 @@ from PIL import Image
 from shared import a_recipe
 
 from launcher.records.compare import difference, frames, ssim
+from launcher.records.film import Film
 from launcher.records.formats import FORMATS
 from launcher.records.picture import save
 
@@ -36,7 +37,7 @@ def test_a_picture_smaller_than_a_window_is_compared():
 
 
 def saved(path, pixels, **changes):
-    save([Image.fromarray(frame) for frame in pixels], path, a_recipe(**changes), FORMATS["png"], 16)
+    save([Image.fromarray(frame) for frame in pixels], path, a_recipe(**changes), FORMATS["png"], Film(16))
     return path
 
 
