@@ -30,6 +30,7 @@ from launcher.running.hold import held, is_held
 from launcher.running.screen import SILENT, Screen
 from launcher.running.sweep import DONE, FAILED, REFUSED, Job, Sweep, recorded, resume
 from launcher.running.sweep_folder import CONTACT, check_earlier, claim, place, shown
+from launcher.running.tracking import track
 from launcher.wording import shorten
 
 if TYPE_CHECKING:
@@ -95,7 +96,9 @@ class Session:
         if found or (found := list(folder_problems("hydra.run.dir", text, request))):
             raise Refused(found, self._works_here(words))
         folder = hydra_seam.put_into(composed, user_path(text))
-        return self._job(composed, request, words, folder, brief=False, only_check=only_check)
+        made = self._job(composed, request, words, folder, brief=False, only_check=only_check)
+        self._track([(request, made.folder)])
+        return made
 
     def sweep(self, words: list[str]) -> Sweep:
         """Run all legal jobs of a sweep; how each ended is in the result.
@@ -151,6 +154,7 @@ class Session:
         self.screen.table(sweep)
         self._contact_sheet(sweep, folder)
         self._report(sweep, folder)
+        self._track([(job.request, job.made.folder) for job in sweep.jobs if job.request and job.made])
 
     def _plan(self, master: DictConfig, words: list[str], number: int) -> Job:
         """One job of a sweep, resolved and checked."""
@@ -217,6 +221,11 @@ class Session:
             rule = "the table above holds, but the sheet of its pictures could not be made"
             raise RunFailed(f"{rule}: {error}") from error
         self.screen.contact_sheet(folder / CONTACT)
+
+    def _track(self, runs: list[tuple[Request, Path]]) -> None:
+        """Tell trackers of runs that have ended; what goes wrong is said and changes nothing."""
+        for said in track((request.config, folder) for request, folder in runs):
+            self.screen.note(said)
 
     def _report(self, sweep: Sweep, folder: Path) -> None:
         """Write what the sweep has found, with the jobs that were refused; what was made stays if that fails."""
