@@ -28,7 +28,7 @@ from launcher.rules import problems
 from launcher.rules.files import folder_problems
 from launcher.running.hold import held, is_held
 from launcher.running.screen import SILENT, Screen
-from launcher.running.sweep import DONE, FAILED, REFUSED, Job, Sweep, recorded, resume
+from launcher.running.sweep import DONE, FAILED, REFUSED, Job, Sweep, recorded, refusal, resume
 from launcher.running.sweep_folder import CONTACT, check_earlier, claim, place, shown
 from launcher.running.tracking import track
 from launcher.wording import shorten
@@ -230,7 +230,7 @@ class Session:
     def _report(self, sweep: Sweep, folder: Path) -> None:
         """Write what the sweep has found, with the jobs that were refused; what was made stays if that fails."""
         jobs = [
-            SweepJob(number, tuple(recorded(job.words)), job.status or "not run", self._plainly(job, folder))
+            SweepJob(number, tuple(recorded(job.words)), job.status or "not run", refusal(job))
             for number, job in enumerate(sweep.jobs)
         ]
         try:
@@ -244,10 +244,6 @@ class Session:
             rule = "the table above holds, but the report of the sweep could not be written"
             raise RunFailed(f"{rule}: {error}") from error
         self.screen.report(folder / page.HTML)
-
-    def _plainly(self, job: Job, folder: Path) -> str:
-        """Why a job was refused, without folders of this machine."""
-        return "" if job.status != REFUSED else job.reason.replace(str(folder.absolute()), folder.name)
 
     def _works_here(self, words: list[str]) -> str | None:
         """The same line for the bundled model, if that one is legal on this machine."""
