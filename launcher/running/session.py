@@ -201,7 +201,8 @@ class Session:
                     if not brief:
                         self.screen.header(request, run_dir.path)
                     self._fit(environment)
-                    made = execute(request, run_dir, recorded(words), self.ranks, progress, only_check)
+                    options = self.composer.options
+                    made = execute(request, run_dir, recorded(words), self.ranks, progress, only_check, options)
         except OSError as error:
             raise RunFailed(f"the run's folder can't be written: {shorten(str(error), 200)}") from error
         if not brief:
@@ -253,7 +254,7 @@ class Session:
         words = ["model=flux_tiny", *others]
         with contextlib.suppress(Refused):
             if not problems(resolve(to_config(self.composer.compose(words)), self.machine)):
-                return shlex.join(["python", "-m", "launcher", *words])
+                return shlex.join(["python", "-m", "launcher", *self.composer.options, *words])
         return None
 
     def _fit(self, environment: dict[str, str]) -> None:
