@@ -92,9 +92,10 @@ class ContextParallel:
         self.calls = 0
         self.may_skip = may_skip
         # On a GPU to read it is to wait for all that was launched before.
-        timestep, self.shapes = (given or {}).get("timestep"), shapes(given or {})
-        told = isinstance(timestep, torch.Tensor) and timestep.device.type == "cpu"
-        self.timestep = float(timestep.double().sum()) if told else 0.0
+        given = given or {}
+        timestep, self.shapes = given.get("timestep"), shapes(given)
+        on_cpu = isinstance(timestep, torch.Tensor) and timestep.device.type == "cpu"
+        self.timestep = timestep.double().sum().item() if on_cpu else 0.0
 
     def end_forward(self) -> None:
         """Raise ValueError if this rank's part is all that the forward gives."""
