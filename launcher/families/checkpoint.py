@@ -201,5 +201,5 @@ class _Look:
             with contextlib.suppress(UnreadableError):  # told above
                 config = read_json_object(self.here / name / "config.json")
                 if TELLS[part.library] in config:
-                    told = misfits(part.kind, config, files.shapes)
-                    self.contradicted += [f"{name}/config.json {each}" for each in told]
+                    odd = misfits(part.kind, config, files.shapes)
+                    self.contradicted += [f"{name}/config.json {each}" for each in odd]
