@@ -34,11 +34,14 @@ def rows_of(request: Request) -> dict[str, str]:
     if 1 < request.mesh.sequence <= MAX_RANKS:
         held = [" + ".join(str(count) for count in rank.values()) for rank in request.tokens_per_rank]
         groups = [(len(list(same)), each) for each, same in itertools.groupby(held)]
-        several = ", ".join(f"{plural(count, 'rank holds', 'ranks hold')} {each}" for count, each in groups)
+        several = ", ".join(
+            f"{plural(count * request.mesh.cfg, 'rank holds', 'ranks hold')} {each}" for count, each in groups
+        )
         tokens += f"; each rank holds {held[0]}" if len(groups) == 1 else f"; {several}"
-    parallel = request.mode if request.mode != "none" else "none, one process"
-    if request.mode != "none":
-        degrees = {"ring_degree": request.mesh.ring, "ulysses_degree": request.mesh.ulysses}
+    mesh = request.mesh
+    parallel = request.mode if mesh.ranks > 1 or request.mode != "none" else "none, one process"
+    if mesh.ranks > 1:
+        degrees = {"cfg_degree": mesh.cfg, "ring_degree": mesh.ring, "ulysses_degree": mesh.ulysses}
         parallel += "".join(f", {name} {degree}" for name, degree in degrees.items() if degree > 1)
         parallel += f", schedule {request.schedule}" if request.schedule else ""
     told = {"size": size}

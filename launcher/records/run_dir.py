@@ -32,6 +32,7 @@ LIBRARIES = (
     "omegaconf",
     "safetensors",
     "Pillow",
+    "av",
     "numpy",
     "tokenizers",
     "sentencepiece",

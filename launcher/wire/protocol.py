@@ -5,12 +5,12 @@ On the wire a message is a JSON object of its fields and `kind`, its name below.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from launcher import codec
 from launcher.codec import MalformedError
-from launcher.records.record import Check, File, Recipe
+from launcher.records.record import Check, File, Recipe, Scheduler
 
 VERSION = 3
 HEARTBEAT = 1.0  # seconds between two signs of life of a rank that works
@@ -100,9 +100,12 @@ class Done(Message):
 
     Args:
         seconds: of each stage.
-        peak_bytes: the most memory that the rank held.
+        peak_bytes: the most memory that the rank held, on its GPU if it uses one; peak_host_bytes: in main memory.
+        sent_bytes: to other ranks, by attention_backends.
         digests: of each picture's final latents, the same on all ranks.
         loads: how often the rank has loaded weights so far.
+        kernel: what attention was computed with.
+        step_seconds: of each picture's denoising steps; rank 0 alone tells.
     """
 
     kind: ClassVar[str] = "done"
@@ -110,6 +113,12 @@ class Done(Message):
     peak_bytes: int
     digests: tuple[str, ...]
     loads: int
+    peak_host_bytes: int = 0
+    sent_bytes: int = 0
+    kernel: str = ""
+    scheduler: Scheduler | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+    step_seconds: tuple[tuple[float, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -133,6 +142,7 @@ class Load:
         timeout: seconds that a collective may take.
         transport: how GPUs exchange, a word of attention_backends.catalog.TRANSPORTS.
         variant: of the weight files; None for the plain ones.
+        deterministic: take only what makes the same numbers each time.
     """
 
     pipeline: str
@@ -144,6 +154,7 @@ class Load:
     timeout: float
     transport: str
     variant: str | None = None
+    deterministic: bool = False
 
 
 @dataclass(frozen=True)
@@ -152,6 +163,8 @@ class Sharing:
 
     Args:
         plan: what is split and gathered; None: the class's own plan.
+        cfg_degree: 2: two halves of the ranks compute a branch of guidance each, and `branches` says how the pipeline
+            gives them to its transformer, by "calls" or as a "batch".
         transformers: the pipeline's parts that are shared.
     """
 
@@ -162,6 +175,8 @@ class Sharing:
     kernel: str
     plan: dict[str, object] | None = None
     transformers: tuple[str, ...] = ("transformer",)
+    cfg_degree: int = 1
+    branches: str = "calls"
 
 
 @dataclass(frozen=True)
@@ -193,7 +208,8 @@ class Job(Message):
         seed: the first picture's.
         crop: left, top, right and bottom of what is kept, in pixels of what is rendered.
         frames: that are kept of a video; None for pictures, as is `fps`.
-        format: a name in records.formats.
+        format: a name in records.formats; codec: one in records.film, for a film; crf: None for the codec's own.
+        metadata: a word of METADATA there.
         recipe: of all pictures; each file carries Recipe.of.
         check: before anything is drawn, compare the first step of all ranks with one rank's: "step", the whole model,
             or "block". There may be no pictures then.
@@ -212,10 +228,13 @@ class Job(Message):
     frames: int | None
     fps: int | None
     format: str
+    metadata: str
     prompts: tuple[str, ...]
     pictures: tuple[Picture, ...]
     recipe: Recipe
     check: str | None = None
+    codec: str | None = None
+    crf: int | None = None
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ SHAPES = {
 def test_what_agrees_or_is_not_there_says_nothing():
     assert list(contradictions(ROWS, CONFIG, SHAPES)) == []
     assert list(contradictions(ROWS, {}, {})) == []
-    assert list(contradictions(ROWS, {key: "x" for key in CONFIG}, SHAPES)) == []
+    assert list(contradictions(ROWS, dict.fromkeys(CONFIG, "x"), SHAPES)) == []
 
 
 @pytest.mark.parametrize(
