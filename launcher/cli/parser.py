@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from typing import NoReturn
 
+from launcher.cli.terminal import say
 from launcher.config import suggest
 from launcher.config.compose import Composer
 from launcher.problems import Problem, Refused, choices, nearest
@@ -37,18 +39,20 @@ class Parser(argparse.ArgumentParser):
                 unknown = Problem(word, "unknown option", f"type {choices(near)}" if near else HELP)
                 raise Refused([suggest.dashed(words[place:], Composer().groups) or unknown])
         args = self.parse_intermixed_args(words)
-        self._once(args.overrides)
+        self._overridden(args.overrides)
         return args
 
     @staticmethod
-    def _once(words: list[str]) -> None:
-        """Refuse a setting with two values, one of which would not be used."""
+    def _overridden(words: list[str]) -> None:
+        """Say which settings have two values: the last one holds, as with Hydra."""
         given: dict[str, str] = {}
         for word in words:
             key, sign, _ = word.partition("=")
-            if sign and given.setdefault(key.lstrip("+"), word) != word:
-                rule = f"{key} is given twice, first as {shorten(given[key.lstrip('+')], 80)}"
-                raise Refused([Problem(word, rule, "leave one of them out")])
+            before = given.get(key.lstrip("+"), word)
+            if sign and before != word:
+                line = f"launcher: note: {shorten(before, 80)} is overridden by {shorten(word, 80)}, which comes later"
+                say(line, sys.stderr)
+            given[key.lstrip("+")] = word
 
     def error(self, message: str) -> NoReturn:
         """What argparse can't read."""

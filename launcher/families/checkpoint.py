@@ -207,5 +207,5 @@ class _Look:
             with contextlib.suppress(UnreadableError):  # told above
                 config = read_json_object(self.here / name / "config.json")
                 if TELLS[part.library] in config:
-                    odd = misfits(part.kind, config, files.shapes)
-                    self.contradicted += [f"{name}/config.json {each}" for each in odd]
+                    wrong = misfits(part.kind, config, files.shapes)
+                    self.contradicted += [f"{name}/config.json {each}" for each in wrong]

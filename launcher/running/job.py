@@ -21,7 +21,20 @@ from launcher.families.weights import location
 from launcher.problems import Interrupted, LauncherError, RunFailed
 from launcher.records.formats import FORMATS
 from launcher.records.hashes import cached_sha256, weights
-from launcher.records.record import SCHEMA, Check, Config, Crop, File, Frames, Pixels, Recipe, Record, Sizes, Weights
+from launcher.records.record import (
+    SCHEMA,
+    Check,
+    Config,
+    Crop,
+    File,
+    Frames,
+    Pixels,
+    Recipe,
+    Record,
+    Sizes,
+    Weights,
+    at_commit,
+)
 from launcher.records.run_dir import RunDir, command_line, portable, versions
 from launcher.records.surroundings import checkout, machine
 from launcher.request.geometry import crop_box
@@ -138,6 +151,8 @@ def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, progress: P
                 raise RunFailed("; ".join(map(str, found)))
             if run_dir.record.weights is None:
                 run_dir.write(weights=weights(Path(message.folder)))
+            if (config := at_commit(run_dir.record.config, message.folder)) != run_dir.record.config:
+                run_dir.write(config=config)
         elif isinstance(message, Stage):
             progress.at(message.name)
         elif isinstance(message, Step):
@@ -298,7 +313,7 @@ def _resolved(request: Request) -> Config:
         config["output"] |= {"codec": request.codec.name, "crf": crf}
     config["runtime"] |= {"device": request.device, "dtype": request.dtype}
     config["runtime"] |= {"processes": request.mesh.ranks, "threads": request.threads}
-    return portable(config)
+    return at_commit(portable(config), request.inputs.checkpoint.source)
 
 
 def _of_a_picture(config: Config) -> Config:

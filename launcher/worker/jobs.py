@@ -23,7 +23,7 @@ from launcher.records.film import Film
 from launcher.records.formats import FORMATS
 from launcher.records.hashes import weights
 from launcher.records.picture import save
-from launcher.records.record import File
+from launcher.records.record import File, at_commit
 from launcher.wire.channel import STORE_VARIABLE
 from launcher.wire.protocol import Checked, Done, Job, Load, Message, Saved, Source, Stage, Step
 from launcher.worker import surroundings
@@ -45,6 +45,7 @@ class Worker:
         self.send, self.rank, self.world_size = send, rank, world_size
         self.pipe: Any = None
         self.groups = Groups()
+        self.folder = ""  # that the pipeline was loaded from
         self.loads = 0
 
     def do(self, job: Job) -> Done:
@@ -202,9 +203,11 @@ class Worker:
         if job.frames is not None:
             assert job.fps is not None
             film = Film(job.fps, job.codec or "h264", job.crf, sound_of(self.pipe, result))
+        recipe = job.recipe.of(job.prompts[picture.prompt], picture.seed)
         recipe = dataclasses.replace(
-            job.recipe.of(job.prompts[picture.prompt], picture.seed),
+            recipe,
             scheduler=surroundings.scheduler(self.pipe).name,
+            config=at_commit(recipe.config, self.folder),
             weights=job.recipe.weights or weights(Path(self.folder)),
         )
         save(frames, path, recipe, FORMATS[job.format], film, job.metadata)

@@ -32,7 +32,6 @@ def test_options_may_stand_anywhere():
         (["--ring_degree", "2"], "type cp.ring_degree=2"),
         (["--model", "flux"], "type model=flux"),
         (["--guidance_scale"], "type guidance=VALUE"),
-        (["prompt=a", "seed=1", "prompt=b"], "prompt=b: prompt is given twice, first as prompt=a; leave one of them"),
         (["--config-dir"], "--config-dir: expected one argument"),
     ],
 )
@@ -40,6 +39,11 @@ def test_a_wrong_option_is_refused_in_words(words, said):
     with pytest.raises(Refused) as refused:
         read(*words)
     assert said in str(refused.value)
+
+
+def test_the_last_of_two_values_holds_and_the_screen_says_so(capsys):
+    assert read("prompt=a", "seed=1", "+prompt=b", "seed=1").overrides == ["prompt=a", "seed=1", "+prompt=b", "seed=1"]
+    assert capsys.readouterr().err == "launcher: note: prompt=a is overridden by +prompt=b, which comes later\n"
 
 
 def test_each_option_has_a_line():
