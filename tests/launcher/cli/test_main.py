@@ -74,7 +74,7 @@ def test_help_is_a_page_worth_reading(launch):
         (["--config-dir", "nowhere"], "not a folder"),
         (["experiment=odd_sizes"], "type -m to run it"),
         (["height=1,2"], "type -m"),
-        (["model=flux", "model=flux_tiny", "steps=0"], "model is given twice, first as model=flux"),
+        (["model=flux", "model=flux_tiny", "steps=0"], "steps=0"),
         (["hydra.run.dir=${nothing}"], "nothing"),
         (["hydra.nothing=1"], "nothing"),
         (["-m", "height=abc,def"], "must be a whole number"),

@@ -166,8 +166,10 @@ def test_the_commit_of_a_repository_is_recorded_whatever_was_asked_for(ask, tmp_
     if cached:
         commit.symlink_to(BUNDLED)
     request = ask("model.path=owner/name", *SMALL)
+    told = []
 
-    def loads(_job, _run_dir, on_event):
+    def loads(job, run_dir, on_event):
+        told.append(job.recipe.config["model"]["revision"])
         if not cached:
             commit.symlink_to(BUNDLED)
         on_event(0, Source(str(commit)))
@@ -175,9 +177,8 @@ def test_the_commit_of_a_repository_is_recorded_whatever_was_asked_for(ask, tmp_
 
     with pytest.raises(RunFailed, match="that is enough"):
         run(request, tmp_path / "run", loads)
-    told = read_record(tmp_path / "run" / "run.json").weights
-    assert told is not None
-    assert told.commit == "a" * 40
+    assert read_record(tmp_path / "run" / "run.json").config["model"]["revision"] == "a" * 40
+    assert told == ["a" * 40 if cached else None]
 
 
 def test_a_folder_that_was_removed_is_told(ask, tmp_path):
