@@ -9,7 +9,8 @@ from pathlib import Path
 
 from launcher.problems import Problem
 
-PATHS = ("model.path", "lora.path", "prompt_file", "output.dir", "resume")  # settings that are paths
+PICTURES = ("image", "mask_image", "last_image")
+PATHS = ("model.path", "lora.path", "prompt_file", *PICTURES, "output.dir", "resume")  # settings that are paths
 
 
 def user_path(text: str) -> Path:

@@ -60,6 +60,13 @@ ELSEWHERE = {
     "save_path": "output.dir",
     "neg_prompt": "negative_prompt",
     "random_seed": "seed",
+    "init_image": "image",
+    "input_image": "image",
+    "image_path": "image",
+    "mask_path": "mask_image",
+    "end_image": "last_image",
+    "denoising_strength": "strength",
+    "denoise": "strength",
 }
 # What other programs ask for and this one does not, with the reason.
 NOT_NEEDED = {
@@ -71,9 +78,6 @@ NOT_NEEDED = {
     "sampler": ("pictures are drawn with the scheduler of the model's own folder", "leave it out"),
     "resolution": ("unknown setting; a size is two of them", "type height=1024 width=1024"),
     "size": ("unknown setting; a size is two of them", "type height=1024 width=1024"),
-    "image": ("no model here starts from a picture", "leave it out"),
-    "mask_image": ("no model here starts from a picture", "leave it out"),
-    "strength": ("no model here starts from a picture", "leave it out"),
     "compile": ("pictures are drawn without torch.compile", "leave it out"),
     "torch_compile": ("pictures are drawn without torch.compile", "leave it out"),
     "quantization": ("weights are used as they are, in runtime.dtype", "leave it out"),

@@ -18,6 +18,25 @@ Config = dict[str, object]  # a configuration as data: what it means is checked 
 
 
 @dataclass(frozen=True)
+class Input:
+    """A picture that was started from.
+
+    Args:
+        setting: image, mask_image or last_image.
+        file: its name, without its folder; sha256: of the file as it was given.
+        height, width: upright, in pixels.
+        changed: what was done to it, each a clause.
+    """
+
+    setting: str
+    file: str
+    sha256: str
+    height: int
+    width: int
+    changed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How a picture was made.
 
@@ -32,6 +51,7 @@ class Recipe:
     crop: tuple[int, int, int, int]
     versions: dict[str, str]
     rendered_frames: int | None = None
+    inputs: tuple[Input, ...] = ()
 
     def of(self, prompt: str, seed: int) -> Recipe:
         """The recipe of one picture of a job: it asks for that one alone."""
@@ -126,6 +146,7 @@ class Record:
     peak_bytes: tuple[int, ...] | None = None
     loads: int | None = None
     error: str | None = None
+    inputs: tuple[Input, ...] = ()
 
 
 def read_record(path: Path) -> Record:

@@ -16,18 +16,23 @@ from launcher.config.schema import LaunchConfig
 from launcher.estimates import memory
 from launcher.families.call import arguments
 from launcher.families.facts import fact_problems
+from launcher.families.tasks import strength, task_of
 from launcher.families.weights import location
 from launcher.problems import Interrupted, LauncherError, RunFailed
+from launcher.reading import UnreadableError
+from launcher.records.files import whole
 from launcher.records.formats import FORMATS
-from launcher.records.record import SCHEMA, Config, Crop, File, Frames, Pixels, Recipe, Record, Sizes
+from launcher.records.record import SCHEMA, Config, Crop, File, Frames, Input, Pixels, Recipe, Record, Sizes
 from launcher.records.run_dir import RunDir, command_line, portable, versions
 from launcher.request.geometry import crop_box
+from launcher.request.pictures import ready
 from launcher.request.request import Request
 from launcher.running.group import GroupKey, RankGroup
 from launcher.running.progress import UNSEEN, Progress
 from launcher.wire.protocol import (
     OUT_OF_GPU_MEMORY,
     Alive,
+    Given,
     Job,
     Load,
     LoraFile,
@@ -107,6 +112,7 @@ def execute(
 def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, progress: Progress) -> Made:
     began = time.monotonic()
     job = job_message(request, run_dir)
+    _make_ready(request, run_dir)
     files: dict[int, File] = {}
 
     def on_event(rank: int, message: Message) -> None:
@@ -145,11 +151,45 @@ def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, progress: P
     return Made(run_dir.path, run_dir.record)
 
 
+def _make_ready(request: Request, run_dir: RunDir) -> None:
+    """Write what the ranks start from into the run's folder: one copy for all of them, and for whoever looks later.
+
+    Raises:
+        RunFailed: a picture is another one than was checked.
+    """
+    for number, given in enumerate(request.inputs.pictures):
+        path = run_dir.input(number)
+        path.parent.mkdir(exist_ok=True)
+        try:
+            picture = ready(given, request.fit(given))
+        except UnreadableError as error:
+            raise RunFailed(f"{given.setting}={given.path.name}: {error}") from error
+        with whole(path) as temporary:
+            picture.save(temporary, format="PNG")
+
+
+def _inputs(request: Request) -> tuple[Input, ...]:
+    return tuple(
+        Input(given.setting, given.path.name, given.sha256, given.size.height, given.size.width, request.told_of(given))
+        for given in request.inputs.pictures
+    )
+
+
+def _given(request: Request, run_dir: RunDir) -> tuple[Given, ...]:
+    task = task_of(request.config)
+    several = task is not None and task.most > 1
+    return tuple(
+        Given(one.setting, str(run_dir.input(number).absolute()), several and one.setting == "image")
+        for number, one in enumerate(request.inputs.pictures)
+    )
+
+
 def job_message(request: Request, run_dir: RunDir) -> Job:
     """What the ranks are told."""
     config = request.config
     crop = crop_box(request.rendered, request.requested)
     suffix = FORMATS[request.format].suffix
+    task = task_of(config)
     numbers = [number for number in range(len(request.prompts)) for _ in range(config.images)]
     pictures = tuple(
         Picture(prompt, request.seed + number, f"{number:04d}{suffix}") for number, prompt in enumerate(numbers)
@@ -170,7 +210,7 @@ def job_message(request: Request, run_dir: RunDir) -> Job:
         threads=request.threads,
         cores=request.machine.cores,
         call=arguments(config, request.rendered.height, request.rendered.width, request.rendered_frames),
-        steps=config.steps,
+        steps=request.denoising_steps,
         crop=crop,
         frames=request.frames,
         fps=config.fps,
@@ -179,7 +219,9 @@ def job_message(request: Request, run_dir: RunDir) -> Job:
         crf=config.output.crf,
         prompts=request.prompts,
         pictures=pictures,
-        recipe=Recipe(SCHEMA, _resolved(request), crop, versions(), request.rendered_frames),
+        recipe=Recipe(SCHEMA, _resolved(request), crop, versions(), request.rendered_frames, _inputs(request)),
+        pipeline=None if task is None else task.pipeline,
+        pictures_in=_given(request, run_dir),
     )
 
 
@@ -205,7 +247,7 @@ def _without_paths(text: str, request: Request, folder: Path) -> str:
 
 def _resolved(request: Request) -> Config:
     """The configuration with everything that was left out filled in: with it, the same is made again."""
-    config = dataclasses.asdict(request.config) | {"seed": request.seed}
+    config = dataclasses.asdict(request.config) | {"seed": request.seed, "strength": strength(request.config)}
     config["cp"] = {
         "mode": request.mode,
         "ring_degree": request.mesh.ring,
@@ -246,4 +288,5 @@ def _record(request: Request, overrides: list[str]) -> Record:
         devices=gpus or (f"cpu ({request.machine.cores} cores)",),
         versions=versions(),
         files=(),
+        inputs=_inputs(request),
     )

@@ -172,6 +172,15 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Given:
+    """A picture to start from, made ready: the argument that it is, its file, and whether it is one of a list."""
+
+    argument: str
+    path: str
+    several: bool
+
+
+@dataclass(frozen=True)
 class Job(Message):
     """Pictures to make. What they share is said once.
 
@@ -183,6 +192,8 @@ class Job(Message):
         crop: left, top, right and bottom of what is kept, in pixels of what is rendered.
         frames: that are kept of a video; None for pictures, as is `fps`.
         format: a name in records.formats; codec: one in records.film, for a film; crf: None for the codec's own.
+        pipeline: the class that makes them, of the weights that are loaded; None: the one that was loaded.
+        pictures_in: what is started from.
         recipe: of all pictures; each file carries Recipe.of.
     """
 
@@ -204,6 +215,8 @@ class Job(Message):
     recipe: Recipe
     codec: str | None = None
     crf: int | None = None
+    pipeline: str | None = None
+    pictures_in: tuple[Given, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import torch
 import torch.distributed as dist
 from diffusers import attention_backend
+from PIL import Image
 
 import attention_backends
 from attention_backends.catalog import MODES
@@ -112,11 +114,12 @@ class Worker:
             return {}
 
         torch.manual_seed(picture.seed)
+        pipe = self._pipe_of(job)
         shown = "latent" if self.rank != 0 else "pil" if job.frames is None else "pt"
         try:
             with np.errstate(invalid="raise"):  # NaN would be saved as black
-                result = self.pipe(
-                    **_accepted(self.pipe, job.call),
+                result = pipe(
+                    **_accepted(pipe, job.call | _pictures(job)),
                     prompt=job.prompts[picture.prompt],
                     generator=torch.Generator("cpu").manual_seed(picture.seed),  # the same noise everywhere
                     callback_on_step_end=after_step,
@@ -134,6 +137,20 @@ class Worker:
         seconds["decode"] += decoded - ended[0]
         seconds["save"] += time.monotonic() - decoded
         return hashlib.sha256(final[0].numpy().tobytes()).hexdigest()
+
+    def _pipe_of(self, job: Job) -> Any:
+        """The pipeline that a job asks for, made of the parts that are loaded."""
+        if job.pipeline is None or type(self.pipe).__name__ == job.pipeline:
+            return self.pipe
+        kind = getattr(diffusers, job.pipeline)
+        known = {**self.pipe.config, **self.pipe.components}
+        pipe = kind(**{name: known[name] for name in inspect.signature(kind).parameters if name in known})
+        pipe.set_progress_bar_config(disable=True)
+        if getattr(pipe, "latent_channels", None) == 3:
+            pipe.latent_channels = 0  # flux_tiny's: a picture, of three channels too, would be taken for latents
+        if job.load.offload != "none":
+            pipe.enable_model_cpu_offload(device=torch.device("cuda", torch.cuda.current_device()))
+        return pipe
 
     def _save(self, job: Job, number: int, result: Any) -> None:
         self.send(Stage("saving"))
@@ -193,6 +210,19 @@ def _made_with(job: Job) -> str:
     if job.lora is None:
         return job.load.dtype
     return f"{job.load.dtype} with the LoRA {Path(job.lora.path).name} at scale {job.lora.scale:g}"
+
+
+def _pictures(job: Job) -> dict[str, object]:
+    """What a job starts from, by the arguments of its pipeline's call."""
+    found: dict[str, Any] = {}
+    for given in job.pictures_in:
+        with Image.open(given.path) as opened:
+            picture = opened.copy()
+        if given.several:
+            found.setdefault(given.argument, []).append(picture)
+        else:
+            found[given.argument] = picture
+    return found
 
 
 def _accepted(pipe: Any, call: dict[str, object]) -> dict[str, Any]:
