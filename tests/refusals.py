@@ -10,6 +10,8 @@ PICTURE = ROOT / ".github" / "images" / "patterns.png"
 Refusal = tuple[str, str, Machine]
 REFUSALS: dict[str, list[Refusal]] = {
     "numbers": [
+        ("cp.cfg_degree=3 model.true_cfg=2", "classifier-free guidance has two branches; type cp.cfg_degree=2", LAPTOP),
+        ("cp.cfg_degree=0", "cp.cfg_degree=0: must be at least 1", LAPTOP),
         ("images=20000", "a run makes at most 10000 pictures; type images=10000 or less", LAPTOP),
         ("runtime.threads=1000000", "2 cores serve at most 16 threads of a rank", LAPTOP),
         ("runtime.timeout=1e300", "the longest is a week", LAPTOP),
@@ -58,8 +60,10 @@ REFUSALS: dict[str, list[Refusal]] = {
         ("model=ltx_video output.codec=h265 height=63", "h265 takes 64 to 8192 pixels a side", LAPTOP),
     ],
     "words": [
+        ("model.guidance_branches=twice", "unknown option; choose from calls, batch", LAPTOP),
         ("cp.mode=rign", "cp.mode=rign: unknown option; choose from auto, none", LAPTOP),
         ("cp.mode=rign", "type cp=ring", LAPTOP),
+        ("output.metadata=all", "choose from full, minimal, none", LAPTOP),
         ("cp.transport=mpi", "choose from auto, nccl, host", LAPTOP),
         ("attention.kernel=flex", "compiles a kernel for each length and mask", LAPTOP),
         ("attention.kernel=flash_hub", "use attention.kernel='flash'; type attention=auto", LAPTOP),
@@ -72,6 +76,23 @@ REFUSALS: dict[str, list[Refusal]] = {
         ("model.text=none", "model.text=none: unknown option; choose from padded, prompt, whole", LAPTOP),
     ],
     "sharing": [
+        ("cp.cfg_degree=2", "guidance is off (model.true_cfg is at most 1): there is nothing to divide", LAPTOP),
+        ("model=flux2 runtime=cpu cp.cfg_degree=2", "flux2 takes no classifier-free guidance to divide", LAPTOP),
+        (
+            "model=flux_fill runtime=cpu model.true_cfg=2 model.guidance_branches=null cp.cfg_degree=2",
+            "the two branches of flux_fill's guidance can't be computed apart",
+            LAPTOP,
+        ),
+        (
+            "cp=ring_anything cp.ring_degree=2 cp.cfg_degree=2 model.true_cfg=2 runtime.processes=2",
+            "cfg_degree 2 x ring_degree 2 x ulysses_degree 1 = 4 ranks, not 2; type runtime.processes=4",
+            LAPTOP,
+        ),
+        (
+            "cp=none cp.cfg_degree=2 model.true_cfg=2 cp.ring_degree=2",
+            "cp.ring_degree=2: cp=none shares no sequence; leave it out or type cp=ring_anything",
+            LAPTOP,
+        ),
         ("cp=ring_anything cp.ring_degree=1", "needs at least 2 ranks", LAPTOP),
         (
             "cp=ring_anything cp.ring_degree=2 cp.ulysses_degree=2",
@@ -132,6 +153,7 @@ REFUSALS: dict[str, list[Refusal]] = {
         ("cp=ring_anything cp.ring_degree=5", "each rank needs its own GPU; available: 4", GPUS),
     ],
     "devices": [
+        ("cp=none check=true", "check=true: compares several ranks with one, and this run has one process", LAPTOP),
         ("runtime.device=cuda", "this machine has 2 CPU cores, no CUDA GPU", LAPTOP),
         ("runtime.devices=[0] runtime=cpu", "names GPUs", LAPTOP),
         ("runtime.devices=[0,1]", "this machine has no CUDA GPU, not 0 or 1", LAPTOP),

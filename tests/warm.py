@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from shared import validated
 
 from launcher.records.picture import read_frames
 from launcher.records.run_dir import RunDir
@@ -42,6 +43,7 @@ class Warm:
     def run(self, request: Request) -> list[np.ndarray]:
         """Each picture's frames (frames, height, width, 3)."""
         made = self.make(request)
+        validated(made.folder)
         shown = [read_frames(made.folder / facts.file, made.record.frames.fps) for facts in made.record.files]
         return [np.stack([np.asarray(frame) for frame in frames]).astype(int) for frames in shown]
 

@@ -15,7 +15,6 @@ import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
-from hydra.plugins.config_source import ConfigLoadError
 from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -23,7 +22,8 @@ from omegaconf.errors import OmegaConfBaseException
 from launcher.config import hydra_seam, suggest
 from launcher.config.paths import user_path
 from launcher.config.schema import LaunchConfig, conf_dir
-from launcher.config.text import PROMPTS, as_typed, fields, unescaped
+from launcher.config.text import PROMPTS, as_typed, fields, parse, unescaped
+from launcher.config.yaml_files import UNEXPECTED
 from launcher.problems import Problem, Refused, nearest
 
 CONFIG = "config"
@@ -52,7 +52,7 @@ class Composer:
     def check_words(self, words: list[str], sweep: bool) -> None:
         """Refuse words that name no setting or no option, each with the nearest legal ones."""
         problems = [suggest.carriage_return(word) for word in words if word.endswith("\r")]
-        problems += [suggest.too_long(word) for word in words if len(word) > suggest.MAX_WORD]
+        problems += suggest.too_long(words)
         problems += [suggest.SEARCHPATH for word in words if word.lstrip("+").startswith("hydra.searchpath=")]
         problems += suggest.without_sign(words, self.groups)
         problems += [problem for word in words for problem in suggest.elsewhere(word, sweep)]
@@ -60,8 +60,8 @@ class Composer:
             raise Refused(problems)
         for typed, word in zip(words, as_typed(words, sweep), strict=True):
             try:
-                override = OverridesParser.create().parse_override(word)
-            except HydraException as error:  # the parser's, or that of a function such as range()
+                override = parse(word)
+            except HydraException as error:
                 problems.append(suggest.unreadable(typed, error))
                 continue
             found = list(suggest.unknown(override, typed, self.groups))
@@ -166,7 +166,7 @@ def translated(words: Iterable[str] = ()) -> Iterator[None]:
     """Turn what Hydra, OmegaConf and YAML raise into Refused; `words` are those that were typed."""
     try:
         yield
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, UnicodeError, ConfigLoadError) as error:
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, *UNEXPECTED) as error:
         raise Refused([_problem(error, list(words))]) from error
     except RecursionError as error:
         rule = "values refer to each other in a circle, or are nested too deeply"

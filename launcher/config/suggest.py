@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from launcher.config.text import fields, is_text, quoted
+from launcher.config.text import UnaskedError, fields, is_text, quoted
 from launcher.problems import Problem, choices, nearest
 
 MAX_OPTIONS = 12  # that a refusal lists
-MAX_WORD = 1 << 17  # characters of a word: as many as Linux passes on a command line
+MAX_WORDS = 1 << 15  # characters of all words; Hydra reads as many in a second, those beyond ASCII in two
 SEARCHPATH = Problem("hydra.searchpath", "does not add a folder here", "type --config-dir DIR")
 SIGNS = "()[]{},:=\\\"'"  # what Hydra's grammar reads for itself
 # Names that users of diffusers, accelerate and others know for what has another one here.
@@ -174,6 +174,8 @@ def unreadable(word: str, error: HydraException) -> Problem:
         typed = shlex.quote(f"{key.strip()}={value.strip()}")
         return Problem(word, "there are spaces around the =", f"type {typed}")
     reason = str(error).splitlines()[0] if str(error) else "unreadable"
+    if isinstance(error, UnaskedError):
+        return Problem(word, reason, "shorten it")
     if not value.startswith(("'", '"')) and (signs := [sign for sign in SIGNS if sign in value]):
         reason = f"{' '.join(signs)} must be quoted"
     instead = "type --help for the settings"
@@ -226,10 +228,15 @@ def carriage_return(word: str) -> Problem:
     return Problem(word, rule, f"type {shlex.quote(word.rstrip(chr(13)))}, or {convert}")
 
 
-def too_long(word: str) -> Problem:
-    """A word that no setting needs, and that Hydra would read for minutes."""
-    key = word.partition("=")[0][:40]
-    return Problem(f"{key}=...", f"has {len(word)} characters; the limit is {MAX_WORD}", "shorten it")
+def too_long(words: list[str]) -> Iterator[Problem]:
+    """More text than Hydra reads in a moment, which is told before it tries."""
+    if sum(map(len, words)) <= MAX_WORDS:
+        return
+    longest = max(words, key=len)
+    key = longest.partition("=")[0][:40]
+    rule = f"has {len(longest)} characters; a command line has {MAX_WORDS} at most"
+    text = key.lstrip("+") == "prompt"
+    yield Problem(f"{key}=...", rule, "put it into a file and type prompt_file=FILE" if text else "shorten it")
 
 
 def several(override: Override, word: str) -> Problem:

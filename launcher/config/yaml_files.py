@@ -10,17 +10,19 @@ from launcher.reading import UnreadableError, read_text
 
 MAX_YAML = 256 << 10  # bytes; the largest file of conf/ has 3 KiB
 MAX_NODES = 100_000  # that a file's aliases may grow to
+# What PyYAML raises of `0x_` or `!!bool x`, and Hydra of `defaults: 3`, beside their own errors.
+UNEXPECTED = (ValueError, TypeError, LookupError, AttributeError, AssertionError)
 
 
-def check(path: Path) -> None:
-    """Look at a file before it is loaded.
+def check(path: Path, limit: int = MAX_YAML) -> str:
+    """Look at a file before it is loaded; gives its text.
 
     Raises:
         UnreadableError: it is no regular file of a sensible size, or its aliases refer to themselves or grow too large.
     """
-    text = read_text(path, MAX_YAML)
+    text = read_text(path, limit)
     if "*" not in text:  # no alias
-        return
+        return text
     open_: list[tuple[str | None, int]] = []  # anchor and nodes of each collection that is not closed yet
     sizes: dict[str, int] = {}
     total = 0
@@ -45,3 +47,4 @@ def check(path: Path) -> None:
         total = max(total, size, *(held for _, held in open_), 0)
         if total > MAX_NODES:
             raise UnreadableError(f"grows to more than {MAX_NODES} values by its aliases")
+    return text

@@ -30,32 +30,37 @@ def draft(folder: Path) -> str:
     value = f"--draft {folder}"
     try:
         index, config = read_json(folder / "model_index.json"), read_json(folder / "transformer" / "config.json")
-        pipeline, kind = str(index["_class_name"]), str(config["_class_name"])
-    except (UnreadableError, OSError, KeyError, TypeError) as error:
+        pipeline, kind = index["_class_name"], config["_class_name"]
+        if not all(isinstance(name, str) and name.isidentifier() for name in (pipeline, kind)):
+            raise UnreadableError("_class_name is not the name of a class")
+    except (UnreadableError, KeyError, TypeError) as error:
         told = f"not the folder of a diffusers pipeline with a transformer ({error})"
         raise Refused([Problem(value, told, "give a folder with a model_index.json")]) from error
     source = _source(kind)
     if source is None:
         told = f"{kind} is not a transformer of the installed diffusers"
         raise Refused([Problem(value, told, "write the plan by hand: attention_backends/plan.py has the form")])
-    heads = config.get("num_attention_heads", config.get("n_heads", 0))
-    dim = config.get("attention_head_dim", config.get("dim", 0) // heads if heads else 0)
+    heads = _count(config, "num_attention_heads") or _count(config, "n_heads")
+    dim = _count(config, "attention_head_dim") or (_count(config, "dim") // heads if heads else 0)
     facts = {
         "name": folder.name.replace("-", "_").replace(".", "_").lower(),
         "pipeline": pipeline,
         "path": str(folder.resolve()),
         "heads": heads,
         "head_dim": dim,
-        "layers": config.get("num_layers", config.get("n_layers", 0)),
-        "patch": _number(config.get("patch_size", 2)),
+        "layers": _count(config, "num_layers") or _count(config, "n_layers"),
+        "patch": _count(config, "patch_size") or 2,
     }
     lines = ["# A draft: check every line, above all vae_scale, the text and the plan, and compare it with cp=none."]
     lines += [*(f"{k}: {v}" for k, v in facts.items())]
     return "\n".join([*lines, "counted: false  # until the tokens of all that is split are sure", *_plan(source, kind)])
 
 
-def _number(value: Any) -> Any:
-    return value[-1] if isinstance(value, list) and value else value
+def _count(config: dict[str, Any], key: str) -> int:
+    """A count, or the last of a list of them; 0 where there is none."""
+    value = config.get(key)
+    number = value[-1] if isinstance(value, list) and value else value
+    return number if type(number) is int else 0
 
 
 def _source(kind: str) -> dict[str, ast.ClassDef] | None:
@@ -67,7 +72,8 @@ def _source(kind: str) -> dict[str, ast.ClassDef] | None:
             if f"class {kind}(" in text:
                 common = (Path(root) / "models" / "attention.py").read_text(encoding="utf-8")
                 parsed = [*ast.parse(common).body, *ast.parse(text).body]
-                return {node.name: node for node in parsed if isinstance(node, ast.ClassDef)}
+                classes = {node.name: node for node in parsed if isinstance(node, ast.ClassDef)}
+                return classes if kind in classes else None
     return None
 
 

@@ -27,8 +27,6 @@ def count_tokens(model: ModelConfig, prompts: Sequence[str]) -> list[int | None]
         return [_kept(model, count, text) if each else None for text, each in zip(prompts, wanted, strict=True)]
     except UnreadableError:  # told by whoever looks at the checkpoint
         return nothing
-    except Exception:  # the tokenizers library's only error
-        return nothing
 
 
 def _kept(model: ModelConfig, count: Count, prompt: str) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +33,21 @@ def counter(folder: Path) -> Count:
     """What counts a text's tokens, special ones included, by the tokenizer in this folder.
 
     Raises:
-        UnreadableError: there is none that can be read here.
+        UnreadableError: there is none that can be read here; what is returned raises it where it can't count a text.
     """
     if (folder / "spiece.model").exists() and not (folder / "tokenizer.json").exists():
         pieces = _pieces(folder / "spiece.model")
-        return lambda text: len(pieces.encode(text)) + 1  # T5's and UMT5's end of the sequence
+        return _guarded(lambda text: len(pieces.encode(text)) + 1)  # T5's and UMT5's end of the sequence
     fast = _fast(folder / "tokenizer.json")
-    return lambda text: len(fast.encode(text).ids)
+    return _guarded(lambda text: len(fast.encode(text).ids))
+
+
+def _guarded(count: Count) -> Count:
+    def guarded(text: str) -> int:
+        with _called("tokenizer"):
+            return count(text)
+
+    return guarded
 
 
 def _fast(path: Path) -> Any:
@@ -63,13 +73,46 @@ def _identity(path: Path) -> tuple[str, int, int]:
 def _cached_fast(path: str, _changed: int, _length: int) -> Any:
     from tokenizers import Tokenizer  # 10 ms
 
-    try:
+    with _called("tokenizer"):
         tokenizer = Tokenizer.from_file(path)
         tokenizer.no_truncation()
         tokenizer.no_padding()
-    except Exception as error:  # the library's only error
-        raise UnreadableError(f"is not a tokenizer ({' '.join(str(error).split())[:120]})") from error
     return tokenizer
+
+
+@contextlib.contextmanager
+def _called(kind: str) -> Iterator[None]:
+    """Call a library of tokenizers, whatever it is given.
+
+    What the authors of one in Rust did not expect ends in a panic, which is no Exception, and in a backtrace on
+    standard error; the one in C++ logs there.
+
+    Args:
+        kind: what the library reads, for the error.
+
+    Raises:
+        UnreadableError: it fails.
+    """
+    try:
+        with _silent():
+            yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise UnreadableError(f"is not a {kind} ({' '.join(str(error).split())[:120]})") from error
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Have nothing reach standard error, from C libraries neither."""
+    before = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
 
 
 @functools.lru_cache(8)
@@ -78,7 +121,5 @@ def _cached_pieces(path: str, _changed: int, _length: int) -> Any:
         from sentencepiece import SentencePieceProcessor
     except ImportError as error:
         raise UnreadableError("can't be read without the package sentencepiece") from error
-    try:
+    with _called("SentencePiece model"):
         return SentencePieceProcessor(model_file=path)
-    except (RuntimeError, OSError) as error:
-        raise UnreadableError("is not a SentencePiece model") from error

@@ -16,15 +16,24 @@ from launcher.reading import UnreadableError, opened
 from launcher.records import film as films
 from launcher.records.files import whole
 from launcher.records.film import Film
-from launcher.records.formats import ASCII_CODE, EXIF_IFD, FORMATS, KEY, MAX_RECIPE, USER_COMMENT, Format
+from launcher.records.formats import ASCII_CODE, EXIF_IFD, FORMATS, KEY, MAX_RECIPE, USER_COMMENT, Format, Texts
+from launcher.records.readable import recipe_in
 from launcher.records.record import Recipe
 
 
-def save(frames: Sequence[Image.Image], path: Path, recipe: Recipe, format: Format, film: Film | None = None) -> None:
+def save(
+    frames: Sequence[Image.Image],
+    path: Path,
+    recipe: Recipe,
+    format: Format,
+    film: Film | None = None,
+    metadata: str = "full",
+) -> None:
     """Write a picture, or a video's frames, under the final name, whole, with the recipe inside.
 
     Args:
         film: of a video.
+        metadata: a word of formats.METADATA.
 
     Raises:
         OSError: the disk is full or the folder is gone; no file of that name is left then.
@@ -38,11 +47,11 @@ def save(frames: Sequence[Image.Image], path: Path, recipe: Recipe, format: Form
         raise ValueError(f"{len(frames)} frames do not fit into a {format.name} file at fps={rate}; type {able}")
     if max(frames[0].size) > format.max_side:
         raise ValueError(f"{format.name} files end at {format.max_side} pixels a side; type output=png")
-    text = codec.dumps(recipe)
-    if len(text) > format.max_recipe:
-        raise ValueError(f"a recipe of {len(text)} bytes does not fit into a {format.name} file; type output=png")
+    inside = Texts.of(recipe, metadata)
+    if size := format.overflow(inside):
+        raise ValueError(f"a recipe of {size} bytes does not fit into a {format.name} file; type output=png")
     with whole(path) as temporary:
-        format.write(frames, temporary, text, film)
+        format.write(frames, temporary, inside, film)
 
 
 def read_frames(path: Path, fps: int | None) -> list[Image.Image]:
@@ -66,6 +75,20 @@ def first_frame(path: Path) -> Image.Image:
         raise
     except Exception as error:  # Pillow's readers raise many kinds: SyntaxError, struct.error, a bomb's ...
         raise OSError(f"{path}: no picture that can be read ({error})") from error
+
+
+def extent(path: Path) -> tuple[int, int, int]:
+    """Height, width and frames of a file, by its headers alone.
+
+    Raises:
+        OSError, ValueError: it can't be read, or is not a picture.
+    """
+    with path.open("rb") as file:
+        if films.is_film(file.read(films.START)):
+            file.seek(0)
+            return films.extent(file)
+    with Image.open(path, formats=[name.upper() for name, format in FORMATS.items() if not format.film]) as picture:
+        return picture.height, picture.width, getattr(picture, "n_frames", 1)
 
 
 def _frames(path: Path, fps: int | None) -> Iterator[Image.Image]:
@@ -92,8 +115,10 @@ def read_recipe(path: Path) -> Recipe:
     except UnreadableError as error:
         raise ValueError(f"{path.name} {error}") from error
     try:
-        text = _film_comment(path) if film else _picture_comment(path)
+        text = _in_film(path) if film else _in_picture(path)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # whatever Pillow finds wrong
+        if "MAX_TEXT_CHUNK" in str(error):
+            raise ValueError(f"{path.name}: a compressed text in it unpacks to more than 1 MiB") from error
         raise ValueError(f"{path.name} is not a readable {'film' if film else 'picture'}") from error
     if not text or len(text) > MAX_RECIPE:
         raise ValueError(f"{path.name} carries no recipe")
@@ -103,14 +128,18 @@ def read_recipe(path: Path) -> Recipe:
         raise ValueError(f"{path.name} carries no recipe of this program ({error})") from error
 
 
-def _film_comment(path: Path) -> str:
+def _in_film(path: Path) -> str:
     with path.open("rb") as file:
         return films.comment(file)
 
 
-def _picture_comment(path: Path) -> str:
-    with Image.open(path) as image:
-        if (text := image.info.get(KEY)) is not None:
-            return str(text)
-        comment = image.getexif().get_ifd(EXIF_IFD).get(USER_COMMENT, b"")
-        return comment.removeprefix(ASCII_CODE).decode("ascii") if isinstance(comment, bytes) else ""
+def _in_picture(path: Path) -> str | None:
+    with Image.open(path, formats=[name.upper() for name, format in FORMATS.items() if not format.film]) as image:
+        text: str | None = image.info.get(KEY)
+        if text is None and isinstance(packet := image.info.get("xmp"), bytes):
+            text = recipe_in(packet)
+        if text is None:  # schema 2 and older
+            comment = image.getexif().get_ifd(EXIF_IFD).get(USER_COMMENT, b"")
+            old = isinstance(comment, bytes) and comment.startswith(ASCII_CODE)
+            text = comment.removeprefix(ASCII_CODE).decode("ascii") if old else ""
+        return text

@@ -19,13 +19,15 @@ from launcher.families.hub import answer_problems
 from launcher.families.parts import installed
 from launcher.families.weights import revision_problems
 from launcher.problems import Problem
-from launcher.records.formats import FORMATS
+from launcher.records.formats import FORMATS, Texts
+from launcher.records.record import SCHEMA, Recipe
 from launcher.request.request import Request
 from launcher.rules.numbers import MAX_SIDE
 from launcher.rules.rule import rule
 from launcher.wording import plural
 
 REST_OF_RECIPE = 1024  # bytes at most for versions, crop and what is filled in
+BYTES_OF_A_HASH = 160  # of a weight file, with its name
 
 
 @rule
@@ -73,9 +75,17 @@ def output_format(request: Request) -> Iterator[Problem]:
     if model.frames_per_latent is not None and (request.frames or 1) > kind.max_frames:
         most = "one picture" if kind.max_frames == 1 else f"at most {kind.max_frames} frames"
         yield Problem(value, f"holds {most}, and {model.name} makes videos", "type output=mp4 or output=webp")
-    if (size := _recipe_bytes(request)) > kind.max_recipe:
-        what = f"the prompt and settings take {size} bytes, and the file has room for {kind.max_recipe}"
-        yield Problem(value, what, "type output=png, or shorten the prompt")
+    settings = dataclasses.asdict(config)
+    rest = REST_OF_RECIPE + BYTES_OF_A_HASH * len(request.inputs.checkpoint.files)
+    for prompt in {max(request.prompts, key=_ascii_bytes, default=""), max(request.prompts, key=len, default="")}:
+        try:
+            texts = Texts.of(Recipe(SCHEMA, settings | {"prompt": prompt}, (0, 0, 0, 0), {}), config.output.metadata)
+        except ValueError:  # a number that is not finite, which its own rule names
+            return
+        if texts.recipe and (size := kind.overflow(texts, rest)):
+            what = f"the prompt and settings take {size} bytes, and the file has room for {kind.max_recipe}"
+            yield Problem(value, what, "type output=png or output.metadata=none, or shorten the prompt")
+            return
 
 
 @rule
@@ -97,12 +107,6 @@ def film(request: Request) -> Iterator[Problem]:
     if 0 < min(sides) < codec.least or codec.most < max(sides) <= kind.max_side:
         what = f"{codec.name} takes {codec.least} to {codec.most} pixels a side"
         yield Problem(f"output.codec={codec.name}", what, "type output.codec=h264 or output=webp")
-
-
-def _recipe_bytes(request: Request) -> int:
-    """The most that a picture's recipe takes as JSON in ASCII."""
-    config = dataclasses.asdict(request.config) | {"prompt": max(request.prompts, key=_ascii_bytes, default="")}
-    return len(json.dumps(config)) + REST_OF_RECIPE
 
 
 def _ascii_bytes(text: str) -> int:

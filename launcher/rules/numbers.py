@@ -48,6 +48,7 @@ def ranges(request: Request) -> dict[str, Range]:
         "model.text_tokens": Range(MAX_TEXT, f"no text encoder reads more than {MAX_TEXT}"),
         "cp.ring_degree": ranks,
         "cp.ulysses_degree": ranks,
+        "cp.cfg_degree": Range(2, "classifier-free guidance has two branches"),
         "runtime.processes": ranks,
         "runtime.threads": Range(threads, f"{machine.cores} cores serve at most {threads} threads of a rank"),
         "runtime.timeout": week,
@@ -70,6 +71,9 @@ def counts(request: Request) -> Iterator[Problem]:
             yield Problem(f"{key}={number:g}", f"must be at least {range_.least:g}", instead)
         elif number > range_.most:
             yield Problem(f"{key}={number:.10g}", range_.why, f"type {key}={range_.most:.10g} or less")
+    if (prompts := len(request.prompts)) > MAX_PICTURES:
+        rule_ = f"holds {prompts} prompts, and a run makes at most {MAX_PICTURES} pictures"
+        yield Problem(f"prompt_file={request.config.prompt_file}", rule_, "split it into several files")
 
 
 def _get(request: Request, key: str) -> float | None:

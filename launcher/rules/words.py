@@ -7,17 +7,18 @@ from collections.abc import Iterator
 from attention_backends.catalog import KERNELS, MODES, NOT_SUPPORTED, SCHEDULES, TRANSPORTS
 from launcher.problems import Problem, nearest
 from launcher.records.film import CODECS
-from launcher.records.formats import FORMATS
+from launcher.records.formats import FORMATS, METADATA
 from launcher.request.request import Request
 from launcher.rules.rule import rule
 
+BRANCHES = ("calls", "batch")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 @rule
 def words(request: Request) -> Iterator[Problem]:
     """Settings that are one of a few words."""
-    runtime, output = request.config.runtime, request.config.output
+    runtime, output, model = request.config.runtime, request.config.output, request.config.model
     given = {
         "cp.mode": (request.config.cp.mode, ("auto", *MODES), "cp="),
         "cp.schedule": (request.config.cp.schedule, SCHEDULES, "cp.schedule="),
@@ -28,7 +29,9 @@ def words(request: Request) -> Iterator[Problem]:
         "runtime.offload": (runtime.offload, ("none", "model"), "runtime.offload="),
         "output.format": (output.format, ("auto", *FORMATS), "output="),
         "output.codec": (output.codec or next(iter(CODECS)), tuple(CODECS), "output.codec="),
-        "model.text": (request.config.model.text, ("padded", "prompt", "whole", "joined"), "model.text="),
+        "output.metadata": (output.metadata, METADATA, "output.metadata="),
+        "model.text": (model.text, ("padded", "prompt", "whole", "joined"), "model.text="),
+        "model.guidance_branches": (model.guidance_branches or "calls", BRANCHES, "model.guidance_branches="),
     }
     for key, (word, legal, key_to_type) in given.items():
         if key == "attention.kernel" and word in NOT_SUPPORTED:
@@ -45,7 +48,9 @@ def words(request: Request) -> Iterator[Problem]:
 @rule
 def prompts(request: Request) -> Iterator[Problem]:
     """Prompts are text: tokenizers, records and pictures take no lone surrogates, which stand for broken bytes."""
-    given = {"prompt": " ".join(request.prompts), "negative_prompt": request.config.negative_prompt or ""}
-    for key, text in given.items():
-        if any("\ud800" <= char <= "\udfff" for char in text):
-            yield Problem(key, "not UTF-8 text", "type it in a UTF-8 terminal, or use prompt_file=FILE")
+    file, typed = request.config.prompt_file, "type it in a UTF-8 terminal, or use prompt_file=FILE"
+    name, instead = ("prompt", typed) if file is None else (f"prompt_file={file}", "save it as UTF-8 text")
+    given = {name: (" ".join(request.prompts), instead), "negative_prompt": (request.config.negative_prompt, typed)}
+    for key, (text, instead) in given.items():
+        if any("\ud800" <= char <= "\udfff" for char in text or ""):
+            yield Problem(key, "not UTF-8 text", instead)

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from launcher.problems import RunFailed
-from launcher.reading import UnreadableError, read_text
+from launcher.reading import UnreadableError, parse_json, read_text
 from launcher.records.files import remove_unfinished
 
 PREFIX = "launcher-"
@@ -94,8 +94,8 @@ def _sweep(place: Path) -> None:
 
 
 def _runs(folder: Path) -> Iterator[Path]:
-    with contextlib.suppress(UnreadableError, ValueError):
+    with contextlib.suppress(UnreadableError):
         for line in read_text(folder / RUNS, MAX_RUNS).splitlines():
-            run = Path(json.loads(line))
-            if (run / "run.json").is_file():
-                yield run
+            run = parse_json(line)
+            if isinstance(run, str) and Path(run, "run.json").is_file():
+                yield Path(run)

@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import os
 import socket
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,11 +29,13 @@ def held(folder: Path, value: str) -> Iterator[None]:
         value: the setting that named the folder, for the refusal.
 
     Raises:
-        Refused: another process holds it.
+        Refused: another process holds it, or no file of ours has the lock's name.
         OSError: it can't be made or written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / NAME
+    if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+        raise Refused([Problem(value, f"its {NAME} is not a regular file", "remove it, or choose another folder")])
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
     try:
         try:
@@ -45,9 +48,9 @@ def held(folder: Path, value: str) -> Iterator[None]:
             raise Refused([Problem(value, rule, instead)]) from None
         except OSError:  # no locks on this file system
             pass
-        os.ftruncate(lock, 0)
-        os.write(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         try:
+            os.ftruncate(lock, 0)
+            os.write(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
             yield
         finally:
             path.unlink(missing_ok=True)  # before it is released: whoever opened it meanwhile finds what was made here

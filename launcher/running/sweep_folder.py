@@ -9,16 +9,15 @@ from pathlib import Path
 import yaml
 from omegaconf import DictConfig, OmegaConf, flag_override
 
-from launcher.config import hydra_seam
+from launcher.config import hydra_seam, yaml_files
 from launcher.config.compose import translated
 from launcher.config.paths import path_problems, user_path
 from launcher.problems import Problem, Refused
-from launcher.reading import UnreadableError, read_text
 from launcher.running.sweep import REFUSED, Sweep
 
 CONTACT = "contact.png"  # a sweep's pictures side by side
 MULTIRUN = "multirun.yaml"  # a sweep's own configuration, in its folder
-MAX_MULTIRUN = 4 << 20  # bytes; a usual one has 10 KiB
+MAX_MULTIRUN = 1 << 20  # bytes; a usual one has 10 KiB
 SUBDIR = "hydra.sweep.subdir"
 
 
@@ -32,9 +31,9 @@ def check_earlier(master: DictConfig, folder: Path, value: str) -> None:
         instead = "type resume=FOLDER, as the sweep's first lines named it"
         raise Refused([Problem(value, "not the folder of an earlier sweep", instead)])
     try:
-        kept = yaml.safe_load(read_text(folder / MULTIRUN, MAX_MULTIRUN))
+        kept = yaml.safe_load(yaml_files.check(folder / MULTIRUN, MAX_MULTIRUN))
         then = str(kept["hydra"]["sweep"]["subdir"])
-    except (UnreadableError, yaml.YAMLError, RecursionError, KeyError, TypeError) as error:
+    except (yaml.YAMLError, RecursionError, *yaml_files.UNEXPECTED) as error:  # UnreadableError is a ValueError
         rule = f"its {MULTIRUN} can't be read as that of a sweep"
         raise Refused([Problem(value, rule, "start a new sweep, without resume")]) from error
     now = OmegaConf.to_container(master.hydra.sweep, resolve=False)["subdir"]  # type: ignore[index, call-overload]
@@ -84,7 +83,7 @@ def claim(master: DictConfig, sweep: Sweep, folder: Path, value: str) -> None:
         instead = f"choose another folder, or type resume={shown(folder)} to run what is missing"
         raise Refused([Problem(value, "holds a sweep already", instead)])
     with (folder / MULTIRUN).open("x", encoding="utf-8", errors="backslashreplace") as file:
-        file.write(OmegaConf.to_yaml(master))
+        file.write(OmegaConf.to_yaml(hydra_seam.without_paths(master)))
 
 
 def shown(folder: Path) -> Path:

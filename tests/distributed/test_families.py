@@ -102,6 +102,23 @@ def test_every_legal_mode_makes_what_one_process_makes(warm, families, alone, na
     assert ran == set(PARALLEL) - ({"ulysses"} if world == 4 else {"unified"})
 
 
+@pytest.mark.parametrize("name", list(twins.FACTS))
+def test_halves_of_guidance_make_what_one_process_makes(warm, families, alone, name):
+    world, group = warm
+    if world % 2:
+        return
+    number = 0
+    for mode, ring, ulysses in (("none", 1, 1), ("ring_anything", world // 2, 1), ("ulysses_anything", 1, world // 2)):
+        if (mode == "none") != (world == 2):
+            continue
+        config = copy.deepcopy(families[name])
+        config.cp.cfg_degree = 2
+        request = sized(config, number, mode, *((None, None) if mode == "none" else (ring, ulysses)))
+        assert (problems(request), request.mesh.ranks) == ([], world)
+        (shown,) = group.run(request)
+        assert np.abs(shown - alone[name, number]).max() <= 1, mode
+
+
 ON_CPU = [kernel.name for kernel in KERNELS.values() if "cpu" in kernel.devices]
 
 

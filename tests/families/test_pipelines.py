@@ -108,6 +108,20 @@ def test_sound_is_made_by_all_ranks_too(warm, families, alone):
 
 
 @pytest.mark.parametrize("name", list(pipelines.PIPELINES))
+def test_two_halves_compute_a_branch_of_guidance_each(warm, families, alone, name):
+    world, group = warm
+    request = asked(families[name], "none", 1, 1, 50)
+    if world != 2 or request.negative_prompt is None or request.config.model.guidance_branches is None:
+        return
+    config = copy.deepcopy(request.config)
+    config.cp.cfg_degree = 2
+    request = resolve(config, LAPTOP)
+    assert problems(request) == []
+    (shown,) = group.run(request)
+    assert np.abs(shown - alone[name, 50]).max() <= 1
+
+
+@pytest.mark.parametrize("name", list(pipelines.PIPELINES))
 def test_ranks_make_what_one_process_makes(warm, families, alone, name):
     world, group = warm
     for mode, ring, ulysses, height in WAYS[world]:

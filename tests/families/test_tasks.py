@@ -121,9 +121,9 @@ def test_three_ranks_make_what_one_makes(single, three, families, files, name, t
 def test_what_is_given_is_recorded(single, families, files):
     request = asked(families["flux_tiny"], "inpaint", files, "none", 1)
     made = single.make(request)
-    assert [given.setting for given in made.record.inputs] == ["image", "mask_image"]
-    assert [given.sha256 for given in made.record.inputs] == [sha256(Path(files[n])) for n in ("image", "mask_image")]
-    assert made.record.inputs[0].changed == (
+    assert [given.setting for given in made.record.started_from] == ["image", "mask_image"]
+    assert made.record.inputs == {name: sha256(Path(files[name])) for name in ("image", "mask_image")}
+    assert made.record.started_from[0].changed == (
         "scaled to 50 x 75",
         "cropped to 50 x 40",
         "extended to 64 x 48 at its edges",

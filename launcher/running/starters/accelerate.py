@@ -39,7 +39,9 @@ def prepare(folder: Path) -> None:
     (folder / "accelerate.yaml").write_text(CONFIG, encoding="utf-8")
 
 
-def environment(device: str, devices: Sequence[int], threads: int, folder: Path) -> dict[str, str]:
+def environment(
+    device: str, devices: Sequence[int], threads: int, folder: Path, deterministic: bool = False
+) -> dict[str, str]:
     """Return the ranks' environment: the user's, without what would steer accelerate or torchelastic.
 
     Args:
@@ -47,6 +49,7 @@ def environment(device: str, devices: Sequence[int], threads: int, folder: Path)
         devices: GPUs, one a rank, counted within CUDA_VISIBLE_DEVICES.
         threads: that each rank computes with.
         folder: the group's.
+        deterministic: have cuBLAS make the same numbers each time, which it is told before CUDA starts.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(STEERING) and name not in SINGLE}
     kept["OMP_NUM_THREADS"] = str(threads)
@@ -75,6 +78,8 @@ def environment(device: str, devices: Sequence[int], threads: int, folder: Path)
     else:
         names = visible_devices()
         kept["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) if names is None else names[index] for index in devices)
+        if deterministic:  # https://docs.nvidia.com/cuda/cublas/index.html#results-reproducibility
+            kept.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         kept.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # nvidia-smi's order, which the devices were chosen by
     return kept
 

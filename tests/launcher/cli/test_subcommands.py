@@ -5,7 +5,7 @@ from launcher.cli.main import main
 
 
 def test_those_that_are_there():
-    assert {"models", "plan", subcommands.DEFAULT} <= set(subcommands.names())
+    assert {"check", "models", "plan", subcommands.DEFAULT} <= set(subcommands.names())
     for name in subcommands.names():
         assert subcommands.load(name).ABOUT
 

@@ -43,9 +43,20 @@ def test_a_draft_is_a_model_file_with_a_plan(tmp_path, kind):
 
 
 @pytest.mark.parametrize(
-    ("kind", "says"), [("MyOwnTransformer", "is not a transformer of the installed diffusers"), ("", "not the folder")]
+    ("kind", "says"),
+    [
+        ("MyOwnTransformer", "is not a transformer of the installed diffusers"),
+        ("", "not the folder"),
+        ("FluxPosEmbed(nn.Module):\n    def __init__", "_class_name is not the name of a class"),
+        ("X\nheads: 3", "_class_name is not the name of a class"),
+    ],
 )
 def test_what_cannot_be_drafted_is_told(tmp_path, kind, says):
     folder = pipeline(tmp_path / "a", kind, {}) if kind else tmp_path
     with pytest.raises(Refused, match=says):
         draft(folder)
+
+
+@pytest.mark.parametrize("odd", [{"num_attention_heads": "/etc/passwd", "dim": 8}, {"dim": []}, {"n_heads": [None]}])
+def test_odd_numbers_are_not_drafted(tmp_path, odd):
+    assert "\nheads: 0\nhead_dim: 0\n" in draft(pipeline(tmp_path / "a", "FluxTransformer2DModel", odd))

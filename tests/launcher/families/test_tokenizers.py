@@ -1,6 +1,7 @@
 """Tokens are counted as transformers counts them, for the kinds of files that checkpoints come with."""
 
 import io
+import json
 
 import pytest
 
@@ -64,6 +65,16 @@ def test_what_is_no_tokenizer_is_told(tmp_path, content):
     (tmp_path / "tokenizer.json").rename(tmp_path / "spiece.model")
     with pytest.raises(UnreadableError):
         counter(tmp_path)("a cat")
+
+
+def test_a_tokenizer_that_its_library_panics_over_is_told_in_words_alone(tmp_path, capfd):
+    """A panic of Rust is no Exception, and prints its own words and a backtrace."""
+    content = json.loads((BUNDLED / "tokenizer" / "tokenizer.json").read_text())
+    content["model"]["continuing_subword_prefix"] = "x" * 300
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(UnreadableError, match="is not a tokenizer"):
+        size(tmp_path / "tokenizer.json")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_the_bundled_model_has_no_notes(ask):

@@ -7,7 +7,7 @@ import yaml
 from PIL import Image
 from shared import ROOT
 
-from launcher.records.formats import FORMATS
+from launcher.records.formats import FORMATS, Texts
 
 
 def test_every_row_has_its_option_and_every_option_its_row():
@@ -20,7 +20,7 @@ def test_pillow_writes_what_the_table_names(tmp_path):
         if format.film:
             continue  # test_film.py
         path = tmp_path / f"x{format.suffix}"
-        format.write([Image.new("RGB", (3, 2))], path, "{}", None)
+        format.write([Image.new("RGB", (3, 2))], path, Texts("{}"), None)
         with Image.open(path) as picture:
             assert (picture.format or "").lower() == name == format.name
             assert Image.registered_extensions()[format.suffix] == picture.format

@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from shared import a_recipe
 
-from launcher import codec
 from launcher.records.film import Film
-from launcher.records.formats import FORMATS
+from launcher.records.formats import FORMATS, Texts
 from launcher.records.picture import read_frames, read_recipe, save
 
 PICTURES = [name for name, format in FORMATS.items() if not format.film]  # films: test_film.py
@@ -76,8 +75,8 @@ def test_a_recipe_that_does_not_fit_is_an_error(tmp_path, image):
 @pytest.mark.parametrize("format", list(FORMATS))
 def test_the_longest_recipe_fits(tmp_path, image, format):
     """The longest prompt file, of letters that JSON escapes; for JPEG as much as its row says."""
-    least = len(codec.dumps(a_recipe(config={"prompt": ""})))
-    length = min(1 << 20, (FORMATS[format].max_recipe - least) // 6)
+    least = len(Texts.of(a_recipe(config={"prompt": ""}), "full").xmp(recipe=True))
+    length = min(1 << 20, (FORMATS[format].max_recipe - least) // 9)  # six of JSON, three of the replacement in XML
     recipe = a_recipe(config={"prompt": "\x01" * length})
     save([image], tmp_path / "x", recipe, FORMATS[format], Film(1) if FORMATS[format].film else None)
     assert read_recipe(tmp_path / "x") == recipe

@@ -112,7 +112,8 @@ def test_random_requests_are_legal_or_told_why_not():
         seen["plan"] += made.legal
         if made.legal:
             assert request.processes in (None, request.mesh.ranks)
-            assert [row.legal for row in made.modes if row.mode == request.mode] == [True]
+            mine = (request.mode, request.mesh.cfg)
+            assert [row.legal for row in made.modes if (row.mode, row.mesh.cfg) == mine] == [True]
         if not found:
             assert request.machine.here
             assert job_message(request, RunDir(Path("nowhere"))).sharing.schedule in ("gather", "staged")

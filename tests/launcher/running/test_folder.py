@@ -40,6 +40,9 @@ from launcher.running.folder import GroupFolder
 group = GroupFolder()
 for run in sys.argv[1:]:
     group.serves(Path(run))
+with (group.path / "runs").open("a") as file:
+    print("3", "[" * 5000, '"\\0"', "", sep="\\n", file=file)
+group.serves(Path(sys.argv[1]))
 (group.path / "ranks").touch()
 os.kill(os.getpid(), signal.SIGKILL)
 """

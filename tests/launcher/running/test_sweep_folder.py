@@ -1,11 +1,14 @@
 """Whether a folder is that of an earlier sweep, whose jobs lie where this one's would."""
 
+import itertools
+
 import pytest
 from omegaconf import OmegaConf
 
 from launcher.problems import Refused
 from launcher.running.sweep_folder import MULTIRUN, check_earlier
 
+BOMB = "a: &a {x: 1}\n" + "".join(f"{b}: &{b} {{<<: [{f'*{a}, ' * 9}]}}\n" for a, b in itertools.pairwise("abcdefghij"))
 MASTER = OmegaConf.create({"hydra": {"sweep": {"subdir": "${hydra.job.num}"}}})
 
 
@@ -24,7 +27,9 @@ def test_other_names_are_refused_with_what_to_type(tmp_path):
     assert refused.value.problems[0].instead == "type 'hydra.sweep.subdir=j_${hydra.job.num}' as well"
 
 
-@pytest.mark.parametrize("text", ["", "[]", "hydra:", "hydra: 3", "{", "a: &a [*a]", "x", "!!python/object:x {}"])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "hydra:", "hydra: 3", "{", "a: &a [*a]", "x", "!!python/object:x {}", "0x_", BOMB]
+)
 def test_what_is_no_sweeps_configuration_is_refused(tmp_path, text):
     with pytest.raises(Refused, match="can't be read as that of a sweep"):
         check(tmp_path, text)

@@ -1,0 +1,327 @@
+"""Every reader of what others wrote, in one table, and what is well-formed for each: what its fuzz tests start from.
+
+A reader takes bytes, however odd, and ends in one of the errors that it documents, or in none. test_readers.py feeds
+it what hypothesis makes of the seeds; fuzz.py, what atheris finds by the lines that it reaches.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import io
+import json
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from omegaconf import DictConfig
+from PIL import Image
+from shared import LAPTOP, a_job, a_recipe, a_record
+
+from launcher import codec, lora_keys
+from launcher.config.compose import Composer, to_config
+from launcher.config.schema import LaunchConfig, ModelConfig
+from launcher.estimates.ways import resolve
+from launcher.families import checkpoint, draft, facts, parts, safetensors, tokenizers, weights
+from launcher.problems import Problem, Refused
+from launcher.reading import UnreadableError, read_json, read_text
+from launcher.records.formats import FORMATS
+from launcher.records.picture import read_recipe, save
+from launcher.records.record import File, read_record
+from launcher.request import inputs
+from launcher.rules import problems
+from launcher.running import failures, folder, hold, sweep_folder
+from launcher.running.sweep import Job, Sweep, resume
+from launcher.wire import protocol
+from launcher.wire.channel import Channel
+
+LIMIT = 1 << 20  # bytes of a text
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One reader.
+
+    Args:
+        feed: has it read some bytes, in a folder of its own.
+        errors: what it may raise.
+        seeds: gives what is well-formed, or nearly.
+    """
+
+    feed: Callable[[Path, bytes], object]
+    errors: tuple[type[Exception], ...]
+    seeds: Callable[[], list[bytes]]
+
+    def read(self, here: Path, content: bytes) -> None:
+        """Read it; only what is wrong with the reader is raised."""
+        with contextlib.suppress(*self.errors):
+            self.feed(here, content)
+
+
+# What reads.
+
+
+def _file(name: str, read: Callable[[Path], object]) -> Callable[[Path, bytes], object]:
+    """Have a reader read a file of this name."""
+
+    def feed(here: Path, content: bytes) -> object:
+        path = here / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        return read(path)
+
+    return feed
+
+
+def _told(found: Iterable[Problem]) -> None:
+    for problem in found:
+        assert problem.instead, problem
+        assert len(problem.rule) < 10_000
+
+
+@functools.cache
+def _composed() -> tuple[Composer, LaunchConfig]:
+    composer = Composer()
+    return composer, to_config(composer.compose([]))
+
+
+def _model(**changes: Any) -> ModelConfig:
+    model = copy.deepcopy(_composed()[1].model)
+    for name, value in changes.items():
+        setattr(model, name, value)
+    return model
+
+
+def _ask(composer: Composer, words: list[str], sweep: bool = False) -> None:
+    composer.check_words(words, sweep)
+    composed = composer.compose(words, sweep)
+    if sweep:
+        composer.jobs(composed, words)
+    _told(problems(resolve(to_config(composed), LAPTOP)))
+
+
+def _words(_: Path, content: bytes) -> None:
+    words = [os.fsdecode(word) for word in content.split(b"\0")]
+    _ask(_composed()[0], words[:20], sweep=len(words) % 2 == 0)
+
+
+def _own_yaml(kind: str) -> Callable[[Path, bytes], object]:
+    def read(path: Path) -> None:
+        for sweep in (False, True):
+            _ask(Composer(str(path.parents[1])), [f"{kind}=own_file"], sweep)
+
+    return _file(f"own/{kind}/own_file.yaml", read)
+
+
+@functools.cache
+def _master() -> DictConfig:
+    return _composed()[0].compose([], sweep=True)
+
+
+def _multirun(path: Path) -> None:
+    sweep_folder.check_earlier(_master(), path.parent, "resume=x")
+
+
+def _resume(path: Path) -> None:
+    here = path.parents[1]
+    Image.new("RGB", (8, 8)).save(path.with_name("0000.png"))
+    resume(Sweep([Job(["seed=1"], folder=path.parent)]), here)
+    for earlier in here.glob("*.failed*"):
+        shutil.rmtree(earlier)
+
+
+def _checkpoint(path: Path) -> None:
+    _told(checkpoint.inspect(_model(path=str(path.parent))).problems)
+
+
+def _part(path: Path) -> None:
+    here = path.parents[1]
+    (here / "model_index.json").write_bytes((weights.BUNDLED / "model_index.json").read_bytes())
+    _checkpoint(here / "model_index.json")
+    _told(facts.fact_problems(_model(transformers=["transformer", "vae"]), here))
+
+
+def _draft(path: Path) -> None:
+    (path.parent / "transformer").mkdir(exist_ok=True)
+    shutil.copy(path, path.parent / "transformer" / "config.json")
+    draft.draft(path.parent)
+
+
+def _tokenizer(path: Path) -> None:
+    tokenizers.size(path)
+    tokenizers.counter(path.parent)("a cat")
+
+
+def _vocabulary(path: Path) -> None:
+    (path.parent / "merges.txt").write_text("a b")
+    list(parts.lacks(parts.Part("tokenizer", "transformers", "CLIPTokenizer"), path.parents[1]))
+
+
+def _prompts(path: Path) -> None:
+    config = copy.deepcopy(_composed()[1])
+    config.prompt_file = str(path)
+    request = resolve(config, LAPTOP)
+    _told(problems(request))
+    _told(inputs.read(config).problems)
+
+
+def _messages(hears: protocol.Kinds) -> Callable[[Path, bytes], object]:
+    def feed(_: Path, content: bytes) -> None:
+        here, there = socket.socketpair()
+        with here, there:
+            there.settimeout(10)
+            there.sendall(content[: 1 << 15])
+            there.shutdown(socket.SHUT_WR)
+            peer = Channel(here, hears)
+            while not peer.closed:
+                peer.receive()
+
+    return feed
+
+
+def _log(path: Path) -> None:
+    for text in (failures.last_words(path), failures.how_it_died(-300, path), failures.how_it_died(None, path)):
+        assert len(text) < 1000
+    failures.exit_codes(path)
+
+
+def _lock(path: Path) -> None:
+    assert not hold.is_held(path.parent)
+    with hold.held(path.parent, "hydra.run.dir=x"):
+        assert hold.is_held(path.parent)
+
+
+def _lora(path: Path) -> None:
+    lora_keys.flaw(safetensors.read_header(path))
+
+
+# What is well-formed.
+
+
+def _bundled(*names: str) -> Callable[[], list[bytes]]:
+    return lambda: [(weights.BUNDLED / name).read_bytes() for name in names]
+
+
+def _dumped(*data: Any) -> Callable[[], list[bytes]]:
+    return lambda: [json.dumps(one).encode() for one in data]
+
+
+def _records() -> list[bytes]:
+    file = File("0000.png", "0" * 64, 75, 8, 8, 1, 0)
+    made = a_record(status="done", overrides=("seed=1",), files=(file,), times={"denoise": 1.0}, seconds=1.0)
+    return [codec.dumps(record).encode() for record in (made, a_record(), a_record(error="x"))]
+
+
+def _pictures(suffix: str) -> Callable[[], list[bytes]]:
+    def made() -> list[bytes]:
+        (kind,) = (kind for kind in FORMATS.values() if kind.suffix == suffix)
+        stream = io.BytesIO()
+        here = Path(os.devnull).with_name("shm") / f"readers-{os.getpid()}{suffix}"
+        try:
+            save([Image.new("RGB", (8, 8))], here, a_recipe(), kind)
+            stream.write(here.read_bytes())
+        finally:
+            here.unlink(missing_ok=True)
+        return [stream.getvalue()]
+
+    return made
+
+
+def _pieces() -> list[bytes]:
+    import sentencepiece
+
+    model, lines = io.BytesIO(), (f"two dogs and one cat number {number} sat on the mat" for number in range(100))
+    with tokenizers._silent():  # it tells how it trains
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=lines, model_writer=model, vocab_size=50, hard_vocab_limit=False
+        )
+    return [model.getvalue()]
+
+
+def _safetensors(*names: str) -> Callable[[], list[bytes]]:
+    def made() -> list[bytes]:
+        size = {
+            name: {"dtype": "F32", "shape": [2, 2], "data_offsets": [16 * n, 16 * n + 16]}
+            for n, name in enumerate(names)
+        }
+        header = json.dumps({"__metadata__": {"format": "pt"}, **size}).encode()
+        return [len(header).to_bytes(8, "little") + header + bytes(16 * len(names))]
+
+    return made
+
+
+def _yaml(*texts: str) -> Callable[[], list[bytes]]:
+    return lambda: [text.encode() for text in texts]
+
+
+BOMB = "a: &a [1,1,1,1,1]\nb: &b [*a,*a,*a,*a,*a]\nc: &c {x: *b, <<: {y: *b}}\nd: *c\n"
+MODEL = "defaults: [flux_tiny]\nname: mine\nheads: 6\nprompt: 'a cat'\ncp_plan: {split: {}}\npackages: [ftfy]\n"
+EXPERIMENT = (
+    "# @package _global_\ndefaults: [{override /cp: ring}]\nheight: 64\nhydra: {sweeper: {params: {seed: '1,2'}}}\n"
+)
+MULTIRUN = "hydra:\n  sweep:\n    dir: x\n    subdir: ${hydra.job.num}\n"
+LOG = "Traceback\nValueError: bad\n[ERROR] exitcode  : -9 (pid: 4242)\nRuntimeError:\n  more\n"
+LORA = ("transformer.x.lora_A.weight", "transformer.x.lora_B.weight", "transformer.x.alpha")
+
+READERS = {
+    "JSON": Reader(_file("x.json", read_json), (UnreadableError,), _dumped({"a": [1, {"b": None}]})),
+    "text": Reader(_file("x", lambda path: read_text(path, LIMIT)), (UnreadableError,), _yaml("\ufeffa cat\n")),
+    "command line": Reader(
+        _words,
+        (Refused,),
+        _yaml("height=64\0prompt=a cat, sitting\0cp=ring_anything", "seed=1,2\0-x", "seed=range(1,3)"),
+    ),
+    "model/x.yaml": Reader(_own_yaml("model"), (Refused,), _yaml(MODEL, BOMB)),
+    "experiment/x.yaml": Reader(_own_yaml("experiment"), (Refused,), _yaml(EXPERIMENT, BOMB)),
+    "multirun.yaml": Reader(_file("multirun.yaml", _multirun), (Refused,), _yaml(MULTIRUN, BOMB)),
+    "run.json": Reader(_file("run.json", read_record), (ValueError,), _records),
+    "run.json of a sweep": Reader(_file("sweep/0/run.json", _resume), (Refused,), _records),
+    "prompts.txt": Reader(_file("p.txt", _prompts), (), _yaml("a cat\n")),
+    "prompts.json": Reader(_file("p.json", _prompts), (), _dumped(["a cat", "a dog"])),
+    "model_index.json": Reader(_file("model/model_index.json", _checkpoint), (), _bundled("model_index.json")),
+    "config.json of a transformer": Reader(
+        _file("m/transformer/config.json", _part), (), _bundled("transformer/config.json", "vae/config.json")
+    ),
+    "config.json of a VAE": Reader(_file("m/vae/config.json", _part), (), _bundled("vae/config.json")),
+    "a pipeline to draft from": Reader(
+        _file("draft/model_index.json", _draft),
+        (Refused,),
+        _dumped({"_class_name": "FluxTransformer2DModel", "num_attention_heads": 2, "dim": 8, "patch_size": [1, 2]}),
+    ),
+    "x.safetensors": Reader(
+        _file("x.safetensors", safetensors.read_header), (UnreadableError,), _safetensors("a", "b")
+    ),
+    "keys of a LoRA": Reader(_file("x.safetensors", _lora), (UnreadableError,), _safetensors(*LORA)),
+    "index of weights": Reader(
+        _file("model.safetensors.index.json", lambda path: weights.weight_files(path.parent, "model", "")),
+        (),
+        _dumped({"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}),
+    ),
+    "tokenizer.json": Reader(
+        _file("t/tokenizer.json", _tokenizer), (UnreadableError,), _bundled("tokenizer/tokenizer.json")
+    ),
+    "spiece.model": Reader(_file("s/spiece.model", _tokenizer), (UnreadableError,), _pieces),
+    "vocab.json": Reader(_file("v/tokenizer/vocab.json", _vocabulary), (), _dumped({"a": 0, "b": 1})),
+    "PNG": Reader(_file("x.png", read_recipe), (ValueError,), _pictures(".png")),
+    "WebP": Reader(_file("x.webp", read_recipe), (ValueError,), _pictures(".webp")),
+    "JPEG": Reader(_file("x.jpg", read_recipe), (ValueError,), _pictures(".jpg")),
+    "what a rank says": Reader(
+        _messages(protocol.FROM_RANK), (protocol.ProtocolError,), lambda: [protocol.pack(protocol.Step(0, 1)) + b"\n"]
+    ),
+    "what a launcher says": Reader(
+        _messages(protocol.FROM_LAUNCHER), (protocol.ProtocolError,), lambda: [protocol.pack(a_job()) + b"\n"]
+    ),
+    "log": Reader(_file("rank0.log", _log), (), _yaml(LOG)),
+    "list of runs": Reader(
+        _file(folder.RUNS, lambda path: list(folder._runs(path.parent))), (), _yaml('"/tmp"\n"x"\n')
+    ),
+    "lock": Reader(_file(f"locked/{hold.NAME}", _lock), (), _yaml("process 1 on here\n")),
+}
