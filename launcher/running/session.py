@@ -194,7 +194,7 @@ class Session:
         from launcher.running.job import execute  # with what a refused request should not wait for: Pillow, psutil
 
         run_dir = RunDir(shown(folder))
-        progress = self.screen.progress(request.config.steps * len(request.prompts) * request.config.images, brief)
+        progress = self.screen.progress(request.denoising_steps * len(request.prompts) * request.config.images, brief)
         try:
             with held(folder, f"hydra.run.dir={run_dir.path}"), run_dir.claimed():
                 hydra_seam.save(composed, folder)
