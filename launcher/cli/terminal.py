@@ -130,3 +130,7 @@ class Terminal:
     def report(self, path: Path) -> None:
         """Where the sweep's report is."""
         say(f"report: {path}", sys.stdout)
+
+    def note(self, text: str) -> None:
+        """What went wrong without harm."""
+        say(f"launcher: {shorten(text, LONGEST_RULE)}", sys.stderr)

@@ -9,6 +9,7 @@ from importlib import metadata
 from attention_backends.plan import PlanError, parse
 from launcher.families import sources
 from launcher.families.plan_names import name_problems
+from launcher.families.tasks import tasks
 from launcher.problems import Problem, nearest
 from launcher.request.request import Request
 from launcher.rules.rule import rule
@@ -61,8 +62,8 @@ def task(request: Request) -> Iterator[Problem]:
     model = request.config.model
     if model.task not in TASKS:
         yield Problem(f"model.task={model.task}", f"must be one of {', '.join(TASKS)}", "leave it out")
-    elif not model.task.startswith("text-to-"):
-        what = f"does {model.task}, and this version takes no picture to start from"
+    elif not tasks(model):
+        what = f"does {model.task}, and this version can't give it a picture to start from"
         yield Problem(f"model={model.name}", what, f"choose a model that draws from text: {TEXT_MODELS}")
 
 

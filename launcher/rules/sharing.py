@@ -162,7 +162,7 @@ def streams_divide(request: Request) -> Iterator[Problem]:
         return  # named by modes and a_device_each
     model = request.config.model
     anything = mode.any_length(masked=model.mask)
-    if not model.counted:
+    if not request.counted:
         what = f"needs equal shares, and {model.name} splits tokens that can't be counted before the start"
         yield Problem(f"cp={request.mode}", what, f"type cp={anything}")
         return
