@@ -1,4 +1,4 @@
-"""What the names in a LoRA's file tell: its pairs of matrices, and what is not a plain LoRA. Without torch.
+"""What names and shapes in a LoRA's file tell: its pairs of matrices, and what is not a plain LoRA. Without torch.
 
 A LoRA adds scale * up @ down to a layer's weights. Its files name the two lora_A and lora_B (peft, diffusers),
 lora_down and lora_up (kohya) or lora.down and lora.up (older ones), behind a stem that stands for the layer. `alpha`
@@ -7,9 +7,12 @@ beside them makes the scale alpha / rank.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+
+from launcher.wording import shorten
 
 PARTS = {
     "down": re.compile(r"(\.lora_A(\.default)?|\.lora_down|\.lora(_linear_layer)?\.down|_lora\d*\.down)\.weight$"),
@@ -64,6 +67,18 @@ def flaw(keys: Iterable[str]) -> str | None:
     if halves:
         return f"has keys without the pair of matrices that they belong to: {_some(halves)}"
     return None if found else "holds no LoRA: it has no keys"
+
+
+def misfit(shapes: Mapping[str, Sequence[int]]) -> str | None:
+    """What keeps the tensors of a LoRA without a `flaw` from being one, by their shapes; as `flaw` tells it."""
+    for stem in stems(shapes)[0].values():
+        down, up, alpha = (shapes.get(stem.keys.get(part, "")) for part in ("down", "up", "alpha"))
+        if down is None or up is None or len(down) < 2 or len(up) < 2 or down[0] != up[1] or 0 in (*down, *up):
+            told = f"{_some([stem.keys['down']])} {list(down or ())} and its partner {list(up or ())}"
+            return f"has matrices that can't be multiplied: {shorten(told, 200)}"
+        if alpha is not None and math.prod(alpha) != 1:
+            return f"has an alpha that is not one number: {_some([stem.keys['alpha']])}"
+    return None
 
 
 def _some(keys: list[str]) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from launcher.config.paths import is_utf8
 from launcher.config.schema import ModelConfig
 from launcher.families.facts import fact_problems
 from launcher.families.hub import access_problems
@@ -29,6 +30,9 @@ from launcher.families.weights import (
 )
 from launcher.problems import Problem
 from launcher.reading import UnreadableError
+
+NOT_UTF8 = "a name that is not UTF-8 text, which the libraries that read models don't take"
+RENAME = "rename it, or make a link with another name: ln -s"
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,8 @@ def inspect(model: ModelConfig) -> Checkpoint:
     if not here.is_dir():
         rule = "no such folder, and not the name of a hub repository (owner/name)"
         return Checkpoint(source, None, problems=(Problem(value, rule, FOLDER),))
+    if not is_utf8(here):
+        return Checkpoint(source, None, problems=(Problem(value, NOT_UTF8, RENAME),))
     try:
         pipeline, parts = read_index(here)
     except UnreadableError as error:

@@ -11,10 +11,12 @@ import shlex
 import shutil
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 from launcher import lora_keys
-from launcher.config.paths import user_path
+from launcher.config.paths import is_utf8, user_path
 from launcher.families import safetensors
+from launcher.families.checkpoint import NOT_UTF8, RENAME
 from launcher.families.hub import answer_problems
 from launcher.families.parts import installed
 from launcher.families.weights import revision_problems
@@ -47,15 +49,23 @@ def lora(request: Request) -> Iterator[Problem]:
         there = False
     if not there:
         yield Problem(value, "no such file", "give the path of a .safetensors file on this machine")
+    elif not is_utf8(path):
+        yield Problem(value, NOT_UTF8, RENAME)
     elif path.suffix != ".safetensors":
         what = "not a .safetensors file; other formats can run code when they are read"
         yield Problem(value, what, "fetch or convert it to safetensors")
     elif flaw := safetensors.flaw(path):
         yield Problem(value, flaw, "fetch the file again")
-    elif flaw := lora_keys.flaw(safetensors.read_header(path)):
+    elif flaw := _no_lora(path):
         yield Problem(value, flaw, "give another file, or leave it out")
     if importlib.util.find_spec("peft") is None:
         yield Problem(value, "needs the package peft, which is not installed", "type pip install peft")
+
+
+def _no_lora(path: Path) -> str | None:
+    """What keeps a safetensors file from being a LoRA, by its header."""
+    header = safetensors.read_header(path)
+    return lora_keys.flaw(header) or lora_keys.misfit({name: tensor.shape for name, tensor in header.items()})
 
 
 @rule

@@ -6,7 +6,6 @@ end is compared with the file, matrix by matrix and scale by scale.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import defaultdict
@@ -20,8 +19,9 @@ from diffusers.loaders import FluxLoraLoaderMixin
 from safetensors import safe_open
 
 from launcher import lora_keys as names
-from launcher.reading import UnreadableError, read_json_object
+from launcher.reading import UnreadableError, parse_json, read_json_object
 from launcher.wire.protocol import LoraFile
+from launcher.wording import shorten
 
 NAME = "launcher"
 PEFT_PREFIX = "base_model.model."
@@ -67,7 +67,7 @@ class Lora:
 
     def _load(self, path: Path) -> None:
         state, metadata = _read(path)
-        if flaw := names.flaw(state):
+        if flaw := names.flaw(state) or names.misfit({key: tensor.shape for key, tensor in state.items()}):
             raise ValueError(f"{path.name} {flaw}")
         if infinite := [key for key, tensor in state.items() if not bool(tensor.isfinite().all())]:
             raise ValueError(f"{path.name} holds numbers that are not finite: {_some(infinite)}")
@@ -228,15 +228,26 @@ def _scales(
     config: dict[str, Any] = {}
     try:
         if "lora_adapter_metadata" in metadata:  # diffusers' own
-            config = json.loads(metadata["lora_adapter_metadata"])
+            config = parse_json(metadata["lora_adapter_metadata"])
         elif peft and (beside := path.with_name("adapter_config.json")).exists():
             config = read_json_object(beside)
-    except (UnreadableError, ValueError) as error:
+        scales = {stem: _scale(stem, state, parts, config) for stem, parts in stems.items()}
+    except UnreadableError as error:
         raise ValueError(f"{path.name}: the configuration of its adapter can't be read ({error})") from error
+    except (
+        TypeError,
+        ValueError,
+        AttributeError,
+        ArithmeticError,
+        RuntimeError,
+    ) as error:  # it is data of others: anything
+        raise ValueError(f"{path.name}: the configuration of its adapter is odd ({shorten(str(error))})") from error
     if peft and not config and not any("alpha" in parts.keys for parts in stems.values()):
         rule = "is a peft adapter, and the adapter_config.json with its strength is not beside it"
         raise ValueError(f"{path.name} {rule}")
-    return {stem: _scale(stem, state, parts, config) for stem, parts in stems.items()}
+    if infinite := [stem for stem, scale in scales.items() if not math.isfinite(scale)]:
+        raise ValueError(f"{path.name} has a strength that is not finite: {_some(infinite)}")
+    return scales
 
 
 def _scale(stem: str, state: dict[str, torch.Tensor], parts: names.Stem, config: dict[str, Any]) -> float:

@@ -200,7 +200,8 @@ def _lock(path: Path) -> None:
 
 
 def _lora(path: Path) -> None:
-    lora_keys.flaw(safetensors.read_header(path))
+    header = safetensors.read_header(path)
+    assert lora_keys.flaw(header) or lora_keys.misfit({name: tensor.shape for name, tensor in header.items()}) != ""
 
 
 # What is well-formed.

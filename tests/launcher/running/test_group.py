@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import subprocess
 import sys
 import time
 
@@ -131,3 +133,14 @@ def test_ranks_that_do_not_come_are_told_with_the_reason(ask, tmp_path, replace,
         RankGroup(group_key(ask("cp=none", "runtime=cpu", "runtime.start_timeout=1")), run_dir)
     assert str(failed.value) == f"{told} (log: {run_dir.log()})"
     assert children(others) == set()
+
+
+def test_a_limit_on_processes_is_told(ask, tmp_path, monkeypatch):
+    def none(*_, **__):
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "Popen", none)
+    run_dir = RunDir(tmp_path / "run")
+    run_dir.logs.mkdir(parents=True)
+    with pytest.raises(RunFailed, match=r"the ranks can't be started: Resource temporarily unavailable .see ulimit -u"):
+        RankGroup(group_key(ask("cp=none", "runtime=cpu")), run_dir)
