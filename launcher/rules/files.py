@@ -99,11 +99,15 @@ def _ascii_bytes(text: str) -> int:
 @rule
 def output_folder(request: Request) -> Iterator[Problem]:
     """Pictures can be written: an own folder with room in it."""
-    if request.machine.here:
-        yield from folder_problems("output.dir", request.config.output.dir, request)
+    if not request.machine.here:
+        return
+    found = list(_folder_problems("output.dir", request.config.output.dir, request))
+    if not found and request.folder is not None:  # usually one below
+        found = list(_folder_problems("hydra.run.dir", request.folder, request))
+    yield from found
 
 
-def folder_problems(setting: str, text: str, request: Request) -> Iterator[Problem]:
+def _folder_problems(setting: str, text: str, request: Request) -> Iterator[Problem]:
     """Why a request's pictures can't be written below the folder that a setting names, which need not be there yet."""
     value, instead = f"{setting}={text}", f"choose another folder: {setting}=FOLDER"
     try:

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from shared import Group, group, hermetic, listening
+from shared import Group, group, hermetic, listening, ports_of
 
 import launcher.cli.terminal
 from launcher.cli.main import main
@@ -91,7 +91,13 @@ def step_clock(_group: Group, _folder: Path) -> None:
 
 
 class Strangers:
-    """Connect to the launcher while it waits for its ranks, once it listens, and say what no rank says."""
+    """Connect to the launcher while it waits for its ranks, and to the ranks once they listen for each other.
+
+    They say what no rank says; in `held` are the connections that ranks were left with.
+    """
+
+    def __init__(self) -> None:
+        self.held: list[socket.socket] = []
 
     def __call__(self, _group: Group, _folder: Path) -> None:
         threading.Thread(target=self._visit, daemon=True).start()
@@ -123,6 +129,18 @@ class Strangers:
                 stranger.sendall(words)
                 stranger.shutdown(socket.SHUT_WR)
                 assert stranger.recv(1) == b""  # no answer, and the door is shut
+        self._visit_ranks()
+
+    def _visit_ranks(self) -> None:
+        ports: set[tuple[str, int]] = set()
+        ends = time.monotonic() + 60
+        while len(ports) < 2 and time.monotonic() < ends:
+            for port in ports_of(group(psutil.Process())) - ports:
+                ports.add(port)
+                for words in (b"", b"\1\0", b"GET / HTTP/1.1\r\n\r\n", os.urandom(4096)):
+                    with contextlib.suppress(OSError):  # the group has ended
+                        self.held.append(socket.create_connection(port))
+                        self.held[-1].sendall(words)
 
 
 STRANGERS = Strangers()
@@ -320,6 +338,7 @@ def test_ctrl_c_ends_a_sweep(two):
 def test_strangers_are_refused_and_logged(two):
     """The ranks of the job came up beside them; nothing that they said was run."""
     struck = dict(by_name(two, TWO))["strangers"]
+    assert len(STRANGERS.held) >= 8  # of both ranks
     log = (struck.folder / "logs" / "start.log").read_text()
     assert log.count("launcher: refused a connection: ") == len(STRANGERS.said)
     assert not list(two.folder.parent.parent.parent.rglob("pwned"))

@@ -47,9 +47,30 @@ def test_a_ctrl_c_while_the_program_is_imported_prints_nothing():
 
 def test_modules_of_the_current_folder_are_none_of_ours(tmp_path):
     """`python -m` looks there first."""
-    for module in ("queue", "json", "signal", "yaml"):
+    for module in (
+        "queue",
+        "json",
+        "signal",
+        "yaml",
+        "typing",
+        "importlib",
+        "__future__",
+        "pkgutil",
+        "attention_backends",
+    ):
         (tmp_path / f"{module}.py").write_text(f"raise SystemExit('{module}.py of the current folder')")
-    ended = subprocess.run(
-        command("--version"), cwd=tmp_path, env=hermetic(), capture_output=True, text=True, check=False
-    )
-    assert (ended.returncode, ended.stderr) == (0, "")
+    for words in (command("--version"), [sys.executable, "-mlauncher", "plan", "steps=1"]):
+        ended = subprocess.run(
+            words, cwd=tmp_path, env=hermetic(PYTHONPATH=str(ROOT)), capture_output=True, text=True, check=False
+        )
+        assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_a_package_of_the_current_folder_that_uses_the_launcher_keeps_its_folder(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "__init__.py").write_text("import launcher")
+    (tmp_path / "mine" / "__main__.py").write_text("import beside")
+    (tmp_path / "beside.py").write_text("print('found')")
+    words = [sys.executable, "-m", "mine", "launcher"]
+    env = hermetic(PYTHONPATH=str(ROOT))
+    assert subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, check=True).stdout == "found\n"
