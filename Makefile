@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 # The versions that were tested. `make CONSTRAINTS=/dev/null ...` takes what pyproject.toml allows.
 CONSTRAINTS ?= constraints.txt
+QUICK = -m "not slow and not gpu" --numprocesses auto --dist worksteal
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 
 .PHONY: demo test quick check hooks gpu clean
@@ -15,18 +16,19 @@ demo: $(VENV)/ready
 test: export COVERAGE_FOLDER = $(abspath $(VENV))/coverage
 test: check
 	rm -rf $(COVERAGE_FOLDER) && mkdir $(COVERAGE_FOLDER)
-	PYTHONPATH=$(CURDIR)/tests/line_coverage $(VENV)/bin/python -m pytest
+	PYTHONPATH=$(CURDIR)/tests/line_coverage $(VENV)/bin/python -m pytest $(QUICK)
+	PYTHONPATH=$(CURDIR)/tests/line_coverage $(VENV)/bin/python -m pytest -m "slow or gpu"
 	$(VENV)/bin/python tests/line_coverage/report.py $(COVERAGE_FOLDER)
 
-# What is neither slow nor needs a GPU, in two to three minutes on 2 cores.
+# What is neither slow nor needs a GPU, on all cores at once: about a minute on 2.
 quick: $(VENV)/ready-to-test
-	$(VENV)/bin/python -m pytest -m "not slow and not gpu"
+	$(VENV)/bin/python -m pytest $(QUICK)
 
 check: $(VENV)/ready-to-test
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
-	$(VENV)/bin/lint-imports
+	$(VENV)/bin/lint-imports --no-cache
 
 # Has git run the checks before each commit.
 hooks: $(VENV)/ready-to-test

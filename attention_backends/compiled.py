@@ -20,6 +20,8 @@ class State(Protocol):
     transport: str
     streams: dict[str, int]
     first: list[tuple[int, ...]] | None
+    where: str
+    calls: int
     known: dict[tuple[int, int, int], tuple[Layout, Layout]]
 
     @property
@@ -68,14 +70,17 @@ def attend(
     handle: int,
     first: bool,
     streams: list[int],
+    where: str,
 ) -> torch.Tensor:
-    """Attention over all ranks; first: the first of this forward, in which tensors of `streams` tokens were split."""
+    """Attention over all ranks; tensors of `streams` tokens were split before it. first: no other in this forward."""
     state = _ENABLED[handle]
+    state.streams = {f"input {index}": total for index, total in enumerate(streams)}
     if first:
-        state.streams = {f"input {index}": total for index, total in enumerate(streams)}
         state.first = None
         state.known.clear()
+        state.calls = 0
         state.wire.begin()
+    state.where = where
     return guarded(state.wire, lambda: state.attend(query, key, value, mask, is_causal, scale)).contiguous()
 
 
@@ -85,15 +90,17 @@ def _(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: object) -
 
 
 @torch.library.custom_op("attention_backends::unshard", mutates_args=(), tags=UNSAFE)
-def unshard(x: torch.Tensor, dim: int, lengths: list[int], handle: int) -> torch.Tensor:
+def unshard(x: torch.Tensor, dim: int, lengths: list[int], handle: int, where: str) -> torch.Tensor:
     """exchange.unshard without a gradient."""
     wire = _ENABLED[handle].wire
-    wire.move_on()
-    return guarded(wire, lambda: exchange.unshard(x, dim, lengths, wire))
+    wire.move_on(where)
+    whole = guarded(wire, lambda: exchange.unshard(x, dim, lengths, wire))
+    wire.end()  # or about: another output may be gathered yet
+    return whole
 
 
 @unshard.register_fake
-def _(x: torch.Tensor, dim: int, lengths: list[int], handle: int) -> torch.Tensor:
+def _(x: torch.Tensor, dim: int, lengths: list[int], handle: int, where: str) -> torch.Tensor:
     shape = list(x.shape)
     shape[dim] = sum(lengths)
     return x.new_empty(shape)

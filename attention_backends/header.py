@@ -1,12 +1,16 @@
 """What ranks tell each other once a forward, before the first attention: the codec of that one tiny message."""
 
+import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 STREAMS = 13  # that a header has room for: what any model splits, and more
 DTYPES = ("float64", "float32", "bfloat16", "float16")
-FACTS = ("batch", "heads", "key heads", "head size", "value size", "dtype", "an attention mask", "causal attention")
+FACTS = (
+    *("batch", "heads", "key heads", "head size", "value size", "dtype", "an attention mask", "causal attention"),
+    "timestep",
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,14 @@ def disagreement(everyone: Sequence[Header]) -> str:
     return ""
 
 
+def bits(value: float) -> int:
+    """A float64 as an integer of its bits."""
+    return int.from_bytes(struct.pack("<d", value), "little", signed=True)
+
+
 def _told(name: str, value: int) -> str:
+    if name == "timestep":
+        return f"timestep {struct.unpack('<d', value.to_bytes(8, 'little', signed=True))[0]:g}"
     if name in ("an attention mask", "causal attention"):
         return name if value else f"no {name.removeprefix('an ')}"
     if name == "dtype":

@@ -10,7 +10,7 @@ import torch
 from attention_backends import compiled, exchange
 from attention_backends.catalog import MODES, Mode
 from attention_backends.cost import Speeds
-from attention_backends.header import DTYPES, Header, disagreement
+from attention_backends.header import DTYPES, Header, bits, disagreement
 from attention_backends.kernels import choose
 from attention_backends.layout import Layout, joined, split_lengths
 from attention_backends.topology import Topology
@@ -49,6 +49,8 @@ class ContextParallel:
     may_skip: bool = field(default=False, repr=False)  # a cache may leave out all of them
     cut: set[str] = field(default_factory=set, repr=False)  # what was split in this forward, by name
     gathered: bool = field(default=False, repr=False)  # an output was, in this forward
+    timestep: float = field(default=0.0, repr=False)  # the sum of it, in this forward
+    where: str = field(default="", repr=False)  # the attention module that runs
     fit: Callable[[torch.Tensor], torch.Tensor] | None = field(default=None, repr=False)  # of the running mask
 
     @property
@@ -79,7 +81,8 @@ class ContextParallel:
         assert isinstance(wire, Wire), "enable() gives a state its wire"
         return wire
 
-    def start_forward(self, *, may_skip: bool = False) -> None:
+    def start_forward(self, *, may_skip: bool = False, timestep: Any = None) -> None:
+        """timestep: what the model is given, by which ranks that are in different steps are told apart."""
         self.streams.clear()
         self.known.clear()
         self.cut.clear()
@@ -87,6 +90,9 @@ class ContextParallel:
         self.started = self.gathered = False
         self.calls = 0
         self.may_skip = may_skip
+        # On a GPU to read it is to wait for all that was launched before.
+        told = isinstance(timestep, torch.Tensor) and timestep.device.type == "cpu"
+        self.timestep = float(timestep.double().sum()) if told else 0.0
 
     def end_forward(self) -> None:
         """Raise ValueError if this rank's part is all that the forward gives."""
@@ -144,34 +150,34 @@ class ContextParallel:
             self.streams[name] = total
         return x.tensor_split(world, dim=dim)[self.topology.rank]
 
-    def gather(self, x: torch.Tensor, dim: int) -> torch.Tensor:
+    def gather(self, x: torch.Tensor, dim: int, where: str) -> torch.Tensor:
         """Every rank's shards of x, one after the other along dim."""
         held, rank, world = x.shape[dim], self.topology.rank, self.topology.world_size
         self._check_attended()
         if not torch.compiler.is_compiling():
-            self.wire.move_on()
+            self.wire.move_on(_gather(where))
         known = {split_lengths(total, world) for total in self.streams.values()}
         if _look_alike(known):
             if not torch.compiler.is_compiling():
                 told = exchange.exchange_lengths([held], self.wire, x.device)
-                return self._unshard(x, dim, [numbers[0] for numbers in told])
+                return self._unshard(x, dim, [numbers[0] for numbers in told], where)
             # A graph must know the size beforehand, so ranks can't ask: what is drawn is what a model gives.
             known = {split_lengths(self.streams["hidden_states"], world)} if "hidden_states" in self.streams else set()
         for lengths in known:
             if lengths[rank] == held:
-                return self._unshard(x, dim, lengths)
+                return self._unshard(x, dim, lengths, where)
         raise ValueError(f"the output holds {held} tokens here, but the inputs were split as {self.streams}.")
 
-    def unshard(self, x: torch.Tensor, dim: int, total: int) -> torch.Tensor:
+    def unshard(self, x: torch.Tensor, dim: int, total: int, where: str) -> torch.Tensor:
         """Every rank's shards of one stream of `total` tokens, one after the other along dim."""
         self._check_attended()
         if not torch.compiler.is_compiling():
-            self.wire.move_on()
-        return self._unshard(x, dim, split_lengths(total, self.topology.world_size))
+            self.wire.move_on(_gather(where))
+        return self._unshard(x, dim, split_lengths(total, self.topology.world_size), where)
 
-    def _unshard(self, x: torch.Tensor, dim: int, lengths: Sequence[int]) -> torch.Tensor:
+    def _unshard(self, x: torch.Tensor, dim: int, lengths: Sequence[int], where: str) -> torch.Tensor:
         if torch.compiler.is_compiling():
-            whole: torch.Tensor = compiled.unshard(x, dim, list(lengths), self.handle)
+            whole: torch.Tensor = compiled.unshard(x, dim, list(lengths), self.handle, _gather(where))
             return whole
         return exchange.unshard(x, dim, lengths, self.wire)
 
@@ -193,7 +199,7 @@ class ContextParallel:
             dtype = str(query.dtype).removeprefix("torch.")
             facts = (
                 *(query.shape[0], query.shape[2], key.shape[2], query.shape[3], value.shape[3]),
-                *(DTYPES.index(dtype) if dtype in DTYPES else len(DTYPES), masked, is_causal),
+                *(DTYPES.index(dtype) if dtype in DTYPES else len(DTYPES), masked, is_causal, bits(self.timestep)),
             )
             mine = Header(queries, keys, facts, tuple(self.streams.values()))
             told = exchange.exchange_lengths(mine.encode(), self.topology.group, device)
@@ -218,10 +224,22 @@ class ContextParallel:
         self.known[case] = found[0], found[1]
         return found[0], found[1]
 
-    def traced(self) -> tuple[int, bool, list[int]]:
-        """What compiled.attend must be told of this forward: the handle, whether it is the first, and the splits."""
+    def attention(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: torch.Tensor | None,
+        is_causal: bool,
+        scale: float | None,
+    ) -> torch.Tensor:
+        """`attend`, as one operator where torch.compile traces the model."""
+        if not torch.compiler.is_compiling():
+            return self.attend(query, key, value, mask, is_causal, scale)
         first, self.started = not self.started, True
-        return self.handle, first, list(self.streams.values())
+        given = self.handle, first, list(self.streams.values()), self.where
+        out: torch.Tensor = compiled.attend(query, key, value, mask, is_causal, scale, *given)
+        return out
 
     def attend(
         self,
@@ -247,7 +265,7 @@ class ContextParallel:
         self.operator = choose(
             self.kernel, query, value, mask=mask is not None or is_causal, lse=self.schedule == "staged"
         )
-        self.wire.move_on()
+        self.wire.move_on(f"attention {self.calls}, {self.where},")
         queries, keys = self.layouts(query, key, value, masked=mask is not None, is_causal=is_causal)
         algorithm = import_module(f"attention_backends.{self.rules.algorithm}")
         out: torch.Tensor = algorithm.context_parallel_attention(
@@ -265,6 +283,10 @@ class ContextParallel:
             speeds=self.speeds,
         )
         return out
+
+
+def _gather(where: str) -> str:
+    return f"the gather of {where or 'the output'}"
 
 
 def _look_alike(layouts: set[tuple[int, ...]]) -> bool:

@@ -18,7 +18,7 @@ class Holder(Protocol):
     may_be_empty: frozenset[str] | None
 
     def check_even(self, name: str, total: int) -> None: ...
-    def unshard(self, x: torch.Tensor, dim: int, total: int) -> torch.Tensor: ...
+    def unshard(self, x: torch.Tensor, dim: int, total: int, where: str) -> torch.Tensor: ...
 
 
 def define(state: Holder, where: str, lengths: dict[str, int]) -> None:
@@ -77,7 +77,7 @@ def join(state: Holder, where: str, x: torch.Tensor, dim: int, names: Sequence[s
         )
     parts = torch.split(x, here, dim=dim)
     whole = [
-        state.unshard(part, dim, state.streams[name])
+        state.unshard(part, dim, state.streams[name], where)
         for part, name in zip(parts, names, strict=True)
         if state.streams.get(name)
     ]

@@ -31,7 +31,7 @@ def tag(size: int, group: Group) -> int:
 
     gloo ends the process if a message is longer than its receive, and takes a shorter one in silence.
     """
-    return zlib.crc32(f"{getattr(group, 'place', 0)} {size}".encode()) & 0x7FFFFFFF
+    return zlib.crc32(f"{getattr(group, 'place', '')} {size}".encode()) & 0x7FFFFFFF
 
 
 def registered(group: Any) -> dist.ProcessGroup:

@@ -3,9 +3,12 @@
 Ranks wait for each other's messages for as long as it takes, so a rank that fails must wake them: it leaves the cause
 in the group's store and closes its connections. Whoever waits for it gets an error at once, closes its own, so that all
 wake up, and raises with the cause. That costs nothing until a rank fails; the next forward opens new connections.
+Ranks that run apart without failing are found by watch.py, and end in the same way.
 """
 
 import contextlib
+import json
+import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -15,7 +18,8 @@ import torch.distributed as dist
 from torch.distributed import PrefixStore  # type: ignore[attr-defined]  # not in its __all__
 
 from attention_backends.exchange import ConnectionLostError
-from attention_backends.transport import decide, has_nccl
+from attention_backends.transport import Waits, decide, has_nccl
+from attention_backends.watch import PATIENCE, RECEIVE, SEND, Message, Watch
 
 Result = TypeVar("Result")
 
@@ -25,7 +29,24 @@ _PROMPTLY = timedelta(milliseconds=1)
 
 
 class RankFailedError(RuntimeError):
-    """Another rank failed in this forward; the message says which, and why."""
+    """Another rank failed in this forward, or ranks ran apart; the message says which, and why."""
+
+
+class _Posted:
+    """A message under way, so that the watch sees what a rank waits for."""
+
+    def __init__(self, wire: "Wire", message: Message, work: Waits) -> None:
+        self.wire, self.message, self.work = wire, message, work
+        wire.open[id(self)] = message
+
+    def wait(self) -> None:
+        self.wire.waits = self.message, time.monotonic()
+        try:
+            self.work.wait()
+        finally:
+            self.wire.waits = None
+            self.wire.steps += 1
+            self.wire.open.pop(id(self), None)
 
 
 class Wire:
@@ -37,9 +58,15 @@ class Wire:
     def __init__(self, parent: dist.ProcessGroup) -> None:
         self.parent = parent
         self.by_host = True
-        self.place = 0  # in the forward, the same on all ranks: messages of different places never meet
+        self.place = ""  # in the forward, the same on all ranks: messages of different places never meet
+        self.patience = PATIENCE
+        self.inside = False  # in a forward
+        self.open: dict[int, Message] = {}  # under way
+        self.waits: tuple[Message, float] | None = None  # the message that this rank waits for, and since when
+        self.steps = 0  # messages that it has waited for
         self._store: Any = PrefixStore("attention_backends", parent.get_group_store())
-        self._said = self._opened = self._forward = 0  # counted alike by all ranks
+        self._said = self._opened = self._forward = self._exchange = 0  # counted alike by all ranks
+        self._watch: Watch | None = None
         self._gloo: Any = None  # dist.ProcessGroupGloo, which torch does not type
         self._ended = ""  # why these ranks can't be connected any more
 
@@ -49,13 +76,15 @@ class Wire:
     def size(self) -> int:
         return self.parent.size()
 
-    def send(self, tensors: list[torch.Tensor], peer: int, tag: int, /) -> dist.Work:
-        work: dist.Work = self._connected().send(tensors, peer, tag)
-        return work
+    def send(self, tensors: list[torch.Tensor], peer: int, tag: int, /) -> Waits:
+        return _Posted(self, Message(SEND, peer, tag), self._connected().send(tensors, peer, tag))
 
-    def recv(self, tensors: list[torch.Tensor], peer: int, tag: int, /) -> dist.Work:
-        work: dist.Work = self._connected().recv(tensors, peer, tag)
-        return work
+    def recv(self, tensors: list[torch.Tensor], peer: int, tag: int, /) -> Waits:
+        return _Posted(self, Message(RECEIVE, peer, tag), self._connected().recv(tensors, peer, tag))
+
+    def posted(self) -> tuple[Message, ...]:
+        """The messages under way."""
+        return tuple(self.open.values())
 
     def _connected(self) -> Any:
         if self._gloo is None:
@@ -66,9 +95,10 @@ class Wire:
         """How CUDA tensors can travel between these devices of the ranks: see transport.decide, which raises."""
         return decide(asked, "cuda:nccl" in str(dist.get_backend_config(self.parent)), devices)
 
-    def move_on(self) -> None:
+    def move_on(self, where: str) -> None:
         """Say that what follows is another exchange than what came before; every rank does so alike."""
-        self.place = (self.place + 1) % 4096
+        self._exchange += 1
+        self.place = f"{where} of forward {self._forward} (exchange {self._exchange})"
 
     def agree(self, told: str) -> list[str]:
         """What every rank says, in rank order; they are connected then. All ranks come here, or to `refuse`.
@@ -77,6 +107,8 @@ class Wire:
             RankFailedError: a rank refused instead, or has ended.
         """
         self._check_alive()
+        if self._watch is None and self.size() > 1:
+            self._watch = Watch(self, self._store.clone())
         self._say(f"{'closed' if self._gloo is None else 'open'} {told}")
         answers = [self._store.get(f"said {self._said} {rank}").decode().split(" ", 1) for rank in range(self.size())]
         if self._said > 2:  # all have read what was said two times ago
@@ -106,12 +138,20 @@ class Wire:
         """
         self._check_alive()
         self._forward += 1
+        self._exchange = 0
+        self.place = f"the beginning of forward {self._forward}"
         if self._gloo is None:
             store = self._here()
             met = max(int(store.get(f"met {rank}")) for rank in range(self.size()))
             if met >= self._forward:
                 raise RankFailedError(f"{self._cause()}, in the forward before")
             self._connect()
+        self.inside = True
+
+    def end(self) -> None:
+        """End a forward; its backward may follow."""
+        self.inside = False
+        self.place = f"the backward of forward {self._forward}"
 
     def _check_alive(self) -> None:
         if self._ended:
@@ -119,7 +159,7 @@ class Wire:
 
     def _connect(self) -> None:
         self._opened += 1
-        self.place = 0
+        self.open.clear()
         store = self._here()
         self._gloo = dist.ProcessGroupGloo(store, self.rank(), self.size(), self._store.timeout)
         # One that fails at once must not close what another is still about to connect.
@@ -130,12 +170,28 @@ class Wire:
         """What belongs to these connections in the store."""
         return PrefixStore(f"wire {self._opened}", self._store)
 
+    def tear(self, why: str, outside: Sequence[int]) -> None:
+        """Close the connections under a rank that waits in them, from another thread; it raises with the cause.
+
+        outside: the ranks that are in no forward; they raise in their next, when the others are in their next, too.
+        """
+        told = {"why": why[:_LONGEST], "outside": list(outside), "forward": self._forward}
+        self._here().compare_set("apart", "", json.dumps(told))  # what the first rank says holds
+        self._close_all(self._gloo)
+
+    def _apart(self) -> dict[str, Any]:
+        store = self._here()
+        return dict(json.loads(store.get("apart"))) if store.check(["apart"]) else {}
+
     def fail(self, error: BaseException) -> RankFailedError | None:
         """Wake all other ranks, telling them why. Returns what to raise in place of an error that is only an echo."""
         if self._gloo is None:
             return None
         echo = None
         with contextlib.suppress(RuntimeError):  # the store may have ended with its rank
+            apart = self._apart()
+            if isinstance(error, ConnectionLostError) and self.rank() in apart.get("outside", ()):
+                self._forward = apart["forward"] + 1
             self._here().set(f"met {self.rank()}", str(self._forward))
         if isinstance(error, ConnectionLostError):
             cause = self._cause()
@@ -155,18 +211,22 @@ class Wire:
             for rank in range(self.size()):
                 if store.check([f"failed {rank}"]):
                     return f"rank {rank} failed: {store.get(f'failed {rank}').decode()}"
+            return str(self._apart().get("why", ""))
         return ""
 
     def _close(self) -> None:
-        """Close all connections. gloo does so when a wait runs out of time, and has no other way."""
         gloo, self._gloo = self._gloo, None
+        self._close_all(gloo)
+        if gloo is not None and torch.cuda.is_available() and has_nccl(self):
+            with contextlib.suppress(RuntimeError):
+                self.parent.abort()  # what waits on a device would wait for ever
+
+    def _close_all(self, gloo: Any) -> None:
+        """Close all connections. gloo does so when a wait runs out of time, and has no other way."""
         for peer in range(self.size()) if gloo is not None else ():
             if peer != self.rank():
                 with contextlib.suppress(RuntimeError):
                     gloo.recv([torch.empty(1)], peer, _NOBODY).wait(_PROMPTLY)
-        if gloo is not None and torch.cuda.is_available() and has_nccl(self):
-            with contextlib.suppress(RuntimeError):
-                self.parent.abort()  # what waits on a device would wait for ever
 
 
 def _words(error: BaseException) -> str:
@@ -188,6 +248,7 @@ def guarded(wire: Wire, call: Callable[[], Result]) -> Result:
     try:
         return call()
     except BaseException as error:
+        wire.end()
         echo = wire.fail(error)
         if echo is not None:
             raise echo from error

@@ -28,12 +28,13 @@ if sys.argv[:1] == ["-m"] and sys.orig_argv[-len(sys.argv)] in ("launcher", "-ml
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from launcher.version import __version__
+
 if TYPE_CHECKING:
     from launcher.pool import Pool, Result, plan
     from launcher.problems import Interrupted, LauncherError, Problem, Refused, RunFailed
 
-__version__ = "0.1.0"
-__all__ = ["Interrupted", "LauncherError", "Pool", "Problem", "Refused", "Result", "RunFailed", "plan"]
+__all__ = ["Interrupted", "LauncherError", "Pool", "Problem", "Refused", "Result", "RunFailed", "__version__", "plan"]
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from shared import LAPTOP, Ended, command, hermetic
+from shared import LAPTOP, Ended, command, hermetic, validated
 
 from launcher.config.compose import Composer, to_config
 from launcher.estimates.ways import resolve
@@ -54,6 +54,7 @@ def launch(tmp_path: Path) -> Launch:
             timeout=timeout,
             check=False,
         )
+        validated(tmp_path)
         return Ended(result.returncode, result.stdout, result.stderr, tmp_path / "outputs")
 
     return run

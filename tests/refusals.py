@@ -9,6 +9,8 @@ from launcher.machines import Machine
 Refusal = tuple[str, str, Machine]
 REFUSALS: dict[str, list[Refusal]] = {
     "numbers": [
+        ("cp.cfg_degree=3 model.true_cfg=2", "classifier-free guidance has two branches; type cp.cfg_degree=2", LAPTOP),
+        ("cp.cfg_degree=0", "cp.cfg_degree=0: must be at least 1", LAPTOP),
         ("images=20000", "a run makes at most 10000 pictures; type images=10000 or less", LAPTOP),
         ("runtime.threads=1000000", "2 cores serve at most 16 threads of a rank", LAPTOP),
         ("runtime.timeout=1e300", "the longest is a week", LAPTOP),
@@ -50,21 +52,46 @@ REFUSALS: dict[str, list[Refusal]] = {
         ("lora.path=/dev/null", "not a .safetensors file; other formats can run code", LAPTOP),
         ("model.path=/nowhere/at/all", "no such folder, and not the name of a hub repository", LAPTOP),
         ("output.dir=/dev/null/x", "null is a file", LAPTOP),
+        ("output=mp4", "output=mp4: holds a film, and flux_tiny makes pictures; type output=png", LAPTOP),
+        ("output.crf=20", "output.crf=20: is of output=mp4, and this is output=png", LAPTOP),
+        ("model=ltx_video output=webp output.codec=h264", "output.codec=h264: is of output=mp4", LAPTOP),
+        ("model=ltx_video output.crf=52", "h264 takes 0 (best) to 51 (worst); type output.crf=18", LAPTOP),
+        ("model=ltx_video output.codec=h265 height=63", "h265 takes 64 to 8192 pixels a side", LAPTOP),
     ],
     "words": [
+        ("model.guidance_branches=twice", "unknown option; choose from calls, batch", LAPTOP),
         ("cp.mode=rign", "cp.mode=rign: unknown option; choose from auto, none", LAPTOP),
         ("cp.mode=rign", "type cp=ring", LAPTOP),
+        ("output.metadata=all", "choose from full, minimal, none", LAPTOP),
         ("cp.transport=mpi", "choose from auto, nccl, host", LAPTOP),
         ("attention.kernel=flex", "compiles a kernel for each length and mask", LAPTOP),
         ("attention.kernel=flash_hub", "use attention.kernel='flash'; type attention=auto", LAPTOP),
         ("attention.kernel=flush", "type attention.kernel=flash", LAPTOP),
         ("runtime.device=gpu", "choose from auto, cpu, cuda", LAPTOP),
         ("runtime.dtype=float8", "choose from auto, float32, bfloat16, float16", LAPTOP),
-        ("output.format=gif", "choose from png, webp, jpeg", LAPTOP),
+        ("model=ltx_video output.codec=vp9", "choose from h264, h265, av1; type output.codec=h264", LAPTOP),
+        ("output.format=gif", "choose from auto, png, webp, mp4, jpeg", LAPTOP),
         ("negative_prompt='\udcff' model.true_cfg=2", "negative_prompt: not UTF-8 text", LAPTOP),
         ("model.text=none", "model.text=none: unknown option; choose from padded, prompt, whole", LAPTOP),
     ],
     "sharing": [
+        ("cp.cfg_degree=2", "guidance is off (model.true_cfg is at most 1): there is nothing to divide", LAPTOP),
+        ("model=flux2 runtime=cpu cp.cfg_degree=2", "flux2 takes no classifier-free guidance to divide", LAPTOP),
+        (
+            "model=flux_fill runtime=cpu model.true_cfg=2 model.guidance_branches=null cp.cfg_degree=2",
+            "the two branches of flux_fill's guidance can't be computed apart",
+            LAPTOP,
+        ),
+        (
+            "cp=ring_anything cp.ring_degree=2 cp.cfg_degree=2 model.true_cfg=2 runtime.processes=2",
+            "cfg_degree 2 x ring_degree 2 x ulysses_degree 1 = 4 ranks, not 2; type runtime.processes=4",
+            LAPTOP,
+        ),
+        (
+            "cp=none cp.cfg_degree=2 model.true_cfg=2 cp.ring_degree=2",
+            "cp.ring_degree=2: cp=none shares no sequence; leave it out or type cp=ring_anything",
+            LAPTOP,
+        ),
         ("cp=ring_anything cp.ring_degree=1", "needs at least 2 ranks", LAPTOP),
         (
             "cp=ring_anything cp.ring_degree=2 cp.ulysses_degree=2",
@@ -125,6 +152,7 @@ REFUSALS: dict[str, list[Refusal]] = {
         ("cp=ring_anything cp.ring_degree=5", "each rank needs its own GPU; available: 4", GPUS),
     ],
     "devices": [
+        ("cp=none check=true", "check=true: compares several ranks with one, and this run has one process", LAPTOP),
         ("runtime.device=cuda", "this machine has 2 CPU cores, no CUDA GPU", LAPTOP),
         ("runtime.devices=[0] runtime=cpu", "names GPUs", LAPTOP),
         ("runtime.devices=[0,1]", "this machine has no CUDA GPU, not 0 or 1", LAPTOP),

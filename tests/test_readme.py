@@ -8,9 +8,12 @@ import subprocess
 import sys
 
 import pytest
-from shared import ROOT, hermetic
+from PIL import Image
+from shared import ROOT, a_recipe, hermetic
 
 from launcher.flux_tiny.vocabulary import COLOURS, PATTERNS, SCALES
+from launcher.records.formats import FORMATS
+from launcher.records.picture import save
 
 TEXT = (ROOT / "README.md").read_text()
 COMMANDS = [
@@ -30,13 +33,17 @@ def test_all_commands_are_known():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("words", LAUNCHER, ids=" ".join)
-def test_a_command_of_the_readme(launch, words):
+def test_a_command_of_the_readme(launch, tmp_path, words):
+    if "cat.png" in words:  # a small one
+        config = {"prompt": "waves", "seed": 1, "height": 32, "width": 32, "steps": 1, "runtime": {"device": "cpu"}}
+        save([Image.new("RGB", (32, 32))], tmp_path / "cat.png", a_recipe(config=config), FORMATS["png"])
+    (tmp_path / "outputs").mkdir()
     ended = launch(*words)
     if words == NEEDS_GPU:  # what it does on a machine without GPUs; with them it needs the weights
         assert "python -m launcher model=flux_tiny cp=ring_anything height=1000" in ended.err
         return
     assert ended.code == 0, ended.err
-    assert {"--help", "plan"} & set(words) or ended.runs
+    assert {"--help", "plan", "runs"} & set(words) or ended.runs
 
 
 def test_the_table_of_the_readme_is_what_a_plan_prints(launch):

@@ -7,7 +7,6 @@ import torch
 from diffusers.models import attention_dispatch
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
 
-from attention_backends import compiled
 from attention_backends.kernels import packages
 from attention_backends.state import ContextParallel
 
@@ -53,11 +52,7 @@ def dispatcher(original: Callable[..., torch.Tensor]) -> Any:
                 raise ValueError(f"dropout_p={dropout_p}: attention dropout is not supported with context parallelism.")
             if attn_mask is not None and _parallel_config.fit is not None:
                 attn_mask = _parallel_config.fit(attn_mask)
-            if torch.compiler.is_compiling():
-                traced = _parallel_config.traced()
-                out: torch.Tensor = compiled.attend(query, key, value, attn_mask, is_causal, scale, *traced)
-                return out
-            return _parallel_config.attend(query, key, value, attn_mask, is_causal, scale)
+            return _parallel_config.attention(query, key, value, attn_mask, is_causal, scale)
         if not query.numel():  # a rank without tokens in front of an attention that stays local
             return torch.empty_like(query)
         return original(

@@ -1,5 +1,6 @@
 """Hooks of diffusers' kind, which split what a model is given and gather what it gives."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 from diffusers.hooks.context_parallel import ContextParallelGatherHook, ContextParallelSplitHook
 from diffusers.hooks.hooks import ModelHook
 from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import unwrap_module
 
 from attention_backends import exchange
 from attention_backends.diffusers_seam.upkeep import Upkeep
@@ -21,6 +23,13 @@ class SplitHook(ContextParallelSplitHook):  # type: ignore[misc]
         super().__init__(metadata, state)
         self.place = place
         self.splits_output = any(getattr(entry, "split_output", False) for entry in metadata.values())
+
+    def initialize_hook(self, module: torch.nn.Module) -> torch.nn.Module:
+        module = super().initialize_hook(module)
+        # diffusers looks a parameter's place up when it is first needed, which torch.compile can't trace.
+        names = list(inspect.signature(type(unwrap_module(module)).forward).parameters)[1:]
+        self.module_forward_metadata.cached_parameter_indices = {name: place for place, name in enumerate(names)}
+        return module
 
     def post_forward(self, module: torch.nn.Module, output: Any) -> Any:
         return super().post_forward(module, output) if self.splits_output else output
@@ -45,6 +54,10 @@ class SplitHook(ContextParallelSplitHook):  # type: ignore[misc]
 class GatherHook(ContextParallelGatherHook):  # type: ignore[misc]
     """Puts the shards of a module's outputs together again."""
 
+    def __init__(self, place: str, metadata: Any, state: ContextParallel) -> None:
+        super().__init__(metadata, state)
+        self.place = place
+
     def post_forward(self, module: torch.nn.Module, output: Any) -> Any:
         if len(items(output)) != len(self.metadata):
             raise ValueError(f"the plan gathers {len(self.metadata)} outputs, and the module has {len(items(output))}.")
@@ -52,9 +65,21 @@ class GatherHook(ContextParallelGatherHook):  # type: ignore[misc]
 
         def whole(x: torch.Tensor) -> torch.Tensor:
             entry = next(entries)
-            return x if entry is None else self.parallel_config.gather(x, entry.gather_dim)
+            return x if entry is None else self.parallel_config.gather(x, entry.gather_dim, self.place)
 
         return changed(output, whole)
+
+
+class NameHook(ModelHook):  # type: ignore[misc]
+    """Tells where the attention is that comes next."""
+
+    def __init__(self, place: str, state: ContextParallel) -> None:
+        super().__init__()
+        self.place, self.state = place, state
+
+    def pre_forward(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        self.state.where = self.place
+        return args, kwargs
 
 
 class ForwardHook(ModelHook):  # type: ignore[misc]
@@ -71,11 +96,13 @@ class ForwardHook(ModelHook):  # type: ignore[misc]
             self.state.end_forward()
             return output
         self.state.wire.begin()
-        return guarded(self.state.wire, lambda: self._run(*args, **kwargs))
+        output = guarded(self.state.wire, lambda: self._run(*args, **kwargs))
+        self.state.wire.end()
+        return output
 
     def _run(self, *args: Any, **kwargs: Any) -> Any:
         self.upkeep.check()
-        self.state.start_forward(may_skip=self.upkeep.may_skip)
+        self.state.start_forward(may_skip=self.upkeep.may_skip, timestep=kwargs.get("timestep"))
         try:
             output = self.fn_ref.original_forward(*args, **kwargs)
         except RuntimeError as error:

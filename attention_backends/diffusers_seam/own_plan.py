@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from attention_backends.diffusers_seam.hooks import GatherHook, SplitHook
+from attention_backends.diffusers_seam.hooks import GatherHook, NameHook, SplitHook
 from attention_backends.diffusers_seam.planned import modules
 from attention_backends.diffusers_seam.upkeep import Upkeep
 from attention_backends.plan import PlanError
@@ -58,6 +58,7 @@ def apply(
                 "cp_plan with the keys split, gather and local: with it torch's own attention is shared too."
             )
         upkeep.processor(path)
+        upkeep.hook(path, partial(NameHook, path, state), _HOOK.format("name"))
     state.never_empty = frozenset(NEEDS_TOKENS.get(kind, ()))
     gathers = False
     for name, entry in plan.items():
@@ -66,7 +67,7 @@ def apply(
                 upkeep.hook(path, partial(SplitHook, path, entry, state), _HOOK.format(name))
             else:
                 outputs = list(entry) if isinstance(entry, (list, tuple)) else [entry]
-                upkeep.hook(path, partial(GatherHook, outputs, state), _HOOK.format(name))
+                upkeep.hook(path, partial(GatherHook, path, outputs, state), _HOOK.format(name))
                 gathers = True
     if not gathers:
         raise PlanError("cp_plan gathers nothing: name the module whose output is put together again.")

@@ -145,6 +145,12 @@ class Attend(ModelHook):  # type: ignore[misc]
         self.path, self.state, self.fit = path, state, fit
 
     def new_forward(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+        self.state.where = self.path
+        if _traced_by_dispatcher(module):
+            outer, self.state.fit = self.state.fit, self.fit
+            output = self.fn_ref.original_forward(*args, **kwargs)
+            self.state.fit = outer
+            return output
         before = self.state.calls
         with Reroute(self.state, self.fit):
             output = self.fn_ref.original_forward(*args, **kwargs)
@@ -164,8 +170,18 @@ class Stay(ModelHook):  # type: ignore[misc]
         self.state = state
 
     def new_forward(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if _traced_by_dispatcher(module):
+            return self.fn_ref.original_forward(*args, **kwargs)
         with Reroute(None):
             return self.fn_ref.original_forward(*args, **kwargs)
+
+
+def _traced_by_dispatcher(module: torch.nn.Module) -> bool:
+    """Whether torch.compile traces an attention that asks diffusers' dispatcher, which needs no function mode.
+
+    Dynamo can't trace some methods of a tensor under one (Tensor.unflatten).
+    """
+    return torch.compiler.is_compiling() and hasattr(module.processor, "_parallel_config")
 
 
 def apply(model: torch.nn.Module, plan: Plan, state: ContextParallel, upkeep: Upkeep) -> list[Any]:

@@ -69,4 +69,4 @@ class Reroute(TorchFunctionMode):
             attn_mask = attn_mask[(None,) * (4 - attn_mask.ndim)]
             attn_mask = self.fit(attn_mask) if self.fit is not None else attn_mask
         q, k, v = (x.transpose(1, 2) for x in (query, key, value))
-        return self.state.attend(q, k, v, attn_mask, is_causal, scale).transpose(1, 2)
+        return self.state.attention(q, k, v, attn_mask, is_causal, scale).transpose(1, 2)

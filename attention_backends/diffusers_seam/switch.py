@@ -5,6 +5,7 @@ here. Of diffusers' own way it leaves out the parts that need an accelerator.
 """
 
 import json
+import math
 import sys
 from functools import partial
 from typing import Any
@@ -31,6 +32,7 @@ from attention_backends.plan import is_plain, parse
 from attention_backends.state import ContextParallel
 from attention_backends.topology import Topology
 from attention_backends.transport import device
+from attention_backends.watch import PATIENCE
 from attention_backends.wire import wire_of
 
 register_packages()
@@ -51,6 +53,7 @@ def enable(
     transport: str = "auto",
     cp_plan: dict[str, Any] | None = None,
     process_group: dist.ProcessGroup | None = None,
+    patience: float = PATIENCE,
 ) -> ContextParallel:
     """Shard the sequence of a diffusers model over ring_degree x ulysses_degree ranks.
 
@@ -66,6 +69,8 @@ def enable(
         cp_plan: what to split and gather, in place of the class's own `_cp_plan`: as plain data (see plan.py), or in
             diffusers' form.
         process_group: the ranks that share the sequence, if not all.
+        patience: seconds. If all ranks stand still for so long, each in a wait that no other ends or outside the model
+            and computing nothing, they have run apart, and each raises: watch.py.
 
     Raises:
         ValueError: with the nearest legal values, for arguments that can't work.
@@ -83,6 +88,9 @@ def enable(
         _check_choice("kernel", kernel, tuple(KERNELS))
         _check_choice("schedule", schedule, SCHEDULES)
         _check_choice("transport", transport, TRANSPORTS)
+        if not 0 < patience < math.inf:
+            raise ValueError(f"patience={patience}: a number of seconds above 0. Try patience={PATIENCE:g}.")
+        wire.patience = patience
         _check_ranks(wire.size(), ring_degree, ulysses_degree)
         topology = Topology(wire, wire.rank(), ring_degree, ulysses_degree)
         state = ContextParallel(named, ring_degree, ulysses_degree, kernel, schedule, "", topology, speeds)
@@ -182,7 +190,7 @@ def _agree(state: ContextParallel, model: str, transport: str) -> list[str]:
         name: str(getattr(state, name))
         for name in ("mode", "ring_degree", "ulysses_degree", "kernel", "schedule", "speeds")
     }
-    told |= {"model": model, "transport": transport, "device": device()}
+    told |= {"model": model, "transport": transport, "patience": str(state.wire.patience), "device": device()}
     everyone: list[dict[str, str]] = [json.loads(answer) for answer in state.wire.agree(json.dumps(told))]
     devices = [answer.pop("device") for answer in everyone]
     for rank, answer in enumerate(everyone):

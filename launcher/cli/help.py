@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from launcher.cli import commands
+from launcher.cli import subcommands
 from launcher.cli.parser import Parser
 from launcher.config.compose import Composer, to_config
 from launcher.config.schema import LaunchConfig
@@ -33,7 +33,7 @@ def page(composer: Composer, words: list[str], command: str, parser: Parser) -> 
     parts = [
         "Makes pictures with diffusion pipelines, shared by several GPUs or CPU ranks with context parallelism.",
         f"python -m launcher {f'{command} ' * bool(command)}[option ...] [choice=option ...] [setting=value ...]",
-        "Subcommands\n" + "\n".join(_choice(name, [commands.load(name).ABOUT]) for name in commands.names()),
+        "Subcommands\n" + "\n".join(_choice(name, [subcommands.load(name).ABOUT]) for name in subcommands.names()),
         f"Examples\n{EXAMPLES}",
         "Choices\n" + "\n".join(_choice(name, options) for name, options in composer.groups.items()),
         f"Settings (default for model={config.model.name})\n" + "\n".join(_fields(config)),

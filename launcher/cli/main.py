@@ -10,10 +10,10 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-from launcher import __version__
-from launcher.cli import commands
+from launcher.cli import subcommands
 from launcher.cli.terminal import complain, give_up, prepare, say, show
 from launcher.problems import Interrupted, LauncherError
+from launcher.version import __version__
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
@@ -59,8 +59,8 @@ def _main(argv: list[str]) -> int:
     if argv == ["--version"]:
         show(f"launcher {__version__}")
         return 0
-    named = argv[:1] if argv[:1] and argv[0] in commands.names() else []
-    return commands.load(*named or [commands.DEFAULT]).main(argv[len(named) :])
+    named = argv[:1] if argv[:1] and argv[0] in subcommands.names() else []
+    return subcommands.load(*named or [subcommands.DEFAULT]).main(argv[len(named) :])
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from launcher.request.request import MAX_RANKS, Request
 from launcher.wording import plural, shorten
 
 if TYPE_CHECKING:
+    from launcher.records.record import Check
     from launcher.running.job import Made
 
 
@@ -33,11 +34,14 @@ def rows_of(request: Request) -> dict[str, str]:
     if 1 < request.mesh.sequence <= MAX_RANKS:
         held = [" + ".join(str(count) for count in rank.values()) for rank in request.tokens_per_rank]
         groups = [(len(list(same)), each) for each, same in itertools.groupby(held)]
-        several = ", ".join(f"{plural(count, 'rank holds', 'ranks hold')} {each}" for count, each in groups)
+        several = ", ".join(
+            f"{plural(count * request.mesh.cfg, 'rank holds', 'ranks hold')} {each}" for count, each in groups
+        )
         tokens += f"; each rank holds {held[0]}" if len(groups) == 1 else f"; {several}"
-    parallel = request.mode if request.mode != "none" else "none, one process"
-    if request.mode != "none":
-        degrees = {"ring_degree": request.mesh.ring, "ulysses_degree": request.mesh.ulysses}
+    mesh = request.mesh
+    parallel = request.mode if mesh.ranks > 1 or request.mode != "none" else "none, one process"
+    if mesh.ranks > 1:
+        degrees = {"cfg_degree": mesh.cfg, "ring_degree": mesh.ring, "ulysses_degree": mesh.ulysses}
         parallel += "".join(f", {name} {degree}" for name, degree in degrees.items() if degree > 1)
         parallel += f", schedule {request.schedule}" if request.schedule else ""
     told = {"size": size}
@@ -70,9 +74,20 @@ def _devices(request: Request) -> str:
     return f"{ranks} on {', '.join(names)}, {request.dtype}"
 
 
+def checked(check: Check) -> str:
+    """How close the ranks came to one rank."""
+    part = "the first step" if check.part == "step" else "one block of each kind in the first step, as all do not fit,"
+    verdict = "as one rank" if check.close else "not as one rank"
+    bound = f"bound {check.bound:.0e} in {check.dtype}"
+    off = f"{part} is off by {check.relative:.1e} of the prediction ({bound}), latents by {check.absolute:.1e}"
+    return f"{verdict}: {off}"
+
+
 def summary(made: Made) -> str:
     """What was made, how long it took, and how much memory each rank held at most."""
     record, lines = made.record, []
+    if record.check is not None:
+        lines.append(f"{'check':<10} {checked(record.check)}")
     for file in record.files:
         size = f"{file.height} x {file.width}"
         if file.frames is not None:

@@ -16,7 +16,7 @@ from launcher.cli import screen, sweep
 from launcher.cli.progress import Bar
 from launcher.problems import LauncherError, Refused, RunFailed
 from launcher.request.request import Request
-from launcher.running.screen import Progress
+from launcher.running.progress import Progress
 from launcher.running.sweep import Sweep
 from launcher.wording import shorten
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_automatic_config_search_path
@@ -25,6 +26,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from launcher.config import yaml_files
 from launcher.reading import UnreadableError
+from launcher.records.run_dir import portable, portable_override
 
 # Resolvers, plugins and HydraConfig belong to the process: one thread at a time composes or names a folder.
 LOCK = threading.RLock()
@@ -93,17 +95,54 @@ def put_into(composed: DictConfig, folder: Path) -> Path:
 def save(composed: DictConfig, folder: Path) -> None:
     """Write `.hydra/` into a run directory, as Hydra does: what was composed, and from which words.
 
+    Other than Hydra it names no folder of this machine, nor what `hydra.job.env_set` gives variables.
+
     Raises:
         OSError: it cannot be written.
     """
     if composed.hydra.output_subdir is None:
         return
     files = {
-        "config.yaml": OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]),
-        "hydra.yaml": OmegaConf.masked_copy(composed, ["hydra"]),
-        "overrides.yaml": composed.hydra.overrides.task,
+        "config.yaml": _plain(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])),
+        "hydra.yaml": without_paths(OmegaConf.masked_copy(composed, ["hydra"])),
+        "overrides.yaml": [portable_override(word) for word in composed.hydra.overrides.task],
     }
     place = folder / str(composed.hydra.output_subdir)
     place.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         (place / name).write_text(OmegaConf.to_yaml(content), encoding="utf-8", errors="backslashreplace")
+
+
+def without_paths(composed: DictConfig) -> dict[str, Any]:
+    """A configuration as data that can be shared: without folders of this machine and values of its environment."""
+    plain = _plain(composed)
+    hydra = _plain_paths(plain["hydra"])
+    hydra["job"]["env_set"] = dict.fromkeys(hydra["job"]["env_set"], "...")
+    hydra["overrides"] = {kind: [_shared(word) for word in words] for kind, words in hydra["overrides"].items()}
+    hydra["job"]["override_dirname"] = "..."  # the words once more
+    return plain | {"hydra": hydra}
+
+
+def _plain(composed: DictConfig) -> dict[str, Any]:
+    plain = OmegaConf.to_container(composed, resolve=False)
+    assert isinstance(plain, dict)
+    return portable({str(key): value for key, value in plain.items()})
+
+
+def _plain_paths(value: Any) -> Any:
+    """The same with the last part alone of every text that is an absolute path."""
+    if isinstance(value, dict):
+        return {key: _plain_paths(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain_paths(item) for item in value]
+    if isinstance(value, str) and value.startswith(("/", "~", "file:")):
+        return f".../{Path(value).name}"
+    return value
+
+
+def _shared(word: str) -> str:
+    """A word of the command line that can be shared."""
+    key, sign, value = word.partition("=")
+    if not key.lstrip("+").startswith("hydra."):
+        return portable_override(word)
+    return key + sign + ("..." if "env_set" in key else str(_plain_paths(value.strip("'\""))))

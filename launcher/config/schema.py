@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, Optional
 
 from launcher.problems import choices
+from launcher.records.film import CODECS
 from launcher.records.formats import FORMATS
 
 # omegaconf resolves these annotations at run time and knows Optional[int], not every spelling of int | None.
 # ruff: noqa: UP045
 
-ANIMATED = [name for name, format in FORMATS.items() if format.max_frames > 1]
+ANIMATED = [name for name, format in FORMATS.items() if format.max_frames > 1 and not format.film]
 
 
 def conf_dir() -> Path:
@@ -69,7 +70,9 @@ class ModelConfig:
     layers: int = fact(0, "attention layers")
     vae_scale: int = fact(8, "pixels of a latent, each way")
     patch: int = fact(2, "latents of a token, each way")
+    latent_channels: int = fact(16, "channels of a latent")
     frames_per_latent: Optional[int] = fact(None, "frames of each latent after the first; null: it makes pictures")
+    sound: bool = fact(False, "its films have sound")
     max_positions: Optional[int] = fact(None, "tokens each way, and latents in time, that positions are known for")
     text: str = fact(
         "padded",
@@ -87,6 +90,11 @@ class ModelConfig:
     cross_attention: bool = fact(False, "the text is attended to by itself, not in one sequence with what is drawn")
     guidance_embeds: bool = fact(False, "takes a distilled guidance scale")
     guidance_cfg: bool = fact(False, "guidance is classifier-free: above 1 it uses negative_prompt, at twice the work")
+    guidance_branches: Optional[str] = fact(
+        None,
+        "how the pipeline has its transformer compute the two branches of guidance, for cp.cfg_degree=2 to divide: "
+        "calls (one after the other) or batch (both in one call); null: in another way",
+    )
     transformers: list[str] = field(
         default_factory=lambda: ["transformer"],
         metadata={"help": "the pipeline's parts whose work the ranks share", "fact": True},
@@ -125,6 +133,9 @@ class CpConfig:
         None, "ranks around the ring; default: what the machine and ulysses_degree leave"
     )
     ulysses_degree: Optional[int] = option(None, "ranks that share the heads; default: likewise")
+    cfg_degree: Optional[int] = option(
+        None, "2: the branches of guidance are computed by two halves of the ranks; default: 1, or what cp=auto finds"
+    )
     schedule: str = option("auto", "how a ring moves keys and values: auto, gather, staged")
     transport: str = option(
         "auto", "how GPUs exchange: auto, nccl, or host (by host memory: several ranks may share a GPU)"
@@ -170,7 +181,18 @@ class OutputConfig:
     """What is written, and where."""
 
     dir: str = option("outputs", "the folder that run directories are made in")
-    format: str = option("png", f"{choices(FORMATS)}; a video is an animated {choices(ANIMATED)}")
+    format: str = option(
+        "auto", f"auto, {choices(FORMATS)}; auto is mp4 for videos, which may be an animated {choices(ANIMATED)} too"
+    )
+    codec: Optional[str] = option(None, f"output=mp4: {choices(CODECS)}; default: {next(iter(CODECS))}")
+    crf: Optional[int] = option(
+        None,
+        "output=mp4: quality, from 0, the best; default: "
+        + ", ".join(f"{codec.crf} of {codec.worst} for {name}" for name, codec in CODECS.items()),
+    )
+    metadata: str = option(
+        "full", "what a file tells of its recipe: full (other programs read it too), minimal (the recipe alone) or none"
+    )
 
 
 @dataclass
@@ -210,6 +232,12 @@ class LaunchConfig:
         None, "the first picture's seed, the next ones count up; default: drawn once and recorded"
     )
     images: int = option(1, "pictures per prompt")
+    deterministic: bool = option(
+        False, "take only what makes the same numbers each time: slower on a GPU, and what can't is an error"
+    )
+    check: bool = option(
+        False, "compare the first step of all ranks with one rank's before anything is drawn; recorded in run.json"
+    )
     fail_fast: bool = option(False, "stop a sweep (-m) at its first failed job")
     resume: Optional[str] = option(
         None, "the folder of an earlier sweep of the same settings (-m): run what is missing or failed"

@@ -15,10 +15,11 @@ A warm rank keeps some of what an earlier, larger job took.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from attention_backends import cost
 from launcher.estimates.ways import ELEMENT_SIZE, attention_shape, attentions, countable
+from launcher.request.mesh import Mesh
 from launcher.request.request import Request
 
 GIB = 2**30  # bytes
@@ -70,6 +71,13 @@ def estimate(request: Request) -> Memory | None:
         activations=ACTIVATIONS * most * shape.heads * shape.head_dim * size,
         decoding=decoding + PIXEL * pixels * frames,
     )
+
+
+def one_rank_holds(request: Request) -> bool:
+    """Whether a rank that draws alone has the memory for it, as far as that is known."""
+    alone = estimate(replace(request, mode="none", mesh=Mesh(), processes=None, schedule=""))
+    free = free_gib(request)
+    return alone is None or free is None or alone.total <= free * GIB
 
 
 def free_gib(request: Request) -> float | None:

@@ -10,6 +10,7 @@ For FLUX.1-dev at 1024 x 1024 that is 59.5 + 14.9 = 74.4 TFLOP. All of it is an 
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 
 from attention_backends import cost
@@ -44,24 +45,38 @@ def resolved(config: LaunchConfig, inputs: Inputs, here: Machine) -> Request:
 def priced(request: Request) -> tuple[Way, ...]:
     """Every mode on as many devices as the request uses (if it uses one: on all there are), its own as asked for.
 
-    cp=auto has had to price them all; then that table is taken.
+    Where there is guidance to divide, each mode once more with half of the ranks for each branch. cp=auto has had to
+    price them all; then that table is taken.
     """
     if request.ways:
         return request.ways
     world = request.mesh.ranks if request.mesh.ranks > 1 else None
     found = []
-    for mode in MODES.values():
-        if mode.name == request.mode:
+    for mode, cfg in itertools.product(MODES.values(), _cfg_degrees(request)):
+        if (mode.name, cfg) == (request.mode, request.mesh.cfg):
             found.append(way(request))
+        elif mode.parallel:
+            found.append(way(scheduled(shared(request, mode.name, None, None, world, cfg))))
         else:
-            found.append(way(scheduled(shared(request, mode.name, None, None, world if mode.parallel else None))))
+            found.append(way(scheduled(shared(request, mode.name, None, None, None, cfg))))
     return tuple(found)
+
+
+def _cfg_degrees(request: Request) -> list[int]:
+    """How many parts guidance may be divided into: the degree that was typed, and 1 and 2 where nothing is."""
+    typed, model = request.config.cp.cfg_degree, request.config.model
+    if typed is not None:
+        return [typed]
+    return [1, 2] if request.passes == 2 and model.guidance_branches is not None else [1]
 
 
 def _fastest(request: Request) -> Request:
     """cp=auto: the legal way of the least estimated time; if none is legal, the one with the fewest problems."""
     cp, processes = request.config.cp, request.config.runtime.processes
-    typed = [scheduled(shared(request, mode, cp.ring_degree, cp.ulysses_degree, processes)) for mode in MODES]
+    typed = [
+        scheduled(shared(request, mode, cp.ring_degree, cp.ulysses_degree, processes, cfg))
+        for mode, cfg in itertools.product(MODES, _cfg_degrees(request))
+    ]
     table = tuple(way(each) for each in typed)
     order = sorted(range(len(table)), key=lambda number: (len(table[number].problems), table[number].seconds))
     best, *others = (table[number] for number in order)
@@ -116,15 +131,23 @@ def way(request: Request) -> Way:
         )
     tokens = max(sum(held.values()) for held in request.tokens_per_rank)
     seconds += tokens * linear_flops(request) / speeds.compute
-    calls = request.passes * layers
+    branch = result_bytes(request) if request.mesh.cfg > 1 else 0
+    calls = -(-request.passes // request.mesh.cfg) * layers
     return Way(
         mode=request.mode,
         mesh=request.mesh,
         schedule=request.schedule,
         layer_bytes=max(sent),
-        step_bytes=calls * max(sent),
-        seconds=calls * seconds,
+        step_bytes=calls * max(sent) + branch,
+        seconds=calls * seconds + (speeds.latency + branch / speeds.bandwidth if branch else 0.0),
     )
+
+
+def result_bytes(request: Request) -> int:
+    """Bytes of what a transformer predicts for one branch of guidance: what its halves exchange in a step, each way."""
+    model, scale = request.config.model, max(1, request.config.model.vae_scale)
+    latents = request.latents * (request.rendered.height // scale) * (request.rendered.width // scale)
+    return latents * model.latent_channels * ELEMENT_SIZE.get(request.dtype, 4)
 
 
 def countable(request: Request) -> bool:

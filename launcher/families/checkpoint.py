@@ -46,6 +46,7 @@ class Checkpoint:
         variant: of the weight files, "fp16" of `model.fp16.safetensors`; None for the plain ones.
         parameters: numbers of each part with weights, as far as its files are here.
         problems: why it can't be loaded. notes: what a user should know.
+        files: the weight files that are used, as far as they are here, by their paths in the folder.
     """
 
     source: str
@@ -55,6 +56,7 @@ class Checkpoint:
     parameters: dict[str, int] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
 
 def inspect(model: ModelConfig) -> Checkpoint:
@@ -84,7 +86,9 @@ def inspect(model: ModelConfig) -> Checkpoint:
     misfits = [*_misfits(model, pipeline, parts), *fact_problems(model, here)]
     problems = [*misfits, *look.refusals, *missing, *broken, *_absent(model, parts, here)]
     revision = model.revision if fetched and not whole else None
-    return Checkpoint(source, revision, whole, look.variant, look.parameters, tuple(problems), tuple(look.notes))
+    return Checkpoint(
+        source, revision, whole, look.variant, look.parameters, tuple(problems), tuple(look.notes), tuple(look.files)
+    )
 
 
 def _misfits(model: ModelConfig, pipeline: str, parts: list[Part]) -> Iterable[Problem]:
@@ -131,6 +135,7 @@ class _Look:
         self.refusals: list[Problem] = []
         self.notes: list[str] = []
         self.parameters: dict[str, int] = {}
+        self.files: list[str] = []
         there = [part for part in parts if (here / part.name).is_dir()]
         self.missing += [f"its part '{part.name}' is missing" for part in parts if part not in there]
         for part in there:
@@ -180,5 +185,6 @@ class _Look:
         named = ", which its index names" if len(files.files) + len(files.missing) > 1 else ""
         self.missing += [f"{name}/{file} is missing{named}" for file in files.missing]
         self.broken += [f"{name}/{flaw}" for flaw in files.flaws]
+        self.files += [f"{name}/{file.name}" for file in files.files]
         if files.parameters:
             self.parameters[name] = files.parameters

@@ -31,7 +31,7 @@ def level(pattern: str, u: Tensor, v: Tensor) -> Tensor:
     if pattern == "dots":
         across, down = ((x / (2 * math.pi) + 0.5) % 1 - 0.5 for x in (u, v))
         return DOT_RADIUS**2 - across**2 - down**2
-    raise ValueError(f"pattern {pattern!r} is none of {', '.join(PATTERNS)}")
+    raise ValueError(f"pattern {pattern!r} is not one of {', '.join(PATTERNS)}")
 
 
 @lru_cache

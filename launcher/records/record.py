@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from launcher import codec
 from launcher.reading import read_bytes
 
-SCHEMA = 2
+SCHEMA = 3
 MAX_RECORD = 256 << 20  # bytes of a run.json that are read: a hundred thousand pictures take 30 MB
 
 Status = Literal["running", "done", "failed", "interrupted"]
 Config = dict[str, object]  # a configuration as data: what it means is checked by whoever composes it again
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Which weights: each file's SHA-256, by its path in the model's folder, and the commit of a hub repository."""
+
+    files: dict[str, str]
+    commit: str | None = None
 
 
 @dataclass(frozen=True)
@@ -25,6 +33,8 @@ class Recipe:
         config: with everything filled in, its prompt and seed included.
         crop: left, top, right and bottom, in pixels of what was rendered.
         rendered_frames: of a video; None of a picture.
+        scheduler: its class.
+        inputs: the SHA-256 of each file that a setting names, by the setting.
     """
 
     schema: int
@@ -32,6 +42,9 @@ class Recipe:
     crop: tuple[int, int, int, int]
     versions: dict[str, str]
     rendered_frames: int | None = None
+    scheduler: str | None = None
+    weights: Weights | None = None
+    inputs: dict[str, str] = field(default_factory=dict)
 
     def of(self, prompt: str, seed: int) -> Recipe:
         """The recipe of one picture of a job: it asks for that one alone."""
@@ -94,6 +107,47 @@ class Frames:
     fps: int | None
 
 
+# How far a self-check lets the ranks' prediction be from one rank's, in parts of its largest number. float32: as all
+# proofs here. Half precision rounds in every layer, and guidance multiplies the rounding: right plans on tiny models
+# were 3e-3 and 1.5e-2 off, wrong ones 4e-3 to 1e-1, so float32 is the sharper check.
+CHECK_BOUNDS = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 3e-2}
+
+
+@dataclass(frozen=True)
+class Check:
+    """How close the ranks together came to one rank alone in the first step of a request.
+
+    Args:
+        part: "step": the whole model; "block": one block of each list, where one rank's memory does not hold the whole.
+        absolute: the largest difference of latents after the step.
+        relative: that of the prediction (guidance included), in parts of its largest number; `bound` is its limit.
+        close: within the bound. Of all ranks the one that is farthest off is told.
+    """
+
+    part: str
+    dtype: str
+    absolute: float
+    relative: float
+    bound: float
+    close: bool
+
+
+@dataclass(frozen=True)
+class Scheduler:
+    """What turned noise into a picture: its class, and its settings as its configuration has them."""
+
+    name: str
+    config: dict[str, object]
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """The commit of a checkout of this program, and whether files that git knows were changed since."""
+
+    commit: str
+    dirty: bool
+
+
 @dataclass(frozen=True)
 class Record:
     """A run: what was asked, how it stands, and what came of it.
@@ -102,8 +156,18 @@ class Record:
         command: the line that asks for the same again, without folders of this machine.
         text_tokens: of each call of the transformer that differs; None: not known before the start.
         seconds: of the whole run; times are those of each stage.
-        peak_bytes: the most memory that each rank held.
+        step_seconds: of each picture's denoising steps, on rank 0.
+        peak_bytes: the most memory that each rank held, on its GPU if it uses one; peak_host_bytes: in main memory.
+        sent_bytes: by each rank to others, in attention.
+        check: of `check=true`.
         loads: how often these ranks had loaded weights by then: 1 in all jobs of a sweep with one model.
+        weights, inputs: as in a recipe.
+        generator: the device that noise was drawn on.
+        kernel: what attention was computed with.
+        environment: operating system, processor, driver, libraries below torch, and torch's switches.
+        checkout: of this program; None where it was installed from a package.
+
+    What a failed run has not come to, and what older versions did not write, is None or empty.
     """
 
     schema: int
@@ -126,12 +190,42 @@ class Record:
     peak_bytes: tuple[int, ...] | None = None
     loads: int | None = None
     error: str | None = None
+    check: Check | None = None
+    weights: Weights | None = None
+    inputs: dict[str, str] = field(default_factory=dict)
+    generator: str | None = None
+    scheduler: Scheduler | None = None
+    kernel: str | None = None
+    step_seconds: tuple[tuple[float, ...], ...] = ()
+    peak_host_bytes: tuple[int, ...] | None = None
+    sent_bytes: tuple[int, ...] | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+    checkout: Checkout | None = None
 
 
 def read_record(path: Path) -> Record:
-    """Read a run.json.
+    """Read a run.json, of this version of the program or an older one.
 
     Raises:
-        ValueError: it can't be read, or is not a record of this version of the program.
+        ValueError: it can't be read, or is no such record.
     """
-    return codec.loads(Record, read_bytes(path, MAX_RECORD))
+    return codec.build(Record, _upgraded(codec.parse(read_bytes(path, MAX_RECORD))))
+
+
+def _upgraded(data: object) -> object:
+    """A record of an older version as one of this version: fields that were added since have defaults.
+
+    Raises:
+        ValueError: a newer version wrote it.
+    """
+    if not isinstance(data, dict):
+        return data
+    schema = data.get("schema")
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise ValueError(f"of schema {schema}, which a newer version wrote; this one reads up to {SCHEMA}")
+    prompts, files = data.get("prompts"), data.get("files")
+    if schema == 1 and isinstance(prompts, list) and isinstance(files, list):  # a file had its prompt, not its number
+        known = {prompt: number for number, prompt in reversed(list(enumerate(prompts))) if isinstance(prompt, str)}
+        kept = [file for file in files if isinstance(file, dict)]
+        data = data | {"files": [file | {"prompt": known.get(str(file.get("prompt")), 0)} for file in kept]}
+    return data

@@ -14,10 +14,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from launcher import __version__, codec
+from launcher import codec
 from launcher.problems import Problem, Refused
 from launcher.records.files import remove_unfinished, whole
 from launcher.records.record import Config, Record, Status
+from launcher.version import __version__
 
 PICTURE = re.compile(r"\d{4,}\.\w+")  # the name of a picture of a run
 PATH_KEYS = ("path", "prompt_file", "dir")
@@ -31,6 +32,7 @@ LIBRARIES = (
     "omegaconf",
     "safetensors",
     "Pillow",
+    "av",
     "numpy",
     "tokenizers",
     "sentencepiece",

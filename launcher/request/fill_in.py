@@ -39,17 +39,27 @@ def fill_in(config: LaunchConfig, inputs: Inputs, here: Machine) -> Request:
         rendered_frames=render_frames(frames, max(1, per_latent or 1)) if frames is not None else None,
         inputs=inputs,
     )
-    return shared(request, config.cp.mode, config.cp.ring_degree, config.cp.ulysses_degree, runtime.processes)
+    cp = config.cp
+    return shared(request, cp.mode, cp.ring_degree, cp.ulysses_degree, runtime.processes, cp.cfg_degree)
 
 
-def shared(request: Request, mode: str, ring: int | None, ulysses: int | None, processes: int | None) -> Request:
-    """The request with its sequence shared in this way; degrees and processes that are None follow from the rest."""
+def shared(
+    request: Request,
+    mode: str,
+    ring: int | None,
+    ulysses: int | None,
+    processes: int | None,
+    cfg: int | None = None,
+) -> Request:
+    """The request with its work shared in this way; degrees and processes that are None follow from the rest."""
     config, machine = request.config, request.machine
     chosen = config.runtime.devices
     devices = tuple(chosen) if chosen is not None else tuple(gpu.index for gpu in machine.gpus)
     devices = devices if request.device == "cuda" else ()
     gpus = len(devices) if request.device == "cuda" else None
-    mesh = _mesh(mode, ring, ulysses, processes, gpus, config.model.heads)
+    halves = 1 if cfg is None else cfg
+    each, own = ((None if count is None else count // max(1, halves)) for count in (processes, gpus))
+    mesh = replace(_mesh(mode, ring, ulysses, each, own, config.model.heads), cfg=halves)
     threads = config.runtime.threads
     return replace(
         request,

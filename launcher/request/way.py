@@ -32,4 +32,5 @@ class Way:
         """The mode with its degrees, as far as they say something."""
         mode = MODES[self.mode]
         both = f" {self.mesh.ring} x {self.mesh.ulysses}" if mode.has_ring and mode.has_ulysses else ""
-        return mode.name + both
+        halves = f" cfg {self.mesh.cfg}" if self.mesh.cfg > 1 else ""
+        return mode.name + both + halves

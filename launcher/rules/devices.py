@@ -49,6 +49,14 @@ def devices(request: Request) -> Iterator[Problem]:
         yield Problem("runtime.device=cuda", f"the installed torch {build} is built for CPUs only", instead)
 
 
+@rule
+def check(request: Request) -> Iterator[Problem]:
+    """A self-check compares several ranks with one."""
+    if request.config.check and request.mesh.ranks == 1:
+        instead = "type cp=ring_anything, or leave it out"
+        yield Problem("check=true", "compares several ranks with one, and this run has one process", instead)
+
+
 def torch_build() -> str:
     """The version of torch that is installed, "" without any."""
     try:

@@ -21,13 +21,15 @@ from launcher.families.hub import answer_problems
 from launcher.families.parts import installed
 from launcher.families.weights import revision_problems
 from launcher.problems import Problem
-from launcher.records.formats import FORMATS
+from launcher.records.formats import FORMATS, Texts
+from launcher.records.record import SCHEMA, Recipe
 from launcher.request.request import Request
 from launcher.rules.numbers import MAX_SIDE
 from launcher.rules.rule import rule
 from launcher.wording import plural
 
 REST_OF_RECIPE = 1024  # bytes at most for versions, crop and what is filled in
+BYTES_OF_A_HASH = 160  # of a weight file, with its name
 
 
 @rule
@@ -72,24 +74,49 @@ def _no_lora(path: Path) -> str | None:
 def output_format(request: Request) -> Iterator[Problem]:
     """A picture, and its recipe, fit into the format: known before anything is drawn."""
     config, model = request.config, request.config.model
-    kind = FORMATS.get(config.output.format)
+    kind = FORMATS.get(request.format)
     if kind is None:
         return  # named by words
     value = f"output={kind.name}"
+    if kind.film and model.frames_per_latent is None:
+        yield Problem(value, f"holds a film, and {model.name} makes pictures", "type output=png or output=webp")
     if kind.max_side < max(config.height, config.width) <= MAX_SIDE:
         yield Problem(value, f"{kind.name} files hold at most {kind.max_side} pixels a side", "type output=png")
     if model.frames_per_latent is not None and (request.frames or 1) > kind.max_frames:
         most = "one picture" if kind.max_frames == 1 else f"at most {kind.max_frames} frames"
-        yield Problem(value, f"holds {most}, and {model.name} makes videos", "type output=webp or output=png")
-    if (size := _recipe_bytes(request)) > kind.max_recipe:
-        what = f"the prompt and settings take {size} bytes, and the file has room for {kind.max_recipe}"
-        yield Problem(value, what, "type output=png, or shorten the prompt")
+        yield Problem(value, f"holds {most}, and {model.name} makes videos", "type output=mp4 or output=webp")
+    settings = dataclasses.asdict(config)
+    rest = REST_OF_RECIPE + BYTES_OF_A_HASH * len(request.inputs.checkpoint.files)
+    for prompt in {max(request.prompts, key=_ascii_bytes, default=""), max(request.prompts, key=len, default="")}:
+        try:
+            texts = Texts.of(Recipe(SCHEMA, settings | {"prompt": prompt}, (0, 0, 0, 0), {}), config.output.metadata)
+        except ValueError:  # a number that is not finite, which its own rule names
+            return
+        if texts.recipe and (size := kind.overflow(texts, rest)):
+            what = f"the prompt and settings take {size} bytes, and the file has room for {kind.max_recipe}"
+            yield Problem(value, what, "type output=png or output.metadata=none, or shorten the prompt")
+            return
 
 
-def _recipe_bytes(request: Request) -> int:
-    """The most that a picture's recipe takes as JSON in ASCII."""
-    config = dataclasses.asdict(request.config) | {"prompt": max(request.prompts, key=_ascii_bytes, default="")}
-    return len(json.dumps(config)) + REST_OF_RECIPE
+@rule
+def film(request: Request) -> Iterator[Problem]:
+    """What a film is encoded with takes its size, and codec and quality are a film's."""
+    output, codec, kind = request.config.output, request.codec, FORMATS.get(request.format)
+    if kind is None:
+        return  # named by words
+    for key in ("codec", "crf"):
+        if getattr(output, key) is not None and not kind.film:
+            what = f"is of output=mp4, and this is output={kind.name}"
+            yield Problem(f"output.{key}={getattr(output, key)}", what, "type output=mp4, or leave it out")
+    if codec is None:
+        return
+    if output.crf is not None and not 0 <= output.crf <= codec.worst:
+        what = f"{codec.name} takes 0 (best) to {codec.worst} (worst)"
+        yield Problem(f"output.crf={output.crf}", what, f"type output.crf={codec.crf} or leave it out")
+    sides = (request.requested.height, request.requested.width)
+    if 0 < min(sides) < codec.least or codec.most < max(sides) <= kind.max_side:
+        what = f"{codec.name} takes {codec.least} to {codec.most} pixels a side"
+        yield Problem(f"output.codec={codec.name}", what, "type output.codec=h264 or output=webp")
 
 
 def _ascii_bytes(text: str) -> int:
@@ -122,7 +149,8 @@ def _folder_problems(setting: str, text: str, request: Request) -> Iterator[Prob
         else:
             count = max(1, request.config.images) * max(1, len(request.prompts))
             pixels = max(1, request.requested.height) * max(1, request.requested.width) * max(1, request.frames or 1)
-            need = (1 << 20) + 4 * count * pixels
+            kind = FORMATS.get(request.format)
+            need = (1 << 20) + (kind.pixel_bytes if kind is not None else 4) * count * pixels
             if (free := shutil.disk_usage(there).free) < need:
                 what = plural(count, "picture" if request.frames is None else "video")
                 what = f"{free / 2**20:.0f} MiB are free, and {what} may take {need / 2**20:.0f} MiB"

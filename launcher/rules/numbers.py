@@ -48,6 +48,7 @@ def ranges(request: Request) -> dict[str, Range]:
         "model.text_tokens": Range(MAX_TEXT, f"no text encoder reads more than {MAX_TEXT}"),
         "cp.ring_degree": ranks,
         "cp.ulysses_degree": ranks,
+        "cp.cfg_degree": Range(2, "classifier-free guidance has two branches"),
         "runtime.processes": ranks,
         "runtime.threads": Range(threads, f"{machine.cores} cores serve at most {threads} threads of a rank"),
         "runtime.timeout": week,

@@ -27,16 +27,34 @@ def processes(request: Request) -> Iterator[Problem]:
     mesh, asked, mode = request.mesh, request.processes, MODES.get(request.mode)
     if mode is None or not mesh.whole or (asked is not None and asked < 1):
         return  # named by words and counts
-    if not mode.parallel:
+    if not mode.parallel and (mesh.cfg == 1 or mesh.sequence > 1):
         given = {"cp.ring_degree": mesh.ring, "cp.ulysses_degree": mesh.ulysses, "runtime.processes": asked or 1}
         for key, number in given.items():
             if number > 1:
                 parallel = "cp=ulysses_anything" if "ulysses" in key else "cp=ring_anything"
-                what = f"cp={mode.name} runs in one process"
+                what = f"cp={mode.name} runs in one process" if mesh.cfg == 1 else f"cp={mode.name} shares no sequence"
                 yield Problem(f"{key}={number}", what, f"leave it out or type {parallel}")
     elif asked is not None and (mismatch := mesh.mismatch(asked)):
         instead = f"type runtime.processes={mesh.ranks} or leave it out"
         yield Problem(f"runtime.processes={asked}", f"must be the product of the degrees: {mismatch}", instead)
+
+
+@rule
+def guidance_parallel(request: Request) -> Iterator[Problem]:
+    """Halves of the ranks need two branches of guidance, and a pipeline whose branches can be told apart."""
+    model, degree = request.config.model, request.mesh.cfg
+    if degree != 2:
+        return  # 1, or named by counts
+    value = "cp.cfg_degree=2"
+    if not (model.guidance_cfg or model.arguments.true_cfg):
+        yield Problem(value, f"{model.name} takes no classifier-free guidance to divide", "leave it out")
+    elif request.negative_prompt is None:
+        scale, number = ("guidance", model.guidance or 4) if model.guidance_cfg else ("model.true_cfg", 4)
+        what = f"classifier-free guidance is off ({scale} is at most 1): there is nothing to divide"
+        yield Problem(value, what, f"type {scale}={number:g}, or leave it out")
+    elif model.guidance_branches is None:
+        what = f"the two branches of {model.name}'s guidance can't be computed apart"
+        yield Problem(value, what, "leave it out")
 
 
 @rule

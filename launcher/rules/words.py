@@ -6,17 +6,19 @@ from collections.abc import Iterator
 
 from attention_backends.catalog import KERNELS, MODES, NOT_SUPPORTED, SCHEDULES, TRANSPORTS
 from launcher.problems import Problem, nearest
-from launcher.records.formats import FORMATS
+from launcher.records.film import CODECS
+from launcher.records.formats import FORMATS, METADATA
 from launcher.request.request import Request
 from launcher.rules.rule import rule
 
+BRANCHES = ("calls", "batch")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 @rule
 def words(request: Request) -> Iterator[Problem]:
     """Settings that are one of a few words."""
-    runtime, output = request.config.runtime, request.config.output
+    runtime, output, model = request.config.runtime, request.config.output, request.config.model
     given = {
         "cp.mode": (request.config.cp.mode, ("auto", *MODES), "cp="),
         "cp.schedule": (request.config.cp.schedule, SCHEDULES, "cp.schedule="),
@@ -25,8 +27,11 @@ def words(request: Request) -> Iterator[Problem]:
         "runtime.device": (runtime.device, ("auto", "cpu", "cuda"), "runtime.device="),
         "runtime.dtype": (runtime.dtype, DTYPES, "runtime.dtype="),
         "runtime.offload": (runtime.offload, ("none", "model"), "runtime.offload="),
-        "output.format": (output.format, tuple(FORMATS), "output="),
-        "model.text": (request.config.model.text, ("padded", "prompt", "whole", "joined"), "model.text="),
+        "output.format": (output.format, ("auto", *FORMATS), "output="),
+        "output.codec": (output.codec or next(iter(CODECS)), tuple(CODECS), "output.codec="),
+        "output.metadata": (output.metadata, METADATA, "output.metadata="),
+        "model.text": (model.text, ("padded", "prompt", "whole", "joined"), "model.text="),
+        "model.guidance_branches": (model.guidance_branches or "calls", BRANCHES, "model.guidance_branches="),
     }
     for key, (word, legal, key_to_type) in given.items():
         if key == "attention.kernel" and word in NOT_SUPPORTED:

@@ -289,7 +289,9 @@ class RankGroup:
 
     def _environment(self) -> dict[str, str]:
         key = self.key
-        return accelerate.environment(key.load.device, key.devices, key.threads, self._folder.path)
+        return accelerate.environment(
+            key.load.device, key.devices, key.threads, self._folder.path, key.load.deterministic
+        )
 
     def _descendants(self) -> list[psutil.Process]:
         """Ranks that were started and have not connected yet."""

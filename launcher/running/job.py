@@ -7,6 +7,7 @@ import dataclasses
 import time
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,15 +20,18 @@ from launcher.families.facts import fact_problems
 from launcher.families.weights import location
 from launcher.problems import Interrupted, LauncherError, RunFailed
 from launcher.records.formats import FORMATS
-from launcher.records.record import SCHEMA, Config, Crop, File, Frames, Pixels, Recipe, Record, Sizes
+from launcher.records.hashes import cached_sha256, weights
+from launcher.records.record import SCHEMA, Check, Config, Crop, File, Frames, Pixels, Recipe, Record, Sizes, Weights
 from launcher.records.run_dir import RunDir, command_line, portable, versions
+from launcher.records.surroundings import checkout, machine
 from launcher.request.geometry import crop_box
 from launcher.request.request import Request
 from launcher.running.group import GroupKey, RankGroup
-from launcher.running.screen import SILENT, Progress
+from launcher.running.progress import UNSEEN, Progress
 from launcher.wire.protocol import (
     OUT_OF_GPU_MEMORY,
     Alive,
+    Checked,
     Job,
     Load,
     LoraFile,
@@ -64,12 +68,18 @@ def group_key(request: Request) -> GroupKey:
         offload=runtime.offload,
         timeout=runtime.timeout,
         transport=request.config.cp.transport,
+        deterministic=request.config.deterministic,
     )
     return GroupKey(request.mesh.ranks, request.devices, request.threads, runtime.start_timeout, load)
 
 
 def execute(
-    request: Request, run_dir: RunDir, overrides: list[str], get_ranks: GetRanks, progress: Progress = SILENT
+    request: Request,
+    run_dir: RunDir,
+    overrides: list[str],
+    get_ranks: GetRanks,
+    progress: Progress = UNSEEN,
+    only_check: bool = False,
 ) -> Made:
     """Make a job's pictures.
 
@@ -78,6 +88,7 @@ def execute(
         overrides: the job's settings as its record keeps them.
         get_ranks: gives ranks of a key, warm or new; new ones log to the run's folder.
         progress: is told of stages and steps, and closed at the end.
+        only_check: make none, after the check that the request asks for.
 
     Raises:
         LauncherError: it failed; run.json says so too.
@@ -86,7 +97,7 @@ def execute(
     path = run_dir.path
     run_dir.start(_record(request, overrides))
     try:
-        return _execute(request, run_dir, get_ranks, progress)
+        return _execute(request, run_dir, get_ranks, progress, only_check)
     except (Interrupted, KeyboardInterrupt):
         with contextlib.suppress(OSError):  # the folder was removed: there is nothing to tell the truth in
             run_dir.end("interrupted")
@@ -112,21 +123,27 @@ def _words(error: BaseException, folder: Path) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, progress: Progress) -> Made:
+def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, progress: Progress, only_check: bool) -> Made:
     began = time.monotonic()
-    job = job_message(request, run_dir)
     files: dict[int, File] = {}
+    checks: dict[int, Check] = {}
 
     def on_event(rank: int, message: Message) -> None:
         if isinstance(message, Saved):
             files[message.picture] = message.file
             run_dir.note(files=tuple(files[number] for number in sorted(files)))
+        elif isinstance(message, Checked):
+            checks[rank] = message.check
+            if len(checks) == request.mesh.ranks:
+                _judge(list(checks.values()), request, run_dir)
         elif rank != 0:
             return
         elif isinstance(message, Source):
             # Of a repository that was not here before the start, nothing is known until it was fetched.
             if found := list(fact_problems(request.config.model, Path(message.folder))):
                 raise RunFailed("; ".join(map(str, found)))
+            if run_dir.record.weights is None:
+                run_dir.write(weights=weights(Path(message.folder)))
         elif isinstance(message, Stage):
             progress.at(message.name)
         elif isinstance(message, Step):
@@ -136,7 +153,13 @@ def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, progress: P
 
     try:
         progress.at("starting")
-        ranks = get_ranks(group_key(request), run_dir)
+        with ThreadPoolExecutor(1) as thread:  # hashes what ranks will load, while they start
+            hashed = thread.submit(_weights, request)
+            ranks = get_ranks(group_key(request), run_dir)
+            known = hashed.result()
+        run_dir.write(weights=known)
+        job = job_message(request, run_dir, known)
+        job = dataclasses.replace(job, pictures=()) if only_check else job
         started = time.monotonic()
         done = ranks.run(job, run_dir, request.config.runtime.stall_timeout, on_event)
     except RunFailed as error:
@@ -148,16 +171,57 @@ def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, progress: P
         progress.close()
     if different := [rank for rank, told in enumerate(done) if told.digests != done[0].digests]:
         raise RunFailed(f"ranks {different} ended with other latents than rank 0: the pictures can't be trusted")
-    times = {"start": round(started - began, 3), **done[0].seconds}
-    run_dir.end("done", times=times, peak_bytes=tuple(told.peak_bytes for told in done), loads=done[0].loads)
+    run_dir.end(
+        "done",
+        times={"start": round(started - began, 3), **done[0].seconds},
+        step_seconds=done[0].step_seconds,
+        peak_bytes=tuple(told.peak_bytes for told in done),
+        peak_host_bytes=tuple(told.peak_host_bytes for told in done),
+        sent_bytes=tuple(told.sent_bytes for told in done),
+        loads=done[0].loads,
+        kernel=done[0].kernel,
+        scheduler=done[0].scheduler,
+        environment=run_dir.record.environment | done[0].environment,
+    )
     return Made(run_dir.path, run_dir.record)
 
 
-def job_message(request: Request, run_dir: RunDir) -> Job:
+def _weights(request: Request) -> Weights | None:
+    """The hashes of the weights that are here; of a repository that has to be fetched nothing is known yet."""
+    checkpoint = request.inputs.checkpoint
+    if not checkpoint.whole:
+        return None
+    with contextlib.suppress(OSError):  # which the ranks will tell of
+        return weights(Path(checkpoint.source), checkpoint.files)
+    return None
+
+
+def _inputs(request: Request) -> dict[str, str]:
+    """The hash of each file that a setting names and that is read as it is."""
+    given = {"lora.path": request.config.lora.path}
+    return {name: cached_sha256(user_path(text)) for name, text in given.items() if text is not None}
+
+
+def _judge(checks: list[Check], request: Request, run_dir: RunDir) -> None:
+    """Record what the ranks have found, and end the run if they are not close to one rank."""
+    worst = max(checks, key=lambda check: (not check.close, check.relative))
+    run_dir.write(check=worst)
+    if worst.close:
+        return
+    what = f"cp={request.mode} is off by {worst.relative:.1e} of what one rank predicts in the first step"
+    limit = f"the bound in {worst.dtype} is {worst.bound:.0e}"
+    sharper = "" if worst.dtype == "float32" else "; runtime.dtype=float32 tells rounding from a mistake"
+    raise RunFailed(
+        f"check=true: {what}, and {limit}: model.cp_plan or the model's code does not fit this mode; type cp=none for "
+        f"pictures that can be trusted{sharper}"
+    )
+
+
+def job_message(request: Request, run_dir: RunDir, weights: Weights | None = None) -> Job:
     """What the ranks are told."""
     config = request.config
     crop = crop_box(request.rendered, request.requested)
-    suffix = FORMATS[config.output.format].suffix
+    suffix = FORMATS[request.format].suffix
     numbers = [number for number in range(len(request.prompts)) for _ in range(config.images)]
     pictures = tuple(
         Picture(prompt, request.seed + number, f"{number:04d}{suffix}") for number, prompt in enumerate(numbers)
@@ -173,19 +237,33 @@ def job_message(request: Request, run_dir: RunDir) -> Job:
             kernel=config.attention.kernel,
             plan=config.model.cp_plan,
             transformers=tuple(config.model.transformers),
+            cfg_degree=request.mesh.cfg,
+            branches=config.model.guidance_branches or "calls",
         ),
         lora=_lora(config),
         threads=request.threads,
         cores=request.machine.cores,
         call=arguments(config, request.rendered.height, request.rendered.width, request.rendered_frames),
-        steps=config.steps,
+        seed=request.seed,
         crop=crop,
         frames=request.frames,
         fps=config.fps,
-        format=config.output.format,
+        format=request.format,
+        metadata=config.output.metadata,
+        codec=None if request.codec is None else request.codec.name,
+        crf=config.output.crf,
         prompts=request.prompts,
         pictures=pictures,
-        recipe=Recipe(SCHEMA, _resolved(request), crop, versions(), request.rendered_frames),
+        recipe=Recipe(
+            SCHEMA,
+            _of_a_picture(_resolved(request)),
+            crop,
+            versions(),
+            request.rendered_frames,
+            weights=weights,
+            inputs=_inputs(request),
+        ),
+        check=None if not config.check else "step" if memory.one_rank_holds(request) else "block",
     )
 
 
@@ -216,12 +294,24 @@ def _resolved(request: Request) -> Config:
         "mode": request.mode,
         "ring_degree": request.mesh.ring,
         "ulysses_degree": request.mesh.ulysses,
+        "cfg_degree": request.mesh.cfg,
         "schedule": request.schedule or "auto",  # which decides nothing in a mode without a ring
         "transport": request.config.cp.transport,
     }
+    config["output"]["format"] = request.format
+    if request.codec is not None:
+        crf = request.codec.crf if request.config.output.crf is None else request.config.output.crf
+        config["output"] |= {"codec": request.codec.name, "crf": crf}
     config["runtime"] |= {"device": request.device, "dtype": request.dtype}
     config["runtime"] |= {"processes": request.mesh.ranks, "threads": request.threads}
     return portable(config)
+
+
+def _of_a_picture(config: Config) -> Config:
+    """The part of a configuration that a picture's own recipe has: not where it was written to."""
+    output = config["output"]
+    assert isinstance(output, dict)
+    return config | {"output": {key: value for key, value in output.items() if key != "dir"}}
 
 
 def _record(request: Request, overrides: list[str]) -> Record:
@@ -248,4 +338,8 @@ def _record(request: Request, overrides: list[str]) -> Record:
         devices=gpus or (f"cpu ({request.machine.cores} cores)",),
         versions=versions(),
         files=(),
+        inputs=_inputs(request),
+        generator="cpu",
+        environment=machine(request.device == "cuda"),
+        checkout=checkout(),
     )

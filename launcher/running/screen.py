@@ -5,26 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from launcher.running.progress import UNSEEN, Progress
+
 if TYPE_CHECKING:
     from launcher.request.request import Request
     from launcher.running.job import Made
     from launcher.running.sweep import Sweep
-
-
-class Progress(Protocol):
-    """How one job gets on."""
-
-    def at(self, stage: str) -> None:
-        """Enter a stage: starting, importing, loading, denoising, decoding."""
-
-    def tick(self) -> None:
-        """Time went by."""
-
-    def step(self) -> None:
-        """One more denoising step is done on rank 0."""
-
-    def close(self) -> None:
-        """The job has ended."""
 
 
 class Screen(Protocol):
@@ -56,15 +42,11 @@ class Screen(Protocol):
 
 
 class Silent:
-    """A screen, and a progress, that shows nothing."""
+    """A screen that shows nothing."""
 
     def progress(self, steps: int, brief: bool) -> Progress:
-        return self
+        return UNSEEN
 
-    def at(self, stage: str) -> None: ...
-    def tick(self) -> None: ...
-    def step(self) -> None: ...
-    def close(self) -> None: ...
     def header(self, request: Request, folder: Path) -> None: ...
     def summary(self, made: Made) -> None: ...
     def opening(self, sweep: Sweep, folder: Path, notes: list[str]) -> None: ...

@@ -82,8 +82,8 @@ class Session:
             raise Refused(found)
         return resolve(config, self.machine)
 
-    def run(self, words: list[str]) -> Made:
-        """Run one job.
+    def run(self, words: list[str], only_check: bool = False) -> Made:
+        """Run one job; with `only_check` its check and no more.
 
         Raises:
             Refused: the request is illegal.
@@ -94,7 +94,7 @@ class Session:
             raise Refused(found, self._works_here(words))
         assert request.folder is not None
         folder = hydra_seam.put_into(composed, user_path(request.folder))
-        return self._job(composed, request, words, folder, brief=False)
+        return self._job(composed, request, words, folder, brief=False, only_check=only_check)
 
     def sweep(self, words: list[str]) -> Sweep:
         """Run all legal jobs of a sweep; how each ended is in the result.
@@ -174,7 +174,15 @@ class Session:
         except LauncherError as error:
             job.fail(FAILED, str(error))
 
-    def _job(self, composed: DictConfig, request: Request, words: list[str], folder: Path, brief: bool) -> Made:
+    def _job(
+        self,
+        composed: DictConfig,
+        request: Request,
+        words: list[str],
+        folder: Path,
+        brief: bool,
+        only_check: bool = False,
+    ) -> Made:
         """Make a job's pictures in a folder, which is claimed before anything is written there."""
         from launcher.running.job import execute  # with what a refused request should not wait for: Pillow, psutil
 
@@ -187,7 +195,7 @@ class Session:
                     if not brief:
                         self.screen.header(request, run_dir.path)
                     self._fit(environment)
-                    made = execute(request, run_dir, recorded(words), self.ranks, progress)
+                    made = execute(request, run_dir, recorded(words), self.ranks, progress, only_check)
         except OSError as error:
             raise RunFailed(f"the run's folder can't be written: {shorten(str(error), 200)}") from error
         if not brief:

@@ -83,7 +83,7 @@ def claim(master: DictConfig, sweep: Sweep, folder: Path, value: str) -> None:
         instead = f"choose another folder, or type resume={shown(folder)} to run what is missing"
         raise Refused([Problem(value, "holds a sweep already", instead)])
     with (folder / MULTIRUN).open("x", encoding="utf-8", errors="backslashreplace") as file:
-        file.write(OmegaConf.to_yaml(master))
+        file.write(OmegaConf.to_yaml(hydra_seam.without_paths(master)))
 
 
 def shown(folder: Path) -> Path:

@@ -5,14 +5,14 @@ On the wire a message is a JSON object of its fields and `kind`, its name below.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from launcher import codec
 from launcher.codec import MalformedError
-from launcher.records.record import File, Recipe
+from launcher.records.record import Check, File, Recipe, Scheduler
 
-VERSION = 2
+VERSION = 3
 HEARTBEAT = 1.0  # seconds between two signs of life of a rank that works
 OUT_OF_GPU_MEMORY = "out of GPU memory"  # how the cause of a rank that met its GPU's limit begins
 
@@ -44,7 +44,7 @@ class Hello(Message):
 
 @dataclass(frozen=True)
 class Stage(Message):
-    """A rank enters a stage: importing, loading, denoising, decoding, saving."""
+    """A rank enters a stage: importing, loading, checking, denoising, decoding, saving."""
 
     kind: ClassVar[str] = "stage"
     name: str
@@ -84,14 +84,25 @@ class Saved(Message):
 
 
 @dataclass(frozen=True)
+class Checked(Message):
+    """A rank has compared the first step of all ranks with its own."""
+
+    kind: ClassVar[str] = "checked"
+    check: Check
+
+
+@dataclass(frozen=True)
 class Done(Message):
     """A rank has done its job.
 
     Args:
         seconds: of each stage.
-        peak_bytes: the most memory that the rank held.
+        peak_bytes: the most memory that the rank held, on its GPU if it uses one; peak_host_bytes: in main memory.
+        sent_bytes: to other ranks, by attention_backends.
         digests: of each picture's final latents, the same on all ranks.
         loads: how often the rank has loaded weights so far.
+        kernel: what attention was computed with.
+        step_seconds: of each picture's denoising steps; rank 0 alone tells.
     """
 
     kind: ClassVar[str] = "done"
@@ -99,6 +110,12 @@ class Done(Message):
     peak_bytes: int
     digests: tuple[str, ...]
     loads: int
+    peak_host_bytes: int = 0
+    sent_bytes: int = 0
+    kernel: str = ""
+    scheduler: Scheduler | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+    step_seconds: tuple[tuple[float, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -122,6 +139,7 @@ class Load:
         timeout: seconds that a collective may take.
         transport: how GPUs exchange, a word of attention_backends.catalog.TRANSPORTS.
         variant: of the weight files; None for the plain ones.
+        deterministic: take only what makes the same numbers each time.
     """
 
     pipeline: str
@@ -133,6 +151,7 @@ class Load:
     timeout: float
     transport: str
     variant: str | None = None
+    deterministic: bool = False
 
 
 @dataclass(frozen=True)
@@ -141,6 +160,8 @@ class Sharing:
 
     Args:
         plan: what is split and gathered; None: the class's own plan.
+        cfg_degree: 2: two halves of the ranks compute a branch of guidance each, and `branches` says how the pipeline
+            gives them to its transformer, by "calls" or as a "batch".
         transformers: the pipeline's parts that are shared.
     """
 
@@ -151,6 +172,8 @@ class Sharing:
     kernel: str
     plan: dict[str, object] | None = None
     transformers: tuple[str, ...] = ("transformer",)
+    cfg_degree: int = 1
+    branches: str = "calls"
 
 
 @dataclass(frozen=True)
@@ -179,11 +202,14 @@ class Job(Message):
         folder: the run's, absolute: files and logs go there.
         threads: that a rank computes with; cores: that rank 0 may decode with, once the others are done.
         call: the pipeline's arguments but for prompt, generator and callback.
-        steps: denoising steps of each picture.
+        seed: the first picture's.
         crop: left, top, right and bottom of what is kept, in pixels of what is rendered.
         frames: that are kept of a video; None for pictures, as is `fps`.
-        format: a name in records.formats.
+        format: a name in records.formats; codec: one in records.film, for a film; crf: None for the codec's own.
+        metadata: a word of METADATA there.
         recipe: of all pictures; each file carries Recipe.of.
+        check: before anything is drawn, compare the first step of all ranks with one rank's: "step", the whole model,
+            or "block". There may be no pictures then.
     """
 
     kind: ClassVar[str] = "job"
@@ -194,14 +220,18 @@ class Job(Message):
     threads: int
     cores: int
     call: dict[str, object]
-    steps: int
+    seed: int
     crop: tuple[int, int, int, int]
     frames: int | None
     fps: int | None
     format: str
+    metadata: str
     prompts: tuple[str, ...]
     pictures: tuple[Picture, ...]
     recipe: Recipe
+    check: str | None = None
+    codec: str | None = None
+    crf: int | None = None
 
 
 @dataclass(frozen=True)
@@ -212,7 +242,7 @@ class Stop(Message):
 
 
 Kinds = tuple[type[Message], ...]
-FROM_RANK: Kinds = (Hello, Stage, Source, Step, Alive, Saved, Done, Error)
+FROM_RANK: Kinds = (Hello, Stage, Source, Step, Alive, Checked, Saved, Done, Error)
 FROM_LAUNCHER: Kinds = (Job, Stop)
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import dataclasses
+import functools
 import inspect
 import os
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -17,20 +16,24 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from diffusers import attention_backend
-from PIL import Image
 
-import attention_backends
-from attention_backends.catalog import MODES
+from attention_backends import counters
 from launcher.records.files import sha256
+from launcher.records.film import Film
 from launcher.records.formats import FORMATS
+from launcher.records.hashes import weights
 from launcher.records.picture import save
 from launcher.records.record import File
 from launcher.wire.channel import STORE_VARIABLE
-from launcher.wire.protocol import Done, Job, Load, Message, Saved, Sharing, Source, Stage, Step
+from launcher.wire.protocol import Checked, Done, Job, Load, Message, Saved, Source, Stage, Step
+from launcher.worker import surroundings
+from launcher.worker.check import compare
 from launcher.worker.checks import check_tokenizers
+from launcher.worker.decoded import Frames, sound_of
 from launcher.worker.load import fetch, load_pipeline
 from launcher.worker.lora import Lora
+from launcher.worker.sharing import Groups, shared
+from launcher.worker.steps import Steps
 
 Send = Callable[[Message], None]
 
@@ -41,24 +44,61 @@ class Worker:
     def __init__(self, send: Send, rank: int, world_size: int) -> None:
         self.send, self.rank, self.world_size = send, rank, world_size
         self.pipe: Any = None
+        self.groups = Groups()
         self.loads = 0
 
     def do(self, job: Job) -> Done:
         """Make a job's pictures."""
         began = time.monotonic()
         torch.set_num_threads(job.threads)
-        _reset_peak_memory()
+        surroundings.reset_peak_memory()
         if self.pipe is None:
             self._load(job.load)
         self.lora.wear(job.lora)
         loaded = time.monotonic()
-        seconds = {"load": loaded - began, "denoise": 0.0, "decode": 0.0, "save": 0.0}
-        with contextlib.ExitStack() as stack:
-            for name in job.sharing.transformers:
-                stack.enter_context(shared(getattr(self.pipe, name), job.sharing))
+        seconds = {"load": loaded - began, "encode": 0.0, "denoise": 0.0, "decode": 0.0, "save": 0.0}
+        if job.check is not None:
+            self._check(job, job.check)
+            seconds["check"] = time.monotonic() - loaded
+        self.steps: list[tuple[float, ...]] = []
+        sent = counters().bytes
+        with shared(self.pipe, job.sharing, self.groups):
             digests = tuple(self._picture(job, number, seconds) for number in range(len(job.pictures)))
-        times = {stage: round(value, 3) for stage, value in seconds.items()}
-        return Done(times, _peak_memory(), digests, self.loads)
+            kernel = surroundings.kernel(getattr(self.pipe, job.sharing.transformers[0]))
+            kernel = job.sharing.kernel if job.sharing.mode == "none" and job.sharing.kernel != "auto" else kernel
+        return Done(
+            seconds={stage: round(value, 3) for stage, value in seconds.items()},
+            peak_bytes=surroundings.peak_memory(),
+            peak_host_bytes=surroundings.peak_host_memory(),
+            sent_bytes=counters().bytes - sent,
+            digests=digests,
+            loads=self.loads,
+            kernel=kernel,
+            scheduler=surroundings.scheduler(self.pipe),
+            environment=surroundings.environment(job.load.device),
+            step_seconds=tuple(self.steps) if self.rank == 0 else (),
+        )
+
+    def _check(self, job: Job, part: str) -> None:
+        self.send(Stage("checking"))
+        transformers = [getattr(self.pipe, name) for name in job.sharing.transformers]
+
+        def draw() -> object:
+            return self._draw(job, job.prompts[0], job.seed, "latent")
+
+        share = functools.partial(shared, self.pipe, job.sharing, self.groups)
+        told = compare(self.pipe, transformers, draw, share, part, job.load.dtype)
+        self.send(Checked(told))
+
+    def _draw(self, job: Job, prompt: str, seed: int, output: str) -> Any:
+        """Call the pipeline."""
+        torch.manual_seed(seed)
+        return self.pipe(
+            **_accepted(self.pipe, job.call),
+            prompt=prompt,
+            generator=torch.Generator("cpu").manual_seed(seed),  # the same noise everywhere
+            output_type=output,
+        )
 
     def _load(self, load: Load) -> None:
         self.send(Stage("loading"))
@@ -68,6 +108,8 @@ class Worker:
             local = int(os.environ.get("LOCAL_RANK", "0"))
             device = torch.device("cuda", local % torch.cuda.device_count())  # cp.transport=host: ranks may share one
             torch.cuda.set_device(device)
+        if load.deterministic:
+            surroundings.deterministic()
         if self.world_size > 1:
             nccl = cuda and load.transport != "host" and (load.transport == "nccl" or dist.is_nccl_available())
             dist.init_process_group(
@@ -79,9 +121,9 @@ class Worker:
                 world_size=self.world_size,
                 timeout=timedelta(seconds=load.timeout),
             )
-        folder = fetch(load)
-        self.send(Source(folder))
-        pipe = load_pipeline(load, folder)
+        self.folder = fetch(load)
+        self.send(Source(self.folder))
+        pipe = load_pipeline(load, self.folder)
         check_tokenizers(pipe)
         pipe.set_progress_bar_config(disable=True)
         self.pipe = pipe
@@ -93,59 +135,83 @@ class Worker:
         self.loads += 1
 
     def _picture(self, job: Job, number: int, seconds: dict[str, float]) -> str:
-        picture, steps = job.pictures[number], job.steps
-        final: list[torch.Tensor] = []
+        picture = job.pictures[number]
         ended: list[float] = []
         began = time.monotonic()
 
-        def after_step(pipe: Any, step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-            self.send(Step(number, step + 1))
-            if step + 1 == steps:
-                final.append(tensors["latents"].detach().float().cpu())
-                if not bool(final[0].isfinite().all()):
-                    raise FloatingPointError(f"the latents are not finite in {_made_with(job)}")
-                if self.rank == 0:  # the other ranks are done: their cores are free for decoding
-                    torch.set_num_threads(min(job.cores, _cores()))
-                self.send(Stage("decoding"))
-                ended.append(time.monotonic())
-            return {}
+        def drawn() -> None:
+            if not steps.finite:
+                raise FloatingPointError(f"the latents are not finite in {_made_with(job)}")
+            if self.rank == 0:  # the other ranks are done: their cores are free for decoding
+                torch.set_num_threads(min(job.cores, _cores()))
+            self.send(Stage("decoding"))
+            ended[:] = [time.monotonic()]
 
-        torch.manual_seed(picture.seed)
+        def stepped(step: int) -> None:
+            moments.mark()
+            self.send(Step(number, step))
+
+        steps, moments = Steps(stepped, drawn), surroundings.Moments()
         try:
-            with np.errstate(invalid="raise"):  # NaN would be saved as black
-                result = self.pipe(
-                    **_accepted(self.pipe, job.call),
-                    prompt=job.prompts[picture.prompt],
-                    generator=torch.Generator("cpu").manual_seed(picture.seed),  # the same noise everywhere
-                    callback_on_step_end=after_step,
-                    output_type="pil" if self.rank == 0 else "latent",
-                )
+            seen = steps.of(self.pipe), self._first_forward(job, moments)
+            with seen[0], seen[1] as first, np.errstate(invalid="raise"):  # NaN would be saved as black
+                output = "latent" if self.rank != 0 else "pil" if job.frames is None else "pt"
+                result = self._draw(job, job.prompts[picture.prompt], picture.seed, output)
+                decoded = time.monotonic()
+                torch.set_num_threads(job.threads)
+                if self.rank == 0:
+                    self._save(job, number, result)
         except FloatingPointError as error:
             if not ended:
                 raise
             raise FloatingPointError(f"the decoded picture is not finite in {_made_with(job)}") from error
-        decoded = time.monotonic()
-        torch.set_num_threads(job.threads)
-        if self.rank == 0:
-            self._save(job, number, result.images if job.frames is None else result.frames[0][: job.frames])
-        seconds["denoise"] += ended[0] - began
+        self.steps.append(moments.seconds())
+        seconds["encode"] += first[0] - began
+        seconds["denoise"] += ended[0] - first[0]
         seconds["decode"] += decoded - ended[0]
         seconds["save"] += time.monotonic() - decoded
-        return hashlib.sha256(final[0].numpy().tobytes()).hexdigest()
+        return steps.digest()
 
-    def _save(self, job: Job, number: int, frames: list[Image.Image]) -> None:
+    @contextlib.contextmanager
+    def _first_forward(self, job: Job, moments: surroundings.Moments) -> Iterator[list[float]]:
+        """Note when the transformer is called first, which is when prompts have been encoded."""
+        noted: list[float] = []
+
+        def note(*_: object) -> None:
+            if not noted:
+                if torch.cuda.is_initialized():  # which may still be encoding
+                    torch.cuda.synchronize()
+                noted.append(time.monotonic())
+                moments.mark()
+
+        hooks = [getattr(self.pipe, name).register_forward_pre_hook(note) for name in job.sharing.transformers]
+        try:
+            yield noted
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _save(self, job: Job, number: int, result: Any) -> None:
         self.send(Stage("saving"))
         picture = job.pictures[number]
         path = Path(job.folder) / picture.file
-        frames = [frame.crop(job.crop) for frame in frames]
-        recipe = job.recipe.of(job.prompts[picture.prompt], picture.seed)
-        save(frames, path, recipe, FORMATS[job.format], job.fps)
+        shown = result[0]  # the first output is what was asked for, under whatever name
+        film, frames = None, Frames(shown if job.frames is None else shown[0][: job.frames], job.crop)
+        if job.frames is not None:
+            assert job.fps is not None
+            film = Film(job.fps, job.codec or "h264", job.crf, sound_of(self.pipe, result))
+        recipe = dataclasses.replace(
+            job.recipe.of(job.prompts[picture.prompt], picture.seed),
+            scheduler=surroundings.scheduler(self.pipe).name,
+            weights=job.recipe.weights or weights(Path(self.folder)),
+        )
+        save(frames, path, recipe, FORMATS[job.format], film, job.metadata)
         file = File(
             file=path.name,
             sha256=sha256(path),
             bytes=path.stat().st_size,
-            height=frames[0].height,
-            width=frames[0].width,
+            height=job.crop[3] - job.crop[1],
+            width=job.crop[2] - job.crop[0],
             seed=picture.seed,
             prompt=picture.prompt,
             frames=None if job.frames is None else len(frames),
@@ -154,40 +220,12 @@ class Worker:
         self.send(Saved(number, file))
 
 
-@contextlib.contextmanager
-def shared(transformer: Any, sharing: Sharing) -> Iterator[None]:
-    """Have the ranks share the transformer's sequence, by this mode and kernel, while the block runs."""
-    mode = MODES[sharing.mode]
-    if mode.parallel:
-        attention_backends.enable(
-            transformer,
-            ring_degree=sharing.ring_degree,
-            ulysses_degree=sharing.ulysses_degree,
-            kernel=sharing.kernel,
-            mode=mode.name,
-            schedule=sharing.schedule,
-            cp_plan=sharing.plan,
-        )
-        try:
-            yield
-        finally:
-            attention_backends.disable(transformer)
-    elif sharing.kernel != "auto":
-        with attention_backend(sharing.kernel):  # diffusers' reset leaves the default of all models as it was set
-            transformer.set_attention_backend(sharing.kernel)
-            try:
-                yield
-            finally:
-                transformer.reset_attention_backend()
-    else:
-        yield
-
-
 def _made_with(job: Job) -> str:
     """What numbers may have become too large for, in words."""
+    halves = " with cp.cfg_degree=2" if job.sharing.cfg_degree > 1 else ""
     if job.lora is None:
-        return job.load.dtype
-    return f"{job.load.dtype} with the LoRA {Path(job.lora.path).name} at scale {job.lora.scale:g}"
+        return job.load.dtype + halves
+    return f"{job.load.dtype}{halves} with the LoRA {Path(job.lora.path).name} at scale {job.lora.scale:g}"
 
 
 def _accepted(pipe: Any, call: dict[str, object]) -> dict[str, Any]:
@@ -201,23 +239,3 @@ def _accepted(pipe: Any, call: dict[str, object]) -> dict[str, Any]:
 def _cores() -> int:
     """Cores that this rank may run on: those of one NUMA node, perhaps."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _reset_peak_memory() -> None:
-    if torch.cuda.is_initialized():
-        torch.cuda.reset_peak_memory_stats()
-    elif sys.platform == "linux":
-        with contextlib.suppress(OSError):  # a hardened container may forbid it: then the peak is the process's
-            Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM back to what is used now: proc(5)
-
-
-def _peak_memory() -> int:
-    """Bytes that this rank held at most since the job began: of the GPU if it uses one, else of main memory."""
-    if torch.cuda.is_initialized():
-        return torch.cuda.max_memory_reserved()
-    if sys.platform == "linux":
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attention_backends.header import FACTS, STREAMS, Header, disagreement
+from attention_backends.header import FACTS, STREAMS, Header, bits, disagreement
 
 counts = st.integers(0, 1 << 40)
 facts = st.tuples(*[counts] * len(FACTS))
@@ -22,7 +22,7 @@ def test_a_header_survives_the_wire(queries, keys, facts, streams):
         assert read.streams == tuple(streams)
 
 
-BASE = Header(3, 3, (1, 4, 4, 16, 16, 0, 0, 0), (6, 9))
+BASE = Header(3, 3, (1, 4, 4, 16, 16, 0, 0, 0, 0), (6, 9))
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,7 @@ BASE = Header(3, 3, (1, 4, 4, 16, 16, 0, 0, 0), (6, 9))
         (5, 2, "rank 0 has dtype float64, rank 1 dtype bfloat16"),
         (6, 1, "rank 0 has no attention mask, rank 1 an attention mask"),
         (7, 1, "rank 0 has no causal attention, rank 1 causal attention"),
+        (8, bits(-0.25), "rank 0 has timestep 0, rank 1 timestep -0.25"),
     ],
 )
 def test_a_fact_that_differs_is_named(place, value, told):

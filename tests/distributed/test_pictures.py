@@ -11,6 +11,7 @@ from PIL import Image
 from shared import Ended
 
 from launcher.estimates.memory import estimate
+from launcher.families.weights import BUNDLED
 from launcher.records.files import sha256
 from launcher.records.picture import read_recipe
 
@@ -49,13 +50,14 @@ def assert_same(one: Path, other: Path) -> None:
 def launch_module(tmp_path_factory):
     import subprocess
 
-    from shared import command, hermetic
+    from shared import command, hermetic, validated
 
     def run(*words: str) -> Ended:
         folder = tmp_path_factory.mktemp("runs")
         result = subprocess.run(
             command(*words), cwd=folder, env=hermetic(), capture_output=True, text=True, timeout=300, check=False
         )
+        validated(folder)
         return Ended(result.returncode, result.stdout, result.stderr, folder / "outputs")
 
     return run
@@ -112,9 +114,29 @@ def test_height_1000_is_1000_pixels_high_and_says_how(launch, alone):
         assert recipe.config["seed"] == facts["seed"]
         assert recipe.config["prompt"] == record["prompts"][facts["prompt"]] == "red dots on a yellow background"
     assert [facts["seed"] for facts in record["files"]] == [5, 6]
+    assert_told(record)
     assert {"config.yaml", "hydra.yaml", "overrides.yaml"} == {file.name for file in (run / ".hydra").iterdir()}
     assert {file.name for file in (run / "logs").iterdir()} == {"start.log", "rank0.log", "rank1.log"}
     assert not list(run.rglob("*.tmp"))
+
+
+def assert_told(record: dict) -> None:
+    """What a replay needs, of a run of two ranks, two pictures and two steps."""
+    files = record["weights"]["files"]
+    assert files["vae/diffusion_pytorch_model.safetensors"] == sha256(
+        BUNDLED / "vae" / "diffusion_pytorch_model.safetensors"
+    )
+    assert len(files) == 4
+    assert [len(steps) for steps in record["step_seconds"]] == [2, 2]
+    times = record["times"]
+    assert list(times) == ["start", "import", "load", "encode", "denoise", "decode", "save"]
+    assert sum(map(sum, record["step_seconds"])) == pytest.approx(times["denoise"], rel=0.2, abs=0.2)
+    assert (record["kernel"], record["generator"]) == ("cpu_flash", "cpu")
+    assert record["scheduler"]["name"] == "FlowMatchEulerDiscreteScheduler"
+    assert record["environment"].keys() >= {"system", "processor", "deterministic", "matmul_precision"}
+    assert len(record["peak_host_bytes"]) == len(record["sent_bytes"]) == 2
+    keys = 4 * 2 * (256 + 504) * 6 * 24  # layers, K and V, its own tokens, heads, channels
+    assert record["sent_bytes"][0] == 2 * 2 * 4 * (keys + 504 * 12)  # pictures, steps, float32; and latents at the end
 
 
 def test_memory_is_about_what_a_plan_says(ask, alone):

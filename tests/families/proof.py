@@ -11,6 +11,7 @@ LIMIT in float32, or the case must be refused; nothing else is allowed.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import json
@@ -113,6 +114,7 @@ def cases(name: str) -> Iterator[Case]:
                 yield from (Case(name, mode.name, ring, ulysses, size) for size in sizes)
 
 
+@functools.cache
 def plans() -> dict[str, dict[str, Any]]:
     """The plan of each tiny transformer, from conf/model."""
     composer, found = Composer(), {}

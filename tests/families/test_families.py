@@ -31,7 +31,6 @@ from attention_backends.state import ContextParallel
 pytestmark = pytest.mark.slow
 
 SAMPLES = int(os.environ.get("FAMILY_SAMPLES", "2"))  # cases of each tiny transformer and world
-PLANS = proof.plans()
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +47,7 @@ def test_a_sample_of_the_proof(ranks, name):
     for world in proof.WORLDS:
         own = [case for case in proof.cases(name) if case.world == world]
         drawn += chance.sample(own, min(SAMPLES, len(own)))
-    for case, result in proof.run(ranks, name, PLANS[name], drawn).items():
+    for case, result in proof.run(ranks, name, proof.plans()[name], drawn).items():
         if isinstance(result, str):
             assert "CRASH" not in proof.refusal(result), (case, result)
         else:
@@ -69,7 +68,7 @@ def test_every_plan_in_conf_is_proved():
 
     composer = Composer()
     plans = [to_config(composer.compose([f"model={name}"])).model.cp_plan for name in composer.groups["model"]]
-    assert [plan for plan in plans if plan not in PLANS.values()] == []
+    assert [plan for plan in plans if plan not in proof.plans().values()] == []
 
 
 def local(group: dist.ProcessGroup, name: str, plan: dict[str, Any]) -> float:
@@ -94,7 +93,7 @@ def local(group: dist.ProcessGroup, name: str, plan: dict[str, Any]) -> float:
 @pytest.mark.parametrize("name", list(proof.MODEL))
 def test_attention_that_stays_local_is_seen(ranks, name):
     """The proof could not pass by accident: weights and inputs are such that attention counts."""
-    assert min(ranks.run(local, 2, name=name, plan=PLANS[name])) > 20 * proof.LIMIT
+    assert min(ranks.run(local, 2, name=name, plan=proof.plans()[name])) > 20 * proof.LIMIT
 
 
 def key_value_path(group: dist.ProcessGroup, plan: dict[str, Any]) -> list[float]:
@@ -131,7 +130,7 @@ def key_value_path(group: dist.ProcessGroup, plan: dict[str, Any]) -> list[float
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_kleins_kept_keys_and_values_are_each_ranks_own(ranks, world):
-    for errors in ranks.run(key_value_path, world, plan=PLANS["flux2"]):
+    for errors in ranks.run(key_value_path, world, plan=proof.plans()["flux2"]):
         assert max(errors) <= proof.LIMIT
 
 
@@ -141,7 +140,7 @@ def planned(group: dist.ProcessGroup, name: str, plan: dict[str, Any], size: Siz
 
 def changed(name: str, **parts: Any) -> dict[str, Any]:
     """A family's plan with some of its keys replaced."""
-    return copy.deepcopy(PLANS[name]) | parts
+    return copy.deepcopy(proof.plans()[name]) | parts
 
 
 WRONG = [
@@ -223,7 +222,7 @@ def built(group: dist.ProcessGroup, name: str) -> None:
 
 def test_too_few_tokens_are_refused_on_every_rank(ranks):
     ranks.run(built, 4, name="cosmos")
-    for told in ranks.errors(few, 4, plan=PLANS["cosmos"]):
+    for told in ranks.errors(few, 4, plan=proof.plans()["cosmos"]):
         assert told is not None
         assert "3 tokens of hidden_states for 4 ranks, and this model needs one on each" in told
 

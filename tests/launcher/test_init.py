@@ -6,11 +6,12 @@ import sys
 import pytest
 
 import launcher
-from launcher import problems
+from launcher import problems, version
 
 
 def test_a_script_finds_what_it_needs():
-    for name in launcher.__all__:
+    assert launcher.__version__ == version.__version__
+    for name in set(launcher.__all__) - {"__version__"}:
         assert getattr(launcher, name).__name__ == name
     assert launcher.Refused is problems.Refused
     assert issubclass(launcher.RunFailed, launcher.LauncherError)

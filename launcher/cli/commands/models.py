@@ -53,7 +53,7 @@ def _row(request: Request) -> dict[str, object]:
         "size": _size(request),
         "text": TEXTS.get(model.text, "{}").format(model.text_tokens + model.text_extra),
         "heads": model.heads,
-        "modes": [way.mode for way in request.ways if not way.problems],
+        "modes": list(dict.fromkeys(way.mode for way in request.ways if not way.problems)),
         "licence": model.licence,
         "gated": model.gated,
         "weights": _here(model),

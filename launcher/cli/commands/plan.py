@@ -12,7 +12,7 @@ from launcher.cli.parser import Parser
 from launcher.cli.screen import noted, rows, rows_of
 from launcher.cli.terminal import complain, show
 from launcher.config.compose import Composer
-from launcher.estimates.plan import Plan, plan
+from launcher.estimates.plan import Plan, Row, plan
 from launcher.estimates.ways import duration
 from launcher.problems import Problem, Refused
 from launcher.request.request import Request
@@ -59,7 +59,7 @@ def page(plan: Plan, request: Request, starts: str) -> str:
     if plan.heads_per_rank:
         most, least = max(plan.heads_per_rank), min(plan.heads_per_rank)
         shown["heads"] = f"{most} on each rank" if most == least else f"{least} to {most} on a rank"
-    mine = next((row for row in plan.modes if row.mode == plan.mode and row.seconds is not None), None)
+    mine = next((row for row in plan.modes if _chosen(row, plan) and row.seconds is not None), None)
     if mine is not None:
         if mine.mesh.ranks > 1:
             shown["sent"] = (
@@ -91,19 +91,27 @@ def _memory(plan: Plan) -> str:
 def _table(plan: Plan) -> str:
     """All modes: legal or the reasons why not, traffic, step time."""
     head = ("a layer sends", "relative", "a step, about")
-    lines = [f"  {'all modes':<17} {'ring x ulysses':<15} {head[0]:>13}  {head[1]:>8}  {head[2]:>13}  schedule"]
+    halves = any(row.mesh.cfg > 1 for row in plan.modes)
+    degrees = "cfg x ring x ulysses" if halves else "ring x ulysses"
+    wide = len(degrees) + 1
+    lines = [f"  {'all modes':<17} {degrees:<{wide}} {head[0]:>13}  {head[1]:>8}  {head[2]:>13}  schedule"]
     for row in plan.modes:
-        mark = "*" if row.mode == plan.mode else " "
-        start = f"{mark} {row.mode:<17} {f'{row.mesh.ring} x {row.mesh.ulysses}':<15}"
+        mark = "*" if _chosen(row, plan) else " "
+        each = f"{row.mesh.cfg} x " * halves + f"{row.mesh.ring} x {row.mesh.ulysses}"
+        start = f"{mark} {row.mode:<17} {each:<{wide}}"
         if row.seconds is None:
             told = "; ".join(reason.rule for reason in row.reasons)
             text = f"no: {told}" if told else "not estimated: invalid sizes or degrees"
-            lines.append(textwrap.fill(text, WIDTH, initial_indent=f"{start} ", subsequent_indent=" " * 40))
+            lines.append(textwrap.fill(text, WIDTH, initial_indent=f"{start} ", subsequent_indent=" " * (25 + wide)))
             continue
-        sent = "-" if row.mesh.ranks == 1 else _bytes(row.layer_bytes)
-        relative = "-" if row.relative is None or row.mesh.ranks == 1 else f"{row.relative:.2f}"
+        sent = "-" if row.mesh.sequence == 1 else _bytes(row.layer_bytes)
+        relative = "-" if row.relative is None or row.mesh.sequence == 1 else f"{row.relative:.2f}"
         lines.append(f"{start} {sent:>13}  {relative:>8}  {duration(row.seconds):>13}  {row.schedule}".rstrip())
     return "\n".join([*lines, "* is what runs. Step times are estimates from the speeds above."])
+
+
+def _chosen(row: Row, plan: Plan) -> bool:
+    return (row.mode, row.mesh.cfg) == (plan.mode, plan.mesh.cfg)
 
 
 def _bytes(count: int | None) -> str:

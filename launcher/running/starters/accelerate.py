@@ -9,7 +9,6 @@ from pathlib import Path
 
 import psutil
 
-import launcher
 from launcher.gpus import visible_devices
 from launcher.wire.channel import STORE_VARIABLE
 
@@ -40,7 +39,9 @@ def prepare(folder: Path) -> None:
     (folder / "accelerate.yaml").write_text(CONFIG, encoding="utf-8")
 
 
-def environment(device: str, devices: Sequence[int], threads: int, folder: Path) -> dict[str, str]:
+def environment(
+    device: str, devices: Sequence[int], threads: int, folder: Path, deterministic: bool = False
+) -> dict[str, str]:
     """Return the ranks' environment: the user's, without what would steer accelerate or torchelastic.
 
     Args:
@@ -48,6 +49,7 @@ def environment(device: str, devices: Sequence[int], threads: int, folder: Path)
         devices: GPUs, one a rank, counted within CUDA_VISIBLE_DEVICES.
         threads: that each rank computes with.
         folder: the group's.
+        deterministic: have cuBLAS make the same numbers each time, which it is told before CUDA starts.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(STEERING) and name not in SINGLE}
     kept["OMP_NUM_THREADS"] = str(threads)
@@ -57,7 +59,7 @@ def environment(device: str, devices: Sequence[int], threads: int, folder: Path)
     kept["PYTHONUNBUFFERED"] = "1"
     kept["PYTHONIOENCODING"] = "utf-8:backslashreplace"  # logs are files of ours, whatever the terminal's encoding is
     kept["PYTHONSAFEPATH"] = "1"  # a queue.py in the current folder is not the ranks' business
-    if (root := Path(launcher.__file__).parents[1]).name not in ("site-packages", "dist-packages"):  # a checkout
+    if (root := Path(__file__).parents[3]).name not in ("site-packages", "dist-packages"):  # a checkout
         kept["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), kept.get("PYTHONPATH")]))
     kept.pop("PYTHONWARNINGS", None)  # "error" would end a rank over what a library says of the next release
     kept["TOKENIZERS_PARALLELISM"] = "false"
@@ -76,6 +78,8 @@ def environment(device: str, devices: Sequence[int], threads: int, folder: Path)
     else:
         names = visible_devices()
         kept["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) if names is None else names[index] for index in devices)
+        if deterministic:  # https://docs.nvidia.com/cuda/cublas/index.html#results-reproducibility
+            kept.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         kept.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # nvidia-smi's order, which the devices were chosen by
     return kept
 

@@ -58,7 +58,7 @@ def qwen() -> Any:
     return model.eval()
 
 
-def wan() -> Any:
+def wan(layers: int = 2) -> Any:
     from diffusers import WanTransformer3DModel
 
     torch.manual_seed(0)
@@ -70,7 +70,7 @@ def wan() -> Any:
         text_dim=8,
         freq_dim=8,
         ffn_dim=16,
-        num_layers=2,
+        num_layers=layers,
     )
     return model.eval()
 
@@ -169,5 +169,48 @@ def helios_inputs(frames: int, height: int, width: int, text: int) -> dict[str, 
         "timestep": torch.tensor([500]),
         "indices_hidden_states": torch.arange(1, 1 + frames)[None],
         "indices_latents_history_short": torch.zeros(1, 1, dtype=torch.long),
+        "return_dict": False,
+    }
+
+
+def minimax() -> Any:
+    from diffusers import MiniMaxH3Transformer3DModel
+
+    torch.manual_seed(0)
+    model = MiniMaxH3Transformer3DModel(
+        num_attention_heads=4,
+        attention_head_dim=24,
+        hidden_size=24,
+        num_layers=1,
+        num_refiner_layers=1,
+        ffn_dim=16,
+        in_channels=4,
+        audio_in_channels=4,
+        text_dim=8,
+        freq_dim=8,
+        time_embed_hidden_dim=8,
+        time_embed_dim=8,
+        rope_freq_dim=4,
+    )
+    return model.eval()
+
+
+def minimax_inputs(video: int, audio: int, text: int) -> dict[str, Any]:
+    """One packed sequence of text, video and audio; the text is refined by an attention before anything is split."""
+    generator = torch.Generator().manual_seed(text)
+    total = text + video + audio
+    places = torch.arange(total).split([text, video, audio])
+    tags = torch.repeat_interleave(torch.tensor([1, 0, 2]), torch.tensor([text, video, audio]))
+    return {
+        "hidden_states": torch.randn(1, video, 16, generator=generator),
+        "audio_hidden_states": torch.randn(1, audio, 4, generator=generator),
+        "encoder_hidden_states": torch.randn(1, text, 8, generator=generator),
+        "timestep": torch.tensor([0.5, 0.3]),
+        "timestep_indices": (tags == 2).long(),
+        "token_tags": tags,
+        "position_ids": torch.randint(0, 5, (total, 3), generator=generator),
+        "text_indices": places[0],
+        "video_indices": places[1],
+        "audio_indices": places[2],
         "return_dict": False,
     }

@@ -1,7 +1,7 @@
 import re
 import shlex
 
-from launcher.cli import commands
+from launcher.cli import subcommands
 from launcher.cli.help import EXAMPLES, page
 from launcher.cli.parser import Parser
 from launcher.config.compose import Composer
@@ -12,7 +12,7 @@ COMPOSER = Composer()
 
 def test_the_page_has_every_choice_setting_and_subcommand():
     text = page(COMPOSER, [], "", Parser())
-    for name in [*COMPOSER.groups, *fields(), *commands.names(), "--config-dir"]:
+    for name in [*COMPOSER.groups, *fields(), *subcommands.names(), "--config-dir"]:
         assert re.search(rf"(^|[\s,]){re.escape(name)}([=\s,]|$)", text, re.MULTILINE), name
 
 

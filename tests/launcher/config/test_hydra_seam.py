@@ -40,9 +40,24 @@ def test_the_folder_and_its_hydra_files(tmp_path):
     assert folder.is_relative_to(tmp_path)
     assert not folder.exists()
     hydra_seam.save(composed, folder)
-    assert OmegaConf.load(folder / ".hydra" / "overrides.yaml") == [f"output.dir={tmp_path}", "steps=3"]
+    assert OmegaConf.load(folder / ".hydra" / "overrides.yaml") == [f"output.dir=.../{tmp_path.name}", "steps=3"]
     assert OmegaConf.load(folder / ".hydra" / "config.yaml").steps == 3
-    assert OmegaConf.load(folder / ".hydra" / "hydra.yaml").hydra.runtime.output_dir == str(folder)
+    assert OmegaConf.load(folder / ".hydra" / "hydra.yaml").hydra.runtime.output_dir == f".../{folder.name}"
+
+
+def test_hydras_files_name_no_folder_of_this_machine_and_no_secret(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = [f"output.dir={tmp_path}/a", f"hydra.run.dir='{tmp_path}/b'", "+hydra.job.env_set.TOKEN=hf_secret"]
+    composed = Composer().compose([*words, f"model.path={tmp_path}/c", f"prompt_file={tmp_path}/d"])
+    hydra_seam.put_into(composed, tmp_path / "run")
+    hydra_seam.save(composed, tmp_path / "run")
+    written = {path.name: path.read_text() for path in (tmp_path / "run" / ".hydra").iterdir()}
+    written["multirun.yaml"] = OmegaConf.to_yaml(hydra_seam.without_paths(composed))
+    assert len(written) == 4
+    for text in written.values():
+        for found in (str(tmp_path), str(conf_dir()), str(Path.home()) + "/", "hf_secret"):
+            assert found not in text
+        OmegaConf.create(text)
 
 
 def test_no_hydra_files_where_none_are_wanted(tmp_path):

@@ -34,11 +34,12 @@ AS_THEY_STAND = [
 
 
 @pytest.mark.parametrize("text", AS_THEY_STAND)
-@pytest.mark.parametrize("key", ["prompt", "negative_prompt", "+prompt"])
-def test_a_prompt_of_a_single_run_is_taken_as_it_stands(text, key):
-    config = to_config(COMPOSER.compose([f"{key}={text}"]))
-    assert getattr(config, key.lstrip("+")) == text
-    COMPOSER.check_words([f"prompt={text}"], sweep=False)
+def test_a_prompt_of_a_single_run_is_taken_as_it_stands(text):
+    words = [f"+prompt={text}", f"negative_prompt={text}"]
+    COMPOSER.check_words(words, sweep=False)
+    config = to_config(COMPOSER.compose(words))
+    assert (config.prompt, config.negative_prompt) == (text, text)
+    assert as_typed(words, sweep=False)[0] == f"+{as_typed([f'prompt={text}'], sweep=False)[0]}"
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
@@ -131,6 +132,6 @@ def test_the_words_of_a_sweeps_job_mean_the_same_in_a_single_run(word):
     jobs = COMPOSER.jobs(master, [word])
     assert len(jobs) == 2
     for job in jobs:
-        alone = COMPOSER.compose(job)
+        swept, alone = to_config(COMPOSER.job(master, job, 0)), to_config(COMPOSER.compose(job))
         for setting in ("prompt", "negative_prompt", "output"):
-            assert to_config(COMPOSER.job(master, job, 0)).__dict__[setting] == to_config(alone).__dict__[setting]
+            assert getattr(swept, setting) == getattr(alone, setting)

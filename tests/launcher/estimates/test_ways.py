@@ -32,10 +32,15 @@ DEFAULTS = to_config(Composer().compose(["model=flux", "machine=h100x8", "model.
     gpus=st.integers(1, 8),
     link=st.sampled_from([0.1, 20, 450]),
     schedule=st.sampled_from(["auto", "gather", "staged"]),
+    cfg=st.none() | st.integers(1, 2),
+    guidance=st.sampled_from([1.0, 3.5]),
 )
-def test_auto_takes_the_fastest_legal_mode_of_the_table(processes, ring, ulysses, height, text, gpus, link, schedule):
+def test_auto_takes_the_fastest_legal_mode_of_the_table(
+    processes, ring, ulysses, height, text, gpus, link, schedule, cfg, guidance
+):
     config = copy.deepcopy(DEFAULTS)
     config.cp.mode, config.cp.ring_degree, config.cp.ulysses_degree = "auto", ring, ulysses
+    config.cp.cfg_degree, config.model.true_cfg = cfg, guidance
     config.cp.schedule, config.runtime.processes, config.height = schedule, processes, height
     config.model.text_tokens, config.machine.gpus, config.machine.link_gbps = text, gpus, link
     request = resolve(config, LAPTOP)
@@ -43,7 +48,7 @@ def test_auto_takes_the_fastest_legal_mode_of_the_table(processes, ring, ulysses
     assert table is request.ways  # priced once, for cp=auto and for the plan
     legal = [one for one in table if not one.problems]
     if legal:
-        (mine,) = [one for one in table if one.mode == request.mode]
+        (mine,) = [one for one in table if (one.mode, one.mesh.cfg) == (request.mode, request.mesh.cfg)]
         assert not sharing_problems(request)
         assert mine.seconds == min(one.seconds for one in legal)
         assert mine.name in request.why
@@ -56,3 +61,23 @@ def test_a_slow_link_is_worth_a_staged_ring(ask):
     assert ask(*line).schedule == "staged"
     assert ask(*line, "machine.link_gbps=400").schedule == "gather"
     assert ask(*line, "cp.schedule=gather").schedule == "gather"
+
+
+def test_halves_of_guidance_take_half_the_time_and_exchange_a_latent(ask):
+    line = ["model=qwenimage", "machine=h100x8", "machine.gpus=2", "height=1024", "width=1024", "cp=none"]
+    one, two = (
+        next(each for each in priced(ask(*line, f"cp.cfg_degree={degree}")) if each.mode == "none") for degree in (1, 2)
+    )
+    assert (one.step_bytes, one.layer_bytes, two.layer_bytes) == (0, 0, 0)
+    assert two.step_bytes == 128 * 128 * 16 * 2  # latents each way, channels, bfloat16
+    assert 0.5 < two.seconds / one.seconds < 0.51
+
+
+def test_auto_divides_guidance_where_that_is_faster(ask):
+    """Two branches exchange a latent a step; two parts of a sequence exchange keys and values in each layer."""
+    request = ask("model=qwenimage", "machine=rtx4090x4", "machine.gpus=2", "height=1000")
+    assert (request.mode, request.mesh.shape) == ("none", (1, 2, 1, 1))
+    assert "none cfg 2 is the fastest legal mode" in request.why
+    assert {one.mesh.cfg for one in request.ways} == {1, 2}
+    assert ask("model=qwenimage", "machine=rtx4090x4", "model.true_cfg=1").mesh.cfg == 1
+    assert ask("model=qwenimage", "machine=rtx4090x4", "cp.cfg_degree=1").mesh.cfg == 1

@@ -18,6 +18,27 @@ def test_a_record_is_read_back(tmp_path):
     assert read_record(tmp_path / "run.json") == record
 
 
+def test_a_record_of_schema_1_is_read(tmp_path):
+    """A file had its prompt, and not the prompt's number."""
+    data = codec.plain(a_record(schema=1, prompts=("a", "b"), files=(FILE, FILE)))
+    data["files"][0]["prompt"], data["files"][1]["prompt"] = "b", "a"
+    (tmp_path / "run.json").write_text(json.dumps(data))
+    assert [file.prompt for file in read_record(tmp_path / "run.json").files] == [1, 0]
+
+
+def test_a_record_of_schema_2_lacks_what_was_added_since(tmp_path):
+    data = codec.plain(a_record(schema=2))
+    assert not {"weights", "checkout", "kernel", "environment"} & data.keys()
+    (tmp_path / "run.json").write_text(json.dumps(data))
+    assert read_record(tmp_path / "run.json").weights is None
+
+
+def test_a_record_of_a_newer_version_is_told(tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps(codec.plain(a_record(schema=99)) | {"new": 1}))
+    with pytest.raises(ValueError, match="schema 99, which a newer version wrote"):
+        read_record(tmp_path / "run.json")
+
+
 @pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "", ".", "..", "a/b", "a\0b"])
 def test_a_file_is_a_plain_name_in_the_runs_folder(tmp_path, name):
     data = codec.plain(a_record(files=(FILE,)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import copy
+import functools
 import json
 import string
 from collections.abc import Sequence
@@ -29,8 +30,6 @@ from launcher.rules import problems
 from launcher.running.job import job_message
 
 COMPOSER = Composer()
-MODELS = {name: to_config(COMPOSER.compose([f"model={name}"])) for name in COMPOSER.groups["model"]}
-MACHINES = {name: to_config(COMPOSER.compose([f"machine={name}"])).machine for name in COMPOSER.groups["machine"]}
 few = st.none() | st.integers(1, 4)
 numbers = few | st.integers(-2, 9) | st.integers()
 sides = st.tuples(st.integers(1, 1500), st.integers(1, 1500))
@@ -42,6 +41,16 @@ text = st.text(max_size=20) | st.sampled_from(
 odd_fields = st.lists(st.sampled_from(sorted(fields())), max_size=3)
 wild_sides = st.tuples(st.integers(-3, 3000) | st.integers(), st.integers(-3, 3000))
 wild = st.tuples(numbers, numbers, numbers, wild_sides, st.sampled_from(sorted(KERNELS)), odd_fields)
+
+
+@functools.cache
+def once(word: str) -> LaunchConfig:
+    return to_config(COMPOSER.compose([word]))
+
+
+def composed(word: str) -> LaunchConfig:
+    """The configuration of one word, which the caller may change."""
+    return copy.deepcopy(once(word))
 
 
 def told(found: Sequence[Problem]) -> bool:
@@ -78,16 +87,16 @@ def test_random_requests_are_legal_or_told_why_not():
     @settings(max_examples=2000, suppress_health_check=[HealthCheck.too_slow])
     @given(
         data=st.data(),
-        model=st.just("flux_tiny") | st.sampled_from(sorted(MODELS)),
-        planned=st.just("here") | st.sampled_from(sorted(MACHINES)),
+        model=st.just("flux_tiny") | st.sampled_from(COMPOSER.groups["model"]),
+        planned=st.just("here") | st.sampled_from(COMPOSER.groups["machine"]),
         machine=st.sampled_from([LAPTOP, GPUS, Machine(cores=1)]),
         mode=st.sampled_from(["auto", *MODES]),
         asked=st.tuples(few, few, few, sides, st.just("auto"), st.just([])) | wild,
     )
     def check(data, model, planned, machine, mode, asked):
         ring, ulysses, processes, size, kernel, odd = asked
-        config = copy.deepcopy(MODELS[model])
-        config.machine = copy.deepcopy(MACHINES[planned])
+        config = composed(f"model={model}")
+        config.machine = composed(f"machine={planned}").machine
         config.cp.mode, config.cp.ring_degree, config.cp.ulysses_degree = mode, ring, ulysses
         config.runtime.processes, (config.height, config.width), config.attention.kernel = processes, size, kernel
         for name in odd:
@@ -103,7 +112,8 @@ def test_random_requests_are_legal_or_told_why_not():
         seen["plan"] += made.legal
         if made.legal:
             assert request.processes in (None, request.mesh.ranks)
-            assert [row.legal for row in made.modes if row.mode == request.mode] == [True]
+            mine = (request.mode, request.mesh.cfg)
+            assert [row.legal for row in made.modes if (row.mode, row.mesh.cfg) == mine] == [True]
         if not found:
             assert request.machine.here
             assert job_message(request, RunDir(Path("nowhere"))).sharing.schedule in ("gather", "staged")
@@ -116,7 +126,7 @@ def test_random_requests_are_legal_or_told_why_not():
 @pytest.mark.parametrize("model", ["flux_tiny", "flux", "qwenimage"])
 @pytest.mark.parametrize("name", sorted(filter(is_text, fields())))
 def test_no_text_makes_a_rule_or_the_plan_fail(model, name, odd):
-    config = copy.deepcopy(MODELS[model])
+    config = composed(f"model={model}")
     put(config, name, odd)
     request = resolve(config, LAPTOP)
     made = plan(request)
@@ -145,7 +155,7 @@ def test_random_words_are_refused_or_composed(words):
 def test_random_prompt_files_are_read_or_told(tmp_path, suffix, content):
     path = tmp_path / f"prompt{suffix}"
     path.write_bytes(content)
-    config = copy.deepcopy(MODELS["flux_tiny"])
+    config = composed("model=flux_tiny")
     config.prompt_file = str(path)
     request = resolve(config, LAPTOP)
     assert bool(request.prompts) != bool(request.problems)

@@ -35,6 +35,7 @@ def test_a_laptop_takes(ask, line):
     assert problems(ask(*line.split())) == []
 
 
+@pytest.mark.slow
 def test_every_rule_is_broken_by_some_line_and_every_problem_says_what_to_do(asked):
     lines = {(line, machine) for room in REFUSALS.values() for line, _, machine in room}
     requests = [asked(line, machine) for line, machine in lines]

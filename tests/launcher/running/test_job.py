@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from shared import validated
 
 from launcher.families.weights import BUNDLED
 from launcher.problems import Interrupted, RunFailed
@@ -84,6 +85,10 @@ def test_a_job_returns_its_record_and_tells_its_progress(ask, tmp_path):
     assert made.record.times is not None
     assert set(made.record.times) == {"start", "load", "denoise"}
     assert made.record.config["seed"] == 3
+    assert made.record.weights is not None
+    assert len(made.record.weights.files) == 4
+    assert made.record.generator == "cpu"
+    validated(tmp_path)
 
 
 def test_ranks_that_end_with_other_latents_are_told(ask, tmp_path):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shared import a_job
 
-from launcher.records.record import File
+from launcher.records.record import Check, File
 from launcher.wire import protocol
 from launcher.wire.protocol import FROM_LAUNCHER, FROM_RANK, ProtocolError, pack, unpack
 
@@ -19,6 +19,7 @@ MESSAGES = [
     protocol.Alive(),
     protocol.Saved(3, File("0003.png", "ab", 10, 8, 8, 5, 0)),
     protocol.Saved(3, File("0003.png", "ab", 10, 8, 8, 5, 0, frames=9, fps=16)),
+    protocol.Checked(Check("step", "float32", 1e-6, 2e-7, 1e-4, True)),
     protocol.Done({"load": 0.5}, 1 << 40, ("cd",), 1),
     protocol.Error("ValueError: 'ünï' \ud800"),
     a_job(),

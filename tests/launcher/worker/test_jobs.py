@@ -15,7 +15,8 @@ from launcher.families.weights import BUNDLED
 from launcher.records.files import sha256
 from launcher.records.picture import read_recipe
 from launcher.wire.protocol import Done, Job, LoraFile, Message, Picture, Saved, Sharing, Stage, Step
-from launcher.worker.jobs import Worker, shared
+from launcher.worker.jobs import Worker
+from launcher.worker.sharing import split
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,6 @@ def job(tmp_path) -> Job:
         folder=str(tmp_path),
         load=load,
         call=call,
-        steps=2,
         crop=(1, 2, 41, 30),
         prompts=("red dots", "blue waves"),
         pictures=(Picture(0, 5, "0000.png"), Picture(1, 6, "0001.png")),
@@ -48,7 +48,15 @@ def test_a_job_is_done_and_told(rank, job, tmp_path):
     assert isinstance(done, Done)
     assert done.loads == 1
     assert len(set(done.digests)) == 2
-    assert set(done.seconds) == {"load", "denoise", "decode", "save"}
+    assert set(done.seconds) == {"load", "encode", "denoise", "decode", "save"}
+    assert min(done.seconds["encode"], done.seconds["denoise"]) > 0
+    assert [len(steps) for steps in done.step_seconds] == [2, 2]
+    assert sum(map(sum, done.step_seconds)) == pytest.approx(done.seconds["denoise"], rel=0.1, abs=0.01)
+    assert (done.kernel, done.sent_bytes) == ("native", 0)
+    assert done.peak_host_bytes == done.peak_bytes
+    assert done.scheduler is not None
+    assert done.scheduler.config["shift"] == 1.0
+    assert done.environment["deterministic"] == "false"
     assert done.peak_bytes > 0
     stages = [message.name for message in said if isinstance(message, Stage)]
     assert stages == ["loading", "decoding", "saving", "decoding", "saving"]
@@ -93,7 +101,7 @@ def test_numbers_that_are_not_finite_are_told_with_the_lora(rank, job, tmp_path)
 def test_a_kernel_is_put_on_for_the_job_alone(rank):
     transformer, default = rank[0].pipe.transformer, _AttentionBackendRegistry.get_active_backend()
     before = [processor._attention_backend for processor in transformer.attn_processors.values()]
-    with shared(transformer, Sharing("none", 1, 1, "gather", "_native_math")):
+    with split(transformer, Sharing("none", 1, 1, "gather", "_native_math"), None):
         during = {processor._attention_backend.value for processor in transformer.attn_processors.values()}
     assert during == {"_native_math"}
     assert [processor._attention_backend for processor in transformer.attn_processors.values()] == before

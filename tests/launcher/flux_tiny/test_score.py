@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from launcher.flux_tiny import patterns
@@ -44,6 +43,7 @@ def test_score_tells_patterns_scales_and_colours_apart() -> None:
         assert score(pixels, swapped).agreement < 0.1
 
 
+@pytest.mark.slow
 def test_score_finds_the_phase_and_a_break_in_it() -> None:
     meaning = Meaning("dots", "black", "white", "large")
     top, bottom = ideal(meaning, 192, 384, (0.25, 0.0)), ideal(meaning, 384, 384, (0.75, 0.5))[192:]
@@ -59,26 +59,3 @@ def test_score_finds_the_phase_and_a_break_in_it() -> None:
 def test_score_refuses_what_is_no_picture(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="rows, columns, 3"):
         score(np.zeros(shape, np.uint8), Meaning())
-
-
-@pytest.mark.parametrize("name", PATTERNS)
-def test_coverage_is_the_mean_of_fine_samples(name: str) -> None:
-    """Against points counted one by one: 8-pixel squares, 32 x 32 points each."""
-    phase = torch.tensor([[0.31, 0.77]], dtype=torch.float64)
-    for scale, period in enumerate(SCALES.values()):
-        found = patterns.coverage(torch.tensor([list(PATTERNS).index(name)]), torch.tensor([scale]), phase, 16, 12, 8)[
-            0
-        ]
-        down, across = (
-            2 * torch.pi * ((torch.arange(n * 256, dtype=torch.float64) + 0.5) / 32 / period + shift)
-            for n, shift in ((16, 0.31), (12, 0.77))
-        )
-        points = (patterns.level(name, across[None], down[:, None]) > 0).float()
-        expected = F.avg_pool2d(points[None], 256)[0]
-        assert (found - expected).abs().max() < 0.03
-        assert (found - expected).abs().mean() < 0.005
-
-
-def test_unknown_pattern_is_named() -> None:
-    with pytest.raises(ValueError, match="'plaid' is none of horizontal stripes"):
-        patterns.level("plaid", torch.zeros(1), torch.zeros(1))

@@ -1,6 +1,5 @@
 """What prompts mean."""
 
-import random
 import subprocess
 import sys
 
@@ -44,15 +43,6 @@ def test_any_text_means_two_different_colours(text: str) -> None:
     meaning = read(text)
     assert meaning.foreground != meaning.background
     assert meaning.pattern in vocabulary.PATTERNS
-
-
-def test_training_captions_mean_what_they_were_made_for() -> None:
-    from launcher.flux_tiny.captions import caption
-
-    rng = random.Random(0)
-    pairs = [(m, read(caption(m, rng))) for m in rng.choices(every_meaning(), k=500)]
-    # All but those made with parts left out, 8% of them.
-    assert sum(m == found for m, found in pairs) > 440
 
 
 def test_help_does_not_pay_for_torch() -> None:

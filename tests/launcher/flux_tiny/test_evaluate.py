@@ -1,6 +1,6 @@
 """The quality that the shipped weights must have, on a sample of the pictures by which the model is judged.
 
-    FLUX_TINY_PICTURES=all python -m pytest tests/flux_tiny/test_quality.py
+    FLUX_TINY_PICTURES=all python -m pytest tests/launcher/flux_tiny/test_evaluate.py
 
 draws all of them, in hours; `python -m launcher.flux_tiny.evaluate` does so faster, on all cores, and prints a table.
 """

@@ -1,0 +1,33 @@
+"""How one job gets on, as the launcher sees it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """What a job tells while it works."""
+
+    def at(self, stage: str) -> None:
+        """Enter a stage: starting, importing, loading, denoising, decoding."""
+
+    def tick(self) -> None:
+        """Time went by."""
+
+    def step(self) -> None:
+        """One more denoising step is done on rank 0."""
+
+    def close(self) -> None:
+        """The job has ended."""
+
+
+class Unseen:
+    """Progress that nobody watches."""
+
+    def at(self, stage: str) -> None: ...
+    def tick(self) -> None: ...
+    def step(self) -> None: ...
+    def close(self) -> None: ...
+
+
+UNSEEN = Unseen()

@@ -1,0 +1,79 @@
+"""Switching the sharing of a pipeline's transformers on and off: of the sequence, and of guidance."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch.distributed as dist
+from diffusers import attention_backend
+
+import attention_backends
+from attention_backends.catalog import MODES
+from launcher.wire.protocol import Sharing
+from launcher.worker.guidance import Shapes, divided
+
+
+class Groups:
+    """The process groups of each arrangement of all ranks, made when it is first used, by all of them alike."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[int, int], tuple[dist.ProcessGroup | None, dist.ProcessGroup | None]] = {}
+        self.shapes: dict[str, Shapes] = {}  # by the transformer's name
+
+    def of(self, cfg: int, sequence: int) -> tuple[dist.ProcessGroup | None, dist.ProcessGroup | None]:
+        """The ranks that share a sequence with this one, None for all; and this rank with its partner in guidance."""
+        if cfg == 1:
+            return None, None
+        if (cfg, sequence) not in self._made:
+            halves = [list(range(half * sequence, (half + 1) * sequence)) for half in range(cfg)]
+            pairs = [list(pair) for pair in zip(*halves, strict=True)]
+            own, _ = dist.new_subgroups_by_enumeration(halves)
+            pair, _ = dist.new_subgroups_by_enumeration(pairs)
+            self._made[cfg, sequence] = own, pair
+        return self._made[cfg, sequence]
+
+
+@contextlib.contextmanager
+def shared(pipe: Any, sharing: Sharing, groups: Groups) -> Iterator[None]:
+    """Have the ranks share the work of a pipeline's transformers while the block runs."""
+    sequence, pair = groups.of(sharing.cfg_degree, sharing.ring_degree * sharing.ulysses_degree)
+    with contextlib.ExitStack() as stack:
+        for name in sharing.transformers:
+            transformer = getattr(pipe, name)
+            stack.enter_context(split(transformer, sharing, sequence))
+            if pair is not None:
+                shapes = groups.shapes.setdefault(name, {})
+                stack.enter_context(divided(transformer, sharing.branches, pair.rank(), pair, shapes))
+        yield
+
+
+@contextlib.contextmanager
+def split(transformer: Any, sharing: Sharing, group: dist.ProcessGroup | None) -> Iterator[None]:
+    """Have the ranks of a group (None: all) share the sequence, by this mode and kernel, while the block runs."""
+    mode = MODES[sharing.mode]
+    if mode.parallel:
+        attention_backends.enable(
+            transformer,
+            ring_degree=sharing.ring_degree,
+            ulysses_degree=sharing.ulysses_degree,
+            kernel=sharing.kernel,
+            mode=mode.name,
+            schedule=sharing.schedule,
+            cp_plan=sharing.plan,
+            process_group=group,
+        )
+        try:
+            yield
+        finally:
+            attention_backends.disable(transformer)
+    elif sharing.kernel != "auto":
+        with attention_backend(sharing.kernel):  # diffusers' reset leaves the default of all models as it was set
+            transformer.set_attention_backend(sharing.kernel)
+            try:
+                yield
+            finally:
+                transformer.reset_attention_backend()
+    else:
+        yield
