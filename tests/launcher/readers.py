@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import functools
 import io
 import json
@@ -27,15 +28,17 @@ from PIL import Image
 from shared import LAPTOP, a_job, a_recipe, a_record
 
 from launcher import codec, lora_keys
+from launcher.cli import subcommands
 from launcher.config.compose import Composer, to_config
 from launcher.config.schema import LaunchConfig, ModelConfig
 from launcher.estimates.ways import resolve
 from launcher.families import checkpoint, draft, facts, parts, safetensors, tokenizers, weights
-from launcher.problems import Problem, Refused
+from launcher.problems import LauncherError, Problem, Refused
 from launcher.reading import UnreadableError, read_json, read_text
+from launcher.records.film import Film
 from launcher.records.formats import FORMATS
 from launcher.records.picture import read_recipe, save
-from launcher.records.record import File, read_record
+from launcher.records.record import File, Recipe, read_record
 from launcher.request import inputs
 from launcher.rules import problems
 from launcher.running import failures, folder, hold, sweep_folder
@@ -199,6 +202,29 @@ def _lock(path: Path) -> None:
         assert hold.is_held(path.parent)
 
 
+def _commands(path: Path) -> None:
+    """What commands say of a run's folder, or of what was made there."""
+    run = path.parent if path.name == "run.json" else path
+    lines = [["reproduce", "--show", str(run)]]
+    if path.name == "run.json":
+        (path.parents[1] / "other").mkdir(exist_ok=True)
+        other = path.parents[1] / "other" / "run.json"
+        other.write_bytes(_records()[1])
+        lines += [["runs", str(path.parents[1]), *more] for more in ([], ["--json", "--sort", "step"], ["--csv"])]
+        lines += [["runs", "show", str(run)], ["runs", "diff", str(run), str(other.parent)]]
+    for name, *words in lines:
+        with contextlib.suppress(LauncherError), contextlib.redirect_stdout(io.StringIO()) as said:
+            subcommands.load(name).main(words)
+        assert "\x1b" not in said.getvalue()
+
+
+def _recipe(here: Path, content: bytes) -> None:
+    """A recipe that is whole JSON of the right kind, and odd within."""
+    recipe = codec.loads(Recipe, content)
+    save([Image.new("RGB", (8, 8))], here / "0000.png", recipe, FORMATS["png"])
+    _commands(here / "0000.png")
+
+
 def _lora(path: Path) -> None:
     header = safetensors.read_header(path)
     assert lora_keys.flaw(header) or lora_keys.misfit({name: tensor.shape for name, tensor in header.items()}) != ""
@@ -221,13 +247,24 @@ def _records() -> list[bytes]:
     return [codec.dumps(record).encode() for record in (made, a_record(), a_record(error="x"))]
 
 
+def _recipes() -> list[bytes]:
+    config = dataclasses.asdict(_composed()[1]) | {"prompt": "a cat", "seed": 1}
+    return [codec.dumps(a_recipe(config=config)).encode()]
+
+
 def _pictures(suffix: str) -> Callable[[], list[bytes]]:
     def made() -> list[bytes]:
         (kind,) = (kind for kind in FORMATS.values() if kind.suffix == suffix)
         stream = io.BytesIO()
         here = Path(os.devnull).with_name("shm") / f"readers-{os.getpid()}{suffix}"
         try:
-            save([Image.new("RGB", (8, 8))], here, a_recipe(), kind)
+            save(
+                [Image.new("RGB", (16, 16))] * (2 if kind.film else 1),
+                here,
+                a_recipe(),
+                kind,
+                Film(8) if kind.film else None,
+            )
             stream.write(here.read_bytes())
         finally:
             here.unlink(missing_ok=True)
@@ -314,6 +351,9 @@ READERS = {
     "PNG": Reader(_file("x.png", read_recipe), (ValueError,), _pictures(".png")),
     "WebP": Reader(_file("x.webp", read_recipe), (ValueError,), _pictures(".webp")),
     "JPEG": Reader(_file("x.jpg", read_recipe), (ValueError,), _pictures(".jpg")),
+    "MP4": Reader(_file("x.mp4", read_recipe), (ValueError,), _pictures(".mp4")),
+    "a recipe that is made again": Reader(_recipe, (ValueError,), _recipes),
+    "run.json of a listing": Reader(_file("runs/run/run.json", _commands), (), _records),
     "what a rank says": Reader(
         _messages(protocol.FROM_RANK), (protocol.ProtocolError,), lambda: [protocol.pack(protocol.Step(0, 1)) + b"\n"]
     ),
