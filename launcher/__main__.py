@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import signal
+import os
 import sys
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    # Nothing is made yet while modules are imported: a Ctrl-C ends the process, without Python's traceback.
+    import signal
+
+    # Nothing is made yet while the modules are imported: a Ctrl-C ends the process, without Python's traceback.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -22,4 +24,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    # `python -m` looks for modules in the current folder first, and a queue.py or signal.py there is none of ours. In a
+    # checkout that folder is where this package is.
+    if not sys.flags.safe_path and sys.path[0] != os.path.dirname(os.path.dirname(os.path.abspath(__file__))):
+        del sys.path[0]
     main()

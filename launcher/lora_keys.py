@@ -1,4 +1,4 @@
-"""What names and shapes in a LoRA's file tell: its pairs of matrices, and what is not a plain LoRA. Without torch.
+"""What the names in a LoRA's file tell: its pairs of matrices, and what is not a plain LoRA. Without torch.
 
 A LoRA adds scale * up @ down to a layer's weights. Its files name the two lora_A and lora_B (peft, diffusers),
 lora_down and lora_up (kohya) or lora.down and lora.up (older ones), behind a stem that stands for the layer. `alpha`
@@ -7,12 +7,9 @@ beside them makes the scale alpha / rank.
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-
-from launcher.wording import shorten
 
 PARTS = {
     "down": re.compile(r"(\.lora_A(\.default)?|\.lora_down|\.lora(_linear_layer)?\.down|_lora\d*\.down)\.weight$"),
@@ -60,29 +57,17 @@ def flaw(keys: Iterable[str]) -> str | None:
     found, rest = stems(keys)
     for mark, name in OTHERS.items():
         if marked := [key for key in rest if mark in key]:
-            return f"is {name} ({_some(marked)}), and only plain LoRAs can be used"
+            return f"is {name} ({some(marked)}), and only plain LoRAs can be used"
     if rest:
-        return f"has keys that are no part of a LoRA: {_some(rest)}"
+        return f"has keys that are no part of a LoRA: {some(rest)}"
     halves = [key for stem in found.values() for key in stem.keys.values() if not {"down", "up"} <= set(stem.keys)]
     if halves:
-        return f"has keys without the pair of matrices that they belong to: {_some(halves)}"
+        return f"has keys without the pair of matrices that they belong to: {some(halves)}"
     return None if found else "holds no LoRA: it has no keys"
 
 
-def misfit(shapes: Mapping[str, Sequence[int]]) -> str | None:
-    """What keeps the tensors of a LoRA without a `flaw` from being one, by their shapes; as `flaw` tells it."""
-    for stem in stems(shapes)[0].values():
-        down, up, alpha = (shapes.get(stem.keys.get(part, "")) for part in ("down", "up", "alpha"))
-        if down is None or up is None or len(down) < 2 or len(up) < 2 or down[0] != up[1] or 0 in (*down, *up):
-            told = f"{_some([stem.keys['down']])} {list(down or ())} and its partner {list(up or ())}"
-            return f"has matrices that can't be multiplied: {shorten(told, 200)}"
-        if alpha is not None and math.prod(alpha) != 1:
-            return f"has an alpha that is not one number: {_some([stem.keys['alpha']])}"
-    return None
-
-
-def _some(keys: list[str]) -> str:
-    """The first of them, shortened, and how many there are."""
+def some(keys: list[str]) -> str:
+    """The first of some keys, as it can be printed, and how many there are."""
     first = keys[0] if len(keys[0]) <= 100 else f"{keys[0][:97]}..."
     first = "".join(char if char.isprintable() else repr(char)[1:-1] for char in first)
     return first if len(keys) == 1 else f"{first} and {len(keys) - 1} more"

@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, replace
 
-from attention_backends import cost
+from attention_backends import cost, prices
 from attention_backends.catalog import KERNELS, MODES
 from attention_backends.layout import Layout, Route
 from launcher.config.schema import LaunchConfig
@@ -53,13 +53,17 @@ def priced(request: Request) -> tuple[Way, ...]:
     world = request.mesh.ranks if request.mesh.ranks > 1 else None
     found = []
     for mode, cfg in itertools.product(MODES.values(), _cfg_degrees(request)):
-        if (mode.name, cfg) == (request.mode, request.mesh.cfg):
-            found.append(way(request))
-        elif mode.parallel:
-            found.append(way(scheduled(shared(request, mode.name, None, None, world, cfg))))
-        else:
-            found.append(way(scheduled(shared(request, mode.name, None, None, None, cfg))))
+        own = (mode.name, cfg) == (request.mode, request.mesh.cfg)
+        one = shared(request, mode.name, None, None, world if mode.parallel else None, cfg)
+        if own or _worth(one):
+            found.append(way(request if own else scheduled(one)))
     return tuple(found)
+
+
+def _worth(request: Request) -> bool:
+    """Whether a way may stand in the table: halves of guidance that have one rank each share no sequence."""
+    mode, mesh = MODES[request.mode], request.mesh
+    return mesh.cfg == 1 or request.config.cp.cfg_degree is not None or mesh.sequence > 1 or not mode.parallel
 
 
 def _cfg_degrees(request: Request) -> list[int]:
@@ -77,6 +81,7 @@ def _fastest(request: Request) -> Request:
         scheduled(shared(request, mode, cp.ring_degree, cp.ulysses_degree, processes, cfg))
         for mode, cfg in itertools.product(MODES, _cfg_degrees(request))
     ]
+    typed = [each for each in typed if _worth(each)]
     table = tuple(way(each) for each in typed)
     order = sorted(range(len(table)), key=lambda number: (len(table[number].problems), table[number].seconds))
     best, *others = (table[number] for number in order)
@@ -92,7 +97,7 @@ def _fastest(request: Request) -> Request:
 def scheduled(request: Request) -> Request:
     """The request with its schedule decided, if its mode has one: the cheaper one by the machine's figures."""
     typed, mode = request.config.cp.schedule, MODES.get(request.mode)
-    if mode is None or not mode.has_ring:
+    if mode is None or not mode.scheduled:
         return replace(request, schedule="")
     if typed != "auto":
         return replace(request, schedule=typed)
@@ -113,9 +118,10 @@ def way(request: Request) -> Way:
         return Way(request.mode, request.mesh, request.schedule, problems)
     shape, speeds, layers = attention_shape(request), rank_speeds(request), request.config.model.layers
     ring, ulysses, schedule = request.mesh.ring, request.mesh.ulysses, request.schedule or "gather"
+    price = prices.price(MODES[request.mode])
     sent, seconds = [0] * request.mesh.sequence, 0.0
     for one in attentions(request):
-        moved = cost.sent(
+        moved = price.sent(
             one.queries,
             one.keys,
             shape,
@@ -126,7 +132,7 @@ def way(request: Request) -> Way:
             mask_per_head=True,
         )
         sent = [before + each.bytes for before, each in zip(sent, moved, strict=True)]
-        seconds += cost.seconds(
+        seconds += price.seconds(
             one.queries, one.keys, shape, speeds, ring_degree=ring, ulysses_degree=ulysses, schedule=schedule
         )
     tokens = max(sum(held.values()) for held in request.tokens_per_rank)

@@ -46,21 +46,3 @@ def test_what_cannot_be_worn_is_named(keys, told):
     assert flaw is not None
     assert told in flaw
     assert len(flaw) < 350
-
-
-@pytest.mark.parametrize(
-    ("down", "up", "alpha", "told"),
-    [
-        ((2, 8), (8, 2), (), None),
-        ((2, 8, 3, 3), (8, 2, 1, 1), (1,), None),
-        ((2, 8), (8, 3), (), "has matrices that can't be multiplied: x.lora_A.weight [2, 8] and its partner [8, 3]"),
-        ((), (8, 2), (), "can't be multiplied: x.lora_A.weight [] and its partner [8, 2]"),
-        ((0, 8), (8, 0), (), "can't be multiplied"),
-        ((2, 8), (2,), (), "can't be multiplied"),
-        ((2, 8), (8, 2), (2,), "has an alpha that is not one number: x.alpha"),
-        ((2, 8), (8, 2), (0,), "has an alpha that is not one number: x.alpha"),
-    ],
-)
-def test_shapes_that_are_no_pair_of_matrices_are_named(down, up, alpha, told):
-    found = lora_keys.misfit({"x.lora_A.weight": down, "x.lora_B.weight": up, "x.alpha": alpha})
-    assert (found or "None").count(str(told)) == 1
