@@ -94,8 +94,9 @@ class ContextParallel:
         # On a GPU to read it is to wait for all that was launched before.
         given = given or {}
         timestep, self.shapes = given.get("timestep"), shapes(given)
-        on_cpu = isinstance(timestep, torch.Tensor) and timestep.device.type == "cpu"
-        self.timestep = timestep.double().sum().item() if on_cpu else 0.0
+        self.timestep = 0.0
+        if isinstance(timestep, torch.Tensor) and timestep.device.type == "cpu":
+            self.timestep = timestep.double().sum().item()
 
     def end_forward(self) -> None:
         """Raise ValueError if this rank's part is all that the forward gives."""
