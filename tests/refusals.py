@@ -52,6 +52,11 @@ REFUSALS: dict[str, list[Refusal]] = {
         ("lora.path=/dev/null", "not a .safetensors file; other formats can run code", LAPTOP),
         ("model.path=/nowhere/at/all", "no such folder, and not the name of a hub repository", LAPTOP),
         ("output.dir=/dev/null/x", "null is a file", LAPTOP),
+        ("output=mp4", "output=mp4: holds a film, and flux_tiny makes pictures; type output=png", LAPTOP),
+        ("output.crf=20", "output.crf=20: is of output=mp4, and this is output=png", LAPTOP),
+        ("model=ltx_video output=webp output.codec=h264", "output.codec=h264: is of output=mp4", LAPTOP),
+        ("model=ltx_video output.crf=52", "h264 takes 0 (best) to 51 (worst); type output.crf=18", LAPTOP),
+        ("model=ltx_video output.codec=h265 height=63", "h265 takes 64 to 8192 pixels a side", LAPTOP),
     ],
     "words": [
         ("model.guidance_branches=twice", "unknown option; choose from calls, batch", LAPTOP),
@@ -64,11 +69,17 @@ REFUSALS: dict[str, list[Refusal]] = {
         ("attention.kernel=flush", "type attention.kernel=flash", LAPTOP),
         ("runtime.device=gpu", "choose from auto, cpu, cuda", LAPTOP),
         ("runtime.dtype=float8", "choose from auto, float32, bfloat16, float16", LAPTOP),
-        ("output.format=gif", "choose from png, webp, jpeg", LAPTOP),
+        ("model=ltx_video output.codec=vp9", "choose from h264, h265, av1; type output.codec=h264", LAPTOP),
+        ("output.format=gif", "choose from auto, png, webp, mp4, jpeg", LAPTOP),
         ("negative_prompt='\udcff' model.true_cfg=2", "negative_prompt: not UTF-8 text", LAPTOP),
         ("model.text=none", "model.text=none: unknown option; choose from padded, prompt, whole", LAPTOP),
     ],
     "sharing": [
+        (
+            "model=chroma runtime=cpu cp=ring_anything model.cp_plan=null",
+            "the ranks need a plan of what they split, and there is none for ChromaTransformer2DModel; type cp=none",
+            LAPTOP,
+        ),
         ("cp.cfg_degree=2", "guidance is off (model.true_cfg is at most 1): there is nothing to divide", LAPTOP),
         ("model=flux2 runtime=cpu cp.cfg_degree=2", "flux2 takes no classifier-free guidance to divide", LAPTOP),
         (
@@ -174,6 +185,7 @@ REFUSALS: dict[str, list[Refusal]] = {
         ("attention=flash", "needs the package flash-attn", GPUS),
     ],
     "model": [
+        ("model.pipeline=FluxPipelin", "has no pipeline of this name; type model.pipeline=FluxPipeline", LAPTOP),
         ("guidance=3", "takes no distilled guidance scale", LAPTOP),
         ("negative_prompt=blue", "has no effect while model.true_cfg is 1", LAPTOP),
         ("model.true_cfg=0.5", "must be 1 (off) or more", LAPTOP),

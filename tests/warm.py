@@ -14,7 +14,7 @@ from launcher.records.picture import read_frames
 from launcher.records.run_dir import RunDir
 from launcher.request.request import Request
 from launcher.running.group import GroupKey, RankGroup
-from launcher.running.job import execute, group_key, job_message
+from launcher.running.job import Made, execute, group_key, job_message
 from launcher.running.starters import accelerate as ranks
 
 COMMAND = ranks.command
@@ -36,10 +36,15 @@ class Warm:
                 self.group = RankGroup(key, run_dir)
         return self.group
 
-    def run(self, request: Request) -> list[np.ndarray]:
-        """Each picture's frames (frames, height, width, 3)."""
+    def make(self, request: Request) -> Made:
+        """What a request leaves."""
         made = execute(request, RunDir(self.folder / str(next(self.count))), [], self.ranks)
         validated(made.folder)
+        return made
+
+    def run(self, request: Request) -> list[np.ndarray]:
+        """Each picture's frames (frames, height, width, 3)."""
+        made = self.make(request)
         shown = [read_frames(made.folder / facts.file, made.record.frames.fps) for facts in made.record.files]
         return [np.stack([np.asarray(frame) for frame in frames]).astype(int) for frames in shown]
 

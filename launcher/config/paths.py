@@ -9,7 +9,7 @@ from pathlib import Path
 
 from launcher.problems import Problem
 
-PATHS = ("model.path", "lora.path", "prompt_file", "output.dir", "resume")  # settings that are paths
+PATHS = ("model.path", "lora.path", "prompt_file", "output.dir", "tracker.dir", "resume")  # settings that are paths
 
 
 def user_path(text: str) -> Path:

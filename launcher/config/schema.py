@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, Optional
 
 from launcher.problems import choices
+from launcher.records.film import CODECS
 from launcher.records.formats import FORMATS
 
 # omegaconf resolves these annotations at run time and knows Optional[int], not every spelling of int | None.
 # ruff: noqa: UP045
 
-ANIMATED = [name for name, format in FORMATS.items() if format.max_frames > 1]
+ANIMATED = [name for name, format in FORMATS.items() if format.max_frames > 1 and not format.film]
 
 
 def conf_dir() -> Path:
@@ -71,6 +72,7 @@ class ModelConfig:
     patch: int = fact(2, "latents of a token, each way")
     latent_channels: int = fact(16, "channels of a latent")
     frames_per_latent: Optional[int] = fact(None, "frames of each latent after the first; null: it makes pictures")
+    sound: bool = fact(False, "its films have sound")
     max_positions: Optional[int] = fact(None, "tokens each way, and latents in time, that positions are known for")
     text: str = fact(
         "padded",
@@ -181,7 +183,15 @@ class OutputConfig:
     """What is written, and where."""
 
     dir: str = option("outputs", "the folder that run directories are made in")
-    format: str = option("png", f"{choices(FORMATS)}; a video is an animated {choices(ANIMATED)}")
+    format: str = option(
+        "auto", f"auto, {choices(FORMATS)}; auto is mp4 for videos, which may be an animated {choices(ANIMATED)} too"
+    )
+    codec: Optional[str] = option(None, f"output=mp4: {choices(CODECS)}; default: {next(iter(CODECS))}")
+    crf: Optional[int] = option(
+        None,
+        "output=mp4: quality, from 0, the best; default: "
+        + ", ".join(f"{codec.crf} of {codec.worst} for {name}" for name, codec in CODECS.items()),
+    )
     metadata: str = option(
         "full", "what a file tells of its recipe: full (other programs read it too), minimal (the recipe alone) or none"
     )
@@ -205,6 +215,15 @@ class MachineConfig:
     memory_gbps: Optional[float] = option(None, "memory bandwidth of one device, 10^9 bytes/s")
     link_gbps: Optional[float] = option(None, "one-way bandwidth from a rank to the others, 10^9 bytes/s")
     link_us: Optional[float] = option(None, "latency of a small message, 10^-6 s")
+
+
+@dataclass
+class TrackerConfig:
+    """Where runs are told beside their folders, once they have ended."""
+
+    name: str = option("none", "none, tensorboard, mlflow or wandb; each is a package of its own")
+    project: str = option("launcher", "the tracker's name for these runs together")
+    dir: str = option("trackers", "the folder of what a tracker keeps on this machine")
 
 
 @dataclass
@@ -241,3 +260,4 @@ class LaunchConfig:
     machine: MachineConfig = field(default_factory=MachineConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
+    tracker: TrackerConfig = field(default_factory=TrackerConfig)

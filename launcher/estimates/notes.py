@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from launcher.estimates import memory
+from launcher.records.film import pixel_format
 from launcher.request.request import Request
 from launcher.wording import plural, shorten
 
@@ -44,7 +45,10 @@ def notes(request: Request) -> list[str]:
         if model.max_text_tokens is not None and model.max_text_tokens > model.text_tokens:
             advice += f", or type model.text_tokens={min(count, model.max_text_tokens)}"
         found.append(f"{which} has {count} tokens and {model.name} reads the first {model.text_tokens}; {advice}")
+    found += _film(request)
     found += request.inputs.checkpoint.notes
+    if kind := request.inputs.checkpoint.planless:
+        found.append(f"{kind} is of no family here: its facts are read from its files, and times and memory are rough")
     if (path := request.config.prompt_file) is not None and request.prompts and not path.endswith(".json"):
         lines = sum(bool(line.strip()) for line in request.prompts[0].splitlines())
         if lines > 1 or path.endswith(".jsonl"):
@@ -54,3 +58,15 @@ def notes(request: Request) -> list[str]:
     if not request.machine.here:
         found += [f"not here: {problem.value}: {problem.rule}" for problem in request.inputs.checkpoint.problems]
     return found
+
+
+def _film(request: Request) -> list[str]:
+    """What becomes of a film's colours and sound in its file."""
+    if request.codec is None:
+        lost = request.config.model.sound
+        return [f"output={request.format} holds no sound, which is left out; type output=mp4"] if lost else []
+    size, name = request.requested, request.codec.name
+    if pixel_format(name, size.height, size.width) == "yuv420p":
+        return []
+    full = f"{size} is odd, and {name} keeps it exactly with colours at full resolution (yuv444p)"
+    return [f"{full}, which Safari and many hardware players can't play; type an even size or output.codec=av1"]

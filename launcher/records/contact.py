@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 
 from launcher.records.captions import readable, wrapped
 from launcher.records.files import whole
+from launcher.records.picture import first_frame
 
 SIDE = 256  # pixels: longer sides are scaled down to it
 GAP = 12
@@ -25,13 +26,7 @@ def contact_sheet(pictures: list[tuple[Path, str]], path: Path) -> None:
     captions = [wrapped(text, font, SIDE) for text, font in fonts]
     small = []
     for file, _ in pictures:
-        try:
-            with Image.open(file) as picture:
-                small.append(picture.convert("RGB"))
-        except OSError:
-            raise
-        except Exception as error:  # Pillow's readers raise many kinds: SyntaxError, struct.error, a bomb's ...
-            raise OSError(f"{file}: no picture that can be read ({error})") from error
+        small.append(first_frame(file))
         small[-1].thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     columns = math.ceil(math.sqrt(len(pictures)))
     tops, bottom = [], GAP  # a row is as high as its highest cell: pictures may be wide

@@ -6,6 +6,7 @@ Three texts go into a file, where other programs look for them. PNG: the recipe 
 A1111's text one named `parameters`, XMP one named `XML:com.adobe.xmp` (XMP specification part 3). WebP and JPEG: XMP
 has the recipe, and A1111's text is the EXIF tag UserComment (0x9286, EXIF 2.32 section 4.6.5), which has a character
 code of 8 bytes before the text. A1111 reads it as big-endian UTF-16, so the whole EXIF block is big-endian.
+MP4: the recipe is the comment tag, A1111's text the description (film.py).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launcher import codec
+from launcher.records.film import Film, encode
 from launcher.records.readable import TOOL, parameters, xmp
 from launcher.records.record import Recipe
 
@@ -73,12 +75,14 @@ class Format:
     """One output format.
 
     Args:
-        name: what is typed, output=NAME, and Pillow's name of it.
+        name: what is typed, output=NAME, and Pillow's name of what it can write.
         suffix: of its files.
         max_side: pixels each way.
         max_frames: 1 for a format that holds one picture.
         max_recipe: bytes of JSON that fit into the file's metadata, and of each other text.
-        write: writes frames with the texts to a path; `fps` is None for a picture.
+        write: writes frames with the texts to a path; without a Film they are one picture.
+        pixel_bytes: the most that a pixel takes.
+        film: it holds films only, has a codec and keeps sound.
     """
 
     name: str
@@ -86,7 +90,9 @@ class Format:
     max_side: int
     max_frames: int
     max_recipe: int
-    write: Callable[[Sequence[Image.Image], Path, Texts, int | None], None]
+    write: Callable[[Sequence[Image.Image], Path, Texts, Film | None], None]
+    pixel_bytes: int = 4
+    film: bool = False
 
     def overflow(self, texts: Texts, more: int = 0) -> int:
         """The bytes of the longest text if it has no room in a file, else 0; `more` are still to come."""
@@ -94,7 +100,7 @@ class Format:
         return size if size > self.max_recipe else 0
 
 
-def _png(frames: Sequence[Image.Image], path: Path, texts: Texts, fps: int | None) -> None:
+def _png(frames: Sequence[Image.Image], path: Path, texts: Texts, film: Film | None) -> None:
     from PIL import PngImagePlugin
 
     info = PngImagePlugin.PngInfo()
@@ -103,15 +109,19 @@ def _png(frames: Sequence[Image.Image], path: Path, texts: Texts, fps: int | Non
         info.add_itxt(XMP, texts.xmp(recipe=False).decode())
     if texts.recipe:
         info.add_itxt(KEY, texts.recipe)
-    frames[0].save(path, format="png", pnginfo=info, **_animation(frames, fps))
+    frames[0].save(path, format="png", pnginfo=info, **_animation(frames, film))
 
 
-def _webp(frames: Sequence[Image.Image], path: Path, texts: Texts, fps: int | None) -> None:
-    frames[0].save(path, format="webp", lossless=True, **_blocks(texts), **_animation(frames, fps))
+def _webp(frames: Sequence[Image.Image], path: Path, texts: Texts, film: Film | None) -> None:
+    frames[0].save(path, format="webp", lossless=True, **_blocks(texts), **_animation(frames, film))
 
 
-def _jpeg(frames: Sequence[Image.Image], path: Path, texts: Texts, fps: int | None) -> None:
+def _jpeg(frames: Sequence[Image.Image], path: Path, texts: Texts, film: Film | None) -> None:
     frames[0].save(path, format="jpeg", quality=95, subsampling=0, **_blocks(texts))
+
+
+def _mp4(frames: Sequence[Image.Image], path: Path, texts: Texts, film: Film | None) -> None:
+    encode(frames, path, texts.recipe, texts.parameters, film)
 
 
 def _blocks(texts: Texts) -> dict[str, Any]:
@@ -129,16 +139,17 @@ def _blocks(texts: Texts) -> dict[str, Any]:
     return blocks
 
 
-def _animation(frames: Sequence[Image.Image], fps: int | None) -> dict[str, object]:
+def _animation(frames: Sequence[Image.Image], film: Film | None) -> dict[str, object]:
     """Pillow's options for more than one frame. Frames that repeat are stored once and shown longer."""
-    if len(frames) < 2 or fps is None:
+    if len(frames) < 2 or film is None:
         return {}
-    return {"save_all": True, "append_images": frames[1:], "duration": 1000 / fps, "loop": 0}
+    return {"save_all": True, "append_images": list(frames)[1:], "duration": 1000 / film.fps, "loop": 0}
 
 
 _ALL = (
     Format("png", ".png", 1 << 16, 1 << 16, MAX_RECIPE, _png),
     Format("webp", ".webp", 16383, 1 << 16, MAX_RECIPE, _webp),
+    Format("mp4", ".mp4", 16384, 1 << 16, MAX_RECIPE, _mp4, pixel_bytes=3, film=True),
     # JPEG_MAX_DIMENSION of libjpeg; a segment ends at 65533 bytes
     Format("jpeg", ".jpg", 65500, 1, 65000, _jpeg),
 )

@@ -10,6 +10,8 @@ from launcher.config.schema import LaunchConfig
 from launcher.families.call import negative_prompt
 from launcher.machines import Machine
 from launcher.problems import Problem
+from launcher.records.film import CODECS, Codec
+from launcher.records.formats import FORMATS
 from launcher.request.geometry import Size, image_tokens, latent_frames
 from launcher.request.inputs import Inputs
 from launcher.request.mesh import Mesh
@@ -104,6 +106,18 @@ class Request:
         visual = "image" if self.frames is None else "video"
         pixels = {visual: self.latents * image_tokens(self.rendered, self.multiple)}
         return pixels if self.texts == () else {"text": text, **pixels}
+
+    @property
+    def format(self) -> str:
+        """The output format, or what was typed in its place."""
+        chosen = self.config.output.format
+        return chosen if chosen != "auto" else "mp4" if self.config.model.frames_per_latent is not None else "png"
+
+    @property
+    def codec(self) -> Codec | None:
+        """How a film is encoded; None for another format, and for an unknown word."""
+        kind = FORMATS.get(self.format)
+        return CODECS.get(self.config.output.codec or "h264") if kind is not None and kind.film else None
 
     @property
     def passes(self) -> int:

@@ -7,13 +7,14 @@ import importlib.util
 import json
 import math
 import os
+import re
 import shlex
 import shutil
 import urllib.request
 from collections.abc import Iterator
 
-from launcher import lora_keys
 from launcher.config.paths import user_path
+from launcher.families import lora as lora_files
 from launcher.families import safetensors
 from launcher.families.hub import answer_problems
 from launcher.families.parts import installed
@@ -48,13 +49,24 @@ def lora(request: Request) -> Iterator[Problem]:
     except (OSError, ValueError, RuntimeError):  # a NUL, or a user who is not known
         there = False
     if not there:
-        yield Problem(value, "no such file", "give the path of a .safetensors file on this machine")
+        what, instead = "no such file", "give the path of a .safetensors file on this machine"
+        if "://" in wanted.path:
+            what = "is an address, and LoRAs are read from files of this machine alone"
+        elif re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", wanted.path) and path.suffix != ".safetensors":
+            instead += f"; a repository of the hub is fetched with hf download {wanted.path}"
+        yield Problem(value, what, instead)
+    elif path.is_dir():
+        inside = sorted(each.name for each in path.glob("*.safetensors"))
+        instead = (
+            f"type {shlex.quote(f'lora.path={path / inside[0]}')}" if inside else "give the path of a .safetensors file"
+        )
+        yield Problem(value, "is a folder, not a .safetensors file", instead)
     elif path.suffix != ".safetensors":
         what = "not a .safetensors file; other formats can run code when they are read"
         yield Problem(value, what, "fetch or convert it to safetensors")
     elif flaw := safetensors.flaw(path):
         yield Problem(value, flaw, "fetch the file again")
-    elif flaw := lora_keys.flaw(safetensors.read_header(path)):
+    elif flaw := lora_files.flaw(path, request.config.model):
         yield Problem(value, flaw, "give another file, or leave it out")
     if importlib.util.find_spec("peft") is None:
         yield Problem(value, "needs the package peft, which is not installed", "type pip install peft")
@@ -64,15 +76,17 @@ def lora(request: Request) -> Iterator[Problem]:
 def output_format(request: Request) -> Iterator[Problem]:
     """A picture, and its recipe, fit into the format: known before anything is drawn."""
     config, model = request.config, request.config.model
-    kind = FORMATS.get(config.output.format)
+    kind = FORMATS.get(request.format)
     if kind is None:
         return  # named by words
     value = f"output={kind.name}"
+    if kind.film and model.frames_per_latent is None:
+        yield Problem(value, f"holds a film, and {model.name} makes pictures", "type output=png or output=webp")
     if kind.max_side < max(config.height, config.width) <= MAX_SIDE:
         yield Problem(value, f"{kind.name} files hold at most {kind.max_side} pixels a side", "type output=png")
     if model.frames_per_latent is not None and (request.frames or 1) > kind.max_frames:
         most = "one picture" if kind.max_frames == 1 else f"at most {kind.max_frames} frames"
-        yield Problem(value, f"holds {most}, and {model.name} makes videos", "type output=webp or output=png")
+        yield Problem(value, f"holds {most}, and {model.name} makes videos", "type output=mp4 or output=webp")
     settings = dataclasses.asdict(config)
     rest = REST_OF_RECIPE + BYTES_OF_A_HASH * len(request.inputs.checkpoint.files)
     for prompt in {max(request.prompts, key=_ascii_bytes, default=""), max(request.prompts, key=len, default="")}:
@@ -84,6 +98,27 @@ def output_format(request: Request) -> Iterator[Problem]:
             what = f"the prompt and settings take {size} bytes, and the file has room for {kind.max_recipe}"
             yield Problem(value, what, "type output=png or output.metadata=none, or shorten the prompt")
             return
+
+
+@rule
+def film(request: Request) -> Iterator[Problem]:
+    """What a film is encoded with takes its size, and codec and quality are a film's."""
+    output, codec, kind = request.config.output, request.codec, FORMATS.get(request.format)
+    if kind is None:
+        return  # named by words
+    for key in ("codec", "crf"):
+        if getattr(output, key) is not None and not kind.film:
+            what = f"is of output=mp4, and this is output={kind.name}"
+            yield Problem(f"output.{key}={getattr(output, key)}", what, "type output=mp4, or leave it out")
+    if codec is None:
+        return
+    if output.crf is not None and not 0 <= output.crf <= codec.worst:
+        what = f"{codec.name} takes 0 (best) to {codec.worst} (worst)"
+        yield Problem(f"output.crf={output.crf}", what, f"type output.crf={codec.crf} or leave it out")
+    sides = (request.requested.height, request.requested.width)
+    if 0 < min(sides) < codec.least or codec.most < max(sides) <= kind.max_side:
+        what = f"{codec.name} takes {codec.least} to {codec.most} pixels a side"
+        yield Problem(f"output.codec={codec.name}", what, "type output.codec=h264 or output=webp")
 
 
 def _ascii_bytes(text: str) -> int:
@@ -112,7 +147,8 @@ def folder_problems(setting: str, text: str, request: Request) -> Iterator[Probl
         else:
             count = max(1, request.config.images) * max(1, len(request.prompts))
             pixels = max(1, request.requested.height) * max(1, request.requested.width) * max(1, request.frames or 1)
-            need = (1 << 20) + 4 * count * pixels
+            kind = FORMATS.get(request.format)
+            need = (1 << 20) + (kind.pixel_bytes if kind is not None else 4) * count * pixels
             if (free := shutil.disk_usage(there).free) < need:
                 what = plural(count, "picture" if request.frames is None else "video")
                 what = f"{free / 2**20:.0f} MiB are free, and {what} may take {need / 2**20:.0f} MiB"

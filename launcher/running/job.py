@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,7 +21,20 @@ from launcher.families.weights import location
 from launcher.problems import Interrupted, LauncherError, RunFailed
 from launcher.records.formats import FORMATS
 from launcher.records.hashes import cached_sha256, weights
-from launcher.records.record import SCHEMA, Check, Config, Crop, File, Frames, Pixels, Recipe, Record, Sizes, Weights
+from launcher.records.record import (
+    SCHEMA,
+    Check,
+    Config,
+    Crop,
+    File,
+    Frames,
+    Pixels,
+    Recipe,
+    Record,
+    Sizes,
+    Weights,
+    at_commit,
+)
 from launcher.records.run_dir import RunDir, command_line, portable, versions
 from launcher.records.surroundings import checkout, machine
 from launcher.request.geometry import crop_box
@@ -80,6 +93,7 @@ def execute(
     get_ranks: GetRanks,
     progress: Progress = UNSEEN,
     only_check: bool = False,
+    options: Sequence[str] = (),
 ) -> Made:
     """Make a job's pictures.
 
@@ -89,13 +103,14 @@ def execute(
         get_ranks: gives ranks of a key, warm or new; new ones log to the run's folder.
         progress: is told of stages and steps, and closed at the end.
         only_check: make none, after the check that the request asks for.
+        options: before the settings in the line that asks for the same again.
 
     Raises:
         LauncherError: it failed; run.json says so too.
         Interrupted: a signal came; run.json says `interrupted`.
     """
     path = run_dir.path
-    run_dir.start(_record(request, overrides))
+    run_dir.start(_record(request, overrides, options))
     try:
         return _execute(request, run_dir, get_ranks, progress, only_check)
     except (Interrupted, KeyboardInterrupt):
@@ -136,6 +151,8 @@ def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, progress: P
                 raise RunFailed("; ".join(map(str, found)))
             if run_dir.record.weights is None:
                 run_dir.write(weights=weights(Path(message.folder)))
+            if (config := at_commit(run_dir.record.config, message.folder)) != run_dir.record.config:
+                run_dir.write(config=config)
         elif isinstance(message, Stage):
             progress.at(message.name)
         elif isinstance(message, Step):
@@ -213,7 +230,7 @@ def job_message(request: Request, run_dir: RunDir, weights: Weights | None = Non
     """What the ranks are told."""
     config = request.config
     crop = crop_box(request.rendered, request.requested)
-    suffix = FORMATS[config.output.format].suffix
+    suffix = FORMATS[request.format].suffix
     numbers = [number for number in range(len(request.prompts)) for _ in range(config.images)]
     pictures = tuple(
         Picture(prompt, request.seed + number, f"{number:04d}{suffix}") for number, prompt in enumerate(numbers)
@@ -240,8 +257,10 @@ def job_message(request: Request, run_dir: RunDir, weights: Weights | None = Non
         crop=crop,
         frames=request.frames,
         fps=config.fps,
-        format=config.output.format,
+        format=request.format,
         metadata=config.output.metadata,
+        codec=None if request.codec is None else request.codec.name,
+        crf=config.output.crf,
         prompts=request.prompts,
         pictures=pictures,
         recipe=Recipe(
@@ -288,9 +307,13 @@ def _resolved(request: Request) -> Config:
         "schedule": request.schedule or "auto",  # which decides nothing in a mode without a ring
         "transport": request.config.cp.transport,
     }
+    config["output"]["format"] = request.format
+    if request.codec is not None:
+        crf = request.codec.crf if request.config.output.crf is None else request.config.output.crf
+        config["output"] |= {"codec": request.codec.name, "crf": crf}
     config["runtime"] |= {"device": request.device, "dtype": request.dtype}
     config["runtime"] |= {"processes": request.mesh.ranks, "threads": request.threads}
-    return portable(config)
+    return at_commit(portable(config), request.inputs.checkpoint.source)
 
 
 def _of_a_picture(config: Config) -> Config:
@@ -300,7 +323,7 @@ def _of_a_picture(config: Config) -> Config:
     return config | {"output": {key: value for key, value in output.items() if key != "dir"}}
 
 
-def _record(request: Request, overrides: list[str]) -> Record:
+def _record(request: Request, overrides: list[str], options: Sequence[str]) -> Record:
     """The first record of a run."""
     requested, rendered = request.requested, request.rendered
     gpus = tuple(gpu.name for gpu in request.machine.gpus if gpu.index in request.devices)
@@ -308,7 +331,7 @@ def _record(request: Request, overrides: list[str]) -> Record:
         schema=SCHEMA,
         status="running",
         started=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=command_line(overrides),
+        command=command_line(overrides, options),
         overrides=tuple(overrides),
         config=_resolved(request),
         prompts=request.prompts,

@@ -22,13 +22,16 @@ from launcher.config.unsupported import unsupported
 from launcher.estimates.ways import resolve
 from launcher.problems import Interrupted, LauncherError, Problem, Refused, RunFailed
 from launcher.records.run_dir import RunDir
+from launcher.records.sweep_log import SweepJob, write_sweep
 from launcher.request.request import Request
 from launcher.rules import problems
 from launcher.rules.files import folder_problems
-from launcher.running.hold import held
+from launcher.running.hold import held, is_held
 from launcher.running.screen import SILENT, Screen
-from launcher.running.sweep import DONE, FAILED, REFUSED, Job, Sweep, recorded, resume
+from launcher.running.sweep import DONE, FAILED, REFUSED, Job, Sweep, recorded, refusal, resume
 from launcher.running.sweep_folder import CONTACT, check_earlier, claim, place, shown
+from launcher.running.tracking import track
+from launcher.running.which_model import with_model
 from launcher.wording import shorten
 
 if TYPE_CHECKING:
@@ -70,7 +73,7 @@ class Session:
             Refused: the words can't be read. What a request's own rules refuse is not asked here.
         """
         self.composer.check_words(words, sweep=False)
-        composed = self.composer.compose(words)
+        composed = with_model(self.composer.compose(words), self.composer)
         return composed, self._request(_single(composed))
 
     def _request(self, config: LaunchConfig) -> Request:
@@ -94,7 +97,9 @@ class Session:
         if found or (found := list(folder_problems("hydra.run.dir", text, request))):
             raise Refused(found, self._works_here(words))
         folder = hydra_seam.put_into(composed, user_path(text))
-        return self._job(composed, request, words, folder, brief=False, only_check=only_check)
+        made = self._job(composed, request, words, folder, brief=False, only_check=only_check)
+        self._track([(request, made.folder)])
+        return made
 
     def sweep(self, words: list[str]) -> Sweep:
         """Run all legal jobs of a sweep; how each ended is in the result.
@@ -149,12 +154,14 @@ class Session:
             stop = master.fail_fast and job.status == FAILED
         self.screen.table(sweep)
         self._contact_sheet(sweep, folder)
+        self._report(sweep, folder)
+        self._track([(job.request, job.made.folder) for job in sweep.jobs if job.request and job.made])
 
     def _plan(self, master: DictConfig, words: list[str], number: int) -> Job:
         """One job of a sweep, resolved and checked."""
         job = Job(words)
         try:
-            job.composed = self.composer.job(master, words, number)
+            job.composed = with_model(self.composer.job(master, words, number), self.composer)
             job.request = self._request(to_config(job.composed))
             job.problems = problems(job.request)
         except Refused as refused:
@@ -195,7 +202,8 @@ class Session:
                     if not brief:
                         self.screen.header(request, run_dir.path)
                     self._fit(environment)
-                    made = execute(request, run_dir, recorded(words), self.ranks, progress, only_check)
+                    options = self.composer.options
+                    made = execute(request, run_dir, recorded(words), self.ranks, progress, only_check, options)
         except OSError as error:
             raise RunFailed(f"the run's folder can't be written: {shorten(str(error), 200)}") from error
         if not brief:
@@ -216,6 +224,29 @@ class Session:
             raise RunFailed(f"{rule}: {error}") from error
         self.screen.contact_sheet(folder / CONTACT)
 
+    def _track(self, runs: list[tuple[Request, Path]]) -> None:
+        """Tell trackers of runs that have ended; what goes wrong is said and changes nothing."""
+        for said in track((request.config, folder) for request, folder in runs):
+            self.screen.note(said)
+
+    def _report(self, sweep: Sweep, folder: Path) -> None:
+        """Write what the sweep has found, with the jobs that were refused; what was made stays if that fails."""
+        jobs = [
+            SweepJob(number, tuple(recorded(job.words)), job.status or "not run", refusal(job))
+            for number, job in enumerate(sweep.jobs)
+        ]
+        try:
+            write_sweep(folder, jobs)
+            if not sweep.pictures():
+                return
+            from launcher.reporting import page
+
+            page.write([folder], folder, is_held)
+        except OSError as error:
+            rule = "the table above holds, but the report of the sweep could not be written"
+            raise RunFailed(f"{rule}: {error}") from error
+        self.screen.report(folder / page.HTML)
+
     def _works_here(self, words: list[str]) -> str | None:
         """The same line for the bundled model, if that one is legal on this machine."""
         others = [word for word in words if not word.startswith("model")]
@@ -224,7 +255,7 @@ class Session:
         words = ["model=flux_tiny", *others]
         with contextlib.suppress(Refused):
             if not problems(resolve(to_config(self.composer.compose(words)), self.machine)):
-                return shlex.join(["python", "-m", "launcher", *words])
+                return shlex.join(["python", "-m", "launcher", *self.composer.options, *words])
         return None
 
     def _fit(self, environment: dict[str, str]) -> None:

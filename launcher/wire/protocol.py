@@ -52,7 +52,10 @@ class Stage(Message):
 
 @dataclass(frozen=True)
 class Source(Message):
-    """A rank loads its weights from this folder, in which they are whole: the hub has been fetched from."""
+    """A rank has its weights from this folder, in which they are whole: the hub has been fetched from.
+
+    Told in each job, before the weights are loaded.
+    """
 
     kind: ClassVar[str] = "source"
     folder: str
@@ -205,7 +208,7 @@ class Job(Message):
         seed: the first picture's.
         crop: left, top, right and bottom of what is kept, in pixels of what is rendered.
         frames: that are kept of a video; None for pictures, as is `fps`.
-        format: a name in records.formats.
+        format: a name in records.formats; codec: one in records.film, for a film; crf: None for the codec's own.
         metadata: a word of METADATA there.
         recipe: of all pictures; each file carries Recipe.of.
         check: before anything is drawn, compare the first step of all ranks with one rank's: "step", the whole model,
@@ -230,6 +233,8 @@ class Job(Message):
     pictures: tuple[Picture, ...]
     recipe: Recipe
     check: str | None = None
+    codec: str | None = None
+    crf: int | None = None
 
 
 @dataclass(frozen=True)

@@ -16,19 +16,20 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from PIL import Image
 
 from attention_backends import counters
 from launcher.records.files import sha256
+from launcher.records.film import Film
 from launcher.records.formats import FORMATS
 from launcher.records.hashes import weights
 from launcher.records.picture import save
-from launcher.records.record import File
+from launcher.records.record import File, at_commit
 from launcher.wire.channel import STORE_VARIABLE
 from launcher.wire.protocol import Checked, Done, Job, Load, Message, Saved, Source, Stage, Step
 from launcher.worker import surroundings
 from launcher.worker.check import compare
 from launcher.worker.checks import check_tokenizers
+from launcher.worker.decoded import Frames, sound_of
 from launcher.worker.load import fetch, load_pipeline
 from launcher.worker.lora import Lora
 from launcher.worker.sharing import Groups, shared
@@ -44,6 +45,7 @@ class Worker:
         self.send, self.rank, self.world_size = send, rank, world_size
         self.pipe: Any = None
         self.groups = Groups()
+        self.folder = ""  # that the pipeline was loaded from
         self.loads = 0
 
     def do(self, job: Job) -> Done:
@@ -53,6 +55,8 @@ class Worker:
         surroundings.reset_peak_memory()
         if self.pipe is None:
             self._load(job.load)
+        else:
+            self.send(Source(self.folder))
         self.lora.wear(job.lora)
         loaded = time.monotonic()
         seconds = {"load": loaded - began, "encode": 0.0, "denoise": 0.0, "decode": 0.0, "save": 0.0}
@@ -154,16 +158,16 @@ class Worker:
         try:
             seen = steps.of(self.pipe), self._first_forward(job, moments)
             with seen[0], seen[1] as first, np.errstate(invalid="raise"):  # NaN would be saved as black
-                output = "pil" if self.rank == 0 else "latent"
+                output = "latent" if self.rank != 0 else "pil" if job.frames is None else "pt"
                 result = self._draw(job, job.prompts[picture.prompt], picture.seed, output)
+                decoded = time.monotonic()
+                torch.set_num_threads(job.threads)
+                if self.rank == 0:
+                    self._save(job, number, result)
         except FloatingPointError as error:
             if not ended:
                 raise
             raise FloatingPointError(f"the decoded picture is not finite in {_made_with(job)}") from error
-        decoded = time.monotonic()
-        torch.set_num_threads(job.threads)
-        if self.rank == 0:  # the first output is what was asked for, under whatever name
-            self._save(job, number, result[0] if job.frames is None else result[0][0][: job.frames])
         self.steps.append(moments.seconds())
         seconds["encode"] += first[0] - began
         seconds["denoise"] += ended[0] - first[0]
@@ -190,23 +194,29 @@ class Worker:
             for hook in hooks:
                 hook.remove()
 
-    def _save(self, job: Job, number: int, frames: list[Image.Image]) -> None:
+    def _save(self, job: Job, number: int, result: Any) -> None:
         self.send(Stage("saving"))
         picture = job.pictures[number]
         path = Path(job.folder) / picture.file
-        frames = [frame.crop(job.crop) for frame in frames]
+        shown = result[0]  # the first output is what was asked for, under whatever name
+        film, frames = None, Frames(shown if job.frames is None else shown[0][: job.frames], job.crop)
+        if job.frames is not None:
+            assert job.fps is not None
+            film = Film(job.fps, job.codec or "h264", job.crf, sound_of(self.pipe, result))
+        recipe = job.recipe.of(job.prompts[picture.prompt], picture.seed)
         recipe = dataclasses.replace(
-            job.recipe.of(job.prompts[picture.prompt], picture.seed),
+            recipe,
             scheduler=surroundings.scheduler(self.pipe).name,
+            config=at_commit(recipe.config, self.folder),
             weights=job.recipe.weights or weights(Path(self.folder)),
         )
-        save(frames, path, recipe, FORMATS[job.format], job.fps, job.metadata)
+        save(frames, path, recipe, FORMATS[job.format], film, job.metadata)
         file = File(
             file=path.name,
             sha256=sha256(path),
             bytes=path.stat().st_size,
-            height=frames[0].height,
-            width=frames[0].width,
+            height=job.crop[3] - job.crop[1],
+            width=job.crop[2] - job.crop[0],
             seed=picture.seed,
             prompt=picture.prompt,
             frames=None if job.frames is None else len(frames),

@@ -44,7 +44,7 @@ def families(tmp_path_factory) -> dict[str, LaunchConfig]:
     """A configuration for each family's twin, and the bundled model's."""
     composer, folder = Composer(), tmp_path_factory.mktemp("twins")
     # Where only some ranks fail, the others wait for them as long as `timeout`.
-    always = ["runtime=cpu", "runtime.timeout=6", "seed=1", "steps=2"]
+    always = ["output=png", "runtime=cpu", "runtime.timeout=6", "seed=1", "steps=2"]
     found = {"flux_tiny": to_config(composer.compose(always))}
     for name, facts in twins.FACTS.items():
         path = twins.build(name, folder / name)
@@ -135,7 +135,7 @@ def draw(chance: random.Random, families: dict[str, LaunchConfig], world: int, k
     config.steps, config.seed, config.images = 1, chance.choice([0, 2**63 - 4]), chance.choice([1, 1, 2])
     config.model.text_tokens = chance.choice([1, 2, 3, 5, 24, model.text_tokens])
     config.prompt = "".join(chance.choices("abc ,猫🐈\n{}<|>'\"", k=chance.randint(0, 12)))
-    config.output.format = chance.choice(["png", "webp", "jpeg"])
+    config.output.format = chance.choice(["png", "webp", "jpeg", "mp4", "auto"])
     if model.frames_per_latent:
         config.frames, config.fps = chance.randint(1, 9), chance.choice([1, 24, 1000])
     if model.guidance_cfg:
@@ -201,7 +201,7 @@ ILLEGAL = [
     ("wan_t2v_1_3b", "model.true_cfg=2", "takes no true_cfg_scale"),
     ("wan_t2v_1_3b", "height=16400 width=16 frames=1", "RuntimeError"),
     ("wan_t2v_1_3b", "frames=0", "IndexError"),
-    ("ltx_video", "frames=9 output.format=jpeg", "output=webp"),
+    ("ltx_video", "frames=9 output.format=jpeg", "output=mp4"),
     ("flux_tiny", "steps=0", "division by zero"),
     ("flux_tiny", "seed=18446744073709551616", "Overflow"),
     ("flux_tiny", "height=0", "cannot write empty image"),

@@ -213,6 +213,56 @@ def _skyreels() -> Any:
     )
 
 
+def _ltx2() -> Any:
+    """A film with sound: 16,000 samples a second, of which the vocoder makes 160 for each of 100 mel frames."""
+    from diffusers.pipelines.ltx2 import LTX2TextConnectors, LTX2Vocoder
+
+    tokenizer = _t5()["tokenizer"]
+    text = {
+        "vocab_size": len(tokenizer), "hidden_size": WIDTH, "intermediate_size": 32, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
+    }  # fmt: skip
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = transformers.Gemma3Config(
+        text_config=text, vision_config={**vision, "image_size": 28, "patch_size": 14}, mm_tokens_per_image=1
+    )
+    sound = {"sample_rate": 16000, "mel_hop_length": 160, "mel_bins": 8}
+    connector = {
+        f"{kind}_connector_{key}": value
+        for kind in ("video", "audio")
+        for key, value in {
+            "num_attention_heads": 4, "attention_head_dim": 8, "num_layers": 1, "num_learnable_registers": None
+        }.items()
+    }  # fmt: skip
+    return diffusers.LTX2Pipeline(
+        tokenizer=tokenizer, text_encoder=transformers.Gemma3ForConditionalGeneration(config), scheduler=_euler(),
+        connectors=LTX2TextConnectors(
+            caption_channels=WIDTH, text_proj_in_factor=3, **connector, connector_rope_base_seq_len=32,
+            rope_theta=10000.0, rope_double_precision=False, causal_temporal_positioning=False, rope_type="split",
+        ),
+        vae=diffusers.AutoencoderKLLTX2Video(
+            latent_channels=4, block_out_channels=(8, 8, 8, 8), decoder_block_out_channels=(4, 8, 16),
+            layers_per_block=(1, 1, 1, 1, 1), decoder_layers_per_block=(1, 1, 1, 1), upsample_residual=(False,) * 3,
+            spatial_compression_ratio=32, temporal_compression_ratio=8,
+        ),
+        audio_vae=diffusers.AutoencoderKLLTX2Audio(
+            base_channels=4, output_channels=2, ch_mult=(1,), num_res_blocks=1, attn_resolutions=None, in_channels=2,
+            resolution=32, latent_channels=2, norm_type="pixel", causality_axis="height", dropout=0.0,
+            mid_block_add_attention=False, is_causal=True, **sound,
+        ),
+        vocoder=LTX2Vocoder(
+            in_channels=16, hidden_channels=32, out_channels=2, upsample_kernel_sizes=[20, 32],
+            upsample_factors=[10, 16], resnet_kernel_sizes=[3], resnet_dilations=[[1, 3, 5]],
+            leaky_relu_negative_slope=0.1, output_sampling_rate=16000,
+        ),
+        transformer=diffusers.LTX2VideoTransformer3DModel(
+            **SIZES, **CHANNELS, cross_attention_dim=72, audio_in_channels=4, audio_out_channels=4,
+            audio_num_attention_heads=6, audio_attention_head_dim=8, audio_cross_attention_dim=48,
+            qk_norm="rms_norm_across_heads", caption_channels=WIDTH, rope_double_precision=False, rope_type="split",
+        ),
+    )  # fmt: skip
+
+
 SMALL = "model.text_tokens=24"
 SINGLE = "model.layers=4"  # two of two streams, two of one
 # How it is made, and the facts in which it differs.
@@ -227,4 +277,5 @@ PIPELINES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     "wan22_t2v_a14b": (_wan22, [SMALL, "steps=4"]),
     "wan22_ti2v_5b": (_wan22_ti2v, [SMALL, "model.vae_scale=8"]),
     "skyreels_v2_t2v_14b": (_skyreels, [SMALL]),
+    "ltx2": (_ltx2, [SMALL]),
 }

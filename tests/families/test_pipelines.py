@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from shared import LAPTOP
@@ -21,6 +22,7 @@ from launcher.config.schema import LaunchConfig
 from launcher.estimates.ways import resolve
 from launcher.request.request import Request
 from launcher.rules import problems
+from launcher.running.job import Made
 
 pytestmark = pytest.mark.slow
 
@@ -35,6 +37,7 @@ REFUSED = {
     "hunyuan_video": {"ring_anything": "attention mask"},
     "zimage_turbo": {"ring": "can't be counted", "ulysses": "can't be counted"},
     "lumina2": {"ring": "can't be counted", "ulysses": "can't be counted"},
+    "ltx2": {"ring": "can't be counted", "ulysses": "can't be counted"},
     "sd35_medium": {"ring": "101 text tokens", "ulysses": "101 text tokens"},
 }
 
@@ -42,7 +45,7 @@ REFUSED = {
 @pytest.fixture(scope="module")
 def families(tmp_path_factory) -> dict[str, LaunchConfig]:
     composer, folder = Composer(), tmp_path_factory.mktemp("families")
-    always = ["runtime=cpu", "runtime.timeout=30", "seed=1", "prompt=a blue cat"]
+    always = ["output=png", "runtime=cpu", "runtime.timeout=30", "seed=1", "prompt=a blue cat"]
     found = {}
     for name in pipelines.PIPELINES:
         words = pipelines.words(name, pipelines.build(name, folder / name))
@@ -71,8 +74,19 @@ def alone(families, tmp_path_factory) -> dict[tuple[str, int], np.ndarray]:
         for name, config in families.items()
         for height in (50, 64)
     }
+    film = asked(families["ltx2"], "none", 1, 1, 50)
+    film.config.output.format = "mp4"
+    found["sound", 50] = sound(single.make(film))
     single.close()
     return found
+
+
+def sound(made: Made) -> np.ndarray:
+    """What is heard in a film (channels, samples)."""
+    with av.open(made.folder / made.record.files[0].file) as container:
+        assert [stream.type for stream in container.streams] == ["video", "audio"]
+        assert container.streams.video[0].frames == 5
+        return np.concatenate([frame.to_ndarray() for frame in container.decode(audio=0)], axis=1)
 
 
 @pytest.fixture(scope="module", params=list(WAYS))
@@ -80,6 +94,17 @@ def warm(request, tmp_path_factory) -> Iterator[tuple[int, Warm]]:
     group = Warm(tmp_path_factory.mktemp("warm"))
     yield request.param, group
     group.close()
+
+
+def test_sound_is_made_by_all_ranks_too(warm, families, alone):
+    world, group = warm
+    request = asked(families["ltx2"], "ulysses_anything", 1, world, 50)
+    request.config.output.format = "mp4"
+    heard, expected = sound(group.make(request)), alone["sound", 50]
+    assert heard.shape == expected.shape == (2, heard.shape[1])
+    assert abs(heard.shape[1] - 16000 * 5 / 24) < 2048  # a block of AAC more or less
+    assert expected.std() > 1e-3
+    assert np.abs(heard - expected).max() < 1e-2
 
 
 @pytest.mark.parametrize("name", list(pipelines.PIPELINES))

@@ -7,9 +7,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from shared import a_recipe
 
+from launcher.records.film import Film
 from launcher.records.formats import FORMATS, Texts
 from launcher.records.picture import read_frames, read_recipe, save
 
+PICTURES = [name for name, format in FORMATS.items() if not format.film]  # films: test_film.py
 RECIPE = a_recipe(config={"prompt": 'a "cat", (sitting)\nünï ☃ 猫 🐈 \x00', "seed": 2**62})
 
 
@@ -19,7 +21,7 @@ def image() -> Image.Image:
     return Image.fromarray(pixels)
 
 
-@pytest.mark.parametrize("format", list(FORMATS))
+@pytest.mark.parametrize("format", PICTURES)
 def test_a_picture_carries_its_recipe(tmp_path, image, format):
     path = tmp_path / f"x{FORMATS[format].suffix}"
     save([image], path, RECIPE, FORMATS[format])
@@ -39,7 +41,7 @@ def test_a_video_is_lossless_and_carries_its_recipe(tmp_path, format, fps):
     pixels[3:6] = pixels[2]  # frames that repeat
     frames = [Image.fromarray(frame) for frame in pixels]
     path = tmp_path / f"x{FORMATS[format].suffix}"
-    save(frames, path, RECIPE, FORMATS[format], fps)
+    save(frames, path, RECIPE, FORMATS[format], Film(fps))
     assert read_recipe(path) == RECIPE
     assert np.array_equal(np.stack(read_frames(path, fps)), pixels)
     with Image.open(path) as read:
@@ -53,14 +55,14 @@ def test_a_video_is_lossless_and_carries_its_recipe(tmp_path, format, fps):
 
 def test_a_video_of_one_frame_is_a_picture(tmp_path, image):
     for format in ("png", "webp"):
-        save([image], tmp_path / "x", RECIPE, FORMATS[format], fps=16)
+        save([image], tmp_path / "x", RECIPE, FORMATS[format], Film(16))
         assert [np.array_equal(frame, image) for frame in read_frames(tmp_path / "x", 16)] == [True]
 
 
 @pytest.mark.parametrize(("format", "fps"), [("jpeg", 16), ("png", None)])
 def test_frames_need_a_format_and_a_rate(tmp_path, image, format, fps):
     with pytest.raises(ValueError, match="type output=png or output=webp"):
-        save([image, image], tmp_path / "x", RECIPE, FORMATS[format], fps)
+        save([image, image], tmp_path / "x", RECIPE, FORMATS[format], fps and Film(fps))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -76,7 +78,7 @@ def test_the_longest_recipe_fits(tmp_path, image, format):
     least = len(Texts.of(a_recipe(config={"prompt": ""}), "full").xmp(recipe=True))
     length = min(1 << 20, (FORMATS[format].max_recipe - least) // 9)  # six of JSON, three of the replacement in XML
     recipe = a_recipe(config={"prompt": "\x01" * length})
-    save([image], tmp_path / "x", recipe, FORMATS[format])
+    save([image], tmp_path / "x", recipe, FORMATS[format], Film(1) if FORMATS[format].film else None)
     assert read_recipe(tmp_path / "x") == recipe
 
 
@@ -90,7 +92,7 @@ def test_a_picture_that_is_too_large_is_an_error(tmp_path, format):
 
 
 def test_a_picture_without_a_recipe(tmp_path, image):
-    for format in FORMATS.values():
+    for format in (FORMATS[name] for name in PICTURES):
         image.save(tmp_path / f"x{format.suffix}")
         with pytest.raises(ValueError, match="no recipe"):
             read_recipe(tmp_path / f"x{format.suffix}")
