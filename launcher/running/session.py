@@ -31,6 +31,7 @@ from launcher.running.screen import SILENT, Screen
 from launcher.running.sweep import DONE, FAILED, REFUSED, Job, Sweep, recorded, refusal, resume
 from launcher.running.sweep_folder import CONTACT, check_earlier, claim, place, shown
 from launcher.running.tracking import track
+from launcher.running.which_model import with_model
 from launcher.wording import shorten
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Session:
             Refused: the words can't be read. What a request's own rules refuse is not asked here.
         """
         self.composer.check_words(words, sweep=False)
-        composed = self.composer.compose(words)
+        composed = with_model(self.composer.compose(words), self.composer)
         return composed, self._request(_single(composed))
 
     def _request(self, config: LaunchConfig) -> Request:
@@ -160,7 +161,7 @@ class Session:
         """One job of a sweep, resolved and checked."""
         job = Job(words)
         try:
-            job.composed = self.composer.job(master, words, number)
+            job.composed = with_model(self.composer.job(master, words, number), self.composer)
             job.request = self._request(to_config(job.composed))
             job.problems = problems(job.request)
         except Refused as refused:
@@ -193,7 +194,7 @@ class Session:
         from launcher.running.job import execute  # with what a refused request should not wait for: Pillow, psutil
 
         run_dir = RunDir(shown(folder))
-        progress = self.screen.progress(request.config.steps * len(request.prompts) * request.config.images, brief)
+        progress = self.screen.progress(request.denoising_steps * len(request.prompts) * request.config.images, brief)
         try:
             with held(folder, f"hydra.run.dir={run_dir.path}"), run_dir.claimed():
                 hydra_seam.save(composed, folder)

@@ -50,7 +50,7 @@ class Job:
         assert self.request is not None
         assert self.made is not None
         record = self.made.record
-        return (record.times or {})["denoise"] / (self.request.config.steps * len(record.files))
+        return (record.times or {})["denoise"] / (self.request.denoising_steps * len(record.files))
 
     @property
     def first(self) -> Path:
