@@ -19,7 +19,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from attention_backends import exchange, kernels
+from attention_backends import attention2d, exchange, kernels
 from attention_backends.cost import Speeds
 from attention_backends.diffusers_seam import theirs
 from attention_backends.layout import Layout, split_lengths
@@ -54,6 +54,12 @@ def rows(topology: Topology, layout: Layout, qkv: list[torch.Tensor]) -> dict[st
         more: dict[str, Any] = {"topology": where, "schedule": schedule, "speeds": speeds}
         return Row(lambda: context_parallel_attention(*qkv, queries=layout, keys=layout, **more))
 
+    across = max(degree for degree in range(1, world) if world % degree == 0 and degree * degree <= world)
+    squares = Topology(group, topology.rank, world // across, across)
+
+    def grid() -> torch.Tensor:
+        return attention2d.context_parallel_attention(*qkv, queries=layout, keys=layout, topology=squares)
+
     def wire() -> None:
         exchange.wait(start(Ring(layout, layout, topology=ring), qkv[1], qkv[2])[1])
 
@@ -63,6 +69,7 @@ def rows(topology: Topology, layout: Layout, qkv: list[torch.Tensor]) -> dict[st
         "ring staged": ours(ring, "staged"),
         "ring auto": ours(ring, "auto", speeds),
         "ulysses_anything": ours(row, "gather"),
+        **({f"attention2d {world // across} x {across}": Row(grid)} if across > 1 else {}),
         COMPUTE: Row(lambda: kernels.attend(operator, qkv[0], whole[1], whole[2]), exact=False),
         WIRE: Row(wire, exact=False),
     }

@@ -8,12 +8,13 @@ class Mode:
     """One way for ranks to cooperate; the only place that tells a mode's nature.
 
     Args:
-        ring, ulysses: "one" (the degree must be 1), "many" (2 or more) or "any" (1 or more).
+        ring, ulysses: "one" (the degree must be 1), "many" (2 or more) or "any" (1 or more). Of a grid, ranks in a
+            column and in a row.
         even: every sharded length must be a multiple of the number of ranks.
         heads_divide: the number of heads must be a multiple of ulysses_degree.
         masks: an attention mask is accepted.
         anything: of an even mode, the one with the same degrees that takes any length.
-        flag: the argument of diffusers' ContextParallelConfig and of `enable` that asks for it, "" if the degrees do.
+        flag: the argument of diffusers' ContextParallelConfig or of `enable` that asks for it, "" if the degrees do.
         algorithm: the module of this package whose `context_parallel_attention` runs it; "": attention stays local.
     """
 
@@ -43,9 +44,14 @@ class Mode:
         return self.has_ring or self.has_ulysses
 
     @property
-    def lse(self) -> bool:
-        """Whether schedules differ: with "staged" a ring attends to keys block by block and needs a log-sum-exp."""
-        return self.has_ring
+    def scheduled(self) -> bool:
+        """Whether schedules differ: keys that go around a ring are attended to together or piece by piece."""
+        return self.has_ring and self.algorithm == "unified"
+
+    @property
+    def grid(self) -> bool:
+        """Whether partial outputs are merged in any case, for which a kernel must give a log-sum-exp."""
+        return self.algorithm == "attention2d"
 
     @property
     def flags(self) -> dict[str, bool]:
@@ -68,6 +74,7 @@ MODES: dict[str, Mode] = {
         Mode("ulysses_anything", "one", "many", flag="ulysses_anything"),
         Mode("ring_anything", "many", "one", masks=False, flag="ring_anything"),
         Mode("unified_anything", "any", "any", flag="unified_anything"),
+        Mode("attention2d", "many", "many", flag="attention2d", algorithm="attention2d"),
     )
 }
 

@@ -46,6 +46,10 @@ class ConnectionLostError(RuntimeError):
     """A message did not come through: another rank has failed, or has ended."""
 
 
+class RankFailedError(RuntimeError):
+    """Another rank failed in this forward, or ranks ran apart; the message says which, and why."""
+
+
 def post(
     sends: Sequence[tuple[int, torch.Tensor]],
     receives: Sequence[tuple[int, torch.Tensor]],
@@ -94,10 +98,12 @@ def words(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
 
 
 def wait(works: Sequence[Waits]) -> None:
-    """Wait for all of them. Raises ConnectionLostError if one does not come through."""
+    """Wait for all of them. Raises ConnectionLostError if one does not come through, or what is known of why."""
     try:
         for work in works:
             work.wait()
+    except RankFailedError:
+        raise
     except RuntimeError as error:
         raise ConnectionLostError(str(error)) from error
 

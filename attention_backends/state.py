@@ -262,9 +262,8 @@ class ContextParallel:
                 f"ulysses_degree={self.ulysses_degree} does not divide the model's {query.shape[2]} heads. "
                 f"Try ulysses_degree in {legal}, or unified_anything=True for any number of heads."
             )
-        self.operator = choose(
-            self.kernel, query, value, mask=mask is not None or is_causal, lse=self.schedule == "staged"
-        )
+        masked, lse = mask is not None or is_causal, self.rules.grid or self.schedule == "staged"
+        self.operator = choose(self.kernel, query, value, mask=masked, lse=lse)
         self.wire.move_on(f"attention {self.calls}, {self.where},")
         queries, keys = self.layouts(query, key, value, masked=mask is not None, is_causal=is_causal)
         algorithm = import_module(f"attention_backends.{self.rules.algorithm}")

@@ -17,19 +17,17 @@ import torch
 import torch.distributed as dist
 from torch.distributed import PrefixStore  # type: ignore[attr-defined]  # not in its __all__
 
-from attention_backends.exchange import ConnectionLostError
+from attention_backends.exchange import ConnectionLostError, RankFailedError
 from attention_backends.transport import Waits, decide, has_nccl
 from attention_backends.watch import PATIENCE, RECEIVE, SEND, Message, Watch
+
+__all__ = ["RankFailedError", "Wire", "guarded", "wire_of"]
 
 Result = TypeVar("Result")
 
 _LONGEST = 2000  # characters of a cause
 _NOBODY = 0x7FFFFFFF  # the tag of a message that is never sent
 _PROMPTLY = timedelta(milliseconds=1)
-
-
-class RankFailedError(RuntimeError):
-    """Another rank failed in this forward, or ranks ran apart; the message says which, and why."""
 
 
 class _Posted:
@@ -43,6 +41,11 @@ class _Posted:
         self.wire.waits = self.message, time.monotonic()
         try:
             self.work.wait()
+        except RuntimeError as error:
+            if self.wire.inside:  # `guarded` does the rest
+                raise
+            echo = self.wire.fail(ConnectionLostError(str(error)))
+            raise echo or error from error
         finally:
             self.wire.waits = None
             self.wire.steps += 1
@@ -109,17 +112,19 @@ class Wire:
         self._check_alive()
         if self._watch is None and self.size() > 1:
             self._watch = Watch(self, self._store.clone())
-        self._say(f"{'closed' if self._gloo is None else 'open'} {told}")
+        self._say(f"{'closed' if self._gloo is None else 'open'} {self._forward} {told}")
         answers = [self._store.get(f"said {self._said} {rank}").decode().split(" ", 1) for rank in range(self.size())]
         if self._said > 2:  # all have read what was said two times ago
             self._store.delete_key(f"said {self._said - 2} {self.rank()}")
         for rank, (kind, words) in enumerate(answers):
             if kind == "failed":
                 raise RankFailedError(f"rank {rank} failed: {words}")
+        told_by = [words.split(" ", 1) for _, words in answers]
+        self._forward = max(int(forward) for forward, _ in told_by)  # one may have been left out before
         if any(kind == "closed" for kind, _ in answers):
             self._close()
             self._connect()
-        return [words for _, words in answers]
+        return [words for _, words in told_by]
 
     def refuse(self, error: BaseException) -> None:
         """Answer the other ranks' `agree` with an error, without waiting for them."""

@@ -9,19 +9,22 @@
 Importing this package is cheap: what is used is imported when it is.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
 from launcher.version import __version__
 
+# `python -m launcher` imports this while modules of the current folder still come first: a typing.py there is not ours.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from launcher.pool import Pool, Result, plan
     from launcher.problems import Interrupted, LauncherError, Problem, Refused, RunFailed
 
 __all__ = ["Interrupted", "LauncherError", "Pool", "Problem", "Refused", "Result", "RunFailed", "__version__", "plan"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
+    import importlib
+
     if name in __all__:
         place = "pool" if name in ("Pool", "Result", "plan") else "problems"
         return getattr(importlib.import_module(f"{__name__}.{place}"), name)

@@ -6,6 +6,7 @@ own, where the user insists on a GPU and neither knows one.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -49,15 +50,26 @@ class Physical:
     names: tuple[str, ...]  # what CUDA_VISIBLE_DEVICES may call it: an index, a UUID, both with any beginning
     gpu: Gpu
     parent: int | None = None  # of an instance: the index of its device
+    address: str = ""  # on the PCI bus, "00000000:3B:00.0"; empty where it is not known
 
 
 def found() -> Found:
     """The devices that CUDA shows to this user's programs. `CUDA_VISIBLE_DEVICES` is respected."""
-    try:
-        devices, odd = by_nvml()
-    except LookupError:
-        devices, odd = by_smi()
+    devices, odd = physical()
     return Found(visible(devices, visible_devices()), f" ({'; '.join(odd)})" if odd else "")
+
+
+def physical() -> tuple[list[Physical], list[str]]:
+    """The devices that the driver knows, visible or not, and what did not answer."""
+    try:
+        return by_nvml()
+    except LookupError:
+        return by_smi()
+
+
+def address(name: str) -> str:
+    """Where on the PCI bus the device is that CUDA_VISIBLE_DEVICES calls by this name; empty where nobody knows."""
+    return next((device.address for device in physical()[0] if _named(device, name)), "")
 
 
 def by_nvml(nvml: Any = None) -> tuple[list[Physical], list[str]]:
@@ -86,7 +98,7 @@ def by_nvml(nvml: Any = None) -> tuple[list[Physical], list[str]]:
             try:
                 handle = nvml.nvmlDeviceGetHandleByIndex(index)
                 device = _device(nvml, handle, index)
-                devices += [device, *_instances(nvml, handle, device.gpu)]
+                devices += [device, *_instances(nvml, handle, device)]
             except nvml.NVMLError as error:  # lost, or another user's: the others can be used
                 odd.append(f"GPU {index} does not answer: {error}")
     except nvml.NVMLError as error:
@@ -105,12 +117,19 @@ def _device(nvml: Any, handle: Any, index: int) -> Physical:
         capability = tuple(nvml.nvmlDeviceGetCudaComputeCapability(handle))
     except nvml.NVMLError:
         capability = ()
+    try:
+        address = _text(nvml.nvmlDeviceGetPciInfo(handle).busId)
+    except nvml.NVMLError:  # an instance has none of its own
+        address = ""
     name, uuid = _text(nvml.nvmlDeviceGetName(handle)), _text(nvml.nvmlDeviceGetUUID(handle))
-    return Physical((str(index), uuid), Gpu(index, name, total, used, capability))
+    return Physical((str(index), uuid), Gpu(index, name, total, used, capability), None, address)
 
 
-def _instances(nvml: Any, handle: Any, parent: Gpu) -> list[Physical]:
-    """The instances of a device that is split; they are visible by their UUIDs alone."""
+def _instances(nvml: Any, handle: Any, parent: Physical) -> list[Physical]:
+    """The instances of a device that is split; they are visible by their UUIDs, or by the device's and their numbers.
+
+    The latter, MIG-GPU-UUID/INSTANCE/COMPUTE, is what drivers before R470 called them, and CUDA still takes it.
+    """
     instances = []
     try:
         if nvml.nvmlDeviceGetMigMode(handle)[0] != nvml.NVML_DEVICE_MIG_ENABLE:
@@ -120,9 +139,13 @@ def _instances(nvml: Any, handle: Any, parent: Gpu) -> list[Physical]:
                 instance = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, number)
             except nvml.NVMLError:  # a place that holds none
                 continue
-            one = _device(nvml, instance, parent.index)
-            gpu = replace(one.gpu, capability=one.gpu.capability or parent.capability)
-            instances.append(Physical(one.names[1:], gpu, parent.index))
+            one = _device(nvml, instance, parent.gpu.index)
+            gpu = replace(one.gpu, capability=one.gpu.capability or parent.gpu.capability)
+            names = list(one.names[1:])
+            with contextlib.suppress(nvml.NVMLError):
+                numbers = nvml.nvmlDeviceGetGpuInstanceId(instance), nvml.nvmlDeviceGetComputeInstanceId(instance)
+                names.append("MIG-{}/{}/{}".format(parent.names[1], *numbers))
+            instances.append(Physical(tuple(names), gpu, parent.gpu.index, parent.address))
     except nvml.NVMLError:  # a driver or a device that knows no instances
         pass
     return instances
@@ -132,7 +155,7 @@ def by_smi() -> tuple[list[Physical], list[str]]:
     """Devices by nvidia-smi, and what did not answer; nothing where there is no such program."""
     if shutil.which("nvidia-smi") is None:
         return [], []
-    columns = "index,uuid,name,memory.total,memory.used,compute_cap"
+    columns = "index,uuid,name,memory.total,memory.used,compute_cap,pci.bus_id"
     query = ["nvidia-smi", f"--query-gpu={columns}", "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(query, capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
@@ -148,7 +171,7 @@ def by_smi() -> tuple[list[Physical], list[str]]:
             continue
         total, used = (int(cell) if cell.isdecimal() else 0 for cell in cells[3:5])  # "[N/A]" of an unusual device
         gpu = Gpu(int(cells[0]), cells[2], total, used, capability(cells[5]))
-        devices.append(Physical((cells[0], cells[1]), gpu))
+        devices.append(Physical((cells[0], cells[1]), gpu, None, cells[6] if len(cells) > 6 else ""))
     return devices, odd
 
 

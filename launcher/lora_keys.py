@@ -57,17 +57,17 @@ def flaw(keys: Iterable[str]) -> str | None:
     found, rest = stems(keys)
     for mark, name in OTHERS.items():
         if marked := [key for key in rest if mark in key]:
-            return f"is {name} ({_some(marked)}), and only plain LoRAs can be used"
+            return f"is {name} ({some(marked)}), and only plain LoRAs can be used"
     if rest:
-        return f"has keys that are no part of a LoRA: {_some(rest)}"
+        return f"has keys that are no part of a LoRA: {some(rest)}"
     halves = [key for stem in found.values() for key in stem.keys.values() if not {"down", "up"} <= set(stem.keys)]
     if halves:
-        return f"has keys without the pair of matrices that they belong to: {_some(halves)}"
+        return f"has keys without the pair of matrices that they belong to: {some(halves)}"
     return None if found else "holds no LoRA: it has no keys"
 
 
-def _some(keys: list[str]) -> str:
-    """The first of them, shortened, and how many there are."""
+def some(keys: list[str]) -> str:
+    """The first of some keys, as it can be printed, and how many there are."""
     first = keys[0] if len(keys[0]) <= 100 else f"{keys[0][:97]}..."
     first = "".join(char if char.isprintable() else repr(char)[1:-1] for char in first)
     return first if len(keys) == 1 else f"{first} and {len(keys) - 1} more"

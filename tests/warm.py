@@ -38,12 +38,13 @@ class Warm:
 
     def make(self, request: Request) -> Made:
         """What a request leaves."""
-        return execute(request, RunDir(self.folder / str(next(self.count))), [], self.ranks)
+        made = execute(request, RunDir(self.folder / str(next(self.count))), [], self.ranks)
+        validated(made.folder)
+        return made
 
     def run(self, request: Request) -> list[np.ndarray]:
         """Each picture's frames (frames, height, width, 3)."""
         made = self.make(request)
-        validated(made.folder)
         shown = [read_frames(made.folder / facts.file, made.record.frames.fps) for facts in made.record.files]
         return [np.stack([np.asarray(frame) for frame in frames]).astype(int) for frames in shown]
 

@@ -47,6 +47,7 @@ def enable(
     ring_anything: bool = False,
     ulysses_anything: bool = False,
     unified_anything: bool = False,
+    attention2d: bool = False,
     kernel: str = "auto",
     schedule: str = "auto",
     speeds: Speeds | None = None,
@@ -61,7 +62,7 @@ def enable(
 
     Args:
         mode: a name of catalog.MODES; or leave it out and say the same by the degrees and diffusers' own flags,
-            ring_anything, ulysses_anything and unified_anything.
+            ring_anything, ulysses_anything and unified_anything; attention2d likewise.
         kernel: a name of catalog.KERNELS. schedule: one of catalog.SCHEDULES.
         speeds: what schedule="auto" goes by, if not cost.SPEEDS; schedule.measure finds them. The same on every rank.
         transport: how CUDA tensors travel: "nccl" (every rank has a GPU of its own), "host" (by gloo through host
@@ -79,6 +80,7 @@ def enable(
         "ring_anything": ring_anything,
         "ulysses_anything": ulysses_anything,
         "unified_anything": unified_anything,
+        "attention2d": attention2d,
     }
     wire = wire_of(_group(process_group))
     try:

@@ -44,14 +44,19 @@ def attend(
     *,
     is_causal: bool = False,
     scale: float | None = None,
+    above: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Softmax attention and its log-sum-exp, by the operator that `choose` named."""
+    """Softmax attention and its log-sum-exp, by the operator that `choose` named.
+
+    above: for each row (B or 1, H or 1, Sq or 1) the number from which its LSE is counted, so that it can be merged
+        with others where a mask hides the row by a number that would drown its sum. By the definition then.
+    """
     batch, queries, heads, _ = query.shape
     if not (query.numel() and key.numel()):  # on a CPU a length of 0 is SIGFPE: the process dies
         out = query.new_zeros((batch, queries, heads, value.shape[-1]))
         return out, query.new_full((batch, heads, queries), -inf, dtype=lse_dtype(query.dtype))
     block = Block(_heads_first(query), _heads_first(key), _heads_first(value), bias, is_causal, scale)
-    out, lse = OPERATORS[operator].forward(block)
+    out, lse = OPERATORS[operator].forward(block) if above is None else math.forward(block, above)
     return out.transpose(1, 2), lse
 
 
@@ -67,8 +72,12 @@ def attend_backward(
     *,
     is_causal: bool = False,
     scale: float | None = None,
+    part: bool = False,
+    above: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gradients of query, key and value, where `key` and `value` are ALL keys that the queries see.
+
+    part: they are some of them; out and lse are over all nevertheless. above: as in `attend`.
 
     With P = softmax(scores), dV = P^T dO and dS = P * (dO V^T - rowsum(dO * O)), a part of the rows at a time
     (https://arxiv.org/abs/2307.08691, section 3.1.2).
@@ -78,7 +87,11 @@ def attend_backward(
     block = Block(_heads_first(query), _heads_first(key), _heads_first(value), bias, is_causal, scale)
     # exp(-inf - -inf) is NaN; the row's bias is -inf anywhere, so any finite number does.
     lse = lse.masked_fill(lse == -inf, 0.0)
-    grads = OPERATORS[operator].backward(block, _heads_first(grad), _heads_first(out), lse)
+    given = block, _heads_first(grad), _heads_first(out), lse
+    if above is not None or (part and operator != "cpu_flash"):  # the definition sums over the keys that it is given
+        grads = math.backward_part(*given, above)
+    else:
+        grads = OPERATORS[operator].backward(*given)
     q, k, v = (x.transpose(1, 2) for x in grads)
     return q, k, v
 

@@ -1,6 +1,7 @@
 """The definition of attention, in float32 (float64 for float64): for every device, dtype and shape."""
 
 import math
+from collections.abc import Callable
 
 import torch
 
@@ -9,17 +10,46 @@ from attention_backends.kernels.block import Block, Gradients, Result, lse_dtype
 _ROWS = 1024  # query rows at a time: bounds the memory of the definition to rows x keys
 
 
-def forward(block: Block) -> Result:
+def forward(block: Block, above: torch.Tensor | None = None) -> Result:
+    """Attention. above: for each row (B or 1, H or 1, Sq or 1) the number from which its LSE is counted, if not 0."""
     exact = _in_sums(block)
     outs, lses = [], []
     for begin in range(0, block.query.shape[2], _ROWS):
-        weights, lse = _softmax(_scores(exact, slice(begin, begin + _ROWS)))
+        rows = slice(begin, begin + _ROWS)
+        weights, lse = _softmax(_scores(exact, rows), _of(above, rows))
         outs.append(weights @ exact.value)
         lses.append(lse)
     return torch.cat(outs, dim=2).to(block.query.dtype), torch.cat(lses, dim=2)
 
 
 def backward(block: Block, grad: torch.Tensor, out: torch.Tensor, _: torch.Tensor) -> Gradients:
+    """Gradients, where the block has all keys that its queries see."""
+    return _gradients(block, grad, out, lambda scores, _: _softmax(scores)[0])
+
+
+def backward_part(
+    block: Block, grad: torch.Tensor, out: torch.Tensor, lse: torch.Tensor, above: torch.Tensor | None
+) -> Gradients:
+    """The same where it has some of them: out and lse are over all, and lse is counted from `above`."""
+
+    def weights(scores: torch.Tensor, rows: slice) -> torch.Tensor:
+        base = _of(above, rows)
+        scores = scores if base is None else scores - base
+        return torch.exp(scores - lse[:, :, rows, None])
+
+    return _gradients(block, grad, out, weights)
+
+
+def _of(above: torch.Tensor | None, rows: slice) -> torch.Tensor | None:
+    """Of what each row counts from, (..., rows or 1, 1)."""
+    if above is None:
+        return None
+    return (above if above.shape[2] == 1 else above[:, :, rows])[..., None]
+
+
+def _gradients(
+    block: Block, grad: torch.Tensor, out: torch.Tensor, weigh: Callable[[torch.Tensor, slice], torch.Tensor]
+) -> Gradients:
     exact = _in_sums(block)
     scale = block.query.shape[-1] ** -0.5 if block.scale is None else block.scale
     grad, out = grad.to(exact.query.dtype), out.to(exact.query.dtype)
@@ -27,7 +57,7 @@ def backward(block: Block, grad: torch.Tensor, out: torch.Tensor, _: torch.Tenso
     d_key, d_value = torch.zeros_like(exact.key), torch.zeros_like(exact.value)
     for begin in range(0, block.query.shape[2], _ROWS):
         rows = slice(begin, begin + _ROWS)
-        weights, _ = _softmax(_scores(exact, rows))
+        weights = weigh(_scores(exact, rows), rows)
         d_value += weights.transpose(-2, -1) @ grad[:, :, rows]
         shared = (grad[:, :, rows] * out[:, :, rows]).sum(-1, keepdim=True)
         d_scores = weights * (grad[:, :, rows] @ exact.value.transpose(-2, -1) - shared) * scale
@@ -55,8 +85,8 @@ def _scores(block: Block, rows: slice) -> torch.Tensor:
     return scores
 
 
-def _softmax(scores: torch.Tensor) -> Result:
-    """Weights that sum to 1, or are 0 in a row without keys, and the LSE.
+def _softmax(scores: torch.Tensor, above: torch.Tensor | None = None) -> Result:
+    """Weights that sum to 1, or are 0 in a row without keys, and the LSE, counted from `above`.
 
     Not exp(scores - lse): in a row that a mask hides by a large finite number instead of -inf, the LSE is that number,
     too large to hold the logarithm of the sum beside it.
@@ -65,7 +95,8 @@ def _softmax(scores: torch.Tensor) -> Result:
     top = top.masked_fill(top == -math.inf, 0.0)
     weights = torch.exp(scores - top)
     total = weights.sum(-1, keepdim=True)
-    return weights / total.masked_fill(total == 0, 1.0), (top + total.log()).squeeze(-1)
+    counted = top if above is None else top - above
+    return weights / total.masked_fill(total == 0, 1.0), (counted + total.log()).squeeze(-1)
 
 
 def _to_groups(grad: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

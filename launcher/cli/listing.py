@@ -63,8 +63,11 @@ def _devices(run: Run) -> str | None:
     return ", ".join(sorted({str(name) for name in found})) if isinstance(found, list) else None
 
 
-def column(name: str) -> Callable[[Run], Any]:
+def column(name: str, word: str = "") -> Callable[[Run], Any]:
     """What a column, or a setting by its dotted name, holds.
+
+    Args:
+        word: the filter that names it.
 
     Raises:
         Refused: it is none.
@@ -75,7 +78,9 @@ def column(name: str) -> Callable[[Run], Any]:
         return lambda run: run.setting(name)
     near = nearest(name, [*COLUMNS, *fields()])
     rule = f"unknown column; choose from {', '.join(COLUMNS)}, or a setting such as cp.schedule"
-    raise Refused([Problem(name, rule, f"type {choices(near)}" if near else "type --help for the settings")])
+    value = word.partition("=")[2]
+    near = [f"{one}={value}" for one in near] if word else near
+    raise Refused([Problem(word or name, rule, f"type {choices(near)}" if near else "type --help for the settings")])
 
 
 def filters(words: Iterable[str]) -> list[Callable[[Run], bool]]:
@@ -102,7 +107,7 @@ def _filter(word: str) -> Callable[[Run], bool]:
     if key in ("since", "before"):
         moment = _moment(word, value)
         return lambda run: run.started is not None and (run.started >= moment) == (key == "since")
-    told = column(key)
+    told = column(key, word)
     wanted = [text.strip() for text in value.split(",")]
     if key == "status" and (unknown := [text for text in wanted if text not in STATUSES]):
         best = nearest(unknown[0], STATUSES, 1) or list(STATUSES[:1])

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from typing import NoReturn
 
+from launcher.cli.terminal import say
+from launcher.config import suggest
+from launcher.config.compose import Composer
 from launcher.problems import Problem, Refused, choices, nearest
+from launcher.wording import shorten
 
 HELP = "type --help for the options"
 
@@ -27,12 +32,27 @@ class Parser(argparse.ArgumentParser):
             Refused: an unknown option, or one without its value.
         """
         known = [name for action in self._actions for name in action.option_strings]
-        for word in words:
+        for place, word in enumerate(words):
             name = word.partition("=")[0]
             if name.startswith("-") and not any(option.startswith(name) for option in known):
                 near = nearest(name, known, 2)
-                raise Refused([Problem(word, "unknown option", f"type {choices(near)}" if near else HELP)])
-        return self.parse_intermixed_args(words)
+                unknown = Problem(word, "unknown option", f"type {choices(near)}" if near else HELP)
+                raise Refused([suggest.dashed(words[place:], Composer().groups) or unknown])
+        args = self.parse_intermixed_args(words)
+        self._overridden(args.overrides)
+        return args
+
+    @staticmethod
+    def _overridden(words: list[str]) -> None:
+        """Say which settings have two values: the last one holds, as with Hydra."""
+        given: dict[str, str] = {}
+        for word in words:
+            key, sign, _ = word.partition("=")
+            before = given.get(key.lstrip("+"), word)
+            if sign and before != word:
+                line = f"launcher: note: {shorten(before, 80)} is overridden by {shorten(word, 80)}, which comes later"
+                say(line, sys.stderr)
+            given[key.lstrip("+")] = word
 
     def error(self, message: str) -> NoReturn:
         """What argparse can't read."""

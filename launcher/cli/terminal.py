@@ -124,3 +124,7 @@ class Terminal:
     def contact_sheet(self, path: Path) -> None:
         """Where the pictures are side by side."""
         say(f"side by side: {path}", sys.stdout)
+
+    def report(self, path: Path) -> None:
+        """Where the sweep's report is."""
+        say(f"report: {path}", sys.stdout)

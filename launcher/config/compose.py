@@ -41,6 +41,7 @@ class Composer:
         # Two runs that start in the same second get different folders; cached, so that one run has one id.
         OmegaConf.register_new_resolver("short_id", lambda: uuid.uuid4().hex[:6], use_cache=True, replace=True)
         own = None if config_dir is None else _own_folder(config_dir)
+        self.options = [] if config_dir is None else ["--config-dir", config_dir]  # to type before the same words
         self._loader = hydra_seam.make_loader(conf_dir(), own, "launcher")
 
     @functools.cached_property
@@ -54,6 +55,7 @@ class Composer:
         problems = [suggest.carriage_return(word) for word in words if word.endswith("\r")]
         problems += suggest.too_long(words)
         problems += [suggest.SEARCHPATH for word in words if word.lstrip("+").startswith("hydra.searchpath=")]
+        problems += [left for word in words if (left := suggest.shell_variable(word)) is not None]
         problems += suggest.without_sign(words, self.groups)
         problems += [problem for word in words for problem in suggest.elsewhere(word, sweep)]
         if problems:
@@ -196,12 +198,16 @@ def _config_problem(error: OmegaConfBaseException, words: list[str]) -> Problem:
         return Problem(word or key, message, told)
     if key in fields():
         value = message.split("'")[1] if "converted to" in message and "'" in message else ""
-        return Problem(word or f"{key}={value}", f"must be {suggest.kind(key)}", _example(key))
+        return Problem(
+            word or f"{key}={value}",
+            f"must be {suggest.kind(key)}",
+            _example(key, value or (word or "").partition("=")[2]),
+        )
     if word is not None and any(name.startswith(f"{key}.") for name in fields()):
         names = [name for name in fields() if name.startswith(f"{key}.")]
         return Problem(word, f"{key} has settings of its own: {', '.join(names[:6])}", f"type {names[0]}=VALUE")
     return Problem(word or key, message, "type --help for the settings and their types")
 
 
-def _example(key: str) -> str:
-    return f"type {shlex.quote(f'{key}={suggest.example(key)}')}"
+def _example(key: str, value: str = "") -> str:
+    return f"type {shlex.quote(f'{key}={suggest.example(key, value)}')}"

@@ -147,11 +147,13 @@ class ModelConfig:
 class CpConfig:
     """How the ranks share one picture."""
 
-    mode: str = option("auto", "auto, none, ring, ulysses, unified, or ring_, ulysses_, unified_anything")
+    mode: str = option("auto", "auto, none, ring, ulysses, unified, ring_, ulysses_, unified_anything, attention2d")
     ring_degree: Optional[int] = option(
-        None, "ranks around the ring; default: what the machine and ulysses_degree leave"
+        None, "ranks around the ring, or in a column; default: what ulysses_degree leaves"
     )
-    ulysses_degree: Optional[int] = option(None, "ranks that share the heads; default: likewise")
+    ulysses_degree: Optional[int] = option(
+        None, "ranks that share the heads, or in a row of attention2d; default: likewise"
+    )
     cfg_degree: Optional[int] = option(
         None, "2: the branches of guidance are computed by two halves of the ranks; default: 1, or what cp=auto finds"
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import re
 import shlex
 from collections.abc import Iterator
@@ -9,6 +11,8 @@ from collections.abc import Iterator
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
+from launcher.config.names import DTYPES, ELSEWHERE, NOT_NEEDED
+from launcher.config.paths import PATHS
 from launcher.config.text import UnaskedError, fields, is_text, quoted
 from launcher.problems import Problem, choices, nearest
 
@@ -16,75 +20,6 @@ MAX_OPTIONS = 12  # that a refusal lists
 MAX_WORDS = 1 << 15  # characters of all words; Hydra reads as many in a second, those beyond ASCII in two
 SEARCHPATH = Problem("hydra.searchpath", "does not add a folder here", "type --config-dir DIR")
 SIGNS = "()[]{},:=\\\"'"  # what Hydra's grammar reads for itself
-# Names that users of diffusers, accelerate and others know for what has another one here.
-ELSEWHERE = {
-    "num_inference_steps": "steps",
-    "num_steps": "steps",
-    "inference_steps": "steps",
-    "sampling_steps": "steps",
-    "guidance_scale": "guidance",
-    "cfg": "guidance",
-    "cfg_scale": "guidance",
-    "embedded_guidance_scale": "guidance",
-    "true_cfg_scale": "model.true_cfg",
-    "num_images_per_prompt": "images",
-    "num_images": "images",
-    "batch_size": "images",
-    "num_frames": "frames",
-    "frame_rate": "fps",
-    "max_sequence_length": "model.text_tokens",
-    "torch_dtype": "runtime.dtype",
-    "precision": "runtime.dtype",
-    "mixed_precision": "runtime.dtype",
-    "num_processes": "runtime.processes",
-    "nproc_per_node": "runtime.processes",
-    "num_gpus": "runtime.processes",
-    "gpus": "runtime.processes",
-    "n_gpu": "runtime.processes",
-    "n_gpus": "runtime.processes",
-    "nproc": "runtime.processes",
-    "ngpus": "runtime.processes",
-    "world_size": "runtime.processes",
-    "gpu_ids": "runtime.devices",
-    "attention_backend": "attention.kernel",
-    "lora_path": "lora.path",
-    "lora_scale": "lora.scale",
-    "lora_weights": "lora.path",
-    "loras": "lora.path",
-    "lora_strength": "lora.scale",
-    "model_path": "model.path",
-    "model_id": "model.path",
-    "pretrained_model_name_or_path": "model.path",
-    "output_dir": "output.dir",
-    "outdir": "output.dir",
-    "save_path": "output.dir",
-    "neg_prompt": "negative_prompt",
-    "random_seed": "seed",
-    "init_image": "image",
-    "input_image": "image",
-    "image_path": "image",
-    "mask_path": "mask_image",
-    "end_image": "last_image",
-    "denoising_strength": "strength",
-    "denoise": "strength",
-}
-# What other programs ask for and this one does not, with the reason.
-NOT_NEEDED = {
-    "rotate_method": ("cp.schedule says how a ring moves keys and values", "type cp.schedule=gather or leave it out"),
-    "main_process_port": ("each group of ranks takes a free port by itself", "leave it out"),
-    "main_process_ip": ("ranks run on this machine only", "leave it out"),
-    "rdzv_endpoint": ("ranks run on this machine only", "leave it out"),
-    "scheduler": ("pictures are drawn with the scheduler of the model's own folder", "leave it out"),
-    "sampler": ("pictures are drawn with the scheduler of the model's own folder", "leave it out"),
-    "resolution": ("unknown setting; a size is two of them", "type height=1024 width=1024"),
-    "size": ("unknown setting; a size is two of them", "type height=1024 width=1024"),
-    "compile": ("pictures are drawn without torch.compile", "leave it out"),
-    "torch_compile": ("pictures are drawn without torch.compile", "leave it out"),
-    "quantization": ("weights are used as they are, in runtime.dtype", "leave it out"),
-    "quantize": ("weights are used as they are, in runtime.dtype", "leave it out"),
-    "cache": ("every step is computed: there is no cache of steps", "leave it out"),
-    "teacache": ("every step is computed: there is no cache of steps", "leave it out"),
-}
 EXAMPLES = {
     "model.transformers": "[transformer]",
     "model.sizes": "[1024x1024]",
@@ -119,11 +54,16 @@ def unknown(override: Override, word: str, groups: dict[str, list[str]]) -> Iter
     legal = [*fields(), *groups]
     if key in legal:
         return
-    last, value = key.split(".")[-1], word.partition("=")[2]
+    last, value = key.split(".")[-1].lower(), word.partition("=")[2]
     if last in NOT_NEEDED:
         yield Problem(word, *NOT_NEEDED[last])
         return
+    if (meant := _of_devices(last, value)) is not None:
+        yield Problem(word, "unknown setting", f"type {meant}")
+        return
     near = dict.fromkeys(_named(key, legal), value)
+    if "runtime.dtype" in near:
+        near["runtime.dtype"] = DTYPES.get(value.lower(), value)
     for name in near:
         known = name == ELSEWHERE.get(last) or name.endswith(f".{last}")
         if name in fields() and known and kind(name) == "a list" and not value.startswith("["):
@@ -141,6 +81,16 @@ def unknown_option(option: str, options: list[str]) -> str:
     return f"unknown option; choose from {', '.join(near)} ... ({len(options)} in all: type --help)"
 
 
+def _of_devices(last: str, value: str) -> str | None:
+    """What to type for a GPU by its number, or for several: `device=cuda:1`, `gpus=0,1`."""
+    if last in ("device", "devices", "gpu", "gpus", "gpu_ids", "cuda_visible_devices", "device_ids"):
+        if match := re.fullmatch(r"(?:cuda:|gpu:)(\d+)|\[?(\d+(?:,\d+)+)\]?", value.replace(" ", "")):
+            return shlex.quote(f"runtime.devices=[{match[1] or match[2]}]")
+        if value.lower() in ("gpu", "cuda", "cpu"):
+            return f"runtime={value.lower().replace('cuda', 'gpu')}"
+    return None
+
+
 def _takes(name: str, value: str) -> bool:
     """Whether a setting is of a kind that can have this value."""
     taken = {
@@ -156,7 +106,7 @@ def _takes(name: str, value: str) -> bool:
 
 def _named(key: str, legal: list[str]) -> list[str]:
     """The settings that `key` may mean, by their whole names: what is known elsewhere, a last part, what is alike."""
-    last = key.split(".")[-1]
+    last = key.split(".")[-1].lower()
     if last in ELSEWHERE:
         return [ELSEWHERE[last]]
     if tail := [name for name in legal if name.split(".")[-1] == last]:
@@ -184,6 +134,31 @@ def unreadable(word: str, error: HydraException) -> Problem:
     elif key.startswith("hydra."):
         instead = f"quote it: {shlex.quote(f'{key}={quoted(value)}')}"
     return Problem(word, f"Hydra can't read it: {reason}", instead)
+
+
+def dashed(words: list[str], groups: dict[str, list[str]]) -> Problem | None:
+    """The first word as a setting, where it is one with dashes, as most other programs have it: `--height 512`."""
+    name, sign, value = words[0].partition("=")
+    key = name.lstrip("-").replace("-", "_")
+    legal = [*fields(), *groups]
+    if len(name) < 4 or not (key in legal or key.lower() in ELSEWHERE or any(one.endswith(f".{key}") for one in legal)):
+        return None
+    follows = words[1] if len(words) > 1 and not words[1].startswith("--") else None
+    setting, value = _named(key, legal)[0], value if sign else (follows or "VALUE")
+    rule = "settings are typed without dashes, as key=value"
+    return Problem(words[0], rule, f"type {shlex.quote(f'{setting}={value}')}")
+
+
+def shell_variable(word: str) -> Problem | None:
+    """A path with a variable that the shell has not filled in."""
+    key, _, value = word.partition("=")
+    for match in re.finditer(r"\$(?:(\w+)|\{(\w+)\})", value) if key.lstrip("+") in PATHS else ():
+        name = match[1] or match[2]
+        if name in os.environ and not os.path.lexists(value):
+            rule = f"holds {match.group()} as it stands: single quotes keep the shell from filling it in"
+            typed = shlex.quote(f"{key}={value.replace(match.group(), os.environ[name])}")
+            return Problem(word, rule, f"type {typed}")
+    return None
 
 
 def without_sign(words: list[str], groups: dict[str, list[str]]) -> Iterator[Problem]:
@@ -255,7 +230,10 @@ def kind(key: str) -> str:
     return kinds.get(annotation, "a list" if annotation.startswith("list") else "a mapping")
 
 
-def example(key: str) -> str:
-    """A value that a setting takes."""
+def example(key: str, value: str = "") -> str:
+    """A value that a setting takes: the whole number that a wrong one starts with, or any."""
+    match = re.match(r"\s*\d+(\.\d+)?([eE]\+?\d\b)?", value) if kind(key) == "a whole number" else None
+    if match and (meant := math.ceil(float(match.group()))):
+        return str(meant)
     defaults = {"a list": "[]", "a mapping": "{}", "true or false": "true", "text": "TEXT"}
     return EXAMPLES.get(key) or defaults.get(kind(key), "2")

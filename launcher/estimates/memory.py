@@ -17,7 +17,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from attention_backends import cost
+from attention_backends import prices
+from attention_backends.catalog import MODES
 from launcher.estimates.ways import ELEMENT_SIZE, attention_shape, attentions, countable
 from launcher.request.mesh import Mesh
 from launcher.request.request import Request
@@ -53,7 +54,8 @@ def estimate(request: Request) -> Memory | None:
         return None
     model, shape, largest = request.config.model, attention_shape(request), attentions(request)[0]
     most, size = max(sum(held.values()) for held in request.tokens_per_rank), shape.element_size
-    buffers = cost.held(
+    price = prices.price(MODES.get(request.mode, MODES["none"]))
+    buffers = price.held(
         largest.queries,
         largest.keys,
         shape,

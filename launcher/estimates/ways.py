@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, replace
 
-from attention_backends import cost
+from attention_backends import cost, prices
 from attention_backends.catalog import KERNELS, MODES
 from attention_backends.layout import Layout, Route
 from launcher.config.schema import LaunchConfig
@@ -92,7 +92,7 @@ def _fastest(request: Request) -> Request:
 def scheduled(request: Request) -> Request:
     """The request with its schedule decided, if its mode has one: the cheaper one by the machine's figures."""
     typed, mode = request.config.cp.schedule, MODES.get(request.mode)
-    if mode is None or not mode.has_ring:
+    if mode is None or not mode.scheduled:
         return replace(request, schedule="")
     if typed != "auto":
         return replace(request, schedule=typed)
@@ -113,9 +113,10 @@ def way(request: Request) -> Way:
         return Way(request.mode, request.mesh, request.schedule, problems)
     shape, speeds, layers = attention_shape(request), rank_speeds(request), request.config.model.layers
     ring, ulysses, schedule = request.mesh.ring, request.mesh.ulysses, request.schedule or "gather"
+    price = prices.price(MODES[request.mode])
     sent, seconds = [0] * request.mesh.sequence, 0.0
     for one in attentions(request):
-        moved = cost.sent(
+        moved = price.sent(
             one.queries,
             one.keys,
             shape,
@@ -126,7 +127,7 @@ def way(request: Request) -> Way:
             mask_per_head=True,
         )
         sent = [before + each.bytes for before, each in zip(sent, moved, strict=True)]
-        seconds += cost.seconds(
+        seconds += price.seconds(
             one.queries, one.keys, shape, speeds, ring_degree=ring, ulysses_degree=ulysses, schedule=schedule
         )
     tokens = max(sum(held.values()) for held in request.tokens_per_rank)

@@ -6,15 +6,19 @@ well, for the libraries make up what is missing and draw another picture.
 
 from __future__ import annotations
 
+import contextlib
 import re
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from launcher.config.schema import ModelConfig
+from launcher.families import fits
 from launcher.families.facts import fact_problems
 from launcher.families.hub import access_problems
-from launcher.families.parts import Part, lacks, packages, read_index, unknown
+from launcher.families.parts import TELLS, Part, lacks, packages, read_index, unknown
+from launcher.families.shapes import misfits
 from launcher.families.weights import (
     BASES,
     FOLDER,
@@ -23,12 +27,13 @@ from launcher.families.weights import (
     folder,
     is_hub,
     location,
+    not_a_folder,
     pickles,
     variants,
     weight_files,
 )
 from launcher.problems import Problem
-from launcher.reading import UnreadableError
+from launcher.reading import UnreadableError, read_json_object
 
 
 @dataclass(frozen=True)
@@ -62,13 +67,12 @@ def inspect(model: ModelConfig) -> Checkpoint:
     if here is None:
         return Checkpoint(source, model.revision, problems=tuple(access_problems(model)))
     if not here.is_dir():
-        rule = "no such folder, and not the name of a hub repository (owner/name)"
-        return Checkpoint(source, None, problems=(Problem(value, rule, FOLDER),))
+        return Checkpoint(source, None, problems=(Problem(value, *not_a_folder(model.path)),))
     try:
         pipeline, parts = read_index(here)
     except UnreadableError as error:
         rule = f"not a diffusers pipeline: model_index.json {error}"
-        return Checkpoint(source, None, problems=(Problem(value, rule, FOLDER),))
+        return Checkpoint(source, None, problems=(Problem(value, rule, _pipeline_near(here)),))
     look = _Look(model, here, parts)
     broken = [Problem(value, what, "fetch this file again") for what in look.broken]
     missing = [Problem(value, what, "fetch the folder again") for what in look.missing]
@@ -77,12 +81,26 @@ def inspect(model: ModelConfig) -> Checkpoint:
         missing = list(access_problems(model, missing[0].rule))
     if whole and fetched:
         source = str(here)
-    misfits = [*_misfits(model, pipeline, parts), *fact_problems(model, here)]
-    problems = [*misfits, *look.refusals, *missing, *broken, *_absent(model, parts, here)]
+    contradicted = [*look.contradicted, *fits.misfits(pipeline, parts, here)]
+    other = [*_misfits(model, pipeline, parts)]
+    if not contradicted:  # else a fact's advice would follow a file that is wrong itself
+        other += fact_problems(model, here)
+    again = "fetch the folder again, all of it from one checkpoint"
+    other += [Problem(value, what, again) for what in contradicted]
+    problems = [*other, *look.refusals, *missing, *broken, *_absent(model, parts, here)]
     revision = model.revision if fetched and not whole else None
     return Checkpoint(
         source, revision, whole, look.variant, look.parameters, tuple(problems), tuple(look.notes), tuple(look.files)
     )
+
+
+def _pipeline_near(here: Path) -> str:
+    """What to type in place of a folder that holds no pipeline: the one around it, or the repository that it caches."""
+    if (here.parent / "model_index.json").is_file():
+        return f"type {shlex.quote(f'model.path={here.parent}')}"
+    if (cached := re.fullmatch(r"models--([\w.-]+?)--([\w.-]+)", here.name)) and (here / "snapshots").is_dir():
+        return f"type model.path={cached[1]}/{cached[2]}"
+    return FOLDER
 
 
 def _misfits(model: ModelConfig, pipeline: str, parts: list[Part]) -> Iterable[Problem]:
@@ -102,10 +120,12 @@ def _misfits(model: ModelConfig, pipeline: str, parts: list[Part]) -> Iterable[P
     for name in sorted(set(model.transformers) - set(names)):
         rule = f"has no '{name}', whose work the ranks of model={model.name} share"
         yield Problem(value, rule, "choose the model= that fits")
-    encoders = [
-        f"text_encoder{name.removeprefix('tokenizer')}" for name in names if re.fullmatch(r"tokenizer(_\d)?", name)
-    ]
-    for name in sorted({"scheduler", "vae", *encoders} - set(names)):
+    needed = {"scheduler", "vae"}
+    for name in names:  # an encoder reads what its tokenizer cuts, and the other way round
+        if match := re.fullmatch(r"(?:tokenizer|text_encoder)(_\d)?", name):
+            number = match[1] or ""
+            needed |= {f"text_encoder{number}"} | ({f"tokenizer{number}"} if "processor" not in names else set())
+    for name in sorted(needed - set(names)):
         yield Problem(value, f"its model_index.json has no '{name}', which drawing needs", "fetch the folder again")
     for part in parts:
         if what := unknown(part):
@@ -126,6 +146,7 @@ class _Look:
         self.model, self.here = model, here
         self.missing: list[str] = []
         self.broken: list[str] = []
+        self.contradicted: list[str] = []  # by other files of the same checkpoint
         self.refusals: list[Problem] = []
         self.notes: list[str] = []
         self.parameters: dict[str, int] = {}
@@ -182,3 +203,9 @@ class _Look:
         self.files += [f"{name}/{file.name}" for file in files.files]
         if files.parameters:
             self.parameters[name] = files.parameters
+        if not files.missing and not files.flaws:
+            with contextlib.suppress(UnreadableError):  # told above
+                config = read_json_object(self.here / name / "config.json")
+                if TELLS[part.library] in config:
+                    wrong = misfits(part.kind, config, files.shapes)
+                    self.contradicted += [f"{name}/config.json {each}" for each in wrong]

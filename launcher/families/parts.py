@@ -64,7 +64,7 @@ def read_index(folder: Path) -> tuple[str, list[Part]]:
         raise UnreadableError("names no pipeline class (_class_name)")
     parts = []
     for name, entry in index.items():
-        if name.startswith("_") or not isinstance(entry, list) or entry in ([], [None, None]):
+        if name.startswith("_") or not isinstance(entry, list) or entry == [None, None]:
             continue  # a setting of the pipeline, or a part that is left out
         if not re.fullmatch(r"\w{1,64}", name):
             raise UnreadableError(f"has a part with the odd name {name[:60]!r}")

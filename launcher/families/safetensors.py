@@ -44,6 +44,32 @@ def read_header(path: Path) -> dict[str, Tensor]:
     Raises:
         UnreadableError: it is no safetensors file, or is cut off; the message is the end of a sentence.
     """
+    header, length, size = _header(path)
+    tensors = {name: _tensor(name, entry) for name, entry in header.items() if name != "__metadata__"}
+    end = 0
+    for name, tensor in sorted(tensors.items(), key=lambda item: (item[1].begin, item[1].end)):
+        if tensor.begin != end:
+            raise UnreadableError(f"has a corrupt header: {_short(name)} starts at byte {tensor.begin}, not at {end}")
+        end = tensor.end
+    if size != 8 + length + end:
+        raise UnreadableError(f"is {size} bytes long, but its header says {8 + length + end}: truncated or corrupt")
+    return tensors
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What the file's writer put beside the tensors; empty where there is nothing.
+
+    Raises:
+        UnreadableError: as `read_header`.
+    """
+    found = _header(path)[0].get("__metadata__")
+    if found is not None and not (isinstance(found, dict) and all(isinstance(value, str) for value in found.values())):
+        raise UnreadableError("has a corrupt header: its __metadata__ is not text by name")
+    return found or {}
+
+
+def _header(path: Path) -> tuple[dict[str, Any], int, int]:
+    """The header as JSON, its length and the file's, in bytes."""
     with opened(path) as (file, size):
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > min(size - 8, MAX_HEADER):
@@ -55,15 +81,7 @@ def read_header(path: Path) -> dict[str, Tensor]:
         raise UnreadableError("is not a safetensors file: its header is not JSON") from error
     if not isinstance(header, dict):
         raise UnreadableError("is not a safetensors file: its header is not a JSON object")
-    tensors = {name: _tensor(name, entry) for name, entry in header.items() if name != "__metadata__"}
-    end = 0
-    for name, tensor in sorted(tensors.items(), key=lambda item: (item[1].begin, item[1].end)):
-        if tensor.begin != end:
-            raise UnreadableError(f"has a corrupt header: {_short(name)} starts at byte {tensor.begin}, not at {end}")
-        end = tensor.end
-    if size != 8 + length + end:
-        raise UnreadableError(f"is {size} bytes long, but its header says {8 + length + end}: truncated or corrupt")
-    return tensors
+    return header, length, size
 
 
 def _tensor(name: str, entry: Any) -> Tensor:

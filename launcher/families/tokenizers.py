@@ -29,6 +29,33 @@ def size(path: Path) -> int:
     return found
 
 
+def words(path: Path) -> int:
+    """Words of a tokenizer.json, those aside that were added to its vocabulary.
+
+    Raises:
+        UnreadableError: it is none.
+    """
+    found = _fast(path).get_vocab_size(with_added_tokens=False)
+    assert isinstance(found, int)
+    return found
+
+
+def algorithm(path: Path) -> str | None:
+    """How a tokenizer.json cuts words: BPE, Unigram, WordPiece or WordLevel; None where it can't be read."""
+    try:
+        return type(_fast(path).model).__name__
+    except UnreadableError:
+        return None
+
+
+def knows(path: Path, token: str) -> bool | None:
+    """Whether a tokenizer.json has this token; None where it can't be read."""
+    try:
+        return _fast(path).token_to_id(token) is not None
+    except UnreadableError:
+        return None
+
+
 def counter(folder: Path) -> Count:
     """What counts a text's tokens, special ones included, by the tokenizer in this folder.
 

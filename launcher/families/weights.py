@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +26,35 @@ VARIANT = re.compile(r"[A-Za-z0-9_]{1,32}")
 
 def location(model: ModelConfig) -> str:
     """What `from_pretrained` is given: the bundled folder, a local folder, or a hub repository's name."""
+    if model.path == "bundled":
+        return str(BUNDLED)
+    return model.path if is_hub(model) else location_of(model.path)
+
+
+def not_a_folder(path: str) -> tuple[str, str]:
+    """Why a model.path that is neither a folder nor the name of a repository is none, and what was meant, perhaps."""
+    address = re.fullmatch(r"(?:https?://|hf://|(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/)(.*)", path)
+    name = re.match(r"(?:[\w.-]+\.(?:co|com|ai|org)/)?([\w.-]+/[\w.-]+)", address[1]) if address else None
+    if address and name and ("huggingface.co/" in path or "hf.co/" in path or path.startswith("hf://")):
+        return "is an address; a repository of the hub is named without it", f"type model.path={name[1]}"
+    if address:
+        return "is an address, and models are read from folders or the hub alone", f"fetch it, and {FOLDER}"
+    here = Path(location_of(path))
+    if here.is_file():
+        folder = next((each for each in here.parents[:2] if (each / "model_index.json").is_file()), None)
+        meant = f"type {shlex.quote(f'model.path={folder}')}" if folder else FOLDER
+        return "is a file, not a folder with a pipeline's parts", meant
+    if re.fullmatch(r"[\w.-]+/[\w.-]+/+", path):
+        rule = "no such folder; a repository of the hub is named without a slash at the end"
+        return rule, f"type model.path={path.rstrip('/')}"
+    return "no such folder, and not the name of a hub repository (owner/name)", FOLDER
+
+
+def location_of(path: str) -> str:
+    """A local path as it is used here."""
     with contextlib.suppress(ValueError):  # no home can have this name
-        if model.path != "bundled" and not is_hub(model):
-            return str(user_path(model.path))
-        return str(BUNDLED) if model.path == "bundled" else model.path
-    return model.path
+        return str(user_path(path))
+    return path
 
 
 def is_hub(model: ModelConfig) -> bool:
@@ -71,13 +96,14 @@ class WeightFiles:
     Args:
         files: those that are there and whole. missing: those that an index names and that are not there.
         flaws: what is wrong with the others, each the end of a sentence that starts with the folder.
-        parameters: numbers in `files`.
+        parameters: numbers in `files`. shapes: of the tensors in them.
     """
 
     files: tuple[Path, ...]
     missing: tuple[str, ...]
     flaws: tuple[str, ...]
     parameters: int
+    shapes: dict[str, tuple[int, ...]]
 
 
 def variants(part: Path, base: str) -> set[str]:
@@ -103,6 +129,7 @@ def weight_files(part: Path, base: str, variant: str) -> WeightFiles:
     if not names and not shards and not flaws:
         names = [f"{base}{between}.safetensors"]  # a link to nothing, as of a cache whose blob was removed
     files, missing, parameters = [], [], 0
+    shapes: dict[str, tuple[int, ...]] = {}
     for name in dict.fromkeys([*names, *sorted(shards)]):
         if not (part / name).exists():
             missing.append(name)
@@ -116,7 +143,8 @@ def weight_files(part: Path, base: str, variant: str) -> WeightFiles:
             flaws.append(f"{name} lacks {absent[0]}, which {index} places there")
         files.append(part / name)
         parameters += sum(tensor.elements for tensor in header.values())
-    return WeightFiles(tuple(files), tuple(missing), tuple(flaws), parameters)
+        shapes |= {name: tensor.shape for name, tensor in header.items()}
+    return WeightFiles(tuple(files), tuple(missing), tuple(flaws), parameters, shapes)
 
 
 def _weight_map(path: Path) -> dict[str, str]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from launcher.records.files import sha256, whole
-from launcher.records.picture import extent, first_frame, read_frames
+from launcher.records.picture import first_frame, frames_of, shape
 
 WINDOW = 7  # pixels of a side of what SSIM compares at once
 Pixels = npt.NDArray[np.float64]
@@ -39,10 +39,10 @@ class Difference:
         if self.why:
             return self.why
         if self.same:
-            return "same bytes" if self.same == "bytes" else "same pixels, another file around them"
+            return "same bytes" if self.same == "bytes" else "same pixels"
         assert self.psnr is not None
         assert self.ssim is not None
-        share = "" if self.share is None else f" in {self.share:.2%} of the pixels"
+        share = "" if self.share is None else f" in {100 * self.share:.2g}% of the pixels"
         return f"PSNR {self.psnr:.1f} dB, SSIM {self.ssim:.4f}, largest difference {self.largest} of 255{share}"
 
 
@@ -53,11 +53,11 @@ def difference(one: Path, other: Path, fps: int | None = None) -> Difference:
             return Difference("bytes", 0, 0.0, None, 1.0)
         if why := _unlike(one, other):
             return Difference(why=why)
-        pairs = list(zip(read_frames(one, fps), read_frames(other, fps), strict=True))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        pairs = zip(frames_of(one, fps), frames_of(other, fps), strict=True)
+        found = [frames(np.asarray(before), np.asarray(after)) for before, after in pairs]
+    except Exception as error:  # Pillow's readers raise many kinds: SyntaxError, struct.error, a bomb's ...
         told = getattr(error, "strerror", None) or type(error).__name__
         return Difference(why=f"{one.name} can't be compared ({told})")
-    found = [frames(np.asarray(before), np.asarray(after)) for before, after in pairs]
     if all(each.same for each in found):
         return Difference("pixels", 0, 0.0, None, 1.0)
     worst = [each.psnr for each in found if each.psnr is not None]
@@ -72,9 +72,7 @@ def difference(one: Path, other: Path, fps: int | None = None) -> Difference:
 
 def _unlike(one: Path, other: Path) -> str:
     """Why two files show different things; their headers alone are read."""
-    sizes = []
-    for path in (one, other):
-        sizes.append(extent(path))
+    sizes = [shape(path) for path in (one, other)]
     if sizes[0] == sizes[1]:
         return ""
     before, after = (f"{height} x {width}" + f" x {count} frames" * (count > 1) for height, width, count in sizes)

@@ -20,6 +20,8 @@ from launcher.records.formats import ASCII_CODE, EXIF_IFD, FORMATS, KEY, MAX_REC
 from launcher.records.readable import recipe_in
 from launcher.records.record import Recipe
 
+STILLS = [format.name.upper() for format in FORMATS.values() if not format.film]  # Pillow's names of what it may read
+
 
 def save(
     frames: Sequence[Image.Image],
@@ -60,7 +62,7 @@ def read_frames(path: Path, fps: int | None) -> list[Image.Image]:
     Raises:
         OSError, ValueError: the file can't be read, or is not a picture.
     """
-    return list(_frames(path, fps))
+    return list(frames_of(path, fps))
 
 
 def first_frame(path: Path) -> Image.Image:
@@ -70,28 +72,29 @@ def first_frame(path: Path) -> Image.Image:
         OSError: the file can't be read, or is not a picture.
     """
     try:
-        return next(_frames(path, None))
+        return next(frames_of(path, None))
     except OSError:
         raise
     except Exception as error:  # Pillow's readers raise many kinds: SyntaxError, struct.error, a bomb's ...
         raise OSError(f"{path}: no picture that can be read ({error})") from error
 
 
-def extent(path: Path) -> tuple[int, int, int]:
-    """Height, width and frames of a file, by its headers alone.
+def shape(path: Path) -> tuple[int, int, int]:
+    """Height, width and frames, as the file's header tells them.
 
     Raises:
-        OSError, ValueError: it can't be read, or is not a picture.
+        OSError, ValueError: the file can't be read, or is not a picture.
     """
     with path.open("rb") as file:
         if films.is_film(file.read(films.START)):
             file.seek(0)
-            return films.extent(file)
-    with Image.open(path, formats=[name.upper() for name, format in FORMATS.items() if not format.film]) as picture:
+            return films.shape(file)
+    with Image.open(path, formats=STILLS) as picture:
         return picture.height, picture.width, getattr(picture, "n_frames", 1)
 
 
-def _frames(path: Path, fps: int | None) -> Iterator[Image.Image]:
+def frames_of(path: Path, fps: int | None) -> Iterator[Image.Image]:
+    """The frames of `read_frames`, one after the other."""
     with path.open("rb") as file:
         if films.is_film(file.read(films.START)):
             file.seek(0)
@@ -115,7 +118,7 @@ def read_recipe(path: Path) -> Recipe:
     except UnreadableError as error:
         raise ValueError(f"{path.name} {error}") from error
     try:
-        text = _in_film(path) if film else _in_picture(path)
+        text = _film_comment(path) if film else _picture_comment(path)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # whatever Pillow finds wrong
         if "MAX_TEXT_CHUNK" in str(error):
             raise ValueError(f"{path.name}: a compressed text in it unpacks to more than 1 MiB") from error
@@ -128,18 +131,18 @@ def read_recipe(path: Path) -> Recipe:
         raise ValueError(f"{path.name} carries no recipe of this program ({error})") from error
 
 
-def _in_film(path: Path) -> str:
+def _film_comment(path: Path) -> str:
     with path.open("rb") as file:
         return films.comment(file)
 
 
-def _in_picture(path: Path) -> str | None:
-    with Image.open(path, formats=[name.upper() for name, format in FORMATS.items() if not format.film]) as image:
-        text: str | None = image.info.get(KEY)
+def _picture_comment(path: Path) -> str:
+    with Image.open(path, formats=STILLS) as image:
+        text = image.info.get(KEY)
         if text is None and isinstance(packet := image.info.get("xmp"), bytes):
             text = recipe_in(packet)
         if text is None:  # schema 2 and older
             comment = image.getexif().get_ifd(EXIF_IFD).get(USER_COMMENT, b"")
             old = isinstance(comment, bytes) and comment.startswith(ASCII_CODE)
             text = comment.removeprefix(ASCII_CODE).decode("ascii") if old else ""
-        return text
+        return str(text)

@@ -222,6 +222,19 @@ class Record:
     checkout: Checkout | None = None
 
 
+def at_commit(config: Config, folder: str) -> Config:
+    """A configuration with the commit that its repository was read at, by the folder of the hub's cache that holds it.
+
+    A branch moves on, so that the same settings would make another picture later.
+    """
+    place, model = Path(folder), config.get("model")
+    if not isinstance(model, dict) or place.parent.name != "snapshots":
+        return config
+    if place.parent.parent.name != f"models--{str(model.get('path')).replace('/', '--')}":
+        return config
+    return config | {"model": model | {"revision": place.name}}
+
+
 def read_record(path: Path) -> Record:
     """Read a run.json, of this version of the program or an older one.
 

@@ -9,7 +9,7 @@ import platform
 import re
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -171,6 +171,7 @@ def portable_override(override: str) -> str:
     return key + sign + quote + _portable(value.removeprefix(quote).removesuffix(quote)) + quote
 
 
-def command_line(overrides: list[str]) -> str:
+def command_line(overrides: list[str], options: Sequence[str] = ()) -> str:
     """The line that asks for the same again."""
-    return shlex.join(["python", "-m", "launcher", *(portable_override(word) for word in overrides)])
+    words = [*map(_portable, options), *map(portable_override, overrides)]
+    return shlex.join(["python", "-m", "launcher", *words])

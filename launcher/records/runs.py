@@ -58,8 +58,9 @@ class Run:
 
     @property
     def step(self) -> float | None:
-        """Seconds of a denoising step, the median: the first one of a run often waits for more than its work."""
-        steps: list[float] = [one for each in _list(self.data.get("step_seconds")) for one in _numbers(each)]
+        """Seconds of a denoising step, the median; of several pictures the first is a warm-up and does not count."""
+        pictures = _list(self.data.get("step_seconds"))
+        steps: list[float] = [one for each in pictures[len(pictures) > 1 :] for one in _numbers(each)]
         if steps:
             return sorted(steps)[len(steps) // 2]
         times, count = self.data.get("times"), self.setting("steps")  # schema 2 and older

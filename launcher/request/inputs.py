@@ -75,6 +75,8 @@ def _prompts(config: LaunchConfig) -> tuple[tuple[str, ...], list[Problem]]:
         return (), [Problem(value, str(error), instead)]
     except ValueError:  # no home can have this name
         return (), [Problem(value, "can't be read (no file can have this name)", "give the path of a text file")]
+    if not text.strip():
+        return (), [Problem(value, "holds no text", "write a prompt into it, or type prompt= for an empty one")]
     if path.suffix != ".json":
         return (text.removesuffix("\n").removesuffix("\r"),), []
     try:

@@ -7,13 +7,14 @@ import importlib.util
 import json
 import math
 import os
+import re
 import shlex
 import shutil
 import urllib.request
 from collections.abc import Iterator
 
-from launcher import lora_keys
 from launcher.config.paths import user_path
+from launcher.families import lora as lora_files
 from launcher.families import safetensors
 from launcher.families.hub import answer_problems
 from launcher.families.parts import installed
@@ -48,13 +49,24 @@ def lora(request: Request) -> Iterator[Problem]:
     except (OSError, ValueError, RuntimeError):  # a NUL, or a user who is not known
         there = False
     if not there:
-        yield Problem(value, "no such file", "give the path of a .safetensors file on this machine")
+        what, instead = "no such file", "give the path of a .safetensors file on this machine"
+        if "://" in wanted.path:
+            what = "is an address, and LoRAs are read from files of this machine alone"
+        elif re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", wanted.path) and path.suffix != ".safetensors":
+            instead += f"; a repository of the hub is fetched with hf download {wanted.path}"
+        yield Problem(value, what, instead)
+    elif path.is_dir():
+        inside = sorted(each.name for each in path.glob("*.safetensors"))
+        instead = (
+            f"type {shlex.quote(f'lora.path={path / inside[0]}')}" if inside else "give the path of a .safetensors file"
+        )
+        yield Problem(value, "is a folder, not a .safetensors file", instead)
     elif path.suffix != ".safetensors":
         what = "not a .safetensors file; other formats can run code when they are read"
         yield Problem(value, what, "fetch or convert it to safetensors")
     elif flaw := safetensors.flaw(path):
         yield Problem(value, flaw, "fetch the file again")
-    elif flaw := lora_keys.flaw(safetensors.read_header(path)):
+    elif flaw := lora_files.flaw(path, request.config.model):
         yield Problem(value, flaw, "give another file, or leave it out")
     if importlib.util.find_spec("peft") is None:
         yield Problem(value, "needs the package peft, which is not installed", "type pip install peft")

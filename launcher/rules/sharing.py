@@ -63,7 +63,7 @@ def modes(request: Request) -> Iterator[Problem]:
     mode, ring, ulysses = MODES.get(request.mode), request.mesh.ring, request.mesh.ulysses
     if mode is None or not request.mesh.whole:
         return
-    if request.config.cp.schedule != "auto" and not mode.has_ring:
+    if request.config.cp.schedule != "auto" and not mode.scheduled:
         what = f"only modes with a ring have a schedule, and cp={mode.name} has none"
         yield Problem(f"cp.schedule={request.config.cp.schedule}", what, "leave it out")
     if not mode.parallel:

@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -38,6 +38,7 @@ from launcher.records.record import (
     Sizes,
     StartedFrom,
     Weights,
+    at_commit,
 )
 from launcher.records.run_dir import RunDir, command_line, portable, versions
 from launcher.records.surroundings import checkout, machine
@@ -99,6 +100,7 @@ def execute(
     get_ranks: GetRanks,
     progress: Progress = UNSEEN,
     only_check: bool = False,
+    options: Sequence[str] = (),
 ) -> Made:
     """Make a job's pictures.
 
@@ -108,13 +110,14 @@ def execute(
         get_ranks: gives ranks of a key, warm or new; new ones log to the run's folder.
         progress: is told of stages and steps, and closed at the end.
         only_check: make none, after the check that the request asks for.
+        options: before the settings in the line that asks for the same again.
 
     Raises:
         LauncherError: it failed; run.json says so too.
         Interrupted: a signal came; run.json says `interrupted`.
     """
     path = run_dir.path
-    run_dir.start(_record(request, overrides))
+    run_dir.start(_record(request, overrides, options))
     try:
         return _execute(request, run_dir, get_ranks, progress, only_check)
     except (Interrupted, KeyboardInterrupt):
@@ -155,6 +158,8 @@ def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, progress: P
                 raise RunFailed("; ".join(map(str, found)))
             if run_dir.record.weights is None:
                 run_dir.write(weights=weights(Path(message.folder)))
+            if (config := at_commit(run_dir.record.config, message.folder)) != run_dir.record.config:
+                run_dir.write(config=config)
         elif isinstance(message, Stage):
             progress.at(message.name)
         elif isinstance(message, Step):
@@ -300,11 +305,11 @@ def job_message(request: Request, run_dir: RunDir, weights: Weights | None = Non
         frames=request.frames,
         fps=config.fps,
         format=request.format,
+        metadata=config.output.metadata,
         codec=None if request.codec is None else request.codec.name,
         crf=config.output.crf,
         pipeline=None if task is None else task.pipeline,
         started_from=_given(request, run_dir),
-        metadata=config.output.metadata,
         prompts=request.prompts,
         pictures=pictures,
         recipe=Recipe(
@@ -357,7 +362,7 @@ def _resolved(request: Request) -> Config:
     }
     config["runtime"] |= {"device": request.device, "dtype": request.dtype}
     config["runtime"] |= {"processes": request.mesh.ranks, "threads": request.threads}
-    return portable(config)
+    return at_commit(portable(config), request.inputs.checkpoint.source)
 
 
 def _of_a_picture(config: Config) -> Config:
@@ -367,7 +372,7 @@ def _of_a_picture(config: Config) -> Config:
     return config | {"output": {key: value for key, value in output.items() if key != "dir"}}
 
 
-def _record(request: Request, overrides: list[str]) -> Record:
+def _record(request: Request, overrides: list[str], options: Sequence[str]) -> Record:
     """The first record of a run."""
     requested, rendered = request.requested, request.rendered
     gpus = tuple(gpu.name for gpu in request.machine.gpus if gpu.index in request.devices)
@@ -375,7 +380,7 @@ def _record(request: Request, overrides: list[str]) -> Record:
         schema=SCHEMA,
         status="running",
         started=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=command_line(overrides),
+        command=command_line(overrides, options),
         overrides=tuple(overrides),
         config=_resolved(request),
         prompts=request.prompts,

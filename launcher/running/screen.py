@@ -40,6 +40,9 @@ class Screen(Protocol):
     def contact_sheet(self, path: Path) -> None:
         """A sweep's pictures are side by side in this file."""
 
+    def report(self, path: Path) -> None:
+        """A sweep's report is in this file."""
+
 
 class Silent:
     """A screen that shows nothing."""
@@ -54,6 +57,7 @@ class Silent:
     def unfinished(self, folder: Path) -> None: ...
     def table(self, sweep: Sweep) -> None: ...
     def contact_sheet(self, path: Path) -> None: ...
+    def report(self, path: Path) -> None: ...
 
 
 SILENT = Silent()

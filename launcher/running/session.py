@@ -22,10 +22,11 @@ from launcher.config.unsupported import unsupported
 from launcher.estimates.ways import resolve
 from launcher.problems import Interrupted, LauncherError, Problem, Refused, RunFailed
 from launcher.records.run_dir import RunDir
+from launcher.records.sweep_log import SweepJob, write_sweep
 from launcher.request.request import Request
 from launcher.rules import problems
 from launcher.rules.files import folder_problems
-from launcher.running.hold import held
+from launcher.running.hold import held, is_held
 from launcher.running.screen import SILENT, Screen
 from launcher.running.sweep import DONE, FAILED, REFUSED, Job, Sweep, recorded, resume
 from launcher.running.sweep_folder import CONTACT, check_earlier, claim, place, shown
@@ -149,6 +150,7 @@ class Session:
             stop = master.fail_fast and job.status == FAILED
         self.screen.table(sweep)
         self._contact_sheet(sweep, folder)
+        self._report(sweep, folder)
 
     def _plan(self, master: DictConfig, words: list[str], number: int) -> Job:
         """One job of a sweep, resolved and checked."""
@@ -195,7 +197,8 @@ class Session:
                     if not brief:
                         self.screen.header(request, run_dir.path)
                     self._fit(environment)
-                    made = execute(request, run_dir, recorded(words), self.ranks, progress, only_check)
+                    options = self.composer.options
+                    made = execute(request, run_dir, recorded(words), self.ranks, progress, only_check, options)
         except OSError as error:
             raise RunFailed(f"the run's folder can't be written: {shorten(str(error), 200)}") from error
         if not brief:
@@ -216,6 +219,28 @@ class Session:
             raise RunFailed(f"{rule}: {error}") from error
         self.screen.contact_sheet(folder / CONTACT)
 
+    def _report(self, sweep: Sweep, folder: Path) -> None:
+        """Write what the sweep has found, with the jobs that were refused; what was made stays if that fails."""
+        jobs = [
+            SweepJob(number, tuple(recorded(job.words)), job.status or "not run", self._plainly(job, folder))
+            for number, job in enumerate(sweep.jobs)
+        ]
+        try:
+            write_sweep(folder, jobs)
+            if not sweep.pictures():
+                return
+            from launcher.reporting import page
+
+            page.write([folder], folder, is_held)
+        except OSError as error:
+            rule = "the table above holds, but the report of the sweep could not be written"
+            raise RunFailed(f"{rule}: {error}") from error
+        self.screen.report(folder / page.HTML)
+
+    def _plainly(self, job: Job, folder: Path) -> str:
+        """Why a job was refused, without folders of this machine."""
+        return "" if job.status != REFUSED else job.reason.replace(str(folder.absolute()), folder.name)
+
     def _works_here(self, words: list[str]) -> str | None:
         """The same line for the bundled model, if that one is legal on this machine."""
         others = [word for word in words if not word.startswith("model")]
@@ -224,7 +249,7 @@ class Session:
         words = ["model=flux_tiny", *others]
         with contextlib.suppress(Refused):
             if not problems(resolve(to_config(self.composer.compose(words)), self.machine)):
-                return shlex.join(["python", "-m", "launcher", *words])
+                return shlex.join(["python", "-m", "launcher", *self.composer.options, *words])
         return None
 
     def _fit(self, environment: dict[str, str]) -> None:

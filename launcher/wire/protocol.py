@@ -52,7 +52,10 @@ class Stage(Message):
 
 @dataclass(frozen=True)
 class Source(Message):
-    """A rank loads its weights from this folder, in which they are whole: the hub has been fetched from."""
+    """A rank has its weights from this folder, in which they are whole: the hub has been fetched from.
+
+    Told in each job, before the weights are loaded.
+    """
 
     kind: ClassVar[str] = "source"
     folder: str

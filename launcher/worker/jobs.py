@@ -25,7 +25,7 @@ from launcher.records.film import Film
 from launcher.records.formats import FORMATS
 from launcher.records.hashes import weights
 from launcher.records.picture import save
-from launcher.records.record import File
+from launcher.records.record import File, at_commit
 from launcher.wire.channel import STORE_VARIABLE
 from launcher.wire.protocol import Checked, Done, Job, Load, Message, Saved, Source, Stage, Step
 from launcher.worker import surroundings
@@ -47,6 +47,7 @@ class Worker:
         self.send, self.rank, self.world_size = send, rank, world_size
         self.pipe: Any = None
         self.groups = Groups()
+        self.folder = ""  # that the pipeline was loaded from
         self.loads = 0
 
     def do(self, job: Job) -> Done:
@@ -56,6 +57,8 @@ class Worker:
         surroundings.reset_peak_memory()
         if self.pipe is None:
             self._load(job.load)
+        else:
+            self.send(Source(self.folder))
         self.lora.wear(job.lora)
         self.drawing = self._pipe_of(job)
         loaded = time.monotonic()
@@ -211,14 +214,16 @@ class Worker:
         self.send(Stage("saving"))
         picture = job.pictures[number]
         path = Path(job.folder) / picture.file
-        # The first output is what was asked for, under whatever name.
-        film, frames = None, Frames(result[0] if job.frames is None else result[0][0][: job.frames], job.crop)
+        shown = result[0]  # the first output is what was asked for, under whatever name
+        film, frames = None, Frames(shown if job.frames is None else shown[0][: job.frames], job.crop)
         if job.frames is not None:
             assert job.fps is not None
             film = Film(job.fps, job.codec or "h264", job.crf, sound_of(self.pipe, result))
+        recipe = job.recipe.of(job.prompts[picture.prompt], picture.seed)
         recipe = dataclasses.replace(
-            job.recipe.of(job.prompts[picture.prompt], picture.seed),
+            recipe,
             scheduler=surroundings.scheduler(self.pipe).name,
+            config=at_commit(recipe.config, self.folder),
             weights=job.recipe.weights or weights(Path(self.folder)),
         )
         save(frames, path, recipe, FORMATS[job.format], film, job.metadata)

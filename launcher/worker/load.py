@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,37 +32,61 @@ def load_pipeline(load: Load, folder: str) -> Any:
     mention it in a warning: a renamed tensor in a text encoder would draw another picture than was asked for.
 
     Raises:
-        ValueError: files lack weights, or have some of other sizes; the message names the part and the weights.
+        ValueError: a part can't be loaded, or its files lack weights or have some of other sizes; the message names it.
     """
     pipeline, dtype = getattr(diffusers, load.pipeline), getattr(torch, load.dtype)
-    source = {"use_safetensors": True}  # never a pickle
     lacking: dict[str, list[str]] = {}
     parts: dict[str, Any] = {}
     for name, entry in pipeline.load_config(folder).items():
-        if _is_transformers_model(entry):
-            kind = getattr(transformers, entry[1])
-            parts[name], found = kind.from_pretrained(
-                folder,
-                subfolder=name,
-                dtype=dtype,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # they are named below; its own error points to a table in a log
-                variant=_variant(folder, name, load),
-                **source,
-            )
-            for key, stored, wanted in found["mismatched_keys"]:
-                shapes = f"{tuple(stored)} in its file, and its config.json asks for {tuple(wanted)}"
-                raise ValueError(f"{name} does not fit its configuration: {key} is {shapes}")
-            lacking[name] = sorted(found["missing_keys"])
-    pipe = pipeline.from_pretrained(folder, torch_dtype=dtype, variant=load.variant, **source, **parts)
-    for name, part in pipe.components.items():
-        if isinstance(part, diffusers.ModelMixin):
-            lacking[name] = [weight for weight, value in part.named_parameters() if value.is_meta]
+        if (kind := _class(entry)) is None:
+            continue
+        with _told(name):
+            part, lacking[name] = _part(kind, folder, name, dtype, load)
+        if isinstance(part, kind):  # an AutoTokenizer gives another class, which diffusers would refuse
+            parts[name] = part
+    pipe = pipeline.from_pretrained(folder, torch_dtype=dtype, variant=load.variant, use_safetensors=True, **parts)
     for name, weights in lacking.items():
         if weights:
             more = f" and {len(weights) - 3} more" if len(weights) > 3 else ""
             raise ValueError(f"the files of {name} lack its weights {', '.join(weights[:3])}{more}")
     return pipe
+
+
+def _part(kind: Any, folder: str, name: str, dtype: torch.dtype, load: Load) -> tuple[Any, list[str]]:
+    """One part of a pipeline, loaded as diffusers does, and the names of weights that its files lack."""
+    if not issubclass(kind, torch.nn.Module):
+        return kind.from_pretrained(str(Path(folder, name))), []
+    source: dict[str, Any] = {"variant": _variant(folder, name, load), "use_safetensors": True}  # never a pickle
+    if issubclass(kind, transformers.PreTrainedModel):
+        source |= {"dtype": dtype, "ignore_mismatched_sizes": True}  # they are named below; its error points to a log
+    else:
+        source["torch_dtype"] = dtype
+    part, found = kind.from_pretrained(str(Path(folder, name)), output_loading_info=True, **source)
+    for key, stored, wanted in found["mismatched_keys"]:
+        shapes = f"{tuple(stored)} in its file, and its config.json asks for {tuple(wanted)}"
+        raise ValueError(f"does not fit its configuration: {key} is {shapes}")
+    known = {re.sub(r"\d+", "*", weight) for weight in part.state_dict()}
+    # A file may hold more, a decoder that only an encoder is wanted of. More layers of the same kind are no such thing.
+    if left := sorted(key for key in found["unexpected_keys"] if re.sub(r"\d+", "*", key) in known):
+        raise ValueError(f"does not fit its configuration: its files hold {left[0]}, and config.json has fewer layers")
+    lacking = {weight for weight, value in part.named_parameters() if value.is_meta}
+    return part, sorted(lacking | set(found["missing_keys"]))
+
+
+@contextlib.contextmanager
+def _told(name: str) -> Iterator[None]:
+    """Have an error of a library name the part of the pipeline that it came from, which most don't."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.strerror:  # it names its file
+            raise
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        kind = "" if type(error) in (ValueError, OSError, RuntimeError) and lines else f"{type(error).__name__}: "
+        told = " ".join(lines[:2]).replace("Cannot load  because ", "")  # diffusers leaves a name out
+        raise ValueError(f"the part '{name}' of model.path can't be loaded, fetch it again: {kind}{told}") from error
 
 
 def _variant(folder: str, part: str, load: Load) -> str | None:
@@ -68,7 +95,9 @@ def _variant(folder: str, part: str, load: Load) -> str | None:
     return load.variant if any(f".{load.variant}." in name for name in names) else None
 
 
-def _is_transformers_model(entry: Any) -> bool:
-    """Whether an entry of model_index.json, [library, class], has weights that transformers loads."""
-    kind = getattr(transformers, entry[1], None) if isinstance(entry, list) and entry[0] == "transformers" else None
-    return isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)
+def _class(entry: Any) -> Any:
+    """The class of an entry of model_index.json, [library, class]; None where the pipeline itself has to find it."""
+    if not isinstance(entry, list | tuple) or len(entry) != 2 or entry[0] not in ("diffusers", "transformers"):
+        return None
+    kind = getattr({"diffusers": diffusers, "transformers": transformers}[entry[0]], entry[1], None)
+    return kind if isinstance(kind, type) and hasattr(kind, "from_pretrained") else None

@@ -6,7 +6,6 @@ end is compared with the file, matrix by matrix and scale by scale.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import defaultdict
@@ -19,12 +18,12 @@ import torch
 from diffusers.loaders import FluxLoraLoaderMixin
 from safetensors import safe_open
 
+from launcher import lora_config
 from launcher import lora_keys as names
-from launcher.reading import UnreadableError, read_json_object
+from launcher.lora_config import PEFT_PREFIX
 from launcher.wire.protocol import LoraFile
 
 NAME = "launcher"
-PEFT_PREFIX = "base_model.model."
 # Kohya's names, which have underscores for dots.
 FLAT = {
     "lora_transformer_": "transformer",
@@ -73,7 +72,7 @@ class Lora:
             raise ValueError(f"{path.name} holds numbers that are not finite: {_some(infinite)}")
         stems, _ = names.stems(state)
         layers = {stem: self._layer(stem) for stem in stems}
-        scales = _scales(path, state, stems, metadata)
+        scales = _scales(path, metadata, stems, state)
         pairs = [
             Pair(stem, state[parts.keys["down"]], state[parts.keys["up"]], scales[stem])
             for stem, parts in stems.items()
@@ -82,7 +81,12 @@ class Lora:
         shapes = self._shapes()
         known = {stem: parts for stem, parts in stems.items() if layers[stem] is not None}
         converted = _renamed(state, known, layers, scales)
-        foreign = {key: state[key] for stem in stems.keys() - known.keys() for key in stems[stem].keys.values()}
+        foreign = {
+            key: state[key] * scales[stem] if part in ("up", "bias") and "alpha" not in parts.keys else state[key]
+            for stem, parts in stems.items()
+            if stem not in known
+            for part, key in parts.keys.items()
+        }
         try:
             if foreign:
                 if isinstance(self.pipe, FluxLoraLoaderMixin):  # which knows ComfyUI's layers under kohya's names only
@@ -221,37 +225,13 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 
 
 def _scales(
-    path: Path, state: dict[str, torch.Tensor], stems: dict[str, names.Stem], metadata: dict[str, str]
+    path: Path, metadata: dict[str, str], stems: dict[str, names.Stem], state: dict[str, torch.Tensor]
 ) -> dict[str, float]:
     """What each stem's matrices are multiplied with: by their alpha, or by the adapter's configuration, else 1."""
-    peft = any(stem.startswith(PEFT_PREFIX) for stem in stems)
-    config: dict[str, Any] = {}
-    try:
-        if "lora_adapter_metadata" in metadata:  # diffusers' own
-            config = json.loads(metadata["lora_adapter_metadata"])
-        elif peft and (beside := path.with_name("adapter_config.json")).exists():
-            config = read_json_object(beside)
-    except (UnreadableError, ValueError) as error:
-        raise ValueError(f"{path.name}: the configuration of its adapter can't be read ({error})") from error
-    if peft and not config and not any("alpha" in parts.keys for parts in stems.values()):
-        rule = "is a peft adapter, and the adapter_config.json with its strength is not beside it"
-        raise ValueError(f"{path.name} {rule}")
-    return {stem: _scale(stem, state, parts, config) for stem, parts in stems.items()}
-
-
-def _scale(stem: str, state: dict[str, torch.Tensor], parts: names.Stem, config: dict[str, Any]) -> float:
-    rank = state[parts.keys["down"]].shape[0]
-    if "alpha" in parts.keys:
-        return float(state[parts.keys["alpha"]]) / rank
-    part, _, layer = stem.removeprefix(PEFT_PREFIX).partition(".")
-    own = {key.removeprefix(f"{part}."): value for key, value in config.items() if key.startswith(f"{part}.")} or config
-    alpha = own.get("lora_alpha")
-    for pattern, other in (own.get("alpha_pattern") or {}).items():
-        if layer == pattern or layer.endswith(f".{pattern}"):
-            alpha = other
-    if alpha is None:
-        return 1.0
-    return float(alpha) / (math.sqrt(rank) if own.get("use_rslora") else rank)
+    ranks = {stem: state[parts.keys["down"]].shape[0] for stem, parts in stems.items()}
+    alphas = {stem: state[parts.keys["alpha"]] for stem, parts in stems.items() if "alpha" in parts.keys}
+    own = {stem: float(alpha) / ranks[stem] for stem, alpha in alphas.items()}
+    return own | lora_config.scales(path, metadata, stems, ranks)
 
 
 def _renamed(

@@ -7,8 +7,9 @@ Documentation/ABI/testing/sysfs-bus-pci.
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
+
+from launcher import gpus
 
 SYS = Path("/sys")
 
@@ -18,7 +19,7 @@ def pin(rank: int, ranks: int, threads: int, gpu: str | None, root: Path = SYS) 
 
     Args:
         threads: that the rank computes with; on a CPU it is left alone where one node has not enough cores for them.
-        gpu: how nvidia-smi knows the rank's GPU, an index or a UUID; None on a CPU.
+        gpu: what CUDA_VISIBLE_DEVICES calls the rank's GPU, an index or a UUID; None on a CPU.
 
     Returns:
         The cores, or None if nothing was pinned.
@@ -57,11 +58,10 @@ def share(rank: int, ranks: int, threads: int, found: dict[int, set[int]]) -> se
 
 def node_of(gpu: str, root: Path = SYS) -> int:
     """The NUMA node that a GPU is attached to, -1 if it is not known."""
-    query = ["nvidia-smi", f"--id={gpu}", "--query-gpu=pci.bus_id", "--format=csv,noheader"]
+    address = gpus.address(gpu).lower()[-len("0000:3b:00.0") :]
     try:
-        address = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout.strip().lower()
-        return int((root / "bus/pci/devices" / address[-len("0000:3b:00.0") :] / "numa_node").read_text())
-    except (OSError, subprocess.SubprocessError, ValueError):
+        return int((root / "bus/pci/devices" / address / "numa_node").read_text())
+    except (OSError, ValueError):
         return -1
 
 

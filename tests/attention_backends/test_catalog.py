@@ -34,7 +34,7 @@ def test_an_even_mode_names_one_for_any_length():
 
 def test_one_process_is_a_mode_without_ranks():
     none = MODES["none"]
-    assert not any((none.parallel, none.has_ring, none.has_ulysses, none.lse, none.algorithm))
+    assert not any((none.parallel, none.has_ring, none.has_ulysses, none.scheduled, none.grid, none.algorithm))
 
 
 def test_an_unknown_flag_is_refused():

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from attention_backends import exchange
+from attention_backends import attention2d, cost2d, exchange
 from attention_backends.cost import Shape, Speeds, cheapest, held, seconds, sent
 from attention_backends.layout import Layout, Route, split_lengths
 from attention_backends.topology import Topology
@@ -14,8 +14,9 @@ from attention_backends.unified import context_parallel_attention
 
 
 def counted(
-    group: dist.ProcessGroup, ring: int, ulysses: int, q_lengths: list[int], k_lengths: list[int], **case: Any
-) -> dict[str, int]:
+    group: dist.ProcessGroup, ring: int, ulysses: int, q_lengths: list[int], k_lengths: list[int], grid: bool = False,
+    **case: Any,
+) -> dict[str, int]:  # fmt: skip
     topology = Topology(group, dist.get_rank(group), ring, ulysses)
     queries, keys = Layout(tuple(q_lengths)), Layout(tuple(k_lengths))
     q = torch.randn(2, q_lengths[topology.rank], 4, 8)
@@ -23,7 +24,8 @@ def counted(
     k, v = (torch.randn(2, k_lengths[topology.rank], key_heads, 8) for _ in range(2))
     mask = torch.ones(2, k_lengths[topology.rank], dtype=torch.bool) if masked else None
     exchange.reset_counters()
-    context_parallel_attention(q, k, v, mask, queries=queries, keys=keys, topology=topology, **case)
+    attend = attention2d.context_parallel_attention if grid else context_parallel_attention
+    attend(q, k, v, mask, queries=queries, keys=keys, topology=topology, **case)
     return exchange.counters().asdict()
 
 
@@ -53,6 +55,40 @@ def test_what_moves_is_what_the_formula_says(ranks, ring, ulysses, lengths):
             for count, moved in zip(counts, stated, strict=True):
                 asked = int(masked and 2 in lengths)  # a batch of 2 and 2 queries: which of them does the mask count?
                 assert count == {"bytes": moved.bytes, "messages": moved.messages, "size_exchanges": asked}
+
+
+@pytest.mark.parametrize(
+    ("ring", "ulysses", "lengths"), [(2, 2, [700, 5, 0, 3]), (2, 3, [3, 3, 3, 2, 1, 0]), (3, 2, [9, 0, 4, 31, 1, 2])]
+)
+def test_what_a_grid_moves_is_what_the_formula_says(ranks, ring, ulysses, lengths):
+    for key_heads, masked in ((4, False), (2, True)):
+        case = {"ring": ring, "ulysses": ulysses, "q_lengths": lengths, "k_lengths": lengths, "grid": True}
+        counts = ranks.run(counted, ring * ulysses, key_heads=key_heads, masked=masked, **case)
+        layout, shape = Layout(tuple(lengths)), Shape(4, 8, batch=2, key_heads=key_heads, element_size=4)
+        stated = cost2d.sent(layout, layout, shape, ring_degree=ring, ulysses_degree=ulysses, key_mask=2 * masked)
+        for count, moved in zip(counts, stated, strict=True):
+            assert (count["bytes"], count["messages"]) == (moved.bytes, moved.messages)
+
+
+def test_a_grid_moves_less_than_a_ring():
+    """2 (R + U - 2) / P of a sequence of H D numbers, and the log-sum-exps, where a ring moves 2 (P - 1) / P."""
+    layout, shape = Layout(split_lengths(75648, 64)), Shape(12, 128)
+    part = layout.lengths[0] * 12 * 128 * 2
+    (moved, *_), (around, *_) = (
+        cost2d.sent(layout, layout, shape, ring_degree=8, ulysses_degree=8),
+        sent(layout, layout, shape, ring_degree=64, ulysses_degree=1),
+    )
+    assert moved.bytes == 28 * part + 7 * layout.lengths[0] * 12 * 4
+    assert around.bytes == 126 * part
+
+
+def test_a_grid_is_faster_where_ranks_outnumber_heads():
+    layout, shape, speeds = Layout(split_lengths(75600, 64)), Shape(2, 128), Speeds(1e-5, 20e9, 400e12, 2e12)
+    grid = cost2d.seconds(layout, layout, shape, speeds, ring_degree=8, ulysses_degree=8)
+    for ulysses in (1, 2, 4, 8, 64):
+        degrees = {"ring_degree": 64 // ulysses, "ulysses_degree": ulysses}
+        for schedule in ("gather", "staged"):
+            assert grid < seconds(layout, layout, shape, speeds, schedule=schedule, **degrees)
 
 
 def test_a_ring_moves_each_real_key_and_value_once_to_each_reader():
@@ -94,12 +130,15 @@ def test_pieces_cover_each_needed_key_once(reverse):
                 assert [key for begin, end in spans for key in range(begin, end)] == list(range(route.needed(reader)))
 
 
-def peak(group: dist.ProcessGroup, ring: int, ulysses: int, lengths: list[int], schedule: str, dtype: str) -> int:
+def peak(
+    group: dist.ProcessGroup, ring: int, ulysses: int, lengths: list[int], schedule: str, dtype: str, grid: bool = False
+) -> int:
     """Bytes that torch had allocated at most during an attention, above what it had before."""
     topology, layout = Topology(group, dist.get_rank(group), ring, ulysses), Layout(tuple(lengths))
     q, k, v = (torch.randn(1, lengths[topology.rank], 4, 64).to(getattr(torch, dtype)) for _ in range(3))
     with torch.no_grad(), torch.profiler.profile(profile_memory=True) as profile:
-        context_parallel_attention(q, k, v, queries=layout, keys=layout, topology=topology, schedule=schedule)
+        attend = attention2d.context_parallel_attention if grid else context_parallel_attention
+        attend(q, k, v, queries=layout, keys=layout, topology=topology, schedule=schedule)
     assert profile.profiler is not None
     events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
     now = most = 0
@@ -123,3 +162,15 @@ def test_memory_is_what_the_formula_says(ranks, ring, ulysses, dtype):
         case = {"ring": ring, "ulysses": ulysses, "lengths": lengths, "schedule": schedule, "dtype": dtype}
         for measured, bytes_ in zip(ranks.run(peak, ring * ulysses, **case), stated, strict=True):
             assert 0.9 < measured / bytes_ < 1.15
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("ring", "ulysses", "dtype"), [(2, 2, "bfloat16"), (2, 2, "float32"), (3, 2, "float32")])
+def test_memory_of_a_grid_is_what_the_formula_says(ranks, ring, ulysses, dtype):
+    lengths = [4000, 3000, 2900, 2000, 1100, 1000][: ring * ulysses]
+    layout, shape = Layout(tuple(lengths)), Shape(4, 64, element_size=4 if dtype == "float32" else 2)
+    stated = cost2d.held(layout, layout, shape, ring_degree=ring, ulysses_degree=ulysses, partial_size=4)
+    case = {"ring": ring, "ulysses": ulysses, "lengths": lengths, "schedule": "gather", "dtype": dtype, "grid": True}
+    found = ranks.run(peak, ring * ulysses, **case)
+    for measured, bytes_ in zip(found, stated, strict=True):
+        assert 0.9 < measured / bytes_ < 1.15

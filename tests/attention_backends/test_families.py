@@ -15,6 +15,7 @@ RING_ANYTHING = {"ring_degree": 3, "ring_anything": True}
 ULYSSES_ANYTHING = {"ulysses_degree": 3, "ulysses_anything": True}
 UNIFIED_ANYTHING = {"ring_degree": 3, "ulysses_degree": 2, "unified_anything": True}
 RING_IN_UNIFIED = {"ring_degree": 3, "unified_anything": True}
+GRID = {"ring_degree": 3, "ulysses_degree": 2, "attention2d": True}
 CASES = [
     # family, world, arguments of enable, frames (none for pictures), height and width in tokens, text tokens
     ("wan", 2, RING, (2, 2, 3), 7),
@@ -31,6 +32,9 @@ CASES = [
     ("ltx", 3, RING_IN_UNIFIED, (3, 3, 5), 45),
     ("ltx", 6, UNIFIED_ANYTHING, (3, 3, 5), 7),
     ("ltx", 6, UNIFIED_ANYTHING, (1, 1, 1), 6),
+    ("wan", 6, GRID, (3, 3, 5), 7),
+    ("ltx", 6, GRID, (3, 3, 5), 7),
+    ("qwen", 6, GRID, (5, 5), 4),
     ("qwen", 3, RING_ANYTHING, (5, 5), 1),
     ("qwen", 3, ULYSSES_ANYTHING, (1, 2), 7),
     ("qwen", 6, UNIFIED_ANYTHING, (1, 1), 4),

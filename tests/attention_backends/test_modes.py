@@ -20,6 +20,8 @@ MODES = [
     (6, {"ring_degree": 2, "ulysses_degree": 3, "unified_anything": True}, 19, 1),
     (6, {"ring_degree": 6, "ring_anything": True}, 3, 7),
     (5, {"ulysses_degree": 5, "unified_anything": True}, 4, 7),
+    (4, {"ring_degree": 2, "ulysses_degree": 2, "attention2d": True}, 17, 7),
+    (6, {"ring_degree": 2, "ulysses_degree": 3, "mode": "attention2d"}, 17, 4),
     (3, {"ring_degree": 3, "ring_anything": True}, 1, 1),  # two ranks hold nothing
     (2, {"ring_degree": 2, "ring_anything": True}, 64, 65),  # text and image shards look alike on one rank
 ]

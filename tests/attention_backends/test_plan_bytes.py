@@ -31,6 +31,8 @@ CASES = [
     ("ltx", "unified_anything", 3, 1, 10, 7),
     ("ltx", "unified_anything", 2, 2, 9, 7),
     ("ltx", "ring", 2, 1, 10, 8),
+    ("flux", "attention2d", 2, 2, 15, 7),
+    ("ltx", "attention2d", 3, 2, 9, 7),
 ]
 
 
@@ -62,9 +64,8 @@ def counted(
 ) -> int:  # fmt: skip
     torch.manual_seed(0)
     model, inputs = model_and_inputs(family, drawn, text)
-    flags = {mode: True} if mode.endswith("_anything") else {}
     attention_backends.enable(
-        model, process_group=group, ring_degree=ring, ulysses_degree=ulysses, schedule=schedule, cp_plan=plan, **flags
+        model, process_group=group, mode=mode, ring_degree=ring, ulysses_degree=ulysses, schedule=schedule, cp_plan=plan
     )
     exchange.reset_counters()
     with torch.no_grad():

@@ -103,7 +103,7 @@ def test_what_the_ranks_find_is_told_and_no_picture_is_made_of_it(swept):
 
 def test_the_whole_model_beside_them_runs(swept):
     ended, _, _ = swept
-    assert ended.out.splitlines()[-2] == "1 done, 4 failed, 2 refused"
+    assert ended.out.splitlines()[-3] == "1 done, 4 failed, 2 refused"
     assert (ended.folder / "6" / "0000.png").exists()
     assert ended.code == 1
     assert ended.err == ""

@@ -299,7 +299,7 @@ def test_jobs_after_faults_make_their_pictures(one, two):
 
 def test_the_screen_ends_in_a_table_and_shows_no_traceback(one):
     assert one.code == 1
-    assert one.screen.splitlines()[-2] == f"2 done, {len(ONE) - 1} failed"
+    assert one.screen.splitlines()[-3] == f"2 done, {len(ONE) - 1} failed"
     assert one.errors == ""
 
 

@@ -43,8 +43,11 @@ def test_the_screen_says_how_many_jobs_what_varies_and_how_each_ended(swept):
     lines = ended.out.splitlines()
     assert lines[0] == "sweep      8 jobs: cp (ring, ring_anything) x height (48, 64) x seed (1, 2)"
     assert [line[:5] for line in lines if line.startswith("[")] == [f"[{number}/8]" for number in range(1, 9)]
-    assert lines[-2] == "8 done"
-    assert lines[-1].startswith("side by side: ")
+    assert lines[-3] == "8 done"
+    assert lines[-2].startswith("side by side: ")
+    assert lines[-1].startswith("report: ")
+    assert (ended.folder / "report.html").stat().st_size > 50_000
+    assert (ended.folder / "report.md").read_text().count("| done | ") == 8
     assert (ended.folder / "contact.png").exists()
     assert sum("0000.png" in line for line in lines) == 16  # a line each as it ends, and the table
     assert ended.err == ""
@@ -78,7 +81,7 @@ def test_resume_makes_what_is_missing_or_failed(swept, tmp_path):
     lines = [*words, f"resume={folder}"]
     result = subprocess.run(command(*lines), cwd=tmp_path, env=hermetic(), capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines()[-2] == "2 done, 6 kept"
+    assert result.stdout.splitlines()[-3] == "2 done, 6 kept"
     assert {name: (folder / name / "run.json").stat().st_mtime_ns for name in kept} == changed
     assert (folder / "5.failed1" / "0000.png").exists()
     for name in ("2", "5"):
@@ -96,7 +99,7 @@ def test_illegal_jobs_are_named_first_and_do_not_stop_the_others(launch):
     assert ended.code == 1
     lines = ended.out.splitlines()
     assert lines[2] == "refused    [1/2] steps=0: steps=0: must be at least 1; type steps=1 or more"
-    assert lines[-2] == "1 done, 1 refused"
+    assert lines[-3] == "1 done, 1 refused"
     assert len(ended.runs) == 1
     stopped = launch(*words, "fail_fast=true")
     assert stopped.code == 1
@@ -179,7 +182,7 @@ def test_a_running_sweep_is_left_alone_and_a_killed_one_is_resumed(tmp_path):
     third = subprocess.run(lines, cwd=tmp_path, env=hermetic(), capture_output=True, text=True, check=False)
     assert third.returncode == 0, third.stderr
     assert "again      [1/2] seed=1, whose launcher was killed" in third.stdout
-    assert third.stdout.splitlines()[-2] == "2 done"
+    assert third.stdout.splitlines()[-3] == "2 done"
 
 
 def test_a_subfolder_of_ones_own_name_is_found_again(tmp_path):
@@ -191,8 +194,8 @@ def test_a_subfolder_of_ones_own_name_is_found_again(tmp_path):
     again = subprocess.run(
         command(*words, "resume=s"), cwd=tmp_path, env=hermetic(), capture_output=True, text=True, check=False
     )
-    assert again.stdout.splitlines()[-1] == "side by side: s/contact.png"
-    assert again.stdout.splitlines()[-2] == "2 kept"
+    assert again.stdout.splitlines()[-2:] == ["side by side: s/contact.png", "report: s/report.html"]
+    assert again.stdout.splitlines()[-3] == "2 kept"
     forgotten = subprocess.run(
         command(*words[:-1], "resume=s"), cwd=tmp_path, env=hermetic(), capture_output=True, text=True, check=False
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import functools
 import io
 import json
@@ -27,18 +28,25 @@ from PIL import Image
 from shared import LAPTOP, a_job, a_recipe, a_record
 
 from launcher import codec, lora_keys
+from launcher.cli import listing
 from launcher.config.compose import Composer, to_config
 from launcher.config.schema import LaunchConfig, ModelConfig
 from launcher.estimates.ways import resolve
 from launcher.families import checkpoint, draft, facts, parts, safetensors, tokenizers, weights
 from launcher.problems import Problem, Refused
 from launcher.reading import UnreadableError, read_json, read_text
+from launcher.records import runs
+from launcher.records.compare import difference
 from launcher.records.formats import FORMATS
 from launcher.records.picture import read_recipe, save
 from launcher.records.record import File, read_record
+from launcher.records.sweep_log import read_sweep
+from launcher.reporting import page
+from launcher.reporting.plots import plots
+from launcher.reporting.rows import rows
 from launcher.request import inputs
 from launcher.rules import problems
-from launcher.running import failures, folder, hold, sweep_folder
+from launcher.running import failures, folder, hold, replay, sweep_folder
 from launcher.running.sweep import Job, Sweep, resume
 from launcher.wire import protocol
 from launcher.wire.channel import Channel
@@ -199,6 +207,33 @@ def _lock(path: Path) -> None:
         assert hold.is_held(path.parent)
 
 
+def _listed(path: Path) -> None:
+    """All that is told of runs, of a record that is only looked at."""
+    here = path.parents[1]
+    found = listing.ordered(runs.find(here, hold.is_held), "seconds")
+    names = list(listing.COLUMNS)
+    for form in (listing.as_table, listing.as_csv, listing.as_json):
+        form(found, names)
+    [list(map(test, found)) for test in listing.filters(["since=7d", "seed=1", "prompt=x", "steps=null"])]
+    told = rows([here], hold.is_held)
+    plots(told)
+    page.facts([here], hold.is_held)
+    page.shown(told)
+
+
+def _replayed(path: Path) -> None:
+    source = replay.original(path)
+    line = replay.words(source.config, ["runtime=cpu"], _composed()[0])
+    _ask(_composed()[0], [*line, *(replay.text("prompt", text) for text in source.prompts[:1])])
+
+
+def _compared(path: Path) -> None:
+    known = path.with_name("known.png")
+    if not known.exists():
+        save([Image.new("RGB", (8, 8), "red")], known, a_recipe(), FORMATS["png"])
+    str(difference(path, known, 16))
+
+
 def _lora(path: Path) -> None:
     lora_keys.flaw(safetensors.read_header(path))
 
@@ -218,6 +253,12 @@ def _records() -> list[bytes]:
     file = File("0000.png", "0" * 64, 75, 8, 8, 1, 0)
     made = a_record(status="done", overrides=("seed=1",), files=(file,), times={"denoise": 1.0}, seconds=1.0)
     return [codec.dumps(record).encode() for record in (made, a_record(), a_record(error="x"))]
+
+
+def _configured() -> list[bytes]:
+    """The record of a run as it is, with its whole configuration."""
+    config = json.loads(json.dumps(dataclasses.asdict(_composed()[1])))
+    return [codec.dumps(a_record(status="done", config=config | {"seed": 1})).encode()]
 
 
 def _pictures(suffix: str) -> Callable[[], list[bytes]]:
@@ -284,6 +325,15 @@ READERS = {
     "multirun.yaml": Reader(_file("multirun.yaml", _multirun), (Refused,), _yaml(MULTIRUN, BOMB)),
     "run.json": Reader(_file("run.json", read_record), (ValueError,), _records),
     "run.json of a sweep": Reader(_file("sweep/0/run.json", _resume), (Refused,), _records),
+    "run.json in a listing and a report": Reader(_file("listed/0/run.json", _listed), (), _records),
+    "run.json to reproduce": Reader(_file("again/run.json", _replayed), (Refused,), _configured),
+    "sweep.json": Reader(
+        _file("sweep.json", lambda path: read_sweep(path.parent)),
+        (),
+        _dumped({"schema": 1, "jobs": [{"number": 0, "overrides": ["seed=1"], "status": "refused", "reason": "no"}]}),
+    ),
+    "PNG to compare": Reader(_file("x.png", _compared), (), _pictures(".png")),
+    "JPEG to compare": Reader(_file("x.jpg", _compared), (), _pictures(".jpg")),
     "prompts.txt": Reader(_file("p.txt", _prompts), (), _yaml("a cat\n")),
     "prompts.json": Reader(_file("p.json", _prompts), (), _dumped(["a cat", "a dog"])),
     "model_index.json": Reader(_file("model/model_index.json", _checkpoint), (), _bundled("model_index.json")),

@@ -118,6 +118,17 @@ class Driver:
     def nvmlDeviceGetUUID(self, device: dict) -> str:  # noqa: N802
         return device["uuid"]
 
+    def nvmlDeviceGetPciInfo(self, device: dict) -> object:  # noqa: N802
+        if device["uuid"].startswith("MIG-"):
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_INVALID_ARGUMENT)
+        return SimpleNamespace(busId="00000000:3B:00.0")
+
+    def nvmlDeviceGetGpuInstanceId(self, device: dict) -> int:  # noqa: N802
+        return self._of(device["numbers"][0])
+
+    def nvmlDeviceGetComputeInstanceId(self, device: dict) -> int:  # noqa: N802
+        return self._of(device["numbers"][1])
+
     @staticmethod
     def _of(value):
         """A negative number stands for one of the library's errors."""
@@ -133,11 +144,13 @@ MIG = {
     "uuid": "GPU-mig",
     "capability": (8, 0),
     "instances": [
-        {"name": "NVIDIA A100-SXM4-80GB MIG 3g.40gb", "uuid": "MIG-1", "memory": 40000, "capability": -3},
+        {"name": "NVIDIA A100-SXM4-80GB MIG 3g.40gb", "uuid": "MIG-1", "memory": 40000, "capability": -3,
+         "numbers": (1, 0)},
         -pynvml.NVML_ERROR_NOT_FOUND,
-        {"name": "NVIDIA A100-SXM4-80GB MIG 1g.10gb", "uuid": "MIG-2", "memory": 9728, "capability": -3},
+        {"name": "NVIDIA A100-SXM4-80GB MIG 1g.10gb", "uuid": "MIG-2", "memory": 9728, "capability": -3,
+         "numbers": (9, 0)},
     ],
-}
+}  # fmt: skip
 
 
 def test_the_driver_tells_of_every_device():
@@ -172,6 +185,9 @@ def test_a_device_without_memory_of_its_own_is_used():
         (None, ["NVIDIA H100 80GB HBM3"]),
         ([], []),
         (["MIG-9"], []),
+        (["MIG-GPU-mig/9/0"], ["NVIDIA A100-SXM4-80GB MIG 1g.10gb"]),  # as drivers before R470 call it
+        (["MIG-GPU-mig/1/0"], ["NVIDIA A100-SXM4-80GB MIG 3g.40gb"]),
+        (["MIG-GPU-mig/7/0"], []),
     ],
 )
 def test_instances_of_a_split_device_are_visible_by_their_uuids(names, expected):
@@ -180,6 +196,16 @@ def test_instances_of_a_split_device_are_visible_by_their_uuids(names, expected)
     assert [gpu.name for gpu in found] == expected
     assert [gpu.index for gpu in found] == list(range(len(found)))
     assert all(gpu.capability for gpu in found)
+
+
+def test_an_instance_is_where_its_device_is():
+    devices, _ = by_nvml(Driver(H100[0], MIG))
+    assert [device.address for device in devices] == ["00000000:3B:00.0"] * 4
+    MIG["instances"][0]["numbers"] = (-pynvml.NVML_ERROR_NOT_SUPPORTED, 0)
+    try:
+        assert by_nvml(Driver(MIG))[0][1].names == ("MIG-1",)
+    finally:
+        MIG["instances"][0]["numbers"] = (1, 0)
 
 
 def test_a_machine_of_split_devices_alone_has_their_first_instance():

@@ -105,7 +105,8 @@ def _path(text: str) -> Path:
 def _one(words: list[str], count: int, usage: str) -> list[Run]:
     """The runs whose folders were typed."""
     if len(words) != count if count else not words:
-        raise Refused([Problem(f"runs {usage.split()[0]}", f"takes {plural(count or 1, 'run')}", f"type runs {usage}")])
+        rule = f"takes {plural(count, 'run')}" if count else "takes one run or more"
+        raise Refused([Problem(f"runs {usage.split()[0]}", rule, f"type runs {usage}")])
     found, problems = [], []
     for word in words:
         path = _path(word)

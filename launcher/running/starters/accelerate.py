@@ -62,6 +62,7 @@ def environment(
     if (root := Path(__file__).parents[3]).name not in ("site-packages", "dist-packages"):  # a checkout
         kept["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), kept.get("PYTHONPATH")]))
     kept.pop("PYTHONWARNINGS", None)  # "error" would end a rank over what a library says of the next release
+    kept.pop("PYTHONOPTIMIZE", None)  # 2 takes the docstrings away, which transformers reads when it is imported
     kept["TOKENIZERS_PARALLELISM"] = "false"
     kept.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder / "inductor"))  # else importing torch leaves one in /tmp
     # Ranks of one machine meet in files of the group's folder, and talk over the loopback device: nobody else on the

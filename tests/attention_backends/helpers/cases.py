@@ -1,5 +1,6 @@
 """One attention over uneven shards and its gradients, compared with the definition in float64."""
 
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -7,7 +8,6 @@ import torch.distributed as dist
 
 from attention_backends.layout import Layout
 from attention_backends.topology import Topology
-from attention_backends.unified import context_parallel_attention
 
 
 def reference(
@@ -81,6 +81,7 @@ def attention(
     value_dim: int | None = None,
     width: int = 8,
     device: str = "cpu",
+    algorithm: str = "unified",
 ) -> dict[str, float]:
     """Errors of this rank's share on `device`, relative to the largest exact value; the exact ones are the CPU's."""
     rank, generator = dist.get_rank(group), torch.Generator().manual_seed(7)
@@ -116,7 +117,7 @@ def attention(
             part = part[..., keys.offsets[rank] : keys.offsets[rank + 1]]
         if mask is not None and mask.startswith("2d"):
             part = part[:, 0, 0] if mask == "2d keys" else part[0, 0]
-    out = context_parallel_attention(
+    out = import_module(f"attention_backends.{algorithm}").context_parallel_attention(
         mine_q, mine_k, mine_v, part if part is None else part.to(device), queries=queries, keys=keys,
         topology=topology, is_causal=is_causal, scale=scale, schedule=schedule, kernel=kernel,
     )  # fmt: skip

@@ -117,6 +117,17 @@ hydra/sweeper=optuna
 plan -m height=1,2
 height=1000 plan
 plan machine=rtx4090x4 machine.link_gbps=0
+output.metadata=all
+reproduce
+reproduce nowhere.png
+reproduce nowhere.png --exakt
+runs
+runs . modl=flux
+runs . status=fialed
+runs . since=yesterday
+runs rm
+report
+report nowhere
 """
 ON_FOUR_GPUS = r"""
 model=flux cp=ring_anything height=1000

@@ -60,7 +60,7 @@ def test_a_filter_keeps_what_it_names(word, kept):
 @pytest.mark.parametrize(
     ("word", "said"),
     [
-        ("modl=flux", "type model"),
+        ("modl=flux", "type model=flux"),
         ("status=fialed", "type status=failed"),
         ("since=yesterday", "type since=7d or since=2026-01-31"),
         ("nowhere", "no such folder, and not a filter"),

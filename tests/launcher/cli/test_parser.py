@@ -26,6 +26,12 @@ def test_options_may_stand_anywhere():
         (["--cfg"], "--cfg: expected one argument"),
         (["--cfg", "x"], "--cfg: invalid choice: 'x'"),
         (["--multirun=3"], "--multirun: ignored explicit argument '3'"),
+        (["--height", "512"], "--height: settings are typed without dashes, as key=value; type height=512"),
+        (["--prompt=a cat"], "type 'prompt=a cat'"),
+        (["a=1", "--num-inference-steps", "20"], "type steps=20"),
+        (["--ring_degree", "2"], "type cp.ring_degree=2"),
+        (["--model", "flux"], "type model=flux"),
+        (["--guidance_scale"], "type guidance=VALUE"),
         (["--config-dir"], "--config-dir: expected one argument"),
     ],
 )
@@ -33,6 +39,11 @@ def test_a_wrong_option_is_refused_in_words(words, said):
     with pytest.raises(Refused) as refused:
         read(*words)
     assert said in str(refused.value)
+
+
+def test_the_last_of_two_values_holds_and_the_screen_says_so(capsys):
+    assert read("prompt=a", "seed=1", "+prompt=b", "seed=1").overrides == ["prompt=a", "seed=1", "+prompt=b", "seed=1"]
+    assert capsys.readouterr().err == "launcher: note: prompt=a is overridden by +prompt=b, which comes later\n"
 
 
 def test_each_option_has_a_line():

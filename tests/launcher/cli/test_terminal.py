@@ -66,6 +66,7 @@ def test_the_terminal_shows_what_a_session_tells(capsys):
     terminal.unfinished(Path("x"))
     terminal.table(sweep)
     terminal.contact_sheet(Path("x/contact.png"))
+    terminal.report(Path("x/report.html"))
     out = capsys.readouterr().out
     for part in (
         "2 jobs: seed (1, 2)",
@@ -74,5 +75,6 @@ def test_the_terminal_shows_what_a_session_tells(capsys):
         "resume=x",
         "nothing was run",
         "contact.png",
+        "report: x/report.html",
     ):
         assert part in out

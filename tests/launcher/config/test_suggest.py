@@ -5,17 +5,12 @@ import shlex
 import pytest
 
 from launcher.config.compose import Composer
-from launcher.config.suggest import ELSEWHERE, NOT_NEEDED, example, kind, unknown_option
+from launcher.config.names import ELSEWHERE
+from launcher.config.suggest import example, kind, unknown_option
 from launcher.config.text import fields
 from launcher.problems import Refused
 
 COMPOSER = Composer()
-
-
-def test_names_from_elsewhere_lead_to_settings():
-    assert set(ELSEWHERE.values()) <= set(fields())
-    known = {name.split(".")[-1] for name in fields()}
-    assert {*ELSEWHERE, *NOT_NEEDED} & known == {"gpus"}  # machine.gpus is what a plan is for, not what runs
 
 
 def test_spaces_around_the_sign_are_named():
@@ -40,6 +35,13 @@ def test_a_suggestion_can_be_typed(name):
         ("inference_steps=3", "type steps=3"),
         ("nproc=2", "type runtime.processes=2"),
         ("devices=0,1", "type 'runtime.devices=[0,1]'"),
+        ("gpus=0,1", "type 'runtime.devices=[0,1]'"),
+        ("gpus=2", "type runtime.processes=2"),
+        ("device=cuda:1", "type 'runtime.devices=[1]'"),
+        ("device=cuda", "type runtime=gpu"),
+        ("dtype=bf16", "type runtime.dtype=bfloat16"),
+        ("torch_dtype=torch.float16", "type runtime.dtype=float16"),
+        ("W=512", "type width=512"),
         ("lora=x.safetensors", "type lora.path=x.safetensors"),
         ("count=2", "type --help for the list"),  # model.counted is true or false
         ("resolution=512x512", "type height=1024 width=1024"),
@@ -50,6 +52,36 @@ def test_a_suggestion_takes_the_value_that_was_typed(word, instead):
     with pytest.raises(Refused) as refused:
         COMPOSER.check_words([word], sweep=False)
     assert [problem.instead for problem in refused.value.problems] == [instead]
+
+
+@pytest.mark.parametrize(
+    ("word", "instead"),
+    [
+        ("height=512px", "type height=512"),
+        ("height=128\\r", "type height=128"),
+        ("height=1e3", "type height=1000"),
+        ("steps=20.5", "type steps=21"),
+        ("seed=1.0", "type seed=1"),
+        ("height=0x10", "type height=1000"),
+        ("images=two", "type images=2"),
+    ],
+)
+def test_the_number_that_was_meant_is_what_to_type(word, instead):
+    with pytest.raises(Refused) as refused:
+        COMPOSER.compose([word])
+    assert [problem.instead for problem in refused.value.problems] == [instead]
+
+
+def test_a_variable_that_the_shell_left_in_a_path_is_told(monkeypatch, tmp_path):
+    monkeypatch.setenv("PLACE", str(tmp_path))
+    monkeypatch.delenv("NOWHERE", raising=False)
+    for word in ("output.dir=$PLACE/x", "output.dir=${PLACE}/x"):
+        with pytest.raises(Refused, match=rf"as it stands: .*type output\.dir={tmp_path}/x"):
+            COMPOSER.check_words([word], sweep=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "$PLACE").mkdir()
+    for word in ("output.dir=$PLACE", "output.dir=a$b", "output.dir=$NOWHERE/x", "prompt=$PLACE"):
+        COMPOSER.check_words([word], sweep=False)
 
 
 def test_every_example_is_of_its_kind():

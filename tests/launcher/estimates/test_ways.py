@@ -53,7 +53,7 @@ def test_auto_takes_the_fastest_legal_mode_of_the_table(
         assert mine.seconds == min(one.seconds for one in legal)
         assert mine.name in request.why
     assert resolve(config, LAPTOP).schedule == request.schedule
-    assert bool(request.schedule) == MODES[request.mode].has_ring
+    assert bool(request.schedule) == MODES[request.mode].scheduled
 
 
 def test_a_slow_link_is_worth_a_staged_ring(ask):
@@ -61,6 +61,13 @@ def test_a_slow_link_is_worth_a_staged_ring(ask):
     assert ask(*line).schedule == "staged"
     assert ask(*line, "machine.link_gbps=400").schedule == "gather"
     assert ask(*line, "cp.schedule=gather").schedule == "gather"
+
+
+def test_auto_takes_the_grid_where_ranks_outnumber_heads(ask):
+    words = ["model=flux", "machine=h100x8", "model.heads=1", "model.head_dim=3072", "height=2048", "width=2048"]
+    request = ask(*words, "machine.link_gbps=20", "cp=auto")
+    assert (request.mode, request.mesh.ring, request.mesh.ulysses) == ("attention2d", 4, 2)
+    assert "attention2d 4 x 2 is the fastest legal mode" in request.why
 
 
 def test_halves_of_guidance_take_half_the_time_and_exchange_a_latent(ask):

@@ -84,6 +84,8 @@ def test_a_pointer_in_place_of_a_file_is_refused(folder, name):
     [
         ("vae", [None, None], "has no 'vae'"),
         ("text_encoder_2", [None, None], "has no 'text_encoder_2'"),
+        ("tokenizer", [None, None], "has no 'tokenizer'"),
+        ("feature_extractor", [], "must name a library and a class for 'feature_extractor', not []"),
         ("scheduler", ["diffusers", "NewerScheduler"], "'scheduler' is a NewerScheduler, which diffusers "),
     ],
 )
@@ -133,6 +135,12 @@ def test_missing_parts_and_other_pipelines(folder, tmp_path):
     (folder / "model_index.json").write_text("[]")
     assert "not a diffusers pipeline: model_index.json is not a JSON object" in said(folder)[0]
     assert "no such folder, and not the name" in said(tmp_path / "none")[0]
+
+
+def test_the_pipeline_around_a_folder_or_behind_it_is_what_to_type(folder, tmp_path):
+    assert f"type model.path={folder}" in said(folder / "vae")[0]
+    (tmp_path / "models--owner--name" / "snapshots").mkdir(parents=True)
+    assert "type model.path=owner/name" in said(tmp_path / "models--owner--name")[0]
 
 
 def test_a_second_transformer_is_refused(folder):

@@ -7,7 +7,15 @@ import torch
 from safetensors.torch import save_file
 
 from launcher.config.schema import ModelConfig
-from launcher.families.weights import is_hub, location, revision_problems, variants, weight_files
+from launcher.families.weights import (
+    BUNDLED,
+    is_hub,
+    location,
+    not_a_folder,
+    revision_problems,
+    variants,
+    weight_files,
+)
 
 
 def test_a_location_is_a_folder_or_a_repository(tmp_path, monkeypatch):
@@ -85,3 +93,23 @@ def test_variants_are_told_by_the_names(tmp_path):
     assert variants(tmp_path, "model") == {"", "fp16", "bf16"}
     assert variants(tmp_path, "diffusion_pytorch_model") == set()
     assert variants(tmp_path / "none", "model") == set()
+
+
+@pytest.mark.parametrize(
+    ("path", "rule", "instead"),
+    [
+        ("https://huggingface.co/owner/name", "is an address", "type model.path=owner/name"),
+        ("https://huggingface.co/owner/name/tree/main", "is an address", "type model.path=owner/name"),
+        ("hf://owner/name", "is an address", "type model.path=owner/name"),
+        ("huggingface.co/owner/name", "is an address", "type model.path=owner/name"),
+        ("https://civitai.com/models/7/x", "is an address", "fetch it, and give the folder"),
+        ("owner/name/", "without a slash at the end", "type model.path=owner/name"),
+        ("./owner/name", "no such folder", "give the folder of a diffusers pipeline"),
+        (str(BUNDLED / "vae" / "config.json"), "is a file", f"type model.path={BUNDLED}"),
+        (__file__, "is a file", "give the folder of a diffusers pipeline"),
+    ],
+)
+def test_what_is_no_folder_is_told_what_it_is(path, rule, instead):
+    told = not_a_folder(path)
+    assert rule in told[0]
+    assert told[1].startswith(instead)

@@ -6,18 +6,21 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 from PIL import Image
 from sd_parsers import ParserManager
 from shared import a_recipe
 
-from launcher.records.formats import EXIF_IFD, FORMATS, USER_COMMENT
+from launcher import codec
+from launcher.records.film import Film
+from launcher.records.formats import EXIF_IFD, FORMATS, METADATA, USER_COMMENT
+from launcher.records.picture import STILLS as NAMES
 from launcher.records.picture import read_recipe, save
 from launcher.records.readable import GENERATED, model_hash, parameters, recipe_in, xmp
 from launcher.records.record import Recipe, Weights
 
-PICTURES = [name for name, format in FORMATS.items() if not format.film]  # films: test_film.py
-
+STILLS = [name.lower() for name in NAMES]
 EXIFTOOL = shutil.which("exiftool")
 PROMPTS = ["a cat", "Grüße & <b>猫</b> 🐈", "two\nlines, Steps: 3, Seed: 4", "", '"quoted" \\ é']
 
@@ -82,7 +85,7 @@ def test_a_recipe_that_knows_little_has_a_text():
     assert parameters(a_recipe(config={})) == "\nCFG scale: 1, Version: ring-anything-launcher 0"
 
 
-@pytest.mark.parametrize("format", PICTURES)
+@pytest.mark.parametrize("format", STILLS)
 @pytest.mark.parametrize("prompt", PROMPTS)
 def test_pillow_reads_it(tmp_path, format, prompt):
     path = _saved(tmp_path, format, made(prompt))
@@ -95,7 +98,7 @@ def test_pillow_reads_it(tmp_path, format, prompt):
     assert read_recipe(path) == made(prompt)
 
 
-@pytest.mark.parametrize("format", PICTURES)
+@pytest.mark.parametrize("format", STILLS)
 @pytest.mark.parametrize("prompt", ["a cat", "Grüße & <b>猫</b> 🐈"])
 def test_sd_parsers_reads_it(tmp_path, format, prompt):
     if format == "webp":
@@ -115,7 +118,7 @@ def test_sd_parsers_reads_it(tmp_path, format, prompt):
 @pytest.mark.skipif(EXIFTOOL is None, reason="exiftool is not installed (apt install libimage-exiftool-perl)")
 def test_exiftool_reads_it(tmp_path):
     recipe = made("Grüße & <b>猫</b> 🐈")
-    paths = [_saved(tmp_path, format, recipe) for format in PICTURES]
+    paths = [_saved(tmp_path, format, recipe) for format in STILLS]
     for found in _exiftool(*paths):
         text = found.get("PNG:Parameters") or found.get("EXIF:UserComment")
         assert text.replace("\r", "") == parameters(recipe)
@@ -125,7 +128,7 @@ def test_exiftool_reads_it(tmp_path):
         assert "ExifTool:Warning" not in found
 
 
-@pytest.mark.parametrize("format", PICTURES)
+@pytest.mark.parametrize("format", STILLS)
 def test_minimal_is_the_recipe_and_none_is_nothing(tmp_path, format):
     full, minimal, none = (_saved(tmp_path / level, format, made(), level) for level in ("full", "minimal", "none"))
     assert read_recipe(minimal) == read_recipe(full) == made()
@@ -140,17 +143,25 @@ def test_minimal_is_the_recipe_and_none_is_nothing(tmp_path, format):
         assert word not in none.read_bytes()
 
 
+def test_a_film_has_the_recipe_as_its_comment_and_a_description_for_people(tmp_path):
+    tags = {}
+    for level in METADATA:
+        with av.open(str(_saved(tmp_path / level, "mp4", made("Grüße 猫"), level))) as film:
+            tags[level] = {key: text for key, text in film.metadata.items() if key in ("comment", "description")}
+    assert tags["full"] == {"comment": codec.dumps(made("Grüße 猫")), "description": parameters(made("Grüße 猫"))}
+    assert tags["minimal"] == {"comment": tags["full"]["comment"]}
+    assert tags["none"] == {}
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(EXIFTOOL is None, reason="exiftool is not installed (apt install libimage-exiftool-perl)")
 def test_exiftool_finds_nothing_where_there_is_none(tmp_path):
-    for found in _exiftool(*(_saved(tmp_path, format, made(), "none") for format in PICTURES)):
+    for found in _exiftool(*(_saved(tmp_path, format, made(), "none") for format in FORMATS)):
         assert not {name for name in found if name.startswith(("XMP", "EXIF", "PNG:Par", "PNG:Laun", "IPTC"))}
 
 
 def test_a_recipe_of_schema_2_is_read(tmp_path):
     """A WebP of schema 2 had its JSON in the EXIF tag."""
-    from launcher import codec
-
     exif = Image.Exif()
     old = a_recipe(schema=2)
     exif.get_ifd(EXIF_IFD)[USER_COMMENT] = b"ASCII\0\0\0" + codec.dumps(old).encode()
@@ -170,7 +181,8 @@ def test_xmp_is_xml_whatever_a_prompt_holds(tmp_path):
 def _saved(folder: Path, format: str, recipe: Recipe, metadata: str = "full") -> Path:
     folder.mkdir(exist_ok=True)
     path = folder / f"x{FORMATS[format].suffix}"
-    save([Image.new("RGB", (16, 16), "red")], path, recipe, FORMATS[format], metadata=metadata)
+    film = Film(8) if FORMATS[format].film else None
+    save([Image.new("RGB", (16, 16), "red")], path, recipe, FORMATS[format], film, metadata)
     return path
 
 

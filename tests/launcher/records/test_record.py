@@ -7,7 +7,7 @@ import pytest
 from shared import a_recipe, a_record
 
 from launcher import codec
-from launcher.records.record import File, read_record
+from launcher.records.record import File, at_commit, read_record
 
 FILE = File("0000.png", "ab", 10, 8, 8, 5, 0)
 
@@ -37,6 +37,21 @@ def test_a_record_of_a_newer_version_is_told(tmp_path):
     (tmp_path / "run.json").write_text(json.dumps(codec.plain(a_record(schema=99)) | {"new": 1}))
     with pytest.raises(ValueError, match="schema 99, which a newer version wrote"):
         read_record(tmp_path / "run.json")
+
+
+@pytest.mark.parametrize(
+    ("path", "folder", "revision"),
+    [
+        ("owner/name", "/cache/models--owner--name/snapshots/abc", "abc"),
+        ("owner/name", "/cache/models--other--name/snapshots/abc", "main"),
+        (".../abc", "/cache/models--owner--name/snapshots/abc", "main"),
+        ("bundled", "/x/pipeline", "main"),
+    ],
+)
+def test_a_commit_is_recorded_where_a_repository_was_named(path, folder, revision):
+    config = {"model": {"path": path, "revision": "main"}, "seed": 1}
+    assert at_commit(config, folder) == {"model": {"path": path, "revision": revision}, "seed": 1}
+    assert config["model"]["revision"] == "main"
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "", ".", "..", "a/b", "a\0b"])

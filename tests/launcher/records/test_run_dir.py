@@ -92,6 +92,10 @@ def test_no_absolute_path_reaches_a_record():
     assert kept == {"model": {"path": ".../flux"}, "prompt": "/imagine", "output": {"dir": ".../pictures"}}
     line = command_line(["model.path=/home/someone/flux", "prompt=a cat", "prompt_file=~/x.txt"])
     assert line == "python -m launcher model.path=.../flux 'prompt=a cat' prompt_file=.../x.txt"
+    assert command_line(["seed=1"], ["--config-dir", "my conf"]) == "python -m launcher --config-dir 'my conf' seed=1"
+    assert command_line(["seed=1"], ["--config-dir", "/home/someone/conf"]) == (
+        "python -m launcher --config-dir .../conf seed=1"
+    )
 
 
 def test_versions_name_what_made_the_picture():

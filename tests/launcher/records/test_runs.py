@@ -95,7 +95,7 @@ def test_links_are_not_followed(tmp_path):
 
 
 def test_the_step_time_is_the_median_or_what_an_older_record_tells(tmp_path):
-    put(tmp_path / "new", step_seconds=((9.0, 1.0, 2.0), (1.5, 1.0, 2.0)))
+    put(tmp_path / "new", step_seconds=((9.0, 8.0, 9.0), (1.0, 3.0, 2.0)))
     file = File("0000.png", "ab", 1, 8, 8, 1, 0)
     put(tmp_path / "old", schema=2, files=(file,), times={"denoise": 2.0})
     found = listed(tmp_path)

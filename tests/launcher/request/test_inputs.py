@@ -37,6 +37,8 @@ def test_the_prompt_is_the_models_own_unless_given(ask, tmp_path):
         ("missing.txt", None, "can't be read (No such file or directory)"),
         ("binary.txt", b"\xff\xfe\x00a", "is not UTF-8"),
         ("broken.json", b"[", "is not valid JSON"),
+        ("nothing.txt", b"", "holds no text"),
+        ("blanks.txt", b" \r\n\n", "holds no text"),
         ("number.json", b"[1]", "must be a list of strings"),
         ("empty.json", b"[]", "must be a list of strings"),
         ("large.txt", b"a" * 2_000_000, "is 2000000 bytes long"),

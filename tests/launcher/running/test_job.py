@@ -153,6 +153,34 @@ def test_facts_that_a_fetched_checkpoint_contradicts_end_the_run_before_anything
         run(ask(*SMALL), tmp_path / "own", loads)
 
 
+@pytest.mark.parametrize("cached", [False, True])
+def test_the_commit_of_a_repository_is_recorded_whatever_was_asked_for(ask, tmp_path, monkeypatch, cached):
+    """Known before the start where the cache is whole, else when a rank has fetched it."""
+    from huggingface_hub import constants
+
+    commit = tmp_path / "hub" / "models--owner--name" / "snapshots" / ("a" * 40)
+    commit.parent.mkdir(parents=True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    (commit.parent.parent / "refs").mkdir()
+    (commit.parent.parent / "refs" / "main").write_text("a" * 40)
+    if cached:
+        commit.symlink_to(BUNDLED)
+    request = ask("model.path=owner/name", *SMALL)
+    told = []
+
+    def loads(job, run_dir, on_event):
+        told.append(job.recipe.config["model"]["revision"])
+        if not cached:
+            commit.symlink_to(BUNDLED)
+        on_event(0, Source(str(commit)))
+        raise RunFailed("that is enough")
+
+    with pytest.raises(RunFailed, match="that is enough"):
+        run(request, tmp_path / "run", loads)
+    assert read_record(tmp_path / "run" / "run.json").config["model"]["revision"] == "a" * 40
+    assert told == ["a" * 40 if cached else None]
+
+
 def test_a_folder_that_was_removed_is_told(ask, tmp_path):
     def ends(*_):
         shutil.rmtree(tmp_path / "run")

@@ -1,6 +1,7 @@
 """Every weight of a pipeline comes from its files."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -46,5 +47,33 @@ def test_weights_of_another_size_are_named(tmp_path):
     folder = shutil.copytree(BUNDLED, tmp_path / "model")
     config = folder / "text_encoder" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"vocab_size": 900}))
-    with pytest.raises(ValueError, match=r"text_encoder does not fit its configuration: .*embed.* is \(868, 64\) in"):
+    with pytest.raises(
+        ValueError, match=r"part 'text_encoder' .* does not fit its configuration: .*embed.* is \(868, 64\) in"
+    ):
         load(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "told"),
+    [
+        (
+            "transformer/config.json",
+            {"in_channels": 16},
+            "part 'transformer' of model.path can't be loaded, fetch it again: ",
+        ),
+        ("vae/config.json", {"latent_channels": 4}, "part 'vae' of "),
+        ("vae/config.json", {"norm_num_groups": 7}, "part 'vae' of "),
+        ("vae/config.json", {"layers_per_block": 0}, "and config.json has fewer layers"),
+        ("transformer/config.json", {"num_single_layers": 2}, "its files hold single_transformer_blocks.2."),
+        ("text_encoder/config.json", {"num_hidden_layers": 1}, "its files hold encoder.layers.1."),
+        ("scheduler/scheduler_config.json", {"time_shift_type": "odd"}, "part 'scheduler' of "),
+        ("text_encoder/config.json", {"hidden_act": "odd"}, "part 'text_encoder' of "),
+    ],
+)
+def test_whatever_fails_names_its_part(tmp_path, file, changes, told):
+    folder = shutil.copytree(BUNDLED, tmp_path / "model")
+    config = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps(config | changes))
+    with pytest.raises(ValueError, match=re.escape(told)) as failed:
+        load(folder)
+    assert "\n" not in str(failed.value)

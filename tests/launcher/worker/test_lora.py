@@ -115,6 +115,32 @@ def test_an_adapters_strength_is_in_its_configuration(flux, wear):
     assert_added(flux.transformer.get_submodule(TO_K), DELTA * 8 / RANK**0.5)
 
 
+@pytest.mark.parametrize("stem", [TO_K, f"transformer.{TO_K}", f"diffusion_model.{TO_K}"])
+def test_a_configuration_beside_a_file_holds_without_pefts_prefix_too(flux, wear, stem):
+    wear(flux, pair(stem), config={"r": RANK, "lora_alpha": 1})
+    assert_added(flux.transformer.get_submodule(TO_K), DELTA / RANK)
+
+
+def test_a_configuration_holds_for_layers_under_other_programs_names(flux, wear):
+    stem = "diffusion_model.double_blocks.0.img_attn.qkv"
+    wear(flux, pair(stem, outputs=3 * WIDTH), config={"r": RANK, "lora_alpha": 8})
+    down, up = matrices(outputs=3 * WIDTH)
+    assert_added(flux.transformer.get_submodule(TO_K), 4 * (up @ down)[WIDTH : 2 * WIDTH])
+
+
+def test_a_header_with_parts_holds_for_names_without_them(flux, wear):
+    metadata = {"lora_adapter_metadata": json.dumps({"transformer.r": RANK, "transformer.lora_alpha": 8})}
+    wear(flux, pair(TO_K), metadata)
+    assert_added(flux.transformer.get_submodule(TO_K), DELTA * 4)
+
+
+def test_an_alpha_of_some_keys_goes_before_the_configuration(flux, wear):
+    other = TO_K.replace("to_k", "to_q")
+    wear(flux, pair(TO_K) | pair(other) | {f"{other}.alpha": ALPHA}, config={"r": RANK, "lora_alpha": 8})
+    assert_added(flux.transformer.get_submodule(TO_K), DELTA * 4)
+    assert_added(flux.transformer.get_submodule(other), DELTA / RANK)
+
+
 def test_the_strength_that_diffusers_writes_into_a_file(flux, wear):
     metadata = {"lora_adapter_metadata": json.dumps({"transformer.r": RANK, "transformer.lora_alpha": 8})}
     wear(flux, pair(f"transformer.{TO_K}"), metadata)

@@ -7,6 +7,7 @@ import sys
 import pytest
 from shared import ROOT
 
+from launcher import gpus
 from launcher.worker import numa
 
 
@@ -62,16 +63,16 @@ def test_a_rank_with_more_threads_than_its_node_has_cores_for_is_left_alone(plan
 
 
 @pytest.mark.parametrize(("node", "cores"), [("1", set(range(8, 16))), ("-1", None), ("7", None), ("x", None)])
-def test_a_rank_runs_beside_its_gpu(plant, pinned, monkeypatch, tmp_path, node, cores):
-    """nvidia-smi by a stand-in that answers as the real one does."""
-    smi = tmp_path / "bin" / "nvidia-smi"
-    smi.parent.mkdir()
-    smi.write_text('#!/bin/sh\n[ "$1" = --id=GPU-b ] && [ "$2" = --query-gpu=pci.bus_id ] && echo 00000000:3B:00.0\n')
-    smi.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{smi.parent}:{os.environ['PATH']}")
+@pytest.mark.parametrize("name", ["GPU-b", "1", "GPU-b0", "MIG-1"])
+def test_a_rank_runs_beside_its_gpu(plant, pinned, monkeypatch, name, node, cores):
+    gpu = gpus.Gpu(1, "X", 100)
+    device = gpus.Physical(("1", "GPU-b0b"), gpu, None, "00000000:3B:00.0")
+    instance = gpus.Physical(("MIG-1",), gpu, 1, "00000000:3B:00.0")
+    monkeypatch.setattr(gpus, "physical", lambda: ([gpus.Physical(("0", "GPU-a"), gpu), device, instance], []))
     root = plant("0-7", "8-15", **{"0000:3b:00.0": node})
-    assert numa.pin(0, 2, 8, "GPU-b", root) == cores
+    assert numa.pin(0, 2, 8, name, root) == cores
     assert numa.pin(0, 2, 8, "GPU-unknown", root) is None
+    assert numa.pin(0, 2, 8, "0", root) is None
     assert pinned == ([cores] if cores else [])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,13 @@ import launcher
 from launcher.cli.commands import reproduce
 from launcher.cli.main import main
 from launcher.config.compose import Composer
+from launcher.records import runs
 from launcher.records.compare import difference
 from launcher.records.formats import FORMATS
 from launcher.records.picture import read_recipe, save
+from launcher.reporting import page
 from launcher.running import replay
+from launcher.running.hold import is_held
 
 SMALL = ["cp=ring_anything", "runtime=cpu", "height=40", "width=72", "steps=2", "prompt=green waves"]
 
@@ -36,7 +40,7 @@ def pool(tmp_path_factory):
 
 @pytest.mark.slow
 def test_the_same_mode_and_degrees_make_the_same_pixels_20_times_of_20(pool, composer: Composer):
-    first = pool.run().files[0].absolute()
+    first = pool.run("height=16", "width=16").files[0].absolute()
     source = replay.original(first)
     line = replay.words(source.config, [], composer)
     found = [difference(first, pool.run(*line).files[0]).same for _ in range(20)]
@@ -72,6 +76,18 @@ def test_a_renamed_a_moved_and_a_re_encoded_picture(pool, launch, tmp_path):
     (run,) = ended.runs
     assert "PSNR" in str(difference(tmp_path / "again.jpg", run / "0000.png"))
     assert "can't be compared" in str(difference(tmp_path / "cropped.png", run / "0000.png"))
+
+
+@pytest.mark.slow
+def test_a_folder_that_was_moved_lists_reports_and_reproduces(pool, composer: Composer, tmp_path):
+    made = pool.run("seed=6", "images=2")
+    moved = tmp_path / "other place" / "run"
+    shutil.copytree(made.files[0].parent, moved)
+    assert [run.status for run in runs.find(moved.parent, is_held)] == ["done"]
+    assert len(page.write([moved.parent], moved.parent, is_held)) == 1
+    source = replay.original(moved)
+    again = pool.run(*replay.words(source.config, [], composer))
+    assert [difference(*pair).same for pair in zip(source.pictures, again.files, strict=True)] == ["bytes", "bytes"]
 
 
 def test_the_recipe_is_shown_and_nothing_is_run(tmp_path, monkeypatch, capsys):

@@ -126,4 +126,5 @@ def test_ranks_do_not_import_from_the_current_folder(tmp_path):
 
 
 def test_what_a_library_warns_of_ends_no_rank(started):
-    assert "PYTHONWARNINGS" not in started("cp=none", PYTHONWARNINGS="error")[0]
+    odd = {"PYTHONWARNINGS": "error", "PYTHONOPTIMIZE": "2"}
+    assert not odd.keys() & started("cp=none", **odd)[0].keys()

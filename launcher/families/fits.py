@@ -1,0 +1,193 @@
+"""Parts of a pipeline against each other: each may be whole, and another model's.
+
+Libraries say of such a pipeline that two matrices can't be multiplied, minutes later, or draw something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from launcher.families import tokenizers
+from launcher.families.parts import TELLS, Part
+from launcher.families.shapes import whole
+from launcher.reading import UnreadableError, read_json_object
+
+Configs = Mapping[str, Mapping[str, Any]]
+FILES = {"scheduler": "scheduler_config.json", "tokenizer": "tokenizer_config.json", "model": "config.json"}
+
+_KL = "transformer.in_channels = vae.latent_channels"
+_PACKED = "transformer.in_channels = 4 vae.latent_channels"  # four neighbours are one token
+_SCALE = "vae.scaling_factor"
+_SHIFT = "vae.shift_factor"
+# What must be equal, by the pipeline's class, and what must be a number there.
+FITS: dict[str, tuple[str, ...]] = {
+    "FluxPipeline": (
+        _PACKED,
+        "transformer.joint_attention_dim = text_encoder_2.d_model",
+        "transformer.pooled_projection_dim = text_encoder.hidden_size",
+    ),
+    "ChromaPipeline": (_PACKED, "transformer.joint_attention_dim = text_encoder.d_model"),
+    "Flux2KleinPipeline": (_PACKED,),
+    "StableDiffusion3Pipeline": (_KL, "transformer.joint_attention_dim = text_encoder_3.d_model"),
+    "QwenImagePipeline": (
+        "transformer.in_channels = 4 vae.z_dim",
+        "transformer.joint_attention_dim = text_encoder.hidden_size",
+    ),
+    "ZImagePipeline": (_KL, "transformer.cap_feat_dim = text_encoder.hidden_size"),
+    "Lumina2Pipeline": (_KL, "transformer.cap_feat_dim = text_encoder.hidden_size"),
+    "WanPipeline": ("transformer.in_channels = vae.z_dim", "transformer.text_dim = text_encoder.d_model"),
+    "SkyReelsV2Pipeline": ("transformer.in_channels = vae.z_dim", "transformer.text_dim = text_encoder.d_model"),
+    "LTXPipeline": (_KL, "transformer.caption_channels = text_encoder.d_model"),
+    "CogVideoXPipeline": (_KL, "transformer.text_embed_dim = text_encoder.d_model"),
+    "HunyuanVideoPipeline": (
+        _KL,
+        "transformer.text_embed_dim = text_encoder.hidden_size",
+        "transformer.pooled_projection_dim = text_encoder_2.hidden_size",
+    ),
+}
+NUMBERS: dict[str, tuple[str, ...]] = {
+    "FluxPipeline": (_SCALE, _SHIFT),
+    "ChromaPipeline": (_SCALE, _SHIFT),
+    "StableDiffusion3Pipeline": (_SCALE, _SHIFT),
+    "ZImagePipeline": (_SCALE, _SHIFT),
+    "Lumina2Pipeline": (_SCALE, _SHIFT),
+}
+# What decides the picture, and what the class makes up where its file leaves it out.
+STATED: dict[str, tuple[str, ...]] = {
+    "FlowMatchEulerDiscreteScheduler": ("num_train_timesteps", "shift"),
+    "UniPCMultistepScheduler": ("num_train_timesteps", "prediction_type"),
+    "CLIPTextModel": ("num_attention_heads", "eos_token_id"),
+    "CLIPTextModelWithProjection": ("num_attention_heads", "eos_token_id"),
+    "CLIPTokenizer": ("model_max_length",),
+}
+# A schedule that depends on the size of the picture is stated whole, or not at all.
+DYNAMIC = ("use_dynamic_shifting", "base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")
+SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token")
+# Names of tokenizers that say nothing of what is in their file.
+ANY = ("", "PreTrainedTokenizer", "TokenizersBackend", "AutoTokenizer", "PythonBackend")
+# How a class cuts words, by the library tokenizers' own names.
+ALGORITHMS = {"T5Tokenizer": "Unigram", "CLIPTokenizer": "BPE", "Qwen2Tokenizer": "BPE", "BertTokenizer": "WordPiece"}
+ROPE = ("axes_dims_rope", "axes_dim_rope", "axes_dims", "rope_axes_dim", "rope_dim")
+
+
+def misfits(pipeline: str, parts: list[Part], folder: Path) -> Iterator[str]:
+    """What does not fit together, each a sentence that starts with a file."""
+    configs = {part.name: config for part in parts if (config := _config(part, folder)) is not None}
+    for row in FITS.get(pipeline, ()):
+        yield from _equal(row, configs)
+    for key in NUMBERS.get(pipeline, ()):
+        name, value = key.partition(".")[0], _value(key, configs)
+        if name in configs and type(value) not in (int, float):
+            yield f"{name}/config.json has no number as {key.partition('.')[2]}, which drawing needs"
+    for part in parts:
+        if part.name not in configs:
+            continue
+        config, file = configs[part.name], f"{part.name}/{FILES[part.role]}"
+        needed = list(STATED.get(part.kind.removesuffix("Fast"), ()))
+        if part.role == "scheduler" and any(config.get(key) for key in DYNAMIC):
+            needed += DYNAMIC
+        for key in needed:
+            if key not in config:
+                yield f"{file} has no {key}, which decides the picture"
+        if part.role == "tokenizer":
+            yield from _tokenizer(part, configs, folder)
+        elif part.role == "model":
+            yield from _model(part, config)
+
+
+def _model(part: Part, config: Mapping[str, Any]) -> Iterator[str]:
+    """The class that model_index.json names, and its positions."""
+    told = config.get("_class_name") if part.library == "diffusers" else None
+    if isinstance(told, str) and told != part.kind:
+        yield f"{part.name}/config.json is a {told[:60]}'s, and model_index.json says {part.kind}"
+    family, kind = str(config.get("model_type", "")).replace("_", ""), part.kind.lower().replace("_", "")
+    if part.library == "transformers" and family and not _kin(family.lower(), kind):
+        yield f"{part.name}/config.json is of the type {config['model_type']}, and model_index.json says {part.kind}"
+    config = whole(part.kind, config)
+    head = config.get("attention_head_dim")
+    for key in ROPE:
+        axes = config.get(key)
+        if type(head) is not int or not isinstance(axes, list) or not all(type(axis) is int for axis in axes):
+            continue
+        if sum(axes) != head:
+            yield f"{part.name}/config.json says {key}={axes}, together {sum(axes)}, and attention_head_dim={head}"
+
+
+def _kin(family: str, kind: str) -> bool:
+    """Whether a class of transformers can be of a type of configuration; MT5 and UMT5 are read as T5 too."""
+    return family in kind or family[:3] == kind[:3] or ("t5" in family and "t5" in kind)
+
+
+def _tokenizer(part: Part, configs: Configs, folder: Path) -> Iterator[str]:
+    """A tokenizer is of its class, and knows no words that its text encoder doesn't."""
+    told = str(configs[part.name].get("tokenizer_class") or "").removesuffix("Fast")
+    named = part.kind.removesuffix("Fast")
+    if named not in ANY and told not in (*ANY, named):
+        yield f"{part.name}/tokenizer_config.json is a {told[:60]}'s, and model_index.json says {part.kind}"
+    kind = tokenizers.algorithm(folder / part.name / "tokenizer.json")
+    if kind not in (None, ALGORITHMS.get(named, kind)):
+        yield f"{part.name}/tokenizer.json is a {kind} tokenizer, and a {part.kind} is {ALGORITHMS[named]}"
+    for key, token in _absent(configs[part.name], folder / part.name / "tokenizer.json"):
+        yield f"{part.name}/tokenizer_config.json says {key}={token[:40]!r}, which is no word of its tokenizer.json"
+    encoder = f"text_encoder{part.name.removeprefix('tokenizer')}"
+    length, longest = (
+        configs[part.name].get("model_max_length"),
+        _value(f"{encoder}.max_position_embeddings", configs),
+    )
+    if named == "CLIPTokenizer" and type(length) is type(longest) is int and length > longest:
+        its = f"and {encoder}/config.json max_position_embeddings={longest}"
+        yield f"{part.name}/tokenizer_config.json says model_max_length={length}, {its}"
+    most = _value(f"{encoder}.vocab_size", configs)
+    try:
+        words = tokenizers.words(folder / part.name / "tokenizer.json")
+    except UnreadableError:
+        return  # told by whoever looks at the parts
+    if type(most) is int and words > most:
+        yield f"{part.name}/tokenizer.json has {words} words, and its text encoder knows {most}"
+
+
+def _absent(config: Mapping[str, Any], vocabulary: Path) -> Iterator[tuple[str, str]]:
+    """Special tokens that a tokenizer doesn't know: it would get new ones, which its text encoder has never seen."""
+    added = config.get("added_tokens_decoder")
+    known = {str(_content(token)) for token in added.values()} if isinstance(added, dict) else set()
+    for key in SPECIAL:
+        token = _content(config.get(key))
+        if isinstance(token, str) and token not in known and tokenizers.knows(vocabulary, token) is False:
+            yield key, token
+
+
+def _content(token: object) -> object:
+    """A token's text, which some files wrap."""
+    return token.get("content") if isinstance(token, dict) else token
+
+
+def _equal(row: str, configs: Configs) -> Iterator[str]:
+    left, _, right = row.partition(" = ")
+    factor, _, key = right.rpartition(" ")
+    here, there = _value(left, configs), _value(key, configs)
+    if type(here) is int and type(there) is int and here != int(factor or 1) * there:
+        name, _, own = left.partition(".")
+        other, _, its = key.partition(".")
+        times = f", and {factor} times that is needed" if factor else ""
+        yield f"{name}/config.json says {own}={here}, and {other}/config.json {its}={there}{times}"
+
+
+def _value(key: str, configs: Configs) -> Any:
+    """A number of a part's configuration; that of a model of several kinds of input is in its part for text."""
+    part, _, name = key.partition(".")
+    config = configs.get(part, {})
+    text = config.get("text_config")
+    return text[name] if isinstance(text, dict) and name in text else config.get(name)
+
+
+def _config(part: Part, folder: Path) -> dict[str, Any] | None:
+    if part.role not in FILES:
+        return None
+    try:
+        config = read_json_object(folder / part.name / FILES[part.role])
+    except UnreadableError:
+        return None  # told by whoever looks at the parts
+    tells = None if part.role == "tokenizer" else TELLS.get(part.library)
+    return config if tells is None or tells in config else None  # that too

@@ -1,0 +1,66 @@
+"""A LoRA's file against the model, by headers alone: what a rank could not wear is told before it starts."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from launcher import lora_config, lora_keys
+from launcher.config.schema import ModelConfig
+from launcher.families.safetensors import Tensor, read_header, read_metadata
+from launcher.families.weights import BASES, folder, variants, weight_files
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def flaw(path: Path, model: ModelConfig) -> str | None:
+    """Why a model can't wear the LoRA in a file that is whole, as the end of a sentence; None if nothing is known."""
+    header = read_header(path)
+    if found := lora_keys.flaw(header):
+        return found
+    stems, _ = lora_keys.stems(header)
+    ranks = {}
+    for stem, parts in stems.items():
+        down, up = header[parts.keys["down"]].shape, header[parts.keys["up"]].shape
+        if len(down) < 2 or len(up) < 2 or down[0] != up[1]:
+            return (
+                f"has matrices of {list(down)} and {list(up)} at {lora_keys.some([stem])}, which don't fit each other"
+            )
+        if "alpha" in parts.keys and header[parts.keys["alpha"]].elements != 1:
+            return f"has an alpha at {lora_keys.some([stem])} that is not one number"
+        ranks[stem] = down[0]
+    try:
+        lora_config.scales(path, read_metadata(path), stems, ranks)
+    except ValueError as error:
+        return str(error).removeprefix(f"{path.name}: ").removeprefix(f"{path.name} ")
+    return _misfit(header, stems, _layers(model))
+
+
+def _misfit(header: dict[str, Tensor], stems: dict[str, lora_keys.Stem], layers: Shapes) -> str | None:
+    """The first layer whose matrices have other sizes than the model's; names of other programs are not known here."""
+    flat = {name.replace(".", "_"): shape for name, shape in layers.items()}
+    for stem, parts in stems.items():
+        part, layer = lora_config.place(stem)
+        if part != "transformer":
+            continue
+        kohya = re.match(r"(lora_transformer|lora_unet|lycoris)_", layer)
+        shape = flat.get(layer[kohya.end() :]) if kohya else layers.get(layer)
+        outputs, inputs = header[parts.keys["up"]].shape[0], header[parts.keys["down"]].shape[1]
+        if shape is not None and shape[:2] != (outputs, inputs):
+            sizes = f"{inputs} to {outputs} channels instead of {shape[1]} to {shape[0]}"
+            return f"is made for a model of other sizes: {lora_keys.some([stem])} has {sizes}"
+    return None
+
+
+def _layers(model: ModelConfig) -> Shapes:
+    """The sizes of the layers of a model's first transformer, as far as its files are here."""
+    here, base = folder(model), BASES["diffusers"]
+    if here is None:
+        return {}
+    part = here / model.transformers[0]
+    names = sorted(variants(part, base)) or [""]
+    return {
+        name.removesuffix(".weight"): shape
+        for name, shape in weight_files(part, base, names[0]).shapes.items()
+        if name.endswith(".weight") and len(shape) >= 2
+    }

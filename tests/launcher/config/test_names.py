@@ -1,0 +1,12 @@
+"""Names from elsewhere lead to settings that exist, and hide none of them."""
+
+from launcher.config.names import DTYPES, ELSEWHERE, NOT_NEEDED
+from launcher.config.text import fields
+from launcher.rules.words import DTYPES as LEGAL
+
+
+def test_names_from_elsewhere_lead_to_settings():
+    assert set(ELSEWHERE.values()) <= set(fields())
+    known = {name.split(".")[-1] for name in fields()}
+    assert {*ELSEWHERE, *NOT_NEEDED} & known == {"gpus"}  # machine.gpus is what a plan is for, not what runs
+    assert set(DTYPES.values()) <= set(LEGAL)

@@ -1,0 +1,119 @@
+"""Parts that are whole and not of one model, and configurations that their own weights contradict: told by headers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from launcher.config.schema import ModelConfig
+from launcher.families import fits
+from launcher.families.checkpoint import inspect
+from launcher.families.shapes import misfits
+from launcher.families.weights import BUNDLED
+
+FACTS = {"name": "flux_tiny", "pipeline": "FluxPipeline", "heads": 6, "head_dim": 24, "layers": 4}
+GONE = object()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return shutil.copytree(BUNDLED, tmp_path / "model")
+
+
+def change(file, **changes) -> None:
+    config = json.loads(file.read_text()) | changes
+    file.write_text(json.dumps({key: value for key, value in config.items() if value is not GONE}))
+
+
+def said(folder) -> list[str]:
+    found = inspect(ModelConfig(**FACTS, tokenizer="tokenizer_2", path=str(folder)))
+    return [str(problem) for problem in found.problems]
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "told"),
+    [
+        ("transformer", {"in_channels": 16}, "in_channels=16, and the weights are of another size: x_embedder.weight"),
+        ("transformer", {"joint_attention_dim": 32}, "transformer/config.json says joint_attention_dim=32, and "),
+        ("transformer", {"pooled_projection_dim": 32}, "says pooled_projection_dim=32, and the weights"),
+        ("transformer", {"num_layers": 2}, "says num_layers=2, and the weights have 1 transformer_blocks"),
+        ("transformer", {"num_single_layers": 1}, "the weights have 3 single_transformer_blocks"),
+        ("transformer", {"num_attention_heads": 4}, "num_attention_heads=4, and the weights are of another size"),
+        ("transformer", {"axes_dims_rope": [16, 4, 8]}, "axes_dims_rope=[16, 4, 8], together 28, and attention_head_"),
+        ("transformer", {"_class_name": "X"}, "is a X's, and model_index.json says FluxTransformer2DModel"),
+        ("vae", {"latent_channels": 4}, "says latent_channels=4, and the weights"),
+        ("vae", {"layers_per_block": 2}, "says layers_per_block=2, and the weights have 1 "),
+        ("vae", {"block_out_channels": [8, 16, 32, 64]}, "says block_out_channels[3]=64, and the weights"),
+        ("vae", {"shift_factor": GONE}, "vae/config.json has no number as shift_factor"),
+        ("vae", {"scaling_factor": None}, "vae/config.json has no number as scaling_factor"),
+        ("text_encoder_2", {"d_model": 32}, "text_encoder_2/config.json says d_model=32, and the weights"),
+        ("text_encoder_2", {"num_layers": 1}, "text_encoder_2/config.json says num_layers=1, and the weights have 2"),
+        ("text_encoder_2", {"d_ff": 100}, "text_encoder_2/config.json says d_ff=100, and the weights"),
+        ("text_encoder", {"vocab_size": 500}, "tokenizer/tokenizer.json has 868 words, and its text encoder knows 500"),
+        ("text_encoder", {"model_type": "t5"}, "is of the type t5, and model_index.json says CLIPTextModel"),
+        ("scheduler", {"shift": GONE}, "scheduler/scheduler_config.json has no shift, which decides the picture"),
+        ("scheduler", {"use_dynamic_shifting": GONE}, "has no use_dynamic_shifting, which decides the picture"),
+        ("scheduler", {"base_shift": GONE}, "has no base_shift, which decides the picture"),
+        ("transformer", {"in_channels": GONE}, "says in_channels=64 by default, and the weights are of another size"),
+        ("transformer", {"axes_dims_rope": GONE}, "axes_dims_rope=[16, 56, 56], together 128, and attention_head_dim"),
+        ("transformer", {"guidance_embeds": True}, "says guidance_embeds=True, and the weights have no time_text_"),
+        ("vae", {"use_post_quant_conv": False}, "says use_post_quant_conv=False, and the weights have a post_quant"),
+        ("vae", {"mid_block_add_attention": GONE}, "says mid_block_add_attention=True by default, and the weights"),
+        ("vae", {"up_block_types": ["UpDecoderBlock2D"] * 3}, "says up_block_types of a length=3, and the weights"),
+        ("text_encoder", {"num_hidden_layers": GONE}, "says num_hidden_layers=12 by default, and the weights have 2"),
+        ("text_encoder", {"num_attention_heads": GONE}, "text_encoder/config.json has no num_attention_heads"),
+        ("tokenizer", {"model_max_length": GONE}, "tokenizer/tokenizer_config.json has no model_max_length"),
+        ("tokenizer", {"model_max_length": 78}, "model_max_length=78, and text_encoder/config.json max_position_"),
+        ("tokenizer", {"eos_token": "<end>"}, "says eos_token='<end>', which is no word of its tokenizer.json"),
+        ("tokenizer_2", {"tokenizer_class": "BertTokenizerFast"}, "is a BertTokenizer's, and model_index.json says T5"),
+    ],
+)
+def test_a_configuration_that_something_contradicts_is_told_before_a_rank_starts(folder, file, changes, told):
+    name = {"scheduler": "scheduler_config.json"}.get(file, "config.json")
+    name = "tokenizer_config.json" if file.startswith("tokenizer") else name
+    change(folder / file / name, **changes)
+    found = said(folder)
+    assert any(told in problem for problem in found), found
+    assert not any(problem.startswith("model.heads") for problem in found)  # advice that would follow the wrong file
+
+
+@pytest.mark.parametrize(
+    ("part", "other", "told"),
+    [
+        ("tokenizer_2", "tokenizer", "tokenizer_2/tokenizer_config.json is a CLIPTokenizer's"),
+        ("tokenizer", "tokenizer_2", "tokenizer/tokenizer_config.json is a T5Tokenizer's"),
+        ("text_encoder", "text_encoder_2", "text_encoder/config.json is of the type t5"),
+        ("text_encoder_2", "text_encoder", "text_encoder_2/config.json is of the type clip_text_model"),
+        ("tokenizer/tokenizer.json", "tokenizer_2/tokenizer.json", "tokenizer/tokenizer.json is a Unigram tokenizer"),
+    ],
+)
+def test_a_part_in_the_place_of_another_is_told(folder, part, other, told):
+    if (folder / part).is_dir():
+        shutil.rmtree(folder / part)
+        shutil.copytree(BUNDLED / other, folder / part)
+    else:
+        shutil.copy(BUNDLED / other, folder / part)
+    assert any(told in problem for problem in said(folder))
+
+
+@pytest.mark.parametrize("kind", ["CLIPTokenizer", "BertTokenizer"])
+def test_another_class_for_a_tokenizers_files_is_told(folder, kind):
+    change(folder / "model_index.json", tokenizer_2=["transformers", kind])
+    assert any(f"and model_index.json says {kind}" in problem for problem in said(folder))
+
+
+def test_parts_of_another_size_are_told_though_each_is_whole():
+    configs = {"transformer": {"in_channels": 16}, "vae": {"latent_channels": 16}}
+    (told,) = fits._equal("transformer.in_channels = 4 vae.latent_channels", configs)
+    assert told.startswith("transformer/config.json says in_channels=16, and vae/config.json latent_channels=16, and 4")
+    configs["transformer"]["in_channels"] = 64
+    assert list(fits._equal("transformer.in_channels = 4 vae.latent_channels", configs)) == []
+    assert list(fits._equal("transformer.text_dim = text_encoder.d_model", configs)) == []
+
+
+def test_what_a_table_does_not_know_is_left_to_the_ranks():
+    assert list(misfits("SomeNewModel", {"in_channels": 3}, {"a.weight": (1,)})) == []
+    assert list(misfits("FluxTransformer2DModel", {"in_channels": "x"}, {"x_embedder.weight": (1, 2)})) == []
+    assert list(misfits("FluxTransformer2DModel", {"in_channels": 2}, {"x_embedder.weight": (1, 2)})) == []

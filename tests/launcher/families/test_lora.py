@@ -1,0 +1,78 @@
+"""A LoRA's file against the model by headers: what no rank could wear is refused before one starts."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from launcher.config.schema import ModelConfig
+from launcher.families.lora import flaw
+from launcher.rules import problems
+
+MODEL = ModelConfig(name="flux_tiny", pipeline="FluxPipeline", path="bundled", heads=6, head_dim=24, layers=4)
+TO_K = "transformer_blocks.0.attn.to_k"
+WIDTH = 144
+
+
+def pair(stem: str = TO_K, inputs: int = WIDTH, outputs: int = WIDTH, rank: int = 2) -> dict[str, torch.Tensor]:
+    return {f"{stem}.lora_A.weight": torch.ones(rank, inputs), f"{stem}.lora_B.weight": torch.ones(outputs, rank)}
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(state, metadata=None, config=None):
+        save_file(state, tmp_path / "x.safetensors", metadata)
+        if config is not None:
+            (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+        return tmp_path / "x.safetensors"
+
+    return write
+
+
+FITS = [pair(), pair(f"transformer.{TO_K}"), pair(f"diffusion_model.{TO_K}"), pair("names.of_another.program", 7, 8)]
+
+
+@pytest.mark.parametrize("state", FITS)
+def test_what_fits_or_is_not_known_here_is_left_to_the_ranks(written, state):
+    assert flaw(written(state), MODEL) is None
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        (pair(inputs=3072, outputs=3072), f"{TO_K} has 3072 to 3072 channels instead of 144 to 144"),
+        (pair(f"transformer.{TO_K}", outputs=150), "has 144 to 150 channels instead of 144 to 144"),
+        (pair(f"base_model.model.{TO_K}", inputs=1) | {f"base_model.model.{TO_K}.alpha": torch.ones(())}, "1 to 144"),
+        (pair(f"lora_unet_{TO_K.replace('.', '_')}", inputs=150), "has 150 to 144 channels"),
+        (pair() | {f"{TO_K}.lora_B.weight": torch.ones(WIDTH, 3)}, r"has matrices of [2, 144] and [144, 3]"),
+        (pair() | {f"{TO_K}.alpha": torch.ones(2)}, f"has an alpha at {TO_K} that is not one number"),
+        (pair(f"base_model.model.{TO_K}"), "is a peft adapter, and the adapter_config.json"),
+    ],
+)
+def test_what_no_rank_could_wear_is_told(written, state, told):
+    assert told in (flaw(written(state), MODEL) or "")
+
+
+def test_a_configuration_that_is_another_loras_is_told(written, ask):
+    path = written(pair(), config={"r": 16, "lora_alpha": 16})
+    (problem,) = problems(ask(f"lora.path={path}"))
+    assert "adapter_config.json beside it says rank 16" in problem.rule
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("https://civitai.com/api/download/models/1", "is an address, and LoRAs are read from files"),
+        ("owner/some-lora", "hf download owner/some-lora"),
+        ("{folder}", "type 'lora.path={folder}/x.safetensors'"),
+    ],
+)
+def test_what_is_no_file_is_told_what_it_is(written, ask, typed, told):
+    folder = written(pair()).parent / "with a space"
+    folder.mkdir()
+    (folder / "x.safetensors").touch()
+    (problem,) = problems(ask(f"lora.path={typed.format(folder=folder)}"))
+    assert told.format(folder=folder) in str(problem)
