@@ -76,6 +76,11 @@ REFUSALS: dict[str, list[Refusal]] = {
         ("model.text=none", "model.text=none: unknown option; choose from padded, prompt, whole", LAPTOP),
     ],
     "sharing": [
+        (
+            "model=chroma runtime=cpu cp=ring_anything model.cp_plan=null",
+            "the ranks need a plan of what they split, and there is none for ChromaTransformer2DModel; type cp=none",
+            LAPTOP,
+        ),
         ("cp.cfg_degree=2", "guidance is off (model.true_cfg is at most 1): there is nothing to divide", LAPTOP),
         ("model=flux2 runtime=cpu cp.cfg_degree=2", "flux2 takes no classifier-free guidance to divide", LAPTOP),
         (
@@ -181,6 +186,7 @@ REFUSALS: dict[str, list[Refusal]] = {
         ("attention=flash", "needs the package flash-attn", GPUS),
     ],
     "model": [
+        ("model.pipeline=FluxPipelin", "has no pipeline of this name; type model.pipeline=FluxPipeline", LAPTOP),
         ("guidance=3", "takes no distilled guidance scale", LAPTOP),
         ("negative_prompt=blue", "has no effect while model.true_cfg is 1", LAPTOP),
         ("model.true_cfg=0.5", "must be 1 (off) or more", LAPTOP),

@@ -55,7 +55,7 @@ class Composer:
         problems = [suggest.carriage_return(word) for word in words if word.endswith("\r")]
         problems += suggest.too_long(words)
         problems += [suggest.SEARCHPATH for word in words if word.lstrip("+").startswith("hydra.searchpath=")]
-        problems += [left for word in words if (left := suggest.shell_variable(word)) is not None]
+        problems += [problem for word in words for problem in suggest.shell_variable(word)]
         problems += suggest.without_sign(words, self.groups)
         problems += [problem for word in words for problem in suggest.elsewhere(word, sweep)]
         if problems:

@@ -10,7 +10,8 @@ from pathlib import Path
 from launcher.problems import Problem
 
 PICTURES = ("image", "mask_image", "last_image")
-PATHS = ("model.path", "lora.path", "prompt_file", *PICTURES, "output.dir", "resume")  # settings that are paths
+# Settings that are paths.
+PATHS = ("model.path", "lora.path", "prompt_file", *PICTURES, "output.dir", "tracker.dir", "resume")
 
 
 def user_path(text: str) -> Path:

@@ -237,6 +237,15 @@ class MachineConfig:
 
 
 @dataclass
+class TrackerConfig:
+    """Where runs are told beside their folders, once they have ended."""
+
+    name: str = option("none", "none, tensorboard, mlflow or wandb; each is a package of its own")
+    project: str = option("launcher", "the tracker's name for these runs together")
+    dir: str = option("trackers", "the folder of what a tracker keeps on this machine")
+
+
+@dataclass
 class LaunchConfig:
     """One request."""
 
@@ -274,3 +283,4 @@ class LaunchConfig:
     machine: MachineConfig = field(default_factory=MachineConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
+    tracker: TrackerConfig = field(default_factory=TrackerConfig)

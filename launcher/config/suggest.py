@@ -149,16 +149,15 @@ def dashed(words: list[str], groups: dict[str, list[str]]) -> Problem | None:
     return Problem(words[0], rule, f"type {shlex.quote(f'{setting}={value}')}")
 
 
-def shell_variable(word: str) -> Problem | None:
+def shell_variable(word: str) -> Iterator[Problem]:
     """A path with a variable that the shell has not filled in."""
     key, _, value = word.partition("=")
     for match in re.finditer(r"\$(?:(\w+)|\{(\w+)\})", value) if key.lstrip("+") in PATHS else ():
-        name = match[1] or match[2]
-        if name in os.environ and not os.path.lexists(value):
+        known = os.environ.get(match[1] or match[2])
+        if known is not None and not os.path.lexists(value):
             rule = f"holds {match.group()} as it stands: single quotes keep the shell from filling it in"
-            typed = shlex.quote(f"{key}={value.replace(match.group(), os.environ[name])}")
-            return Problem(word, rule, f"type {typed}")
-    return None
+            yield Problem(word, rule, f"type {shlex.quote(f'{key}={value.replace(match.group(), known)}')}")
+            return
 
 
 def without_sign(words: list[str], groups: dict[str, list[str]]) -> Iterator[Problem]:

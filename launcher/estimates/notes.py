@@ -48,6 +48,8 @@ def notes(request: Request) -> list[str]:
         found.append(f"{which} has {count} tokens and {model.name} reads the first {model.text_tokens}; {advice}")
     found += _film(request) + _pictures(request)
     found += request.inputs.checkpoint.notes
+    if kind := request.inputs.checkpoint.planless:
+        found.append(f"{kind} is of no family here: its facts are read from its files, and times and memory are rough")
     if (path := request.config.prompt_file) is not None and request.prompts and not path.endswith(".json"):
         lines = sum(bool(line.strip()) for line in request.prompts[0].splitlines())
         if lines > 1 or path.endswith(".jsonl"):

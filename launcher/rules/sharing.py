@@ -202,6 +202,24 @@ def masks(request: Request) -> Iterator[Problem]:
 
 
 @rule
+def a_plan(request: Request) -> Iterator[Problem]:
+    """Ranks that share a sequence need to know what of the model is split."""
+    mode, known = MODES.get(request.mode), request.inputs.checkpoint
+    if mode is None or not mode.parallel or not known.planless:
+        return
+    what = f"the ranks need a plan of what they split, and there is none for {known.planless}"
+    instead, beside = "type cp=none", ""
+    if known.drafted:
+        instead += (
+            "; or complete this draft, save it as FOLDER/model/NAME.yaml, and type --config-dir FOLDER model=NAME"
+        )
+        beside = (
+            f"{known.drafted}\n# python -m launcher check --config-dir FOLDER model=NAME tells whether it is right."
+        )
+    yield Problem(f"cp={mode.name}", what, instead, beside)
+
+
+@rule
 def a_token_each(request: Request) -> Iterator[Problem]:
     """Every rank has a token of every stream, but of those of which the plan says that a rank may have none."""
     model, mode, ranks = request.config.model, MODES.get(request.mode), request.mesh.sequence

@@ -166,6 +166,15 @@ def recorded(words: list[str]) -> list[str]:
     return [portable_override(_plain_path(word)) for word in kept]
 
 
+def refusal(job: Job) -> str:
+    """Why a job was refused, without the folders of this machine that its settings name; "" if it was not."""
+    text = job.reason if job.status == REFUSED else ""
+    for word in job.words:
+        given, kept = (one.partition("=")[2].strip("'\"") for one in (word, portable_override(word)))
+        text = text.replace(given, kept) if given and kept != given else text
+    return text
+
+
 def _plain_path(word: str) -> str:
     """A path as Hydra reads it, without the blanks, escapes and functions that it may be wrapped in."""
     key, _, value = word.partition("=")
