@@ -16,7 +16,7 @@ FORGE = """a red fox, <lora:details:0.8> (masterpiece:1.2)
 in the snow
 Negative prompt: blurry, low quality
 Steps: 28, Sampler: Euler, Schedule type: Simple, CFG scale: 1, Distilled CFG Scale: 3.5, Seed: 3847563, \
-Size: 896x1152, Model hash: 4610115bb0, Model: flux1-dev-fp8, Lora hashes: "details: 1234abcd", Version: f2.0.1v1.10.1"""
+Size: 896x1152, Model hash: 4610115bb0, Model: flux1-dev-fp8, Lora hashes: "details: 1234abcd", Version: f2.0.1"""
 CLASSIC = """Steps: 20, Sampler: DPM++ 2M, CFG scale: 7, Seed: 1, Size: 512x768, Model: sd_xl_base_1.0, \
 Denoising strength: 0.45, Clip skip: 2, Hires upscale: 2"""
 
