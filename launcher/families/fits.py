@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.families import tokenizers
-from launcher.families.parts import TELLS, Part
+from launcher.families.parts import TELLS, Part, unknown
 from launcher.families.shapes import whole
 from launcher.reading import UnreadableError, read_json_object
 
@@ -54,6 +54,7 @@ NUMBERS: dict[str, tuple[str, ...]] = {
     "ZImagePipeline": (_SCALE, _SHIFT),
     "Lumina2Pipeline": (_SCALE, _SHIFT),
 }
+NOISE = ("CogVideoXPipeline",)  # of FITS, those whose model predicts noise and not a flow
 # What decides the picture, and what the class makes up where its file leaves it out.
 STATED: dict[str, tuple[str, ...]] = {
     "FlowMatchEulerDiscreteScheduler": ("num_train_timesteps", "shift"),
@@ -84,6 +85,9 @@ def misfits(pipeline: str, parts: list[Part], folder: Path) -> Iterator[str]:
     for part in parts:
         if part.name not in configs:
             continue
+        flow = part.role == "scheduler" and pipeline in FITS and pipeline not in NOISE
+        if flow and unknown(part) is None and not _flows(part, configs):
+            yield f"{part.name}/{FILES['scheduler']}: a {part.kind} takes noise off, and a {pipeline} follows a flow"
         config, file = configs[part.name], f"{part.name}/{FILES[part.role]}"
         needed = list(STATED.get(part.kind.removesuffix("Fast"), ()))
         if part.role == "scheduler" and any(config.get(key) for key in DYNAMIC):
@@ -113,6 +117,13 @@ def _model(part: Part, config: Mapping[str, Any]) -> Iterator[str]:
             continue
         if sum(axes) != head:
             yield f"{part.name}/config.json says {key}={axes}, together {sum(axes)}, and attention_head_dim={head}"
+
+
+def _flows(part: Part, configs: Configs) -> bool:
+    """Whether a scheduler follows a flow, as most models' do since 2024; others draw noise with them, or fail."""
+    config = configs[part.name]
+    told = config.get("use_flow_sigmas") is True or config.get("prediction_type") == "flow_prediction"
+    return "FlowMatch" in part.kind or told
 
 
 def _kin(family: str, kind: str) -> bool:

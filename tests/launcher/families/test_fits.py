@@ -6,6 +6,8 @@ import json
 import shutil
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from launcher.config.schema import ModelConfig
 from launcher.families import fits
@@ -96,6 +98,25 @@ def test_a_part_in_the_place_of_another_is_told(folder, part, other, told):
     else:
         shutil.copy(BUNDLED / other, folder / part)
     assert any(told in problem for problem in said(folder))
+
+
+@pytest.mark.parametrize("kind", ["EulerDiscreteScheduler", "UniPCMultistepScheduler"])
+def test_a_scheduler_of_another_kind_of_model_is_told(folder, kind):
+    change(folder / "model_index.json", scheduler=["diffusers", kind])
+    assert any(f"a {kind} takes noise off, and a FluxPipeline follows a flow" in problem for problem in said(folder))
+    change(folder / "scheduler" / "scheduler_config.json", use_flow_sigmas=True, prediction_type="flow_prediction")
+    assert not any("takes noise off" in problem for problem in said(folder))
+
+
+def test_quantised_weights_are_refused_for_their_scales_would_be_dropped(folder):
+    change(folder / "transformer" / "config.json", quantization_config={"quant_method": "bitsandbytes"})
+    (problem,) = said(folder)
+    assert "'transformer' is quantised (quantization_config: bitsandbytes), and weights are used as they are" in problem
+    change(folder / "transformer" / "config.json", quantization_config=None)
+    (file,) = (folder / "transformer").glob("*.safetensors")
+    save_file(load_file(file) | {"x_embedder.scale_weight": torch.ones(1)}, file)
+    (problem,) = said(folder)
+    assert "'transformer' is quantised (x_embedder.scale_weight)" in problem
 
 
 @pytest.mark.parametrize("kind", ["CLIPTokenizer", "BertTokenizer"])
