@@ -2,14 +2,15 @@
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 STREAMS = 13  # that a header has room for: what any model splits, and more
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 FACTS = (
     *("batch", "heads", "key heads", "head size", "value size", "dtype", "an attention mask", "causal attention"),
-    "timestep",
+    *("timestep", "the inputs"),
 )
 
 
@@ -46,12 +47,24 @@ def disagreement(everyone: Sequence[Header]) -> str:
     """What ranks do not agree about, "" if all is well; the same words on every rank."""
     first = everyone[0]
     for rank, header in enumerate(everyone):
-        for name, here, there in zip(FACTS, first.facts, header.facts, strict=True):
+        for name, here, there in zip(FACTS[:-1], first.facts, header.facts, strict=False):
             if here != there:
                 return f"rank 0 has {_told(name, here)}, rank {rank} {_told(name, there)}"
         if header.streams != first.streams:
             return f"rank 0 was given {list(first.streams)} tokens, rank {rank} {list(header.streams)}"
+        if header.facts[-1] != first.facts[-1]:
+            return f"the shapes of what rank 0 was given differ from those of rank {rank}"
     return ""
+
+
+def shapes(given: Mapping[str, Any]) -> int:
+    """A checksum of a forward's arguments, as far as they must be alike: shapes and dtypes, whole numbers, absences."""
+    told = {
+        name: (tuple(x.shape), str(x.dtype)) if hasattr(x, "dtype") else x
+        for name, x in given.items()
+        if hasattr(x, "dtype") or x is None or isinstance(x, int)
+    }
+    return zlib.crc32(str(sorted(told.items())).encode())
 
 
 def bits(value: float) -> int:

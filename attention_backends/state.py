@@ -1,6 +1,6 @@
 """What is on for one model: how its inputs are split, and who holds what at each of its attentions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -10,7 +10,7 @@ import torch
 from attention_backends import compiled, exchange
 from attention_backends.catalog import MODES, Mode
 from attention_backends.cost import Speeds
-from attention_backends.header import DTYPES, Header, bits, disagreement
+from attention_backends.header import DTYPES, Header, bits, disagreement, shapes
 from attention_backends.kernels import choose
 from attention_backends.layout import Layout, joined, split_lengths
 from attention_backends.topology import Topology
@@ -49,6 +49,7 @@ class ContextParallel:
     may_skip: bool = field(default=False, repr=False)  # a cache may leave out all of them
     cut: set[str] = field(default_factory=set, repr=False)  # what was split in this forward, by name
     gathered: bool = field(default=False, repr=False)  # an output was, in this forward
+    shapes: int = field(default=0, repr=False)  # a checksum of the shapes that this forward was given
     timestep: float = field(default=0.0, repr=False)  # the sum of it, in this forward
     where: str = field(default="", repr=False)  # the attention module that runs
     fit: Callable[[torch.Tensor], torch.Tensor] | None = field(default=None, repr=False)  # of the running mask
@@ -81,8 +82,8 @@ class ContextParallel:
         assert isinstance(wire, Wire), "enable() gives a state its wire"
         return wire
 
-    def start_forward(self, *, may_skip: bool = False, timestep: Any = None) -> None:
-        """timestep: what the model is given, by which ranks that are in different steps are told apart."""
+    def start_forward(self, *, may_skip: bool = False, given: Mapping[str, Any] | None = None) -> None:
+        """given: the model's arguments, by which ranks that are in different steps or are given others are told."""
         self.streams.clear()
         self.known.clear()
         self.cut.clear()
@@ -91,8 +92,10 @@ class ContextParallel:
         self.calls = 0
         self.may_skip = may_skip
         # On a GPU to read it is to wait for all that was launched before.
-        told = isinstance(timestep, torch.Tensor) and timestep.device.type == "cpu"
-        self.timestep = float(timestep.double().sum()) if told else 0.0
+        given = given or {}
+        timestep, self.shapes = given.get("timestep"), shapes(given)
+        readable = isinstance(timestep, torch.Tensor) and timestep.device.type == "cpu"
+        self.timestep = float(torch.as_tensor(timestep).double().sum()) if readable else 0.0
 
     def end_forward(self) -> None:
         """Raise ValueError if this rank's part is all that the forward gives."""
@@ -199,7 +202,8 @@ class ContextParallel:
             dtype = str(query.dtype).removeprefix("torch.")
             facts = (
                 *(query.shape[0], query.shape[2], key.shape[2], query.shape[3], value.shape[3]),
-                *(DTYPES.index(dtype) if dtype in DTYPES else len(DTYPES), masked, is_causal, bits(self.timestep)),
+                *(DTYPES.index(dtype) if dtype in DTYPES else len(DTYPES), masked, is_causal),
+                *(bits(self.timestep), self.shapes),
             )
             mine = Header(queries, keys, facts, tuple(self.streams.values()))
             told = exchange.exchange_lengths(mine.encode(), self.topology.group, device)

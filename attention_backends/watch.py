@@ -1,9 +1,9 @@
 """A watch for ranks that run apart without failing: one skips an attention, or never comes, and the others wait for it.
 
-Nothing is sent while ranks go on. A thread of each rank tells the others, through the group's store, when its rank has
-stood still for `patience` seconds: it waits for one message, or it is outside the model and computes nothing. Once all
-ranks stand still and none waits for a message that another is sending, they will wait for ever, and the connections
-are closed with the reason. A rank that is slow, at whatever, is never taken for one that stands still.
+Nothing is sent while ranks go on. A thread of each rank sees when its rank has stood still for `patience` seconds: it
+waits for one message, or it is outside the model and computes nothing. One that waits asks the others through the
+group's store. Once all say that they stand still, and none waits for a message that another is sending, they will wait
+for ever, and the connections are closed with the reason. A slow rank is never taken for one that stands still.
 """
 
 import atexit
@@ -106,7 +106,7 @@ class Watch:
     def __init__(self, wire: Watched, store: Any) -> None:
         self._wire, self._store = wire, store
         self._over = threading.Event()
-        self._told = ""
+        self._told, self._asked = False, ""
         self._busy, self._computed = time.monotonic(), time.process_time()
         self._beat = self._alike = 0
         self._seen: list[Standing] = []
@@ -125,13 +125,23 @@ class Watch:
 
     def _look(self) -> None:
         mine = self._standing()
-        words = mine.encode() if mine is not None else ""
-        if words != self._told:
-            self._store.set(f"stands {self._wire.rank()}", words)
-            self._told = words
-        if mine is None or mine.waits is None:
-            self._seen, self._alike = [], 0
+        if mine is None:
+            if self._told:  # what it told does not hold any more
+                self._store.set(f"stands {self._wire.rank()}", "")
+            self._told, self._seen, self._alike = False, [], 0
             return
+        if mine.waits is not None:
+            self._store.set("asked", f"{self._wire.rank()} {mine.beat}")
+        elif (asked := self._read("asked")) == self._asked:
+            return  # nobody waits, or not any more
+        else:
+            self._asked = asked
+        self._store.set(f"stands {self._wire.rank()}", mine.encode())
+        self._told = True
+        if mine.waits is not None:
+            self._judge(mine)
+
+    def _judge(self, mine: Standing) -> None:
         everyone = [mine if rank == self._wire.rank() else self._of(rank) for rank in range(self._wire.size())]
         why, now = in_vain(everyone), [one for one in everyone if one is not None]
         if not why or [replace(one, beat=0) for one in now] != [replace(one, beat=0) for one in self._seen]:
@@ -158,6 +168,8 @@ class Watch:
         return Standing(OUTSIDE, self._wire.steps, beat=self._beat)
 
     def _of(self, rank: int) -> Standing | None:
-        key = f"stands {rank}"
-        words = self._store.get(key).decode() if self._store.check([key]) else ""
+        words = self._read(f"stands {rank}")
         return Standing.decode(words) if words else None
+
+    def _read(self, key: str) -> str:
+        return str(self._store.get(key).decode()) if self._store.check([key]) else ""

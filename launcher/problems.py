@@ -15,11 +15,13 @@ class Problem:
         value: what was asked, as typed: `cp.ring_degree=0`.
         rule: what it breaks, as the end of a sentence that starts with the value.
         instead: what would work: the nearest legal values, and what to type.
+        beside: lines to copy, shown under it.
     """
 
     value: str
     rule: str
     instead: str = ""
+    beside: str = ""
 
     def __str__(self) -> str:
         return f"{self.value}: {self.rule}" + (f"; {self.instead}" if self.instead else "")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from shared import GPUS, LAPTOP
+from shared import GPUS, LAPTOP, ROOT
 
 from launcher.machines import Machine
 
+PICTURE = ROOT / ".github" / "images" / "patterns.png"
 Refusal = tuple[str, str, Machine]
 REFUSALS: dict[str, list[Refusal]] = {
     "numbers": [
@@ -75,6 +76,11 @@ REFUSALS: dict[str, list[Refusal]] = {
         ("model.text=none", "model.text=none: unknown option; choose from padded, prompt, whole", LAPTOP),
     ],
     "sharing": [
+        (
+            "model=chroma runtime=cpu cp=ring_anything model.cp_plan=null",
+            "the ranks need a plan of what they split, and there is none for ChromaTransformer2DModel; type cp=none",
+            LAPTOP,
+        ),
         ("cp.cfg_degree=2", "guidance is off (model.true_cfg is at most 1): there is nothing to divide", LAPTOP),
         ("model=flux2 runtime=cpu cp.cfg_degree=2", "flux2 takes no classifier-free guidance to divide", LAPTOP),
         (
@@ -180,6 +186,7 @@ REFUSALS: dict[str, list[Refusal]] = {
         ("attention=flash", "needs the package flash-attn", GPUS),
     ],
     "model": [
+        ("model.pipeline=FluxPipelin", "has no pipeline of this name; type model.pipeline=FluxPipeline", LAPTOP),
         ("guidance=3", "takes no distilled guidance scale", LAPTOP),
         ("negative_prompt=blue", "has no effect while model.true_cfg is 1", LAPTOP),
         ("model.true_cfg=0.5", "must be 1 (off) or more", LAPTOP),
@@ -222,7 +229,22 @@ REFUSALS: dict[str, list[Refusal]] = {
         ("model=wan_t2v_1_3b height=16400", "has 1024 positions each way, of 16 pixels; type height=16384", LAPTOP),
         ("model=wan_t2v_1_3b frames=4094", "has 1024 positions in time, of 4 frames; type frames=4093", LAPTOP),
     ],
+    "pictures": [
+        (f"image={PICTURE} model=wan_t2v_1_3b", "wan_t2v_1_3b takes no image; leave it out, or type model=", LAPTOP),
+        (f"mask_image={PICTURE}", "flux_tiny needs image= too; type image=FILE mask_image=FILE", LAPTOP),
+        (f"last_image={PICTURE}", "flux_tiny takes no last_image", LAPTOP),
+        (f"last_image={PICTURE} model=wan22_i2v_a14b", "wan22_i2v_a14b needs image= too", LAPTOP),
+        (f"image=[{PICTURE},{PICTURE}]", "lists 2, and flux_tiny takes 1 picture", LAPTOP),
+        ("strength=0.5", "is of a picture to start from, and none is given; type image=FILE", LAPTOP),
+        (f"image={PICTURE} strength=0", "must be above 0, and at most 1", LAPTOP),
+        (f"image={PICTURE} strength=1.5", "must be above 0, and at most 1", LAPTOP),
+        (f"image={PICTURE} strength=nan", "must be above 0, and at most 1", LAPTOP),
+        (f"image={PICTURE} strength=1e-30", "leaves none of 12 steps", LAPTOP),
+        (f"image={PICTURE} strength=0.5 model=flux_kontext", "it starts from it whole; leave it out", LAPTOP),
+    ],
     "inputs": [
+        ("image=/nowhere.png", "image=/nowhere.png: can't be read (No such file or directory)", LAPTOP),
+        ("image=/dev/zero", "image=/dev/zero: is a device, not a regular file", LAPTOP),
         ("prompt=a prompt_file=b.txt", "prompt is given too", LAPTOP),
     ],
 }

@@ -129,7 +129,7 @@ def _qwenimage() -> Any:
     )  # fmt: skip
 
 
-def _qwen_tokenizer() -> Any:
+def _qwen_tokenizer(template: str = "", special: list[str] | None = None) -> Any:
     """Qwen2's own class, trained on the pipeline's template alone.
 
     The words of the template are tokens then, as they are for the large model, so that the 34 tokens which the pipeline
@@ -139,9 +139,9 @@ def _qwen_tokenizer() -> Any:
     from tokenizers.pre_tokenizers import ByteLevel
     from transformers import Qwen2Tokenizer
 
-    template = QwenImagePipeline(None, None, None, None, None).prompt_template_encode
+    template = template or QwenImagePipeline(None, None, None, None, None).prompt_template_encode
     letters = {letter: number for number, letter in enumerate(sorted(ByteLevel.alphabet()))}
-    special = ["<|im_start|>", "<|im_end|>"]
+    special = special or ["<|im_start|>", "<|im_end|>"]
     tokenizer = Qwen2Tokenizer(vocab=letters, additional_special_tokens=special)
     return tokenizer.train_new_from_iterator([template], 512, initial_alphabet=list(letters), min_frequency=1)
 

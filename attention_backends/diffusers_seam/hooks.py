@@ -102,7 +102,7 @@ class ForwardHook(ModelHook):  # type: ignore[misc]
 
     def _run(self, *args: Any, **kwargs: Any) -> Any:
         self.upkeep.check()
-        self.state.start_forward(may_skip=self.upkeep.may_skip, timestep=kwargs.get("timestep"))
+        self.state.start_forward(may_skip=self.upkeep.may_skip, given=kwargs)
         try:
             output = self.fn_ref.original_forward(*args, **kwargs)
         except RuntimeError as error:

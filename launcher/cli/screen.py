@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launcher.estimates.notes import notes
+from launcher.families.tasks import strength
 from launcher.request.request import MAX_RANKS, Request
 from launcher.wording import plural, shorten
 
@@ -47,6 +48,13 @@ def rows_of(request: Request) -> dict[str, str]:
     told = {"size": size}
     if request.frames is not None:
         told["frames"] = f"{request.frames}{cut}; {request.config.fps} a second"
+    for number, given in enumerate(request.inputs.pictures):
+        row = given.setting.removesuffix("_image")
+        told[row if row not in told else f"{row} {number + 1}"] = ", ".join(
+            (f"{shorten(given.path.name)}, {given.size} pixels", *request.told_of(given))
+        )
+    if (kept := strength(request.config)) is not None:
+        told["strength"] = f"{kept:g}, {plural(request.denoising_steps, 'step')} of {request.config.steps}"
     if request.config.lora.path is not None:
         told["lora"] = f"{shorten(Path(request.config.lora.path).name)}, scale {request.config.lora.scale:g}"
     told |= {"tokens": tokens, "parallel": parallel}

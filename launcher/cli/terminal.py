@@ -86,6 +86,8 @@ def complain(error: LauncherError) -> None:
         say(f"launcher: {shorten(problem.value, 300)}: {shorten(problem.rule, LONGEST_RULE)}", sys.stderr)
         if problem.instead:
             say(f"          {problem.instead}", sys.stderr)
+        if problem.beside:
+            say(problem.beside, sys.stderr)
     if error.works_here is not None:
         say(f"this works on this machine:\n  {error.works_here}", sys.stderr)
 
@@ -128,3 +130,7 @@ class Terminal:
     def report(self, path: Path) -> None:
         """Where the sweep's report is."""
         say(f"report: {path}", sys.stdout)
+
+    def note(self, text: str) -> None:
+        """What went wrong without harm."""
+        say(f"launcher: {shorten(text, LONGEST_RULE)}", sys.stderr)

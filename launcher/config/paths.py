@@ -9,7 +9,9 @@ from pathlib import Path
 
 from launcher.problems import Problem
 
-PATHS = ("model.path", "lora.path", "prompt_file", "output.dir", "resume")  # settings that are paths
+PICTURES = ("image", "mask_image", "last_image")
+# Settings that are paths.
+PATHS = ("model.path", "lora.path", "prompt_file", *PICTURES, "output.dir", "tracker.dir", "resume")
 
 
 def user_path(text: str) -> Path:

@@ -50,6 +50,17 @@ class ArgumentNames:
     true_cfg: Optional[str] = fact("true_cfg_scale", "the scale of classifier-free guidance beside a distilled one")
     negative_prompt: Optional[str] = fact("negative_prompt", "what to avoid")
     text_tokens: Optional[str] = fact("max_sequence_length", "the most text tokens")
+    area: Optional[str] = fact(None, "pixels of the whole picture, where it would be changed to so many")
+
+
+@dataclass
+class TaskConfig:
+    """Something that a model does with what it is given, beside a prompt."""
+
+    needs: list[str] = field(default_factory=list)  # image, mask_image, last_image
+    pipeline: Optional[str] = None  # the class that does it with the same weights; null: the model's own
+    strength: Optional[float] = None  # how much is drawn anew when nothing is said; null: it takes no such number
+    most: int = 1  # pictures that image= may list
 
 
 @dataclass
@@ -65,6 +76,14 @@ class ModelConfig:
     gated: bool = fact(False, "the hub asks for an accepted licence and a token")
     licence: str = fact("", "where the licence is read and accepted")
     needs_gpu: bool = fact(False, "too large for a CPU, unless runtime.device=cpu insists")
+    tasks: dict[str, Optional[TaskConfig]] = field(
+        default_factory=dict,
+        metadata={"help": "what it does with pictures, by what it needs; text alone follows from task", "fact": True},
+    )
+    reference_sizes: Optional[list[str]] = fact(
+        None, "image= is looked at beside what is drawn, in that of these sizes, HEIGHTxWIDTH, with the nearest aspect"
+    )
+    reference_area: Optional[int] = fact(None, "the same in so many pixels, with sides that 32 divides")
     heads: int = fact(0, "attention heads")
     head_dim: int = fact(0, "channels of a head")
     layers: int = fact(0, "attention layers")
@@ -218,11 +237,24 @@ class MachineConfig:
 
 
 @dataclass
+class TrackerConfig:
+    """Where runs are told beside their folders, once they have ended."""
+
+    name: str = option("none", "none, tensorboard, mlflow or wandb; each is a package of its own")
+    project: str = option("launcher", "the tracker's name for these runs together")
+    dir: str = option("trackers", "the folder of what a tracker keeps on this machine")
+
+
+@dataclass
 class LaunchConfig:
     """One request."""
 
     prompt: Optional[str] = option(None, "what to draw, taken as it stands; null: the model's own example")
     prompt_file: Optional[str] = option(None, "a text file that is one prompt, or a .json file with a list of prompts")
+    image: Optional[str] = option(None, "a picture to start from, or several: [a.png,b.png]")
+    mask_image: Optional[str] = option(None, "a picture that is white where image= is drawn anew")
+    last_image: Optional[str] = option(None, "a video's last frame, beside image= for its first")
+    strength: Optional[float] = option(None, "how much of image= is drawn anew, up to 1; default: the model's")
     negative_prompt: Optional[str] = option(None, "what to avoid; needs classifier-free guidance, a scale above 1")
     height: int = option(0, "pixels, any number from 1; default: the model's")
     width: int = option(0, "pixels, any number from 1; default: the model's")
@@ -251,3 +283,4 @@ class LaunchConfig:
     machine: MachineConfig = field(default_factory=MachineConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
+    tracker: TrackerConfig = field(default_factory=TrackerConfig)

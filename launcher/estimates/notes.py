@@ -6,6 +6,7 @@ from pathlib import Path
 
 from launcher.estimates import memory
 from launcher.records.film import pixel_format
+from launcher.request.geometry import whole_size
 from launcher.request.request import Request
 from launcher.wording import plural, shorten
 
@@ -45,8 +46,10 @@ def notes(request: Request) -> list[str]:
         if model.max_text_tokens is not None and model.max_text_tokens > model.text_tokens:
             advice += f", or type model.text_tokens={min(count, model.max_text_tokens)}"
         found.append(f"{which} has {count} tokens and {model.name} reads the first {model.text_tokens}; {advice}")
-    found += _film(request)
+    found += _film(request) + _pictures(request)
     found += request.inputs.checkpoint.notes
+    if kind := request.inputs.checkpoint.planless:
+        found.append(f"{kind} is of no family here: its facts are read from its files, and times and memory are rough")
     if (path := request.config.prompt_file) is not None and request.prompts and not path.endswith(".json"):
         lines = sum(bool(line.strip()) for line in request.prompts[0].splitlines())
         if lines > 1 or path.endswith(".jsonl"):
@@ -55,6 +58,21 @@ def notes(request: Request) -> list[str]:
             found.append(f"prompt_file={name} has {plural(lines, 'line')} and is one prompt; {several}")
     if not request.machine.here:
         found += [f"not here: {problem.value}: {problem.rule}" for problem in request.inputs.checkpoint.problems]
+    return found
+
+
+def _pictures(request: Request) -> list[str]:
+    """What is lost of pictures that are started from."""
+    found = []
+    for given in request.inputs.pictures:
+        fit = request.fit(given)
+        if fit is None or given.setting == "mask_image":
+            continue
+        kept = fit.cropped.height * fit.cropped.width / (fit.scaled.height * fit.scaled.width)
+        if kept < 0.95:
+            height, width = whole_size(given.size, request.requested)
+            advice = f"type height={height} width={width} to draw all of it"
+            found.append(f"{kept:.0%} of {shorten(given.path.name)} is kept, its middle; {advice}")
     return found
 
 

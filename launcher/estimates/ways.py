@@ -53,13 +53,17 @@ def priced(request: Request) -> tuple[Way, ...]:
     world = request.mesh.ranks if request.mesh.ranks > 1 else None
     found = []
     for mode, cfg in itertools.product(MODES.values(), _cfg_degrees(request)):
-        if (mode.name, cfg) == (request.mode, request.mesh.cfg):
-            found.append(way(request))
-        elif mode.parallel:
-            found.append(way(scheduled(shared(request, mode.name, None, None, world, cfg))))
-        else:
-            found.append(way(scheduled(shared(request, mode.name, None, None, None, cfg))))
+        own = (mode.name, cfg) == (request.mode, request.mesh.cfg)
+        one = shared(request, mode.name, None, None, world if mode.parallel else None, cfg)
+        if own or _worth(one):
+            found.append(way(request if own else scheduled(one)))
     return tuple(found)
+
+
+def _worth(request: Request) -> bool:
+    """Whether a way may stand in the table: halves of guidance that have one rank each share no sequence."""
+    mode, mesh = MODES[request.mode], request.mesh
+    return mesh.cfg == 1 or request.config.cp.cfg_degree is not None or mesh.sequence > 1 or not mode.parallel
 
 
 def _cfg_degrees(request: Request) -> list[int]:
@@ -77,6 +81,7 @@ def _fastest(request: Request) -> Request:
         scheduled(shared(request, mode, cp.ring_degree, cp.ulysses_degree, processes, cfg))
         for mode, cfg in itertools.product(MODES, _cfg_degrees(request))
     ]
+    typed = [each for each in typed if _worth(each)]
     table = tuple(way(each) for each in typed)
     order = sorted(range(len(table)), key=lambda number: (len(table[number].problems), table[number].seconds))
     best, *others = (table[number] for number in order)

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from launcher.config.schema import LaunchConfig
+from launcher.families.tasks import strength
 
 
 def negative_prompt(config: LaunchConfig) -> str | None:
@@ -31,6 +32,8 @@ def arguments(config: LaunchConfig, height: int, width: int, frames: int | None)
         "true_cfg": model.true_cfg if model.true_cfg > 1 else None,
         "negative_prompt": negative_prompt(config),
         "text_tokens": model.text_tokens,
+        "area": height * width,
     }
     names = dataclasses.asdict(model.arguments)
-    return {names[key]: value for key, value in values.items() if names[key] is not None and value is not None}
+    call = {"strength": kept} if (kept := strength(config)) is not None else {}
+    return call | {names[key]: value for key, value in values.items() if names[key] is not None and value is not None}

@@ -15,10 +15,12 @@ from pathlib import Path
 
 from launcher.config.schema import ModelConfig
 from launcher.families import fits
+from launcher.families.draft import draft
 from launcher.families.facts import fact_problems
 from launcher.families.hub import access_problems
 from launcher.families.parts import TELLS, Part, lacks, packages, read_index, unknown
 from launcher.families.shapes import misfits
+from launcher.families.sources import has_own_plan, part_of
 from launcher.families.weights import (
     BASES,
     FOLDER,
@@ -32,7 +34,7 @@ from launcher.families.weights import (
     variants,
     weight_files,
 )
-from launcher.problems import Problem
+from launcher.problems import Problem, Refused
 from launcher.reading import UnreadableError, read_json_object
 
 # Ends of the names of what quantised weights are multiplied with: ComfyUI's, bitsandbytes', compressed-tensors'.
@@ -49,6 +51,8 @@ class Checkpoint:
         whole: nothing is missing here, so no network is needed.
         variant: of the weight files, "fp16" of `model.fp16.safetensors`; None for the plain ones.
         parameters: numbers of each part with weights, as far as its files are here.
+        planless: the class of what is shared, where neither the model's file nor that class has a plan; else "".
+        drafted: a first draft of a model file with a plan then, if one can be made.
         problems: why it can't be loaded. notes: what a user should know.
         files: the weight files that are used, as far as they are here, by their paths in the folder.
     """
@@ -58,6 +62,8 @@ class Checkpoint:
     whole: bool = False
     variant: str | None = None
     parameters: dict[str, int] = field(default_factory=dict)
+    planless: str = ""
+    drafted: str = ""
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
@@ -68,7 +74,8 @@ def inspect(model: ModelConfig) -> Checkpoint:
     here, fetched, source = folder(model), is_hub(model), location(model)
     value = f"model.path={model.path}"
     if here is None:
-        return Checkpoint(source, model.revision, problems=tuple(access_problems(model)))
+        planless = _planless(model, [])
+        return Checkpoint(source, model.revision, planless=planless, problems=tuple(access_problems(model)))
     if not here.is_dir():
         return Checkpoint(source, None, problems=(Problem(value, *not_a_folder(model.path)),))
     try:
@@ -92,9 +99,35 @@ def inspect(model: ModelConfig) -> Checkpoint:
     other += [Problem(value, what, again) for what in contradicted]
     problems = [*other, *look.refusals, *missing, *broken, *_absent(model, parts, here)]
     revision = model.revision if fetched and not whole else None
+    planless = _planless(model, parts)
     return Checkpoint(
-        source, revision, whole, look.variant, look.parameters, tuple(problems), tuple(look.notes), tuple(look.files)
+        source=source,
+        revision=revision,
+        whole=whole,
+        variant=look.variant,
+        parameters=look.parameters,
+        planless=planless,
+        drafted=_drafted(here) if planless else "",
+        problems=tuple(problems),
+        notes=tuple(look.notes),
+        files=tuple(look.files),
     )
+
+
+def _planless(model: ModelConfig, parts: list[Part]) -> str:
+    """The class that has no plan, by the files if they are here, else by the pipeline's class."""
+    if model.cp_plan is not None:
+        return ""
+    name = next(iter(model.transformers), "")
+    kind = next((part.kind for part in parts if part.name == name), "") or part_of(model.pipeline, name)
+    return "" if has_own_plan(kind) else kind
+
+
+def _drafted(here: Path) -> str:
+    try:
+        return draft(here)
+    except Refused:  # a UNet, say
+        return ""
 
 
 def _pipeline_near(here: Path) -> str:

@@ -6,11 +6,15 @@ Nothing of it is imported: torch and diffusers take seconds, and what is drafted
 from __future__ import annotations
 
 import ast
-import importlib.util
-from collections.abc import Iterator
+import dataclasses
+import json
+import re
 from pathlib import Path
 from typing import Any
 
+from launcher.config.schema import ModelConfig
+from launcher.families import sources, unnamed
+from launcher.families.sources import Classes, attributes, method, transformer
 from launcher.problems import Problem, Refused
 from launcher.reading import UnreadableError, read_json
 
@@ -36,7 +40,7 @@ def draft(folder: Path) -> str:
     except (UnreadableError, KeyError, TypeError) as error:
         told = f"not the folder of a diffusers pipeline with a transformer ({error})"
         raise Refused([Problem(value, told, "give a folder with a model_index.json")]) from error
-    source = _source(kind)
+    source = transformer(kind)
     if source is None:
         told = f"{kind} is not a transformer of the installed diffusers"
         raise Refused([Problem(value, told, "write the plan by hand: attention_backends/plan.py has the form")])
@@ -51,9 +55,28 @@ def draft(folder: Path) -> str:
         "layers": _count(config, "num_layers") or _count(config, "n_layers"),
         "patch": _count(config, "patch_size") or 2,
     }
+    if sources.pipeline(pipeline) is not None:
+        facts = _rest(folder) | facts
     lines = ["# A draft: check every line, above all vae_scale, the text and the plan, and compare it with cp=none."]
-    lines += [*(f"{k}: {v}" for k, v in facts.items())]
+    lines += [f"{name}: {_written(value)}" for name, value in facts.items()]
     return "\n".join([*lines, "counted: false  # until the tokens of all that is split are sure", *_plan(source, kind)])
+
+
+def _rest(folder: Path) -> dict[str, Any]:
+    """What else is read of a pipeline, as far as it is not what a model file has without a word."""
+    try:
+        found = unnamed.facts(str(folder), folder)
+    except (Refused, UnreadableError):
+        return {}
+    standard = dataclasses.asdict(ModelConfig())
+    arguments = {name: value for name, value in found["arguments"].items() if value != standard["arguments"][name]}
+    found |= {"arguments": arguments or standard["arguments"], "counted": True}
+    return {name: value for name, value in found.items() if value != standard[name]}
+
+
+def _written(value: Any) -> str:
+    """A value in YAML's own way, on one line."""
+    return value if isinstance(value, str) and re.fullmatch(r"[\w/][\w./ -]*", value) else json.dumps(value)
 
 
 def _count(config: dict[str, Any], key: str) -> int:
@@ -61,32 +84,6 @@ def _count(config: dict[str, Any], key: str) -> int:
     value = config.get(key)
     number = value[-1] if isinstance(value, list) and value else value
     return number if type(number) is int else 0
-
-
-def _source(kind: str) -> dict[str, ast.ClassDef] | None:
-    """The classes of the file of diffusers that defines this one, and of the blocks that several share."""
-    found = importlib.util.find_spec("diffusers")
-    for root in (found.submodule_search_locations or []) if found else []:
-        for path in sorted((Path(root) / "models" / "transformers").glob("*.py")):
-            text = path.read_text(encoding="utf-8")
-            if f"class {kind}(" in text:
-                common = (Path(root) / "models" / "attention.py").read_text(encoding="utf-8")
-                parsed = [*ast.parse(common).body, *ast.parse(text).body]
-                classes = {node.name: node for node in parsed if isinstance(node, ast.ClassDef)}
-                return classes if kind in classes else None
-    return None
-
-
-def _method(node: ast.ClassDef, name: str) -> ast.FunctionDef | None:
-    return next((each for each in node.body if isinstance(each, ast.FunctionDef) and each.name == name), None)
-
-
-def _attributes(node: ast.ClassDef) -> Iterator[tuple[str, ast.expr]]:
-    """self.NAME = VALUE of a class's __init__."""
-    init = _method(node, "__init__")
-    for each in ast.walk(init) if init else ():
-        if isinstance(each, ast.Assign) and isinstance(target := each.targets[0], ast.Attribute):
-            yield target.attr, each.value
 
 
 def _crosses(value: ast.expr) -> bool:
@@ -97,11 +94,11 @@ def _crosses(value: ast.expr) -> bool:
     return not (told and isinstance(told[0], ast.Constant) and told[0].value is None)
 
 
-def _plan(classes: dict[str, ast.ClassDef], kind: str) -> list[str]:
+def _plan(classes: Classes, kind: str) -> list[str]:
     """The lines of cp_plan: the longest lists of blocks are split, the last module's output is gathered."""
-    attributes = dict(_attributes(classes[kind]))
+    parts = dict(attributes(classes[kind]))
     blocks: dict[str, ast.ClassDef] = {}
-    for name, value in attributes.items():
+    for name, value in parts.items():
         if isinstance(value, ast.Call) and getattr(value.func, "attr", "") == "ModuleList":
             called = [each.func for each in ast.walk(value) if isinstance(each, ast.Call)]
             made = [classes[name.id] for name in called if isinstance(name, ast.Name) and name.id in classes]
@@ -112,9 +109,9 @@ def _plan(classes: dict[str, ast.ClassDef], kind: str) -> list[str]:
     lines, local = ["cp_plan:", "  split:"], list(whole)
     streams: list[str] = []
     for name, node in split.items():
-        forward = _method(node, "forward")
+        forward = method(node, "forward")
         given = [argument.arg for argument in forward.args.args[1:]] if forward else []
-        cross = list(dict.fromkeys(each for each, value in _attributes(node) if each in CROSS and _crosses(value)))
+        cross = list(dict.fromkeys(each for each, value in attributes(node) if each in CROSS and _crosses(value)))
         local += [f"{name}.*.{each}" for each in cross]
         tokens = [each for each in given if each in TOKENS and not (cross and each == "encoder_hidden_states")]
         if not streams and tokens:
@@ -126,6 +123,6 @@ def _plan(classes: dict[str, ast.ClassDef], kind: str) -> list[str]:
                    if each in MASKS and streams and not cross]  # fmt: skip
         if follow:
             lines += [f"    {name}.*:", *follow]
-    last = next((name for name in OUTPUTS if name in attributes), f"{next(reversed(split), 'blocks')}.-1")
+    last = next((name for name in OUTPUTS if name in parts), f"{next(reversed(split), 'blocks')}.-1")
     lines += ["  gather:", f"    {last}: {{dim: 1}}"]
     return [*lines, f"  local: [{', '.join(local)}]"] if local else lines

@@ -18,7 +18,14 @@ HALVING = ("AutoencoderKL", "AutoencoderKLFlux2", "AutoencoderKLCogVideoX")
 
 def fact_problems(model: ModelConfig, folder: Path) -> Iterator[Problem]:
     """Facts that decide what is drawn, or what is legal, and that the checkpoint contradicts."""
-    readers = [*((name, _transformer) for name in model.transformers), ("vae", _vae)]
+    for part, name, value in contradictions(model, folder):
+        rule = f"the {part} in model.path has {_shown(value)}, by its own configuration"
+        yield Problem(f"model.{name}={_shown(getattr(model, name))}", rule, _instead(name, value))
+
+
+def contradictions(model: ModelConfig, folder: Path) -> Iterator[tuple[str, str, object]]:
+    """Each part, fact and value that the files in a folder have otherwise."""
+    readers = [*((name, of_transformer) for name in model.transformers), ("vae", of_vae)]
     for part, read in readers:
         try:
             config = read_json_object(folder / part / "config.json")
@@ -28,8 +35,7 @@ def fact_problems(model: ModelConfig, folder: Path) -> Iterator[Problem]:
             stated = getattr(model, name)
             if stated == value or (name == "frames_per_latent" and stated is None):
                 continue  # a model of pictures may have a video's VAE
-            rule = f"the {part} in model.path has {_shown(value)}, by its own configuration"
-            yield Problem(f"model.{name}={_shown(stated)}", rule, _instead(name, value))
+            yield part, name, value
 
 
 def _instead(name: str, value: object) -> str:
@@ -39,7 +45,7 @@ def _instead(name: str, value: object) -> str:
     return instead
 
 
-def _transformer(config: Config) -> dict[str, object]:
+def of_transformer(config: Config) -> dict[str, object]:
     """Facts in a transformer's configuration: as far as its class keeps them under these names."""
     found: dict[str, object] = {}
     for fact, key in (
@@ -61,7 +67,7 @@ def _transformer(config: Config) -> dict[str, object]:
     return found
 
 
-def _vae(config: Config) -> dict[str, object]:
+def of_vae(config: Config) -> dict[str, object]:
     """Facts in a VAE's configuration. Its classes tell the same thing under different names."""
     found: dict[str, object] = {}
     blocks, halves = config.get("block_out_channels"), config.get("temperal_downsample")  # diffusers' spelling

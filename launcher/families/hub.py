@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from launcher.config.schema import ModelConfig
 from launcher.families.weights import HERE
-from launcher.problems import Problem
+from launcher.problems import Problem, Refused
 
 PATIENCE = 5.0  # seconds for a name, a connection and an answer; most failures are told at once
 
@@ -30,6 +30,26 @@ def access_problems(model: ModelConfig, lacking: str = "") -> Iterator[Problem]:
     elif model.gated and token() is None:
         rule = f"{where}; the repository is gated: accept its licence first"
         yield Problem(value, rule, f"accept it at {model.licence} and type `hf auth login`, or {local}")
+
+
+def fetch_configs(model: ModelConfig) -> None:
+    """Fetch what a repository says of its pipeline: some kilobytes, which go to the hub's cache.
+
+    Raises:
+        Refused: it can't be reached, or may not be read.
+    """
+    from huggingface_hub import constants, snapshot_download
+
+    found = list(access_problems(model)) or list(answer_problems(model, constants.ENDPOINT))
+    if not found:
+        try:
+            wanted = ["model_index.json", "*/config.json", "*_config.json"]
+            snapshot_download(model.path, revision=model.revision, allow_patterns=wanted)
+            return
+        except Exception as error:  # of a dozen kinds, by who has failed: the hub, HTTP, the disk
+            told = f"its configuration can't be fetched ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+            found = [Problem(f"model.path={model.path}", told, f"type model.path=FOLDER for a local copy, {HERE}")]
+    raise Refused(found)
 
 
 def token() -> str | None:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from launcher.records.files import sha256, whole
-from launcher.records.picture import first_frame, frames_of, shape
+from launcher.records.picture import extent, first_frame, frames_of
 
 WINDOW = 7  # pixels of a side of what SSIM compares at once
 Pixels = npt.NDArray[np.float64]
@@ -72,7 +72,7 @@ def difference(one: Path, other: Path, fps: int | None = None) -> Difference:
 
 def _unlike(one: Path, other: Path) -> str:
     """Why two files show different things; their headers alone are read."""
-    sizes = [shape(path) for path in (one, other)]
+    sizes = [extent(path) for path in (one, other)]
     if sizes[0] == sizes[1]:
         return ""
     before, after = (f"{height} x {width}" + f" x {count} frames" * (count > 1) for height, width, count in sizes)

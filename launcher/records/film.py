@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # rules read the table, and a refusal waits for no library
     import numpy as np
     from PIL import Image
 
-COMMENT, DESCRIPTION = "comment", "description"
+COMMENT, DESCRIPTION = "comment", "description"  # tags
 START = 8  # bytes at the start of a file that tell whether it is an MP4
 BT709 = 1  # in H.273's tables of primaries, transfer and matrix, and in FFmpeg's enumerations of them
 LIMITED, FULL = 1, 2  # AVColorRange: luma from 16 to 235, from 0 to 255
@@ -92,11 +92,11 @@ def pixel_format(codec: str, height: int, width: int) -> str:
     return "yuv444p" if CODECS[codec].even and (height % 2 or width % 2) else "yuv420p"
 
 
-def encode(frames: Sequence[Image.Image], path: Path, recipe: str, about: str, film: Film | None) -> None:
+def encode(frames: Sequence[Image.Image], path: Path, tags: dict[str, str], film: Film) -> None:
     """Encode a film, one frame after the other.
 
     Args:
-        recipe: the comment tag. about: the description, for people; an empty text is left out.
+        tags: of the container: texts by name.
 
     Raises:
         OSError: it can't be written.
@@ -105,11 +105,10 @@ def encode(frames: Sequence[Image.Image], path: Path, recipe: str, about: str, f
     import numpy as np
     from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
-    assert film is not None
     codec = CODECS[film.codec]
     width, height = frames[0].size
     with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-        container.metadata.update({key: text for key, text in ((COMMENT, recipe), (DESCRIPTION, about)) if text})
+        container.metadata.update(tags)
         crf = codec.crf if film.crf is None else film.crf
         video: Any = container.add_stream(codec.encoder, rate=film.fps, options={"crf": str(crf), **codec.options})
         video.width, video.height, video.pix_fmt = width, height, pixel_format(film.codec, height, width)
@@ -185,8 +184,8 @@ def comment(file: BinaryIO) -> str:
         return str(container.metadata.get(COMMENT, ""))
 
 
-def shape(file: BinaryIO) -> tuple[int, int, int]:
-    """Height, width and frames of a film, as its header tells them.
+def extent(file: BinaryIO) -> tuple[int, int, int]:
+    """Height, width and frames of a film, by its headers.
 
     Raises:
         ValueError: it can't be read, or holds no pictures.

@@ -5,8 +5,8 @@ Rules, the schema's help, ranks and records read it. Another format is another r
 Three texts go into a file, where other programs look for them. PNG: the recipe is an iTXt chunk named `launcher`,
 A1111's text one named `parameters`, XMP one named `XML:com.adobe.xmp` (XMP specification part 3). WebP and JPEG: XMP
 has the recipe, and A1111's text is the EXIF tag UserComment (0x9286, EXIF 2.32 section 4.6.5), which has a character
-code of 8 bytes before the text. A1111 reads it as big-endian UTF-16, so the whole EXIF block is big-endian.
-MP4: the recipe is the comment tag, A1111's text the description (film.py).
+code of 8 bytes before the text. A1111 reads it as big-endian UTF-16, so the whole EXIF block is big-endian. MP4: the
+recipe is the comment tag, and A1111's text the description.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launcher import codec
-from launcher.records.film import Film, encode
+from launcher.records.film import COMMENT, DESCRIPTION, Film, encode
 from launcher.records.readable import TOOL, parameters, xmp
 from launcher.records.record import Recipe
 
@@ -121,7 +121,9 @@ def _jpeg(frames: Sequence[Image.Image], path: Path, texts: Texts, film: Film | 
 
 
 def _mp4(frames: Sequence[Image.Image], path: Path, texts: Texts, film: Film | None) -> None:
-    encode(frames, path, texts.recipe, texts.parameters, film)
+    assert film is not None
+    tags = {COMMENT: texts.recipe, DESCRIPTION: texts.parameters.replace("\0", "\ufffd")}  # which would end it
+    encode(frames, path, {name: text for name, text in tags.items() if text}, film)
 
 
 def _blocks(texts: Texts) -> dict[str, Any]:

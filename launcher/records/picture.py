@@ -79,17 +79,17 @@ def first_frame(path: Path) -> Image.Image:
         raise OSError(f"{path}: no picture that can be read ({error})") from error
 
 
-def shape(path: Path) -> tuple[int, int, int]:
-    """Height, width and frames, as the file's header tells them.
+def extent(path: Path) -> tuple[int, int, int]:
+    """Height, width and frames of a file, by its headers alone.
 
     Raises:
-        OSError, ValueError: the file can't be read, or is not a picture.
+        OSError, ValueError: it can't be read, or is not a picture.
     """
     with path.open("rb") as file:
         if films.is_film(file.read(films.START)):
             file.seek(0)
-            return films.shape(file)
-    with Image.open(path, formats=STILLS) as picture:
+            return films.extent(file)
+    with Image.open(path, formats=[name.upper() for name, format in FORMATS.items() if not format.film]) as picture:
         return picture.height, picture.width, getattr(picture, "n_frames", 1)
 
 
@@ -118,7 +118,7 @@ def read_recipe(path: Path) -> Recipe:
     except UnreadableError as error:
         raise ValueError(f"{path.name} {error}") from error
     try:
-        text = _film_comment(path) if film else _picture_comment(path)
+        text = _in_film(path) if film else _in_picture(path)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # whatever Pillow finds wrong
         if "MAX_TEXT_CHUNK" in str(error):
             raise ValueError(f"{path.name}: a compressed text in it unpacks to more than 1 MiB") from error
@@ -131,18 +131,18 @@ def read_recipe(path: Path) -> Recipe:
         raise ValueError(f"{path.name} carries no recipe of this program ({error})") from error
 
 
-def _film_comment(path: Path) -> str:
+def _in_film(path: Path) -> str:
     with path.open("rb") as file:
         return films.comment(file)
 
 
-def _picture_comment(path: Path) -> str:
-    with Image.open(path, formats=STILLS) as image:
-        text = image.info.get(KEY)
+def _in_picture(path: Path) -> str | None:
+    with Image.open(path, formats=[name.upper() for name, format in FORMATS.items() if not format.film]) as image:
+        text: str | None = image.info.get(KEY)
         if text is None and isinstance(packet := image.info.get("xmp"), bytes):
             text = recipe_in(packet)
         if text is None:  # schema 2 and older
             comment = image.getexif().get_ifd(EXIF_IFD).get(USER_COMMENT, b"")
             old = isinstance(comment, bytes) and comment.startswith(ASCII_CODE)
             text = comment.removeprefix(ASCII_CODE).decode("ascii") if old else ""
-        return str(text)
+        return text

@@ -18,6 +18,24 @@ Config = dict[str, object]  # a configuration as data: what it means is checked 
 
 
 @dataclass(frozen=True)
+class StartedFrom:
+    """A picture that was started from.
+
+    Args:
+        setting: image, mask_image or last_image.
+        file: its name, without its folder; its SHA-256 is among the inputs.
+        height, width: upright, in pixels.
+        changed: what was done to it, each a clause.
+    """
+
+    setting: str
+    file: str
+    height: int
+    width: int
+    changed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Weights:
     """Which weights: each file's SHA-256, by its path in the model's folder, and the commit of a hub repository."""
 
@@ -161,7 +179,7 @@ class Record:
         sent_bytes: by each rank to others, in attention.
         check: of `check=true`.
         loads: how often these ranks had loaded weights by then: 1 in all jobs of a sweep with one model.
-        weights, inputs: as in a recipe.
+        weights, inputs: as in a recipe; started_from: what was done to pictures among them.
         generator: the device that noise was drawn on.
         kernel: what attention was computed with.
         environment: operating system, processor, driver, libraries below torch, and torch's switches.
@@ -192,6 +210,7 @@ class Record:
     error: str | None = None
     check: Check | None = None
     weights: Weights | None = None
+    started_from: tuple[StartedFrom, ...] = ()
     inputs: dict[str, str] = field(default_factory=dict)
     generator: str | None = None
     scheduler: Scheduler | None = None

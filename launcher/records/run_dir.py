@@ -21,7 +21,7 @@ from launcher.records.record import Config, Record, Status
 from launcher.version import __version__
 
 PICTURE = re.compile(r"\d{4,}\.\w+")  # the name of a picture of a run
-PATH_KEYS = ("path", "prompt_file", "dir")
+PATH_KEYS = ("path", "prompt_file", "dir", "image", "mask_image", "last_image")
 LIBRARIES = (
     "torch",
     "diffusers",
@@ -119,6 +119,10 @@ class RunDir:
                 file.write(codec.dumps(self._record) + "\n")
                 file.truncate()
 
+    def input(self, number: int) -> Path:
+        """A picture that was started from, as the model gets it."""
+        return self.path / "inputs" / f"{number}.png"
+
     def log(self, rank: int | None = None) -> Path:
         """Where a rank's output goes; None is the process that starts the ranks."""
         return self.logs / ("start.log" if rank is None else f"rank{rank}.log")
@@ -151,6 +155,8 @@ def portable(config: Config) -> Config:
 
 
 def _portable(path: str) -> str:
+    if path.startswith("[") and path.endswith("]"):  # several pictures
+        return f"[{','.join(_portable(item.strip()) for item in path[1:-1].split(','))}]"
     refers = "${" in path and "/" in path  # to a variable of the shell's, say, which may be anywhere
     elsewhere = path.startswith(("/", "~")) or ".." in Path(path).parts or refers
     return f".../{Path(path).name}" if elsewhere else path

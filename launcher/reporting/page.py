@@ -61,7 +61,7 @@ def write(
     environment.filters |= {"number": number, "cell": cell, "mebibytes": mebibytes}
     script = (HERE / "report.js").read_text(encoding="utf-8")
     told = {
-        "title": f"{plural(len(found), 'run')}: {', '.join(shorten(str(folder), 60) for folder in folders)}",
+        "title": f"{plural(len(found), 'run')}: {', '.join(shorten(folder.absolute().name, 60) for folder in folders)}",
         "rows": found,
         "counts": {status: sum(row.status == status for row in found) for status in STATUSES},
         "plots": plots(found),

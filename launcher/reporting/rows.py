@@ -21,6 +21,7 @@ class Row:
 
     Args:
         label: what sets it apart from the others of the report.
+        folder: as it is shown, without what lies above the report's own; path: where it is.
         shape: height x width of what was asked for, in pixels, and frames of a video.
         tokens: of all streams together. step: seconds, the median. peak: bytes of its fullest rank.
         picture: its first one, if it is there. baseline: the row that it is compared with, by label; "" for itself.
@@ -48,6 +49,7 @@ class Row:
     speedup: float | None = None
     ideal: float | None = None
     apart: Difference | None = None
+    path: Path | None = None
     alike: tuple[Any, ...] = ()  # what two rows share that can be compared
 
     @property
@@ -85,7 +87,7 @@ def rows(folders: Iterable[Path], is_held: Callable[[Path], bool], baseline: Pat
 
 
 def _shown(run: Run, folder: Path) -> Run:
-    return dataclasses.replace(run, folder=str(folder / run.folder) if run.folder != "." else str(folder))
+    return dataclasses.replace(run, folder=str(Path(folder.absolute().name, run.folder)))
 
 
 def _natural(name: str) -> tuple[tuple[int, int, str], ...]:
@@ -120,6 +122,7 @@ def _row(run: Run, label: str) -> Row:
     return Row(
         label=label,
         folder=run.folder,
+        path=run.path,
         status=run.status,
         reason=run.reason,
         model=str(run.setting("model.name") or ""),
@@ -155,7 +158,7 @@ def _times(run: Run) -> dict[str, float]:
 def _compared(row: Row, all_rows: list[Row], chosen: Path | None) -> Row:
     """A row with what sets its picture and its speed apart from its baseline's."""
     if chosen is not None:
-        base = next((one for one in all_rows if Path(one.folder).absolute() == chosen.absolute()), None)
+        base = next((one for one in all_rows if one.path and one.path.absolute() == chosen.absolute()), None)
     else:
         same = [one for one in all_rows if one.status == "done" and one.alike == row.alike]
         base = next((one for one in same if one.mode == "none"), same[0] if same else None)

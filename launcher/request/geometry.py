@@ -7,6 +7,7 @@ itself, and each further latent holds `frames_per_latent` frames.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -50,6 +51,30 @@ def latent_frames(rendered: int, per_latent: int) -> int:
 def image_tokens(rendered: Size, multiple: int) -> int:
     """Tokens of a rendered picture, or of one latent in time: 1008 x 1024 is 63 x 64 = 4032."""
     return (rendered.height // multiple) * (rendered.width // multiple)
+
+
+def reference_size(given: Size, sizes: list[str] | None, area: int | None) -> Size | None:
+    """The size in which a picture is looked at beside what is drawn, as diffusers' pipelines scale it.
+
+    Args:
+        sizes: HEIGHTxWIDTH, of which that with the nearest aspect is taken: FLUX.1 Kontext.
+        area: pixels, kept about while 32 divides the sides: Qwen-Image-Edit's `calculate_dimensions`.
+    """
+    aspect = given.width / max(1, given.height)
+    if sizes:
+        known = [Size(int(height), int(width)) for height, _, width in (size.partition("x") for size in sizes)]
+        return min(known, key=lambda size: (abs(aspect - size.width / size.height), size.width, size.height))
+    if area:
+        width = math.sqrt(area * aspect)
+        return Size(round(width / aspect / 32) * 32, round(width / 32) * 32)
+    return None
+
+
+def whole_size(given: Size, wanted: Size, multiple: int = 16) -> tuple[int, int]:
+    """(height, width) in the aspect of a given picture, with about the pixels that are wanted."""
+    height = math.sqrt(wanted.height * wanted.width * given.height / max(1, given.width))
+    width = height * given.width / max(1, given.height)
+    return max(1, round(height / multiple)) * multiple, max(1, round(width / multiple)) * multiple
 
 
 def divisors(number: int) -> list[int]:

@@ -9,9 +9,11 @@ from launcher.config.paths import user_path
 from launcher.config.schema import LaunchConfig
 from launcher.families.call import negative_prompt
 from launcher.families.checkpoint import Checkpoint, inspect
+from launcher.families.tasks import given
 from launcher.families.text import count_tokens
 from launcher.problems import Problem
 from launcher.reading import UnreadableError, parse_json, read_text
+from launcher.request.pictures import Given, look
 
 MAX_PROMPT_FILE = 1 << 20  # bytes; text encoders read some hundred words
 
@@ -26,6 +28,7 @@ class Inputs:
         negative_tokens: of the negative prompt, likewise; None also where there is none.
         seed: the one that was typed, else drawn here, once.
         checkpoint: the model's files.
+        pictures: to start from, those that can be read.
     """
 
     prompts: tuple[str, ...]
@@ -33,12 +36,18 @@ class Inputs:
     negative_tokens: int | None
     seed: int
     checkpoint: Checkpoint
+    pictures: tuple[Given, ...] = ()
     problems: tuple[Problem, ...] = ()
 
 
 def read(config: LaunchConfig) -> Inputs:
     """The inputs of a configuration. What can't be read becomes a problem."""
     prompts, problems = _prompts(config)
+    pictures: list[Given] = []
+    for setting in given(config):
+        found, wrong = look(setting, getattr(config, setting))
+        pictures += found
+        problems += wrong
     negative = negative_prompt(config)
     counted = count_tokens(config.model, [*prompts, *([negative] if negative is not None else [])])
     return Inputs(
@@ -47,6 +56,7 @@ def read(config: LaunchConfig) -> Inputs:
         negative_tokens=counted[-1] if negative is not None else None,
         seed=config.seed if config.seed is not None else secrets.randbelow(1 << 32),
         checkpoint=inspect(config.model),
+        pictures=tuple(pictures),
         problems=tuple(problems),
     )
 

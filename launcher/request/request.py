@@ -8,13 +8,15 @@ from functools import cached_property
 from attention_backends.layout import split_lengths
 from launcher.config.schema import LaunchConfig
 from launcher.families.call import negative_prompt
+from launcher.families.tasks import denoising_steps
 from launcher.machines import Machine
 from launcher.problems import Problem
 from launcher.records.film import CODECS, Codec
 from launcher.records.formats import FORMATS
-from launcher.request.geometry import Size, image_tokens, latent_frames
+from launcher.request.geometry import Size, image_tokens, latent_frames, reference_size
 from launcher.request.inputs import Inputs
 from launcher.request.mesh import Mesh
+from launcher.request.pictures import Fit, Given, covering
 from launcher.request.way import Way
 
 MAX_RANKS = 256  # of one host
@@ -104,7 +106,8 @@ class Request:
         model = self.config.model
         text = model.text_tokens + model.text_extra if self.texts is None else max(self.texts, default=0)
         visual = "image" if self.frames is None else "video"
-        pixels = {visual: self.latents * image_tokens(self.rendered, self.multiple)}
+        drawn = self.latents * image_tokens(self.rendered, self.multiple)
+        pixels = {visual: drawn + sum(image_tokens(size, self.multiple) for size in self.references)}
         return pixels if self.texts == () else {"text": text, **pixels}
 
     @property
@@ -118,6 +121,36 @@ class Request:
         """How a film is encoded; None for another format, and for an unknown word."""
         kind = FORMATS.get(self.format)
         return CODECS.get(self.config.output.codec or "h264") if kind is not None and kind.film else None
+
+    @property
+    def references(self) -> list[Size]:
+        """The sizes in which pictures are looked at beside what is drawn; in a plan without any, one square."""
+        model = self.config.model
+        sizes = [given.size for given in self.inputs.pictures if given.setting == "image"] or [Size(1, 1)]
+        return [found for size in sizes if (found := reference_size(size, model.reference_sizes, model.reference_area))]
+
+    @property
+    def counted(self) -> bool:
+        """Whether the tokens of all that is split are known before the start."""
+        return self.config.model.counted and (not self.references or bool(self.inputs.pictures))
+
+    def fit(self, given: Given) -> Fit | None:
+        """How a given picture is made ready; None for one that the pipeline itself scales."""
+        return None if self.references else covering(given.size, self.requested, self.rendered)
+
+    def told_of(self, given: Given) -> tuple[str, ...]:
+        """What is done to a given picture, in words."""
+        fit = self.fit(given)
+        if fit is not None:
+            return given.changed + fit.told
+        pictures = [one for one in self.inputs.pictures if one.setting == "image"]
+        size = self.references[pictures.index(given)]
+        return given.changed if size == given.size else (*given.changed, f"scaled to {size}")
+
+    @property
+    def denoising_steps(self) -> int:
+        """Steps that are done for each picture."""
+        return denoising_steps(self.config)
 
     @property
     def passes(self) -> int:

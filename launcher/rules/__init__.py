@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from launcher.problems import Problem
 from launcher.request.request import Request
-from launcher.rules import devices, files, kernels, model, numbers, sharing, words
+from launcher.rules import devices, files, kernels, model, numbers, pictures, sharing, words
 from launcher.rules.rule import Rule, of
 
-ROOMS = (words, numbers, devices, sharing, model, kernels, files)
+ROOMS = (words, numbers, devices, sharing, model, pictures, kernels, files)
 RULES: tuple[Rule, ...] = of(*(room.__name__ for room in ROOMS))
 
 
@@ -17,6 +17,6 @@ def problems(request: Request, plan: bool = False) -> list[Problem]:
     Args:
         plan: it may be for another machine.
     """
-    rules = RULES if plan else (devices.this_machine, model.task, *RULES)
+    rules = RULES if plan else (devices.this_machine, model.task, pictures.missing, *RULES)
     found = [*request.problems, *(problem for rule in rules for problem in rule(request))]
     return found or list(files.reachable(request))

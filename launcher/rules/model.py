@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from importlib import metadata
 
 from attention_backends.plan import PlanError, parse
-from launcher.problems import Problem
+from launcher.families import sources
+from launcher.families.plan_names import name_problems
+from launcher.families.tasks import tasks
+from launcher.problems import Problem, nearest
 from launcher.request.request import Request
 from launcher.rules.rule import rule
 
@@ -23,9 +27,21 @@ def cp_plan(request: Request) -> Iterator[Problem]:
     if model.cp_plan is None:
         return
     try:
-        parse(model.cp_plan)
+        plan = parse(model.cp_plan)
     except PlanError as error:
         yield Problem("model.cp_plan", str(error), "see attention_backends/plan.py for the form, or leave it out")
+        return
+    yield from name_problems(model, plan)
+
+
+@rule
+def pipeline_class(request: Request) -> Iterator[Problem]:
+    """The installed diffusers has the model's pipeline."""
+    name = request.config.model.pipeline
+    if (known := sources.pipelines()) and name not in known:
+        near = [f"type model.pipeline={each}" for each in nearest(name, known, 1)]
+        what = f"diffusers {metadata.version('diffusers')} has no pipeline of this name"
+        yield Problem(f"model.pipeline={name}", what, (near or ["leave it out"])[0])
 
 
 @rule
@@ -46,8 +62,8 @@ def task(request: Request) -> Iterator[Problem]:
     model = request.config.model
     if model.task not in TASKS:
         yield Problem(f"model.task={model.task}", f"must be one of {', '.join(TASKS)}", "leave it out")
-    elif not model.task.startswith("text-to-"):
-        what = f"does {model.task}, and this version takes no picture to start from"
+    elif not tasks(model):
+        what = f"does {model.task}, and this version can't give it a picture to start from"
         yield Problem(f"model={model.name}", what, f"choose a model that draws from text: {TEXT_MODELS}")
 
 

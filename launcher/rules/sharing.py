@@ -162,7 +162,7 @@ def streams_divide(request: Request) -> Iterator[Problem]:
         return  # named by modes and a_device_each
     model = request.config.model
     anything = mode.any_length(masked=model.mask)
-    if not model.counted:
+    if not request.counted:
         what = f"needs equal shares, and {model.name} splits tokens that can't be counted before the start"
         yield Problem(f"cp={request.mode}", what, f"type cp={anything}")
         return
@@ -199,6 +199,24 @@ def masks(request: Request) -> Iterator[Problem]:
         what = f"doesn't support attention masks, and {model.name} always uses one"
         same = f"type cp=unified_anything cp.ring_degree={request.mesh.ring} cp.ulysses_degree=1"
         yield Problem(f"cp={mode.name}", what, same)
+
+
+@rule
+def a_plan(request: Request) -> Iterator[Problem]:
+    """Ranks that share a sequence need to know what of the model is split."""
+    mode, known = MODES.get(request.mode), request.inputs.checkpoint
+    if mode is None or not mode.parallel or not known.planless:
+        return
+    what = f"the ranks need a plan of what they split, and there is none for {known.planless}"
+    instead, beside = "type cp=none", ""
+    if known.drafted:
+        instead += (
+            "; or complete this draft, save it as FOLDER/model/NAME.yaml, and type --config-dir FOLDER model=NAME"
+        )
+        beside = (
+            f"{known.drafted}\n# python -m launcher check --config-dir FOLDER model=NAME tells whether it is right."
+        )
+    yield Problem(f"cp={mode.name}", what, instead, beside)
 
 
 @rule

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 
 from attention_backends.catalog import KERNELS, MODES, NOT_SUPPORTED, SCHEDULES, TRANSPORTS
@@ -12,6 +13,7 @@ from launcher.request.request import Request
 from launcher.rules.rule import rule
 
 BRANCHES = ("calls", "batch")
+TRACKERS = ("none", "tensorboard", "mlflow", "wandb")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -30,6 +32,7 @@ def words(request: Request) -> Iterator[Problem]:
         "output.format": (output.format, ("auto", *FORMATS), "output="),
         "output.codec": (output.codec or next(iter(CODECS)), tuple(CODECS), "output.codec="),
         "output.metadata": (output.metadata, METADATA, "output.metadata="),
+        "tracker.name": (request.config.tracker.name, TRACKERS, "tracker="),
         "model.text": (model.text, ("padded", "prompt", "whole", "joined"), "model.text="),
         "model.guidance_branches": (model.guidance_branches or "calls", BRANCHES, "model.guidance_branches="),
     }
@@ -54,3 +57,15 @@ def prompts(request: Request) -> Iterator[Problem]:
     for key, (text, instead) in given.items():
         if any("\ud800" <= char <= "\udfff" for char in text or ""):
             yield Problem(key, "not UTF-8 text", instead)
+
+
+@rule
+def tracker(request: Request) -> Iterator[Problem]:
+    """A tracker's package is here, before anything is drawn."""
+    name = request.config.tracker.name
+    if name in TRACKERS[1:] and importlib.util.find_spec(name) is None:
+        yield Problem(
+            f"tracker={name}", f"needs the package {name}, which is not installed", f"type pip install {name}"
+        )
+    if not request.config.tracker.project.strip():
+        yield Problem("tracker.project=", "must have a name", "type tracker.project=NAME, or leave it out")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -17,8 +18,11 @@ from launcher.config.schema import LaunchConfig
 from launcher.estimates import memory
 from launcher.families.call import arguments
 from launcher.families.facts import fact_problems
+from launcher.families.tasks import strength, task_of
 from launcher.families.weights import location
 from launcher.problems import Interrupted, LauncherError, RunFailed
+from launcher.reading import UnreadableError
+from launcher.records.files import whole
 from launcher.records.formats import FORMATS
 from launcher.records.hashes import cached_sha256, weights
 from launcher.records.record import (
@@ -32,12 +36,14 @@ from launcher.records.record import (
     Recipe,
     Record,
     Sizes,
+    StartedFrom,
     Weights,
     at_commit,
 )
 from launcher.records.run_dir import RunDir, command_line, portable, versions
 from launcher.records.surroundings import checkout, machine
 from launcher.request.geometry import crop_box
+from launcher.request.pictures import ready
 from launcher.request.request import Request
 from launcher.running.group import GroupKey, RankGroup
 from launcher.running.progress import UNSEEN, Progress
@@ -45,6 +51,7 @@ from launcher.wire.protocol import (
     OUT_OF_GPU_MEMORY,
     Alive,
     Checked,
+    Given,
     Job,
     Load,
     LoraFile,
@@ -162,6 +169,7 @@ def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, progress: P
 
     try:
         progress.at("starting")
+        _make_ready(request, run_dir)
         with ThreadPoolExecutor(1) as thread:  # hashes what ranks will load, while they start
             hashed = thread.submit(_weights, request)
             ranks = get_ranks(group_key(request), run_dir)
@@ -208,7 +216,45 @@ def _weights(request: Request) -> Weights | None:
 def _inputs(request: Request) -> dict[str, str]:
     """The hash of each file that a setting names and that is read as it is."""
     given = {"lora.path": request.config.lora.path}
-    return {name: cached_sha256(user_path(text)) for name, text in given.items() if text is not None}
+    found = {name: cached_sha256(user_path(text)) for name, text in given.items() if text is not None}
+    for setting, pictures in itertools.groupby(request.inputs.pictures, lambda one: one.setting):
+        several = list(pictures)
+        for number, one in enumerate(several):
+            found[setting if len(several) == 1 else f"{setting}[{number}]"] = one.sha256
+    return found
+
+
+def _make_ready(request: Request, run_dir: RunDir) -> None:
+    """Write what the ranks start from into the run's folder: one copy for all of them, and for whoever looks later.
+
+    Raises:
+        RunFailed: a picture is another one than was checked.
+    """
+    for number, given in enumerate(request.inputs.pictures):
+        path = run_dir.input(number)
+        path.parent.mkdir(exist_ok=True)
+        try:
+            picture = ready(given, request.fit(given))
+        except UnreadableError as error:
+            raise RunFailed(f"{given.setting}={given.path.name}: {error}") from error
+        with whole(path) as temporary:
+            picture.save(temporary, format="PNG")
+
+
+def _started_from(request: Request) -> tuple[StartedFrom, ...]:
+    return tuple(
+        StartedFrom(given.setting, given.path.name, given.size.height, given.size.width, request.told_of(given))
+        for given in request.inputs.pictures
+    )
+
+
+def _given(request: Request, run_dir: RunDir) -> tuple[Given, ...]:
+    task = task_of(request.config)
+    several = task is not None and task.most > 1
+    return tuple(
+        Given(one.setting, str(run_dir.input(number).absolute()), several and one.setting == "image")
+        for number, one in enumerate(request.inputs.pictures)
+    )
 
 
 def _judge(checks: list[Check], request: Request, run_dir: RunDir) -> None:
@@ -231,6 +277,7 @@ def job_message(request: Request, run_dir: RunDir, weights: Weights | None = Non
     config = request.config
     crop = crop_box(request.rendered, request.requested)
     suffix = FORMATS[request.format].suffix
+    task = task_of(config)
     numbers = [number for number in range(len(request.prompts)) for _ in range(config.images)]
     pictures = tuple(
         Picture(prompt, request.seed + number, f"{number:04d}{suffix}") for number, prompt in enumerate(numbers)
@@ -261,6 +308,8 @@ def job_message(request: Request, run_dir: RunDir, weights: Weights | None = Non
         metadata=config.output.metadata,
         codec=None if request.codec is None else request.codec.name,
         crf=config.output.crf,
+        pipeline=None if task is None else task.pipeline,
+        started_from=_given(request, run_dir),
         prompts=request.prompts,
         pictures=pictures,
         recipe=Recipe(
@@ -298,7 +347,11 @@ def _without_paths(text: str, request: Request, folder: Path) -> str:
 
 def _resolved(request: Request) -> Config:
     """The configuration with everything that was left out filled in: with it, the same is made again."""
-    config = dataclasses.asdict(request.config) | {"seed": request.seed}
+    config = dataclasses.asdict(request.config) | {"seed": request.seed, "strength": strength(request.config)}
+    config["output"]["format"] = request.format
+    if request.codec is not None:
+        crf = request.codec.crf if request.config.output.crf is None else request.config.output.crf
+        config["output"] |= {"codec": request.codec.name, "crf": crf}
     config["cp"] = {
         "mode": request.mode,
         "ring_degree": request.mesh.ring,
@@ -307,10 +360,6 @@ def _resolved(request: Request) -> Config:
         "schedule": request.schedule or "auto",  # which decides nothing in a mode without a ring
         "transport": request.config.cp.transport,
     }
-    config["output"]["format"] = request.format
-    if request.codec is not None:
-        crf = request.codec.crf if request.config.output.crf is None else request.config.output.crf
-        config["output"] |= {"codec": request.codec.name, "crf": crf}
     config["runtime"] |= {"device": request.device, "dtype": request.dtype}
     config["runtime"] |= {"processes": request.mesh.ranks, "threads": request.threads}
     return at_commit(portable(config), request.inputs.checkpoint.source)
@@ -348,6 +397,7 @@ def _record(request: Request, overrides: list[str], options: Sequence[str]) -> R
         versions=versions(),
         files=(),
         inputs=_inputs(request),
+        started_from=_started_from(request),
         generator="cpu",
         environment=machine(request.device == "cuda"),
         checkout=checkout(),

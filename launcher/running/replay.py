@@ -38,6 +38,7 @@ PASSED_OVER = (
     "runtime.stall_timeout",
     "runtime.start_timeout",
     "machine.",
+    "tracker.",
 )
 
 

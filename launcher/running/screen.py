@@ -43,6 +43,9 @@ class Screen(Protocol):
     def report(self, path: Path) -> None:
         """A sweep's report is in this file."""
 
+    def note(self, text: str) -> None:
+        """Something went wrong that changes nothing of what was made."""
+
 
 class Silent:
     """A screen that shows nothing."""
@@ -58,6 +61,7 @@ class Silent:
     def table(self, sweep: Sweep) -> None: ...
     def contact_sheet(self, path: Path) -> None: ...
     def report(self, path: Path) -> None: ...
+    def note(self, text: str) -> None: ...
 
 
 SILENT = Silent()

@@ -28,8 +28,10 @@ from launcher.rules import problems
 from launcher.rules.files import folder_problems
 from launcher.running.hold import held, is_held
 from launcher.running.screen import SILENT, Screen
-from launcher.running.sweep import DONE, FAILED, REFUSED, Job, Sweep, recorded, resume
+from launcher.running.sweep import DONE, FAILED, REFUSED, Job, Sweep, recorded, refusal, resume
 from launcher.running.sweep_folder import CONTACT, check_earlier, claim, place, shown
+from launcher.running.tracking import track
+from launcher.running.which_model import with_model
 from launcher.wording import shorten
 
 if TYPE_CHECKING:
@@ -71,7 +73,7 @@ class Session:
             Refused: the words can't be read. What a request's own rules refuse is not asked here.
         """
         self.composer.check_words(words, sweep=False)
-        composed = self.composer.compose(words)
+        composed = with_model(self.composer.compose(words), self.composer)
         return composed, self._request(_single(composed))
 
     def _request(self, config: LaunchConfig) -> Request:
@@ -95,7 +97,9 @@ class Session:
         if found or (found := list(folder_problems("hydra.run.dir", text, request))):
             raise Refused(found, self._works_here(words))
         folder = hydra_seam.put_into(composed, user_path(text))
-        return self._job(composed, request, words, folder, brief=False, only_check=only_check)
+        made = self._job(composed, request, words, folder, brief=False, only_check=only_check)
+        self._track([(request, made.folder)])
+        return made
 
     def sweep(self, words: list[str]) -> Sweep:
         """Run all legal jobs of a sweep; how each ended is in the result.
@@ -151,12 +155,13 @@ class Session:
         self.screen.table(sweep)
         self._contact_sheet(sweep, folder)
         self._report(sweep, folder)
+        self._track([(job.request, job.made.folder) for job in sweep.jobs if job.request and job.made])
 
     def _plan(self, master: DictConfig, words: list[str], number: int) -> Job:
         """One job of a sweep, resolved and checked."""
         job = Job(words)
         try:
-            job.composed = self.composer.job(master, words, number)
+            job.composed = with_model(self.composer.job(master, words, number), self.composer)
             job.request = self._request(to_config(job.composed))
             job.problems = problems(job.request)
         except Refused as refused:
@@ -189,7 +194,7 @@ class Session:
         from launcher.running.job import execute  # with what a refused request should not wait for: Pillow, psutil
 
         run_dir = RunDir(shown(folder))
-        progress = self.screen.progress(request.config.steps * len(request.prompts) * request.config.images, brief)
+        progress = self.screen.progress(request.denoising_steps * len(request.prompts) * request.config.images, brief)
         try:
             with held(folder, f"hydra.run.dir={run_dir.path}"), run_dir.claimed():
                 hydra_seam.save(composed, folder)
@@ -219,10 +224,15 @@ class Session:
             raise RunFailed(f"{rule}: {error}") from error
         self.screen.contact_sheet(folder / CONTACT)
 
+    def _track(self, runs: list[tuple[Request, Path]]) -> None:
+        """Tell trackers of runs that have ended; what goes wrong is said and changes nothing."""
+        for said in track((request.config, folder) for request, folder in runs):
+            self.screen.note(said)
+
     def _report(self, sweep: Sweep, folder: Path) -> None:
         """Write what the sweep has found, with the jobs that were refused; what was made stays if that fails."""
         jobs = [
-            SweepJob(number, tuple(recorded(job.words)), job.status or "not run", self._plainly(job, folder))
+            SweepJob(number, tuple(recorded(job.words)), job.status or "not run", refusal(job))
             for number, job in enumerate(sweep.jobs)
         ]
         try:
@@ -236,10 +246,6 @@ class Session:
             rule = "the table above holds, but the report of the sweep could not be written"
             raise RunFailed(f"{rule}: {error}") from error
         self.screen.report(folder / page.HTML)
-
-    def _plainly(self, job: Job, folder: Path) -> str:
-        """Why a job was refused, without folders of this machine."""
-        return "" if job.status != REFUSED else job.reason.replace(str(folder.absolute()), folder.name)
 
     def _works_here(self, words: list[str]) -> str | None:
         """The same line for the bundled model, if that one is legal on this machine."""

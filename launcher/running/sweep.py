@@ -50,7 +50,7 @@ class Job:
         assert self.request is not None
         assert self.made is not None
         record = self.made.record
-        return (record.times or {})["denoise"] / (self.request.config.steps * len(record.files))
+        return (record.times or {})["denoise"] / (self.request.denoising_steps * len(record.files))
 
     @property
     def first(self) -> Path:
@@ -164,6 +164,15 @@ def recorded(words: list[str]) -> list[str]:
     """A job's settings as its record keeps them: without paths of this machine, and without how it was resumed."""
     kept = (word for word in words if not word.startswith(("resume=", "hydra.", "fail_fast=")))
     return [portable_override(_plain_path(word)) for word in kept]
+
+
+def refusal(job: Job) -> str:
+    """Why a job was refused, without the folders of this machine that its settings name; "" if it was not."""
+    text = job.reason if job.status == REFUSED else ""
+    for word in job.words:
+        given, kept = (one.partition("=")[2].strip("'\"") for one in (word, portable_override(word)))
+        text = text.replace(given, kept) if given and kept != given else text
+    return text
 
 
 def _plain_path(word: str) -> str:

@@ -198,6 +198,15 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Given:
+    """A picture to start from, made ready: the argument that it is, its file, and whether it is one of a list."""
+
+    argument: str
+    path: str
+    several: bool
+
+
+@dataclass(frozen=True)
 class Job(Message):
     """Pictures to make. What they share is said once.
 
@@ -209,6 +218,8 @@ class Job(Message):
         crop: left, top, right and bottom of what is kept, in pixels of what is rendered.
         frames: that are kept of a video; None for pictures, as is `fps`.
         format: a name in records.formats; codec: one in records.film, for a film; crf: None for the codec's own.
+        pipeline: the class that makes them, of the weights that are loaded; None: the one that was loaded.
+        started_from: pictures.
         metadata: a word of METADATA there.
         recipe: of all pictures; each file carries Recipe.of.
         check: before anything is drawn, compare the first step of all ranks with one rank's: "step", the whole model,
@@ -235,6 +246,8 @@ class Job(Message):
     check: str | None = None
     codec: str | None = None
     crf: int | None = None
+    pipeline: str | None = None
+    started_from: tuple[Given, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import torch
 import torch.distributed as dist
+from PIL import Image
 
 from attention_backends import counters
 from launcher.records.files import sha256
@@ -58,6 +60,7 @@ class Worker:
         else:
             self.send(Source(self.folder))
         self.lora.wear(job.lora)
+        self.drawing = self._pipe_of(job)
         loaded = time.monotonic()
         seconds = {"load": loaded - began, "encode": 0.0, "denoise": 0.0, "decode": 0.0, "save": 0.0}
         if job.check is not None:
@@ -65,7 +68,7 @@ class Worker:
             seconds["check"] = time.monotonic() - loaded
         self.steps: list[tuple[float, ...]] = []
         sent = counters().bytes
-        with shared(self.pipe, job.sharing, self.groups):
+        with shared(self.drawing, job.sharing, self.groups):
             digests = tuple(self._picture(job, number, seconds) for number in range(len(job.pictures)))
             kernel = surroundings.kernel(getattr(self.pipe, job.sharing.transformers[0]))
             kernel = job.sharing.kernel if job.sharing.mode == "none" and job.sharing.kernel != "auto" else kernel
@@ -89,15 +92,15 @@ class Worker:
         def draw() -> object:
             return self._draw(job, job.prompts[0], job.seed, "latent")
 
-        share = functools.partial(shared, self.pipe, job.sharing, self.groups)
-        told = compare(self.pipe, transformers, draw, share, part, job.load.dtype)
+        share = functools.partial(shared, self.drawing, job.sharing, self.groups)
+        told = compare(self.drawing, transformers, draw, share, part, job.load.dtype)
         self.send(Checked(told))
 
     def _draw(self, job: Job, prompt: str, seed: int, output: str) -> Any:
         """Call the pipeline."""
         torch.manual_seed(seed)
-        return self.pipe(
-            **_accepted(self.pipe, job.call),
+        return self.drawing(
+            **_accepted(self.drawing, job.call | _pictures(job)),
             prompt=prompt,
             generator=torch.Generator("cpu").manual_seed(seed),  # the same noise everywhere
             output_type=output,
@@ -156,7 +159,7 @@ class Worker:
 
         steps, moments = Steps(stepped, drawn), surroundings.Moments()
         try:
-            seen = steps.of(self.pipe), self._first_forward(job, moments)
+            seen = steps.of(self.drawing), self._first_forward(job, moments)
             with seen[0], seen[1] as first, np.errstate(invalid="raise"):  # NaN would be saved as black
                 output = "latent" if self.rank != 0 else "pil" if job.frames is None else "pt"
                 result = self._draw(job, job.prompts[picture.prompt], picture.seed, output)
@@ -193,6 +196,19 @@ class Worker:
         finally:
             for hook in hooks:
                 hook.remove()
+
+    def _pipe_of(self, job: Job) -> Any:
+        """The pipeline that a job asks for, made of the parts that are loaded."""
+        if job.pipeline is None or type(self.pipe).__name__ == job.pipeline:
+            return self.pipe
+        kind = getattr(diffusers, job.pipeline)
+        known = {**self.pipe.config, **self.pipe.components}
+        pipe = kind(**{name: known[name] for name in inspect.signature(kind).parameters if name in known})
+        if getattr(pipe, "latent_channels", None) == 3:
+            pipe.latent_channels = 0  # flux_tiny's: a picture, of three channels too, would be taken for latents
+        if job.load.offload != "none":
+            pipe.enable_model_cpu_offload(device=torch.device("cuda", torch.cuda.current_device()))
+        return pipe
 
     def _save(self, job: Job, number: int, result: Any) -> None:
         self.send(Stage("saving"))
@@ -231,6 +247,19 @@ def _made_with(job: Job) -> str:
     if job.lora is None:
         return job.load.dtype + halves
     return f"{job.load.dtype}{halves} with the LoRA {Path(job.lora.path).name} at scale {job.lora.scale:g}"
+
+
+def _pictures(job: Job) -> dict[str, object]:
+    """What a job starts from, by the arguments of its pipeline's call."""
+    found: dict[str, Any] = {}
+    for given in job.started_from:
+        with Image.open(given.path) as opened:
+            picture = opened.copy()
+        if given.several:
+            found.setdefault(given.argument, []).append(picture)
+        else:
+            found[given.argument] = picture
+    return found
 
 
 def _accepted(pipe: Any, call: dict[str, object]) -> dict[str, Any]:

@@ -3,10 +3,11 @@
 from dataclasses import replace
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attention_backends.header import FACTS, STREAMS, Header, bits, disagreement
+from attention_backends.header import FACTS, STREAMS, Header, bits, disagreement, shapes
 
 counts = st.integers(0, 1 << 40)
 facts = st.tuples(*[counts] * len(FACTS))
@@ -22,7 +23,7 @@ def test_a_header_survives_the_wire(queries, keys, facts, streams):
         assert read.streams == tuple(streams)
 
 
-BASE = Header(3, 3, (1, 4, 4, 16, 16, 0, 0, 0, 0), (6, 9))
+BASE = Header(3, 3, (1, 4, 4, 16, 16, 0, 0, 0, 0, 0), (6, 9))
 
 
 @pytest.mark.parametrize(
@@ -49,3 +50,12 @@ def test_lengths_that_differ_are_named():
     )
     many = replace(BASE, streams=(1,) * STREAMS)
     assert disagreement([Header.decode(header.encode()) for header in (many, replace(many, streams=(1,) * 20))])
+
+
+def test_shapes_are_compared_last():
+    one, other = {"x": torch.zeros(2, 3), "mask": None}, {"x": torch.zeros(2, 3), "mask": torch.ones(2)}
+    assert shapes(one) == shapes({"mask": None, "x": torch.ones(2, 3)})
+    assert len({shapes(one), shapes(other), shapes(one | {"x": torch.zeros(3, 2)}), shapes(one | {"frames": 2})}) == 4
+    apart = replace(BASE, facts=(*BASE.facts[:-1], 7))
+    assert disagreement([BASE, apart]) == "the shapes of what rank 0 was given differ from those of rank 1"
+    assert disagreement([BASE, replace(apart, streams=(6, 8))]) == "rank 0 was given [6, 9] tokens, rank 1 [6, 8]"

@@ -92,8 +92,8 @@ def test_a_rank_that_skips_an_attention_is_told_of_on_all(ranks, world):
     for found in ranks.run(apart, world, how="a block"):
         (error,) = found["errors"]
         assert error.startswith("1 RankFailedError: the ranks run apart and wait for each other: rank")
-        assert "in attention 2, transformer_blocks.1.attn, of forward 2" in error
-        assert "rank 1 is in attention 2, single_transformer_blocks.0.attn, of forward 2" in error
+        assert "in attention 2, transformer_blocks.1.attn, of forward " in error
+        assert "rank 1 is in attention 2, single_transformer_blocks.0.attn, of forward " in error
         assert found["wrong"] < 1e-10
 
 

@@ -71,6 +71,5 @@ def test_videos_from_the_pool_and_the_same_again(wan, tmp_path, monkeypatch):
         assert len(still.frames[0]) == 1
         film = pool.run("cp=ring_anything", "cp.ring_degree=2", "output=mp4", "output.crf=0", frames=6, fps=5)
         assert np.abs(light(film.frames[0]) - light(shared.frames[0])).mean() < 2
-        told = film.record["config"]["output"]
-        assert (told["format"], told["codec"], told["crf"]) == ("mp4", "h264", 0)
+        assert film.record["config"]["output"].items() >= {"format": "mp4", "codec": "h264", "crf": 0}.items()
     assert [Path(made.files[0]).suffix for made in (shared, film)] == [".png", ".mp4"]

@@ -26,7 +26,7 @@ CHAT = "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.
 def build(name: str, folder: Path) -> Path:
     """Save a family's tiny pipeline in `folder` and return it."""
     torch.manual_seed(0)
-    pipe = PIPELINES[name][0]()
+    pipe = (PIPELINES | STARTING)[name][0]()
     for part in pipe.components.values():
         if isinstance(part, torch.nn.Module):
             _make_random(part)
@@ -36,7 +36,7 @@ def build(name: str, folder: Path) -> Path:
 
 def words(name: str, folder: Path) -> list[str]:
     """What a request for it needs: its model file, its folder, and the facts in which it differs."""
-    return [f"model={name}", f"model.path={folder}", *FACTS, *PIPELINES[name][1]]
+    return [f"model={name}", f"model.path={folder}", *FACTS, *(PIPELINES | STARTING)[name][1]]
 
 
 def _t5(kind: str = "T5", width: int = WIDTH) -> dict[str, Any]:
@@ -263,6 +263,79 @@ def _ltx2() -> Any:
     )  # fmt: skip
 
 
+def _flux(pipeline: str, channels: int) -> Any:
+    parts, (tokenizer, encoder) = _t5(), _clip("CLIPTextModel")
+    return getattr(diffusers, pipeline)(
+        tokenizer=tokenizer, text_encoder=encoder, tokenizer_2=parts["tokenizer"], text_encoder_2=parts["text_encoder"],
+        vae=_kl(), scheduler=_euler(use_dynamic_shifting=True),
+        transformer=diffusers.FluxTransformer2DModel(
+            **{**FLUX, "in_channels": channels}, out_channels=16, axes_dims_rope=(4, 4, 4), guidance_embeds=True,
+            pooled_projection_dim=WIDTH,
+        ),
+    )  # fmt: skip
+
+
+def _kontext() -> Any:
+    return _flux("FluxKontextPipeline", 16)
+
+
+def _fill() -> Any:
+    """What is drawn, the picture without what is masked, and the mask: 64 pixels of each latent, 4 latents a token."""
+    return _flux("FluxFillPipeline", 16 + 16 + 4 * 64)
+
+
+def _wan_i2v(**more: Any) -> Any:
+    """Each token sees the picture's latents and which frames are given; CLIP sees the picture too."""
+    vision = {"hidden_size": WIDTH, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    vision |= {"image_size": 32, "patch_size": 8}
+    return diffusers.WanImageToVideoPipeline(
+        **_t5("UMT5"), vae=_wan_vae(), scheduler=_unipc(),
+        image_processor=transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32),
+        image_encoder=transformers.CLIPVisionModel(transformers.CLIPVisionConfig(**vision)),
+        transformer=diffusers.WanTransformer3DModel(**{**WAN, "in_channels": 4 + 4 + 4}, image_dim=WIDTH, **more),
+    )  # fmt: skip
+
+
+def _wan_flf2v() -> Any:
+    """Two pictures, of 16 tokens and one for all of them each."""
+    return _wan_i2v(pos_embed_seq_len=2 * 17)
+
+
+def _wan22_i2v() -> Any:
+    """Two transformers, neither of which sees what CLIP sees."""
+    first, second = (diffusers.WanTransformer3DModel(**{**WAN, "in_channels": 4 + 4 + 4}) for _ in range(2))
+    return diffusers.WanImageToVideoPipeline(
+        **_t5("UMT5"), vae=_wan_vae(), scheduler=_unipc(), image_processor=None, image_encoder=None,
+        transformer=first, transformer_2=second, boundary_ratio=0.9,
+    )  # fmt: skip
+
+
+def _qwen_edit(pipeline: str = "QwenImageEditPipeline") -> Any:
+    """QwenImage's twin, whose text encoder sees the picture too. Its processor needs torchvision."""
+    import twins
+
+    base = twins.FAMILIES["qwenimage"]()
+    template = getattr(diffusers, pipeline)(*[None] * 6).prompt_template_encode
+    tokenizer = _qwen_tokenizer(template, ["<|im_start|>", "<|im_end|>", *PLACES])
+    config = base.text_encoder.config
+    config.text_config.vocab_size = len(tokenizer)
+    for name, word in zip(("vision_start", "vision_end", "image", "video"), PLACES, strict=True):
+        setattr(config, f"{name}_token_id", tokenizer.convert_tokens_to_ids(word))
+    return getattr(diffusers, pipeline)(
+        tokenizer=tokenizer, text_encoder=type(base.text_encoder)(config), vae=base.vae, scheduler=base.scheduler,
+        transformer=base.transformer,
+        processor=transformers.Qwen2VLProcessor(
+            image_processor=transformers.Qwen2VLImageProcessor(), tokenizer=tokenizer,
+            video_processor=transformers.Qwen2VLVideoProcessor(), chat_template=CHAT,
+        ),
+    )  # fmt: skip
+
+
+def _qwen_edit_plus() -> Any:
+    return _qwen_edit("QwenImageEditPlusPipeline")
+
+
+PLACES = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 SMALL = "model.text_tokens=24"
 SINGLE = "model.layers=4"  # two of two streams, two of one
 # How it is made, and the facts in which it differs.
@@ -278,4 +351,16 @@ PIPELINES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     "wan22_ti2v_5b": (_wan22_ti2v, [SMALL, "model.vae_scale=8"]),
     "skyreels_v2_t2v_14b": (_skyreels, [SMALL]),
     "ltx2": (_ltx2, [SMALL]),
+}
+# Those that start from a picture.
+STARTING: dict[str, tuple[Callable[[], Any], list[str]]] = {
+    "flux_kontext": (_kontext, [SMALL, SINGLE]),
+    "flux_fill": (_fill, [SMALL, SINGLE]),
+    "wan_i2v_14b": (_wan_i2v, [SMALL]),
+    "wan_flf2v_14b": (_wan_flf2v, [SMALL]),
+    "wan22_i2v_a14b": (_wan22_i2v, [SMALL]),
+    "wan22_ti2v_5b": PIPELINES["wan22_ti2v_5b"],
+    "ltx2": PIPELINES["ltx2"],
+    "qwenimage_edit": (_qwen_edit, []),
+    "qwenimage_edit_plus": (_qwen_edit_plus, []),
 }

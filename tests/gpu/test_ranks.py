@@ -28,20 +28,22 @@ BACKWARD = {"float64": 1e-12, "float32": 5e-5, "bfloat16": 3e-2, "float16": 5e-3
 
 @pytest.mark.parametrize("dtype", FORWARD)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(f"{k}={v}" for k, v in case.items()) or "plain")
-def test_equals_float64(ranks, check, case, dtype):
+@pytest.mark.parametrize("algorithm", ["unified", "attention2d"])
+def test_equals_float64(ranks, check, case, dtype, algorithm):
     forward, backward, finite = 0.0, 0.0, True
-    for ring, ulysses in SHAPES:
+    for ring, ulysses in SHAPES if algorithm == "unified" else [(2, 2)]:
         world = ring * ulysses
         lengths = UNEVEN[:world]
         results = ranks.run(
             attention, world, ring=ring, ulysses=ulysses, q_lengths=lengths, k_lengths=lengths,
-            dtype=dtype, device="cuda", width=64, **case,
+            dtype=dtype, device="cuda", width=64, algorithm=algorithm, **case,
         )  # fmt: skip
         for result in results:
             finite = finite and bool(result["finite"])
             forward = max(forward, result["forward"])
             backward = max(backward, result["dq"], result["dk"], result["dv"])
     name = "-".join(f"{k}={v}" for k, v in case.items()) or "plain"
+    name += ", in a grid" if algorithm == "attention2d" else ""
     check(f"ranks {dtype}, {name}: out", forward, FORWARD[dtype])
     check(f"ranks {dtype}, {name}: gradients", backward, BACKWARD[dtype])
     check(f"ranks {dtype}, {name}: NaN", float(not finite), 0)
@@ -82,6 +84,7 @@ WAYS = [
     (4, {"mode": "unified_anything", "ring_degree": 2, "ulysses_degree": 2}),
     (2, {"mode": "unified_anything", "ring_degree": 2, "schedule": "staged"}),
     (3, {"mode": "ulysses_anything", "ulysses_degree": 3}),
+    (4, {"mode": "attention2d", "ring_degree": 2, "ulysses_degree": 2}),
 ]
 FAMILIES = {"flux": [17, 7], "qwen": [5, 5, 9], "wan": [3, 3, 5, 7], "ltx": [3, 3, 5, 7]}
 
@@ -94,4 +97,5 @@ def test_family(ranks, check, family):
             found = ranks.run(model, world, family=family, arguments=arguments, inputs=FAMILIES[family], dtype=dtype)
             shared, alone = (max(one[which] for one in found) for which in ("shared", "alone"))
             how = "x".join(str(arguments.get(f"{part}_degree", 1)) for part in ("ring", "ulysses"))
+            how += " in a grid" if arguments["mode"] == "attention2d" else ""
             check(f"{family} {dtype}, ring x ulysses {how}: out", shared, max(1e-5, 2 * alone))

@@ -72,15 +72,16 @@ def _here(model: ModelConfig) -> bool:
 
 def _page(rows: list[dict[str, object]]) -> str:
     """The list for the screen."""
-    head = ("model", "task", "parameters", "size", "text", "heads", "modes here", "weights")
+    head = ("model", "task", "parameters", "size", "text", "heads", "modes here", "weights", "licence")
     lines: list[tuple[str, ...]] = [head]
     for row in rows:
         count = row["parameters"]
         size = f"{count / 1e9:.1f} B" if isinstance(count, int) else "-"
         modes = row["modes"]
         assert isinstance(modes, list)
-        where = "here" if row["weights"] else "gated" if row["gated"] else "on the hub"
-        cells = (row["name"], row["task"], size, row["size"], row["text"], row["heads"], " ".join(modes) or "-", where)
+        where = ("here" if row["weights"] else "on the hub") + (", gated" if row["gated"] else "")
+        told = (row["name"], row["task"], size, row["size"], row["text"], row["heads"], " ".join(modes) or "-", where)
+        cells = (*told, row["licence"] or "-")
         lines.append(tuple(str(cell) for cell in cells))
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     return "\n".join(

@@ -20,7 +20,7 @@ from shared import ROOT, a_recipe
 
 from launcher.records.film import CODECS, Film, Sound, pixel_format, read
 from launcher.records.formats import FORMATS
-from launcher.records.picture import first_frame, read_frames, read_recipe, save
+from launcher.records.picture import extent, first_frame, read_frames, read_recipe, save
 
 RECIPE = a_recipe(config={"prompt": 'a "cat", (sitting)\nünï ☃ 猫 🐈 \x00', "seed": 2**62})
 MP4 = FORMATS["mp4"]
@@ -178,7 +178,7 @@ class Frames:
 shown = Frames(int(sys.argv[1]))
 [shown[number] for number in range(3)]
 before = peak()
-encode(shown, Path(sys.argv[2]), "{}", "", Film(24, sys.argv[3]))
+encode(shown, Path(sys.argv[2]), {}, Film(24, sys.argv[3]))
 print(peak() - before)
 """
 
@@ -192,6 +192,18 @@ def test_a_long_film_adds_no_more_memory_than_a_short_one(tmp_path):
     assert float(told.stdout) < 100
     with av.open(tmp_path / "x.mp4") as container:
         assert container.streams.video[0].frames == 240
+
+
+BOTH = {"comment", "description"}
+
+
+@pytest.mark.parametrize(("metadata", "kept"), [("full", BOTH), ("minimal", {"comment"}), ("none", set())])
+def test_a_film_tells_what_a_picture_tells(tmp_path, metadata, kept):
+    save(film(64, 64), tmp_path / "x.mp4", RECIPE, MP4, Film(5), metadata)
+    with av.open(tmp_path / "x.mp4") as container:
+        assert set(container.metadata) & {"comment", "description"} == kept
+        assert container.metadata.get("description", 'a "cat"').startswith('a "cat"')
+    assert extent(tmp_path / "x.mp4") == (64, 64, 7)
 
 
 def test_reading_makes_one_frame_after_the_other(tmp_path):

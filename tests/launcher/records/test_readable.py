@@ -15,12 +15,12 @@ from shared import a_recipe
 from launcher import codec
 from launcher.records.film import Film
 from launcher.records.formats import EXIF_IFD, FORMATS, METADATA, USER_COMMENT
-from launcher.records.picture import STILLS as NAMES
 from launcher.records.picture import read_recipe, save
 from launcher.records.readable import GENERATED, model_hash, parameters, recipe_in, xmp
 from launcher.records.record import Recipe, Weights
 
-STILLS = [name.lower() for name in NAMES]
+PICTURES = [name for name, format in FORMATS.items() if not format.film]  # films: test_film.py
+
 EXIFTOOL = shutil.which("exiftool")
 PROMPTS = ["a cat", "Grüße & <b>猫</b> 🐈", "two\nlines, Steps: 3, Seed: 4", "", '"quoted" \\ é']
 
@@ -85,7 +85,7 @@ def test_a_recipe_that_knows_little_has_a_text():
     assert parameters(a_recipe(config={})) == "\nCFG scale: 1, Version: ring-anything-launcher 0"
 
 
-@pytest.mark.parametrize("format", STILLS)
+@pytest.mark.parametrize("format", PICTURES)
 @pytest.mark.parametrize("prompt", PROMPTS)
 def test_pillow_reads_it(tmp_path, format, prompt):
     path = _saved(tmp_path, format, made(prompt))
@@ -98,7 +98,7 @@ def test_pillow_reads_it(tmp_path, format, prompt):
     assert read_recipe(path) == made(prompt)
 
 
-@pytest.mark.parametrize("format", STILLS)
+@pytest.mark.parametrize("format", PICTURES)
 @pytest.mark.parametrize("prompt", ["a cat", "Grüße & <b>猫</b> 🐈"])
 def test_sd_parsers_reads_it(tmp_path, format, prompt):
     if format == "webp":
@@ -118,7 +118,7 @@ def test_sd_parsers_reads_it(tmp_path, format, prompt):
 @pytest.mark.skipif(EXIFTOOL is None, reason="exiftool is not installed (apt install libimage-exiftool-perl)")
 def test_exiftool_reads_it(tmp_path):
     recipe = made("Grüße & <b>猫</b> 🐈")
-    paths = [_saved(tmp_path, format, recipe) for format in STILLS]
+    paths = [_saved(tmp_path, format, recipe) for format in PICTURES]
     for found in _exiftool(*paths):
         text = found.get("PNG:Parameters") or found.get("EXIF:UserComment")
         assert text.replace("\r", "") == parameters(recipe)
@@ -128,7 +128,7 @@ def test_exiftool_reads_it(tmp_path):
         assert "ExifTool:Warning" not in found
 
 
-@pytest.mark.parametrize("format", STILLS)
+@pytest.mark.parametrize("format", PICTURES)
 def test_minimal_is_the_recipe_and_none_is_nothing(tmp_path, format):
     full, minimal, none = (_saved(tmp_path / level, format, made(), level) for level in ("full", "minimal", "none"))
     assert read_recipe(minimal) == read_recipe(full) == made()
@@ -156,7 +156,7 @@ def test_a_film_has_the_recipe_as_its_comment_and_a_description_for_people(tmp_p
 @pytest.mark.slow
 @pytest.mark.skipif(EXIFTOOL is None, reason="exiftool is not installed (apt install libimage-exiftool-perl)")
 def test_exiftool_finds_nothing_where_there_is_none(tmp_path):
-    for found in _exiftool(*(_saved(tmp_path, format, made(), "none") for format in FORMATS)):
+    for found in _exiftool(*(_saved(tmp_path, format, made(), "none") for format in PICTURES)):
         assert not {name for name in found if name.startswith(("XMP", "EXIF", "PNG:Par", "PNG:Laun", "IPTC"))}
 
 

@@ -147,7 +147,7 @@ def test_the_page_needs_nothing_else_and_takes_no_text_for_markup(sweep):
     assert all(link.startswith(("data:", "#")) for link in tags.links)
     assert all(tags.images)
     assert len(tags.ids) == len(set(tags.ids))
-    assert str(sweep.parent) not in re.sub(r"data:[^\"]*", "", text.replace(str(sweep), ""))
+    assert str(sweep.parent) not in text  # a report is there to be shared
     markdown = (sweep / "report.md").read_text()
     table = [line for line in markdown.splitlines() if line.startswith("|")]
     assert len(table) == 2 + 6

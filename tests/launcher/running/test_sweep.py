@@ -14,7 +14,7 @@ from launcher import codec
 from launcher.problems import Refused
 from launcher.records.record import File, read_record
 from launcher.running.hold import held
-from launcher.running.sweep import DONE, FAILED, KEPT, Job, Sweep, pairs, recorded, resume
+from launcher.running.sweep import DONE, FAILED, KEPT, REFUSED, Job, Sweep, pairs, recorded, refusal, resume
 
 PIXELS = b"not looked into"
 PICTURE = File("0000.png", hashlib.sha256(PIXELS).hexdigest(), len(PIXELS), 8, 8, 1, 0)
@@ -195,3 +195,11 @@ def test_a_path_is_shortened_as_hydra_reads_it(value):
     [kept] = recorded([f"prompt_file={value}"])
     assert "secret" not in kept
     assert recorded([kept]) == [kept]
+
+
+def test_a_refusal_is_kept_without_folders_of_this_machine():
+    job = Job(["model.path='/home/me/models/x'", "seed=1"])
+    job.fail(REFUSED, "model.path=/home/me/models/x: no such folder")
+    assert refusal(job) == "model.path=.../x: no such folder"
+    job.fail("failed", "rank 1")
+    assert refusal(job) == ""

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from launcher.cli.commands import models
 from launcher.cli.main import main
 from launcher.config.compose import Composer
 
@@ -19,6 +20,11 @@ def test_it_lists_every_family(capsys):
     assert "ring_anything" not in rows["hunyuan_video"]["modes"]  # it has a mask
     assert "ring" not in rows["zimage_turbo"]["modes"]  # its tokens are not counted
     assert all({"none", "unified_anything"} <= set(row["modes"]) for row in rows.values())
+    lines = {line.split()[0]: line for line in models._page(list(rows.values())).splitlines()}
+    assert "gated  https://huggingface.co/black-forest-labs/FLUX.1-dev" in lines["flux"]
+    assert lines["flux_tiny"].endswith("Apache-2.0")
+    assert "gated" not in lines["qwenimage"]
+    assert not [name for name, line in lines.items() if line.endswith(" -")], "every model says what its licence is"
 
 
 def test_a_model_or_a_mode_is_not_for_it(capsys):

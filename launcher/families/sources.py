@@ -1,0 +1,124 @@
+"""The sources of diffusers' classes, read and not imported: torch and diffusers take seconds."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.util
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+Classes = Mapping[str, ast.ClassDef]
+
+
+class _NoDefault:
+    """Stands for a parameter that has to be given, or whose default is no plain value."""
+
+
+REQUIRED = _NoDefault()
+
+
+def _roots() -> list[Path]:
+    found = importlib.util.find_spec("diffusers")
+    return [Path(root) for root in (found.submodule_search_locations or [])] if found else []
+
+
+@functools.cache
+def transformer(kind: str) -> Classes | None:
+    """The classes of the file of diffusers that defines this model, and of the blocks that several share."""
+    for root in _roots():
+        for path in sorted((root / "models").glob("*/*.py")):
+            text = path.read_text(encoding="utf-8")
+            if f"class {kind}(" in text:
+                common = (root / "models" / "attention.py").read_text(encoding="utf-8")
+                parsed = [*ast.parse(common).body, *ast.parse(text).body]
+                classes = {node.name: node for node in parsed if isinstance(node, ast.ClassDef)}
+                return classes if kind in classes else None
+    return None
+
+
+@functools.cache
+def pipelines() -> dict[str, str]:
+    """Every pipeline of diffusers and the folder it stands in, by the table that diffusers imports them from."""
+    found: dict[str, str] = {}
+    for root in _roots():
+        rooms = (root / "pipelines" / "__init__.py").read_text(encoding="utf-8").split('_import_structure["')[1:]
+        for room in rooms:
+            folder, _, rest = room.partition('"]')
+            found |= dict.fromkeys(re.findall(r'"(\w+(?:Pipeline|PipelineBase))"', rest), folder)
+        text = (root / "__init__.py").read_text(encoding="utf-8")  # modular ones have no folder there
+        found |= dict.fromkeys(re.findall(r'"(\w+ModularPipeline)"', text), "")
+    return found
+
+
+@functools.cache
+def pipeline(kind: str) -> ast.ClassDef | None:
+    """The class of a pipeline."""
+    for root in _roots():
+        for path in sorted((root / "pipelines" / pipelines().get(kind, "")).rglob("*.py")):
+            text = path.read_text(encoding="utf-8")
+            if f"class {kind}(" in text:
+                nodes = ast.parse(text).body
+                return next((node for node in nodes if isinstance(node, ast.ClassDef) and node.name == kind), None)
+    return None
+
+
+def method(node: ast.ClassDef, name: str) -> ast.FunctionDef | None:
+    """A method of a class, by its name."""
+    return next((each for each in node.body if isinstance(each, ast.FunctionDef) and each.name == name), None)
+
+
+def attributes(node: ast.ClassDef) -> Iterator[tuple[str, ast.expr]]:
+    """self.NAME = VALUE of a class's __init__."""
+    init = method(node, "__init__")
+    for each in ast.walk(init) if init else ():
+        if isinstance(each, ast.Assign) and isinstance(target := each.targets[0], ast.Attribute):
+            yield target.attr, each.value
+
+
+def parameters(function: ast.FunctionDef) -> dict[str, Any]:
+    """The parameters of a method but for `self`, with their defaults; REQUIRED where there is no plain one."""
+    names = [argument.arg for argument in function.args.args]
+    defaults = [REQUIRED] * (len(names) - len(function.args.defaults)) + [
+        _plain(each) for each in function.args.defaults
+    ]
+    found = dict(zip(names, defaults, strict=True))
+    found |= {
+        argument.arg: REQUIRED if default is None else _plain(default)
+        for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True)
+    }
+    found.pop("self", None)
+    return found
+
+
+def _plain(node: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return REQUIRED
+
+
+def part_of(kind: str, name: str) -> str:
+    """The class of a part of a pipeline, by the annotation in its constructor; "" where it is not clear."""
+    node = pipeline(kind)
+    init = method(node, "__init__") if node is not None else None
+    for argument in init.args.args if init is not None else ():
+        if argument.arg == name and argument.annotation is not None:
+            names = [each.id for each in ast.walk(argument.annotation) if isinstance(each, ast.Name)]
+            return names[0] if len(names) == 1 else ""  # X, or X | None
+    return ""
+
+
+def has_own_plan(kind: str) -> bool:
+    """Whether a model's class, or one that it inherits from in its file, brings a context-parallel plan."""
+    classes = transformer(kind)
+    wanted = [kind]
+    while classes and wanted:
+        node = classes.get(wanted.pop())
+        for each in node.body if node else ():
+            if isinstance(each, ast.Assign) and ast.unparse(each.targets[0]) == "_cp_plan":
+                return not (isinstance(each.value, ast.Constant) and each.value.value is None)
+        wanted += [ast.unparse(base) for base in node.bases] if node else []
+    return False
