@@ -65,6 +65,7 @@ STATED: dict[str, tuple[str, ...]] = {
 }
 # A schedule that depends on the size of the picture is stated whole, or not at all.
 DYNAMIC = ("use_dynamic_shifting", "base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")
+FLOW = ("use_flow_sigmas", "flow_shift")  # of schedulers that can do both
 SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token")
 # Names of tokenizers that say nothing of what is in their file.
 ANY = ("", "PreTrainedTokenizer", "TokenizersBackend", "AutoTokenizer", "PythonBackend")
@@ -92,6 +93,8 @@ def misfits(pipeline: str, parts: list[Part], folder: Path) -> Iterator[str]:
         needed = list(STATED.get(part.kind.removesuffix("Fast"), ()))
         if part.role == "scheduler" and any(config.get(key) for key in DYNAMIC):
             needed += DYNAMIC
+        if part.role == "scheduler" and config.get("prediction_type") == "flow_prediction":
+            needed += FLOW
         for key in needed:
             if key not in config:
                 yield f"{file} has no {key}, which decides the picture"
@@ -109,6 +112,10 @@ def _model(part: Part, config: Mapping[str, Any]) -> Iterator[str]:
     family, kind = str(config.get("model_type", "")).replace("_", ""), part.kind.lower().replace("_", "")
     if part.library == "transformers" and family and not _kin(family.lower(), kind):
         yield f"{part.name}/config.json is of the type {config['model_type']}, and model_index.json says {part.kind}"
+    channels = config.get("z_dim")
+    for key in ("latents_mean", "latents_std") if type(channels) is int else ():
+        if not isinstance(config.get(key), list) or len(config[key]) != channels:
+            yield f"{part.name}/config.json has no {key} of {channels} numbers, one for each channel (z_dim)"
     config = whole(part.kind, config)
     head = config.get("attention_head_dim")
     for key in ROPE:
