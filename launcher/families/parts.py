@@ -12,15 +12,16 @@ from importlib import metadata
 from pathlib import Path
 
 from launcher.families import tokenizers
-from launcher.reading import UnreadableError, opened, read_json_object
+from launcher.reading import UnreadableError, opened, read_json_object, read_text
 
+PAIRS = ("vocab.json", "merges.txt")
 # A tokenizer is in one of these sets of files; the first one that is there counts, as in transformers.
 VOCABULARIES = (
     ("tokenizer.json",),
     ("spiece.model",),
     ("tokenizer.model",),
     ("sentencepiece.bpe.model",),
-    ("vocab.json", "merges.txt"),
+    PAIRS,
     ("vocab.txt",),
     ("tekken.json",),
 )
@@ -135,23 +136,35 @@ def _vocabulary(part: Part, here: Path) -> Iterator[Lack]:
     names = vocabulary(here)
     if not names:
         yield Lack(f"{part.name} has no vocabulary (tokenizer.json, say)", missing=True)
-    for name in names:
-        try:
-            with opened(here / name) as (_, size):
-                pass
-            if not 0 < size <= tokenizers.MAX_BYTES:
-                yield Lack(f"{part.name}/{name} is {size} bytes long", missing=False)
-            elif _words(here / name) < 2:
-                yield Lack(f"{part.name}/{name} has no vocabulary", missing=False)
-        except UnreadableError as error:
-            yield Lack(f"{part.name}/{name} {error}", missing=False)
+    flaws = [f"{name} {flaw}" for name in names if (flaw := _vocabulary_flaw(here / name)) is not None]
+    if names == PAIRS and not flaws and (flaw := tokenizers.pairs_flaw(here / PAIRS[0], here / PAIRS[1])):
+        flaws = [flaw]
+    yield from (Lack(f"{part.name}/{flaw}", missing=False) for flaw in flaws)
+
+
+def _vocabulary_flaw(path: Path) -> str | None:
+    """What is wrong with one file of a vocabulary, as the end of a sentence."""
+    try:
+        with opened(path) as (_, size):
+            pass
+        if not 0 < size <= tokenizers.MAX_BYTES:
+            return f"is {size} bytes long"
+        return "has no vocabulary" if _words(path) < 2 else None
+    except UnreadableError as error:
+        return str(error)
 
 
 def _words(path: Path) -> float:
     """Words of a vocabulary, as far as its file tells without the library that reads it."""
     if path.name == "tokenizer.json" or (path.name in SENTENCEPIECE and installed("sentencepiece")):
         return tokenizers.size(path)
-    return len(read_json_object(path)) if path.name == "vocab.json" else math.inf
+    if path.name == "vocab.txt":
+        words = set(read_text(path, tokenizers.MAX_BYTES).splitlines())
+        return len(words) if "[UNK]" in words else 0  # WordPiece has it for what is unknown
+    if path.suffix == ".json":
+        found = read_json_object(path, tokenizers.MAX_BYTES)
+        return len(found if path.name == "vocab.json" else found.get("vocab") or ())
+    return math.inf  # merges.txt, which is looked at together with its vocab.json
 
 
 def unknown(part: Part) -> str | None:

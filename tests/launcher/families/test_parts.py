@@ -44,7 +44,7 @@ def test_a_part_is_known_by_its_class(kind, role):
         ),
         (
             "CLIPTokenizer",
-            {"vocab.json": '{"a": 0, "b": 1}', "merges.txt": "a b", "tokenizer_config.json": "{}"},
+            {"vocab.json": '{"a": 0, "b": 1, "ab": 2}', "merges.txt": "a b", "tokenizer_config.json": "{}"},
             set(),
         ),
         (
