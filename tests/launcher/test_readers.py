@@ -38,6 +38,7 @@ def test_whatever_it_is_given_a_reader_reads_or_tells(name, tmp_path, monkeypatc
     check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 def test_what_is_well_formed_is_read(name, tmp_path):
     """Else every change to it would end at the same first look."""
