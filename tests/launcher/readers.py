@@ -22,7 +22,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from omegaconf import DictConfig
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from shared import LAPTOP, a_job, a_recipe
 
 from launcher import codec
@@ -33,7 +33,7 @@ from launcher.estimates.ways import resolve
 from launcher.families import checkpoint, draft, facts, lora, parts, safetensors, tokenizers, weights
 from launcher.problems import LauncherError, Problem, Refused
 from launcher.reading import UnreadableError, read_json, read_text
-from launcher.records import runs
+from launcher.records import foreign, runs
 from launcher.records.compare import difference
 from launcher.records.formats import FORMATS
 from launcher.records.picture import read_recipe, save
@@ -260,6 +260,16 @@ def _lora(path: Path) -> None:
     lora.flaw(path, _model())
 
 
+def _foreign(key: str) -> Callable[[Path, bytes], object]:
+    def feed(here: Path, content: bytes) -> None:
+        info = PngImagePlugin.PngInfo()
+        info.add_itxt(key, content.decode("latin-1"))
+        Image.new("RGB", (8, 8)).save(here / "foreign.png", pnginfo=info)
+        foreign.read(here / "foreign.png")
+
+    return feed
+
+
 def _adapter(path: Path) -> None:
     path.with_name("adapter_model.safetensors").write_bytes(well_formed.safetensors(*well_formed.LORA[:2])()[0])
     _lora(path.with_name("adapter_model.safetensors"))
@@ -340,6 +350,8 @@ READERS = {
     "MP4": Reader(_file("x.mp4", read_recipe), (ValueError,), well_formed.pictures(".mp4")),
     "a recipe that is made again": Reader(_recipe, (ValueError,), well_formed.recipes),
     "run.json of a listing": Reader(_file("runs/run/run.json", _commands), (), well_formed.records),
+    "what A1111 wrote": Reader(_foreign("parameters"), (ValueError,), well_formed.yaml(well_formed.A1111)),
+    "what ComfyUI wrote": Reader(_foreign("prompt"), (ValueError,), well_formed.dumped(well_formed.COMFYUI)),
     "what a rank says": Reader(
         _messages(protocol.FROM_RANK), (protocol.ProtocolError,), lambda: [protocol.pack(protocol.Step(0, 1)) + b"\n"]
     ),

@@ -120,3 +120,14 @@ EXPERIMENT = (
 MULTIRUN = "hydra:\n  sweep:\n    dir: x\n    subdir: ${hydra.job.num}\n"
 LOG = "Traceback\nValueError: bad\n[ERROR] exitcode  : -9 (pid: 4242)\nRuntimeError:\n  more\n"
 LORA = ("transformer.x.lora_A.weight", "transformer.x.lora_B.weight", "transformer.x.alpha")
+A1111 = (
+    'a cat <lora:x:0.5>\nNegative prompt: blue\nSteps: 20, Seed: 1, Size: 512x512, CFG scale: 7, Model: x, A: "b, c"'
+)
+COMFYUI = {
+    "1": {
+        "class_type": "KSampler",
+        "inputs": {"seed": 1, "steps": 2, "cfg": 1.0, "positive": ["2", 0], "latent": ["3", 0]},
+    },
+    "2": {"class_type": "CLIPTextEncode", "inputs": {"text": "a cat"}},
+    "3": {"class_type": "EmptyLatentImage", "inputs": {"width": 8, "height": 8}},
+}
