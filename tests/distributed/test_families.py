@@ -102,6 +102,33 @@ def test_every_legal_mode_makes_what_one_process_makes(warm, families, alone, na
     assert ran == set(PARALLEL) - ({"ulysses"} if world == 4 else {"unified", "attention2d"})
 
 
+def unguided(config: LaunchConfig, mode: str, world: int | None = None) -> Request:
+    """The first size without classifier-free guidance."""
+    request = sized(config, 0, mode, world, 1 if world else None)
+    config = copy.deepcopy(request.config)
+    config.negative_prompt, config.model.true_cfg = None, 1.0
+    config.guidance = 1.0 if config.model.guidance_cfg else config.guidance
+    request = resolve(config, LAPTOP)
+    assert request.passes == 1
+    return request
+
+
+@pytest.fixture(scope="module")
+def alone_unguided(families, tmp_path_factory) -> dict[str, np.ndarray]:
+    single = Warm(tmp_path_factory.mktemp("unguided"))
+    found = {name: single.run(unguided(families[name], "none"))[0] for name in twins.FACTS}
+    single.close()
+    return found
+
+
+@pytest.mark.parametrize("name", list(twins.FACTS))
+def test_without_guidance_too_ranks_make_what_one_process_makes(warm, families, alone, alone_unguided, name):
+    world, group = warm
+    (shown,) = group.run(unguided(families[name], "unified_anything", world))
+    assert np.abs(shown - alone_unguided[name]).max() <= 1
+    assert np.abs(shown - alone[name, 0]).max() > 1  # guidance is another picture
+
+
 @pytest.mark.parametrize("name", list(twins.FACTS))
 def test_halves_of_guidance_make_what_one_process_makes(warm, families, alone, name):
     world, group = warm
