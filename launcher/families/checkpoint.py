@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from launcher.config.paths import is_utf8
 from launcher.config.schema import ModelConfig
 from launcher.families import fits
 from launcher.families.draft import draft
@@ -36,6 +37,11 @@ from launcher.families.weights import (
 )
 from launcher.problems import Problem, Refused
 from launcher.reading import UnreadableError, read_json_object
+
+NOT_UTF8 = "a name that is not UTF-8 text, which the libraries that read models don't take"
+RENAME = "rename it, or make a link with another name: ln -s"
+# Ends of the names of what quantised weights are multiplied with: ComfyUI's, bitsandbytes', compressed-tensors'.
+PACKED = (".scale_weight", ".weight_scale", ".scale_input", ".comfy_quant", ".absmax", ".weight_scale_inv", ".SCB")
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,8 @@ def inspect(model: ModelConfig) -> Checkpoint:
         return Checkpoint(source, model.revision, planless=planless, problems=tuple(access_problems(model)))
     if not here.is_dir():
         return Checkpoint(source, None, problems=(Problem(value, *not_a_folder(model.path)),))
+    if not is_utf8(here):
+        return Checkpoint(source, None, problems=(Problem(value, NOT_UTF8, RENAME),))
     try:
         pipeline, parts = read_index(here)
     except UnreadableError as error:
@@ -236,9 +244,22 @@ class _Look:
         self.files += [f"{name}/{file.name}" for file in files.files]
         if files.parameters:
             self.parameters[name] = files.parameters
-        if not files.missing and not files.flaws:
+        if packed := self._packed(part, files.shapes):
+            rule = f"'{name}' is quantised ({packed}), and weights are used as they are"
+            instead = f"give a folder with whole weights, in bfloat16, say, {HERE}"
+            self.refusals.append(Problem(f"model.path={self.model.path}", rule, instead))
+        elif not files.missing and not files.flaws:
             with contextlib.suppress(UnreadableError):  # told above
                 config = read_json_object(self.here / name / "config.json")
                 if TELLS[part.library] in config:
                     wrong = misfits(part.kind, config, files.shapes)
                     self.contradicted += [f"{name}/config.json {each}" for each in wrong]
+
+    def _packed(self, part: Part, names: Iterable[str]) -> str | None:
+        """What tells that a part's weights are quantised: libraries need packages for it, or drop the scales."""
+        with contextlib.suppress(UnreadableError):  # told above
+            config = read_json_object(self.here / part.name / "config.json")
+            if isinstance(packing := config.get("quantization_config"), dict):
+                method = packing.get("quant_method")
+                return f"quantization_config: {method}" if isinstance(method, str) else "quantization_config"
+        return next((name for name in names if name.endswith(PACKED)), None)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.families import tokenizers
-from launcher.families.parts import TELLS, Part
+from launcher.families.parts import TELLS, Part, unknown
 from launcher.families.shapes import whole
 from launcher.reading import UnreadableError, read_json_object
 
@@ -54,6 +54,7 @@ NUMBERS: dict[str, tuple[str, ...]] = {
     "ZImagePipeline": (_SCALE, _SHIFT),
     "Lumina2Pipeline": (_SCALE, _SHIFT),
 }
+NOISE = ("CogVideoXPipeline",)  # of FITS, those whose model predicts noise and not a flow
 # What decides the picture, and what the class makes up where its file leaves it out.
 STATED: dict[str, tuple[str, ...]] = {
     "FlowMatchEulerDiscreteScheduler": ("num_train_timesteps", "shift"),
@@ -64,6 +65,7 @@ STATED: dict[str, tuple[str, ...]] = {
 }
 # A schedule that depends on the size of the picture is stated whole, or not at all.
 DYNAMIC = ("use_dynamic_shifting", "base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")
+FLOW = ("use_flow_sigmas", "flow_shift")  # of schedulers that can do both
 SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token")
 # Names of tokenizers that say nothing of what is in their file.
 ANY = ("", "PreTrainedTokenizer", "TokenizersBackend", "AutoTokenizer", "PythonBackend")
@@ -84,10 +86,15 @@ def misfits(pipeline: str, parts: list[Part], folder: Path) -> Iterator[str]:
     for part in parts:
         if part.name not in configs:
             continue
+        flow = part.role == "scheduler" and pipeline in FITS and pipeline not in NOISE
+        if flow and unknown(part) is None and not _flows(part, configs):
+            yield f"{part.name}/{FILES['scheduler']}: a {part.kind} takes noise off, and a {pipeline} follows a flow"
         config, file = configs[part.name], f"{part.name}/{FILES[part.role]}"
         needed = list(STATED.get(part.kind.removesuffix("Fast"), ()))
         if part.role == "scheduler" and any(config.get(key) for key in DYNAMIC):
             needed += DYNAMIC
+        if part.role == "scheduler" and config.get("prediction_type") == "flow_prediction":
+            needed += FLOW
         for key in needed:
             if key not in config:
                 yield f"{file} has no {key}, which decides the picture"
@@ -105,6 +112,10 @@ def _model(part: Part, config: Mapping[str, Any]) -> Iterator[str]:
     family, kind = str(config.get("model_type", "")).replace("_", ""), part.kind.lower().replace("_", "")
     if part.library == "transformers" and family and not _kin(family.lower(), kind):
         yield f"{part.name}/config.json is of the type {config['model_type']}, and model_index.json says {part.kind}"
+    channels = config.get("z_dim")
+    for key in ("latents_mean", "latents_std") if type(channels) is int else ():
+        if not isinstance(config.get(key), list) or len(config[key]) != channels:
+            yield f"{part.name}/config.json has no {key} of {channels} numbers, one for each channel (z_dim)"
     config = whole(part.kind, config)
     head = config.get("attention_head_dim")
     for key in ROPE:
@@ -113,6 +124,13 @@ def _model(part: Part, config: Mapping[str, Any]) -> Iterator[str]:
             continue
         if sum(axes) != head:
             yield f"{part.name}/config.json says {key}={axes}, together {sum(axes)}, and attention_head_dim={head}"
+
+
+def _flows(part: Part, configs: Configs) -> bool:
+    """Whether a scheduler follows a flow, as most models' do since 2024; others draw noise with them, or fail."""
+    config = configs[part.name]
+    told = config.get("use_flow_sigmas") is True or config.get("prediction_type") == "flow_prediction"
+    return "FlowMatch" in part.kind or told
 
 
 def _kin(family: str, kind: str) -> bool:

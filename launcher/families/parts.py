@@ -12,15 +12,16 @@ from importlib import metadata
 from pathlib import Path
 
 from launcher.families import tokenizers
-from launcher.reading import UnreadableError, opened, read_json_object
+from launcher.reading import UnreadableError, opened, read_json_object, read_text
 
+PAIRS = ("vocab.json", "merges.txt")
 # A tokenizer is in one of these sets of files; the first one that is there counts, as in transformers.
 VOCABULARIES = (
     ("tokenizer.json",),
     ("spiece.model",),
     ("tokenizer.model",),
     ("sentencepiece.bpe.model",),
-    ("vocab.json", "merges.txt"),
+    PAIRS,
     ("vocab.txt",),
     ("tekken.json",),
 )
@@ -42,11 +43,13 @@ class Part:
 
     @property
     def role(self) -> str:
-        """What it is: tokenizer, processor (a tokenizer with a feature extractor), extractor, scheduler or model."""
+        """What it is: tokenizer, processor (that and a feature extractor), extractor, scheduler, guider or model."""
         if self.kind.endswith(("Tokenizer", "TokenizerFast")):
             return "tokenizer"
         if self.kind.endswith("Scheduler"):
             return "scheduler"
+        if self.kind.endswith("Guidance"):
+            return "guider"  # how a pipeline guides, with settings and no weights
         if re.search(r"(FeatureExtractor|ImageProcessor|VideoProcessor)(Fast|Pil)?$", self.kind):
             return "extractor"
         return "processor" if self.kind.endswith("Processor") else "model"
@@ -64,7 +67,8 @@ def read_index(folder: Path) -> tuple[str, list[Part]]:
         raise UnreadableError("names no pipeline class (_class_name)")
     parts = []
     for name, entry in index.items():
-        if name.startswith("_") or not isinstance(entry, list) or entry == [None, None]:
+        numbers = isinstance(entry, list) and entry and all(isinstance(item, int | float) for item in entry)
+        if name.startswith("_") or not isinstance(entry, list) or entry == [None, None] or numbers:
             continue  # a setting of the pipeline, or a part that is left out
         if not re.fullmatch(r"\w{1,64}", name):
             raise UnreadableError(f"has a part with the odd name {name[:60]!r}")
@@ -87,8 +91,13 @@ def lacks(part: Part, folder: Path) -> Iterator[Lack]:
     here = folder / part.name
     if part.role in ("tokenizer", "processor") and part.kind not in NO_VOCABULARY:
         yield from _vocabulary(part, here)
-    needed = {"scheduler": "scheduler_config.json", "tokenizer": "tokenizer_config.json", "model": "config.json"}
-    if part.role == "model" and (part.library not in ("diffusers", "transformers") or part.kind.endswith("Guidance")):
+    needed = {
+        "scheduler": "scheduler_config.json",
+        "guider": "guider_config.json",
+        "tokenizer": "tokenizer_config.json",
+        "model": "config.json",
+    }
+    if part.role == "model" and part.library not in ("diffusers", "transformers"):
         return  # a package of its own reads it
     if part.role == "tokenizer":
         yield from (lack for name in BESIDE if (here / name).exists() for lack in _object(here / name))
@@ -127,23 +136,35 @@ def _vocabulary(part: Part, here: Path) -> Iterator[Lack]:
     names = vocabulary(here)
     if not names:
         yield Lack(f"{part.name} has no vocabulary (tokenizer.json, say)", missing=True)
-    for name in names:
-        try:
-            with opened(here / name) as (_, size):
-                pass
-            if not 0 < size <= tokenizers.MAX_BYTES:
-                yield Lack(f"{part.name}/{name} is {size} bytes long", missing=False)
-            elif _words(here / name) < 2:
-                yield Lack(f"{part.name}/{name} has no vocabulary", missing=False)
-        except UnreadableError as error:
-            yield Lack(f"{part.name}/{name} {error}", missing=False)
+    flaws = [f"{name} {flaw}" for name in names if (flaw := _vocabulary_flaw(here / name)) is not None]
+    if names == PAIRS and not flaws and (flaw := tokenizers.pairs_flaw(here / PAIRS[0], here / PAIRS[1])):
+        flaws = [flaw]
+    yield from (Lack(f"{part.name}/{flaw}", missing=False) for flaw in flaws)
+
+
+def _vocabulary_flaw(path: Path) -> str | None:
+    """What is wrong with one file of a vocabulary, as the end of a sentence."""
+    try:
+        with opened(path) as (_, size):
+            pass
+        if not 0 < size <= tokenizers.MAX_BYTES:
+            return f"is {size} bytes long"
+        return "has no vocabulary" if _words(path) < 2 else None
+    except UnreadableError as error:
+        return str(error)
 
 
 def _words(path: Path) -> float:
     """Words of a vocabulary, as far as its file tells without the library that reads it."""
     if path.name == "tokenizer.json" or (path.name in SENTENCEPIECE and installed("sentencepiece")):
         return tokenizers.size(path)
-    return len(read_json_object(path)) if path.name == "vocab.json" else math.inf
+    if path.name == "vocab.txt":
+        words = set(read_text(path, tokenizers.MAX_BYTES).splitlines())
+        return len(words) if "[UNK]" in words else 0  # WordPiece has it for what is unknown
+    if path.suffix == ".json":
+        found = read_json_object(path, tokenizers.MAX_BYTES)
+        return len(found if path.name == "vocab.json" else found.get("vocab") or ())
+    return math.inf  # merges.txt, which is looked at together with its vocab.json
 
 
 def unknown(part: Part) -> str | None:

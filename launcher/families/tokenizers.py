@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from launcher.reading import UnreadableError, opened
+from launcher.reading import UnreadableError, opened, read_json_object, read_text
 
 MAX_BYTES = 64 << 20  # the largest that is in use has 34 MB
 
@@ -54,6 +54,36 @@ def knows(path: Path, token: str) -> bool | None:
         return _fast(path).token_to_id(token) is not None
     except UnreadableError:
         return None
+
+
+def pairs_flaw(vocabulary: Path, merges: Path) -> str | None:
+    """What is wrong with a byte-pair vocabulary and the merges beside it, starting with a file's name, or None.
+
+    Each merge joins two words to a third one, and all words but single letters and special ones are made so.
+    """
+    try:
+        return _cached_pairs_flaw(*_identity(vocabulary), *_identity(merges))
+    except UnreadableError as error:
+        return f"{merges.name} {error}"
+
+
+@functools.lru_cache(8)
+def _cached_pairs_flaw(vocabulary: str, _c: int, _l: int, merges: str, _m: int, _n: int) -> str | None:
+    words = read_json_object(Path(vocabulary), MAX_BYTES)
+    if not all(type(number) is int for number in words.values()):
+        return "vocab.json does not number its words"
+    lines = [line.split() for line in read_text(Path(merges), MAX_BYTES).split("\n")]
+    pairs = [line for line in lines if line and line[0] != "#version:"]
+    if odd := next((" ".join(pair) for pair in pairs if len(pair) != 2), None):
+        return f"merges.txt is no list of merges: {odd[:40]!r}"
+    made = {"".join(pair) for pair in pairs}
+    if len(strange := sorted(made - words.keys())) > len(made) / 100:
+        return f"merges.txt makes {strange[0][:40]!r}, which vocab.json doesn't have"
+    long = [word for word in words if len(word.removesuffix("</w>")) > 1 and not word.startswith("<")]
+    missing = sum(word not in made for word in long)
+    if missing > len(words) / 10:
+        return f"merges.txt makes {len(long) - missing} of the {len(long)} longer words in vocab.json: truncated"
+    return None
 
 
 def counter(folder: Path) -> Count:

@@ -6,10 +6,13 @@ import json
 import shutil
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from launcher.config.schema import ModelConfig
 from launcher.families import fits
 from launcher.families.checkpoint import inspect
+from launcher.families.parts import Part
 from launcher.families.shapes import misfits
 from launcher.families.weights import BUNDLED
 
@@ -98,6 +101,25 @@ def test_a_part_in_the_place_of_another_is_told(folder, part, other, told):
     assert any(told in problem for problem in said(folder))
 
 
+@pytest.mark.parametrize("kind", ["EulerDiscreteScheduler", "UniPCMultistepScheduler"])
+def test_a_scheduler_of_another_kind_of_model_is_told(folder, kind):
+    change(folder / "model_index.json", scheduler=["diffusers", kind])
+    assert any(f"a {kind} takes noise off, and a FluxPipeline follows a flow" in problem for problem in said(folder))
+    change(folder / "scheduler" / "scheduler_config.json", use_flow_sigmas=True, prediction_type="flow_prediction")
+    assert not any("takes noise off" in problem for problem in said(folder))
+
+
+def test_quantised_weights_are_refused_for_their_scales_would_be_dropped(folder):
+    change(folder / "transformer" / "config.json", quantization_config={"quant_method": "bitsandbytes"})
+    (problem,) = said(folder)
+    assert "'transformer' is quantised (quantization_config: bitsandbytes), and weights are used as they are" in problem
+    change(folder / "transformer" / "config.json", quantization_config=None)
+    (file,) = (folder / "transformer").glob("*.safetensors")
+    save_file(load_file(file) | {"x_embedder.scale_weight": torch.ones(1)}, file)
+    (problem,) = said(folder)
+    assert "'transformer' is quantised (x_embedder.scale_weight)" in problem
+
+
 @pytest.mark.parametrize("kind", ["CLIPTokenizer", "BertTokenizer"])
 def test_another_class_for_a_tokenizers_files_is_told(folder, kind):
     change(folder / "model_index.json", tokenizer_2=["transformers", kind])
@@ -117,3 +139,23 @@ def test_what_a_table_does_not_know_is_left_to_the_ranks():
     assert list(misfits("SomeNewModel", {"in_channels": 3}, {"a.weight": (1,)})) == []
     assert list(misfits("FluxTransformer2DModel", {"in_channels": "x"}, {"x_embedder.weight": (1, 2)})) == []
     assert list(misfits("FluxTransformer2DModel", {"in_channels": 2}, {"x_embedder.weight": (1, 2)})) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "told"),
+    [
+        ("AutoencoderKLWan", {"z_dim": 2, "latents_mean": [0.0], "latents_std": [1.0, 1.0]}, "no latents_mean of 2"),
+        ("AutoencoderKLQwenImage", {"z_dim": 2, "latents_mean": [0.0, 0.0]}, "no latents_std of 2 numbers"),
+        ("AutoencoderKLWan", {"z_dim": 2, "latents_mean": [0.0, 0.0], "latents_std": [1.0, 1.0]}, None),
+        ("UniPCMultistepScheduler", {"prediction_type": "flow_prediction", "use_flow_sigmas": True}, "no flow_shift"),
+        ("UniPCMultistepScheduler", {"prediction_type": "flow_prediction", "flow_shift": 3.0}, "no use_flow_sigmas"),
+    ],
+)
+def test_what_films_are_drawn_by_is_stated(tmp_path, kind, config, told):
+    scheduler = kind.endswith("Scheduler")
+    part = Part("scheduler" if scheduler else "vae", "diffusers", kind)
+    (tmp_path / part.name).mkdir()
+    config = config | {"_class_name": kind} | ({"num_train_timesteps": 1000} if scheduler else {})
+    (tmp_path / part.name / fits.FILES[part.role]).write_text(json.dumps(config))
+    found = list(fits.misfits("WanPipeline", [part], tmp_path))
+    assert found == [] if told is None else told in " ".join(found)

@@ -16,6 +16,7 @@ from shared import ROOT
 
 from launcher.config.compose import Composer, to_config
 from launcher.config.schema import ModelConfig
+from launcher.families.shapes import misfits
 from launcher.records.run_dir import LIBRARIES
 from launcher.rules import files
 
@@ -92,7 +93,12 @@ def test_facts_are_those_of_the_classes(name):
     model = facts(name)
     with torch.device("meta"):  # shapes without memory
         transformer, vae = make(), make_vae()
-        assert sum(parameters(text()) for text in texts) == model.text_params
+        encoders = [text() for text in texts]
+    assert sum(map(parameters, encoders)) == model.text_params
+    for part in (transformer, vae, *encoders):  # a published configuration contradicts no row of shapes.json
+        told = part.config if isinstance(part.config, dict) else part.config.to_dict()
+        shapes = {weight: tuple(value.shape) for weight, value in part.state_dict().items()}
+        assert list(misfits(type(part).__name__, told, shapes)) == []
     config = transformer.config
     assert parameters(transformer) == model.transformer_params
     assert parameters(vae) == model.vae_params

@@ -8,7 +8,7 @@ import pytest
 from launcher.config.schema import ModelConfig
 from launcher.estimates.notes import notes
 from launcher.families.text import count_tokens
-from launcher.families.tokenizers import counter, size
+from launcher.families.tokenizers import counter, pairs_flaw, size
 from launcher.families.weights import BUNDLED
 from launcher.reading import UnreadableError
 
@@ -79,3 +79,32 @@ def test_a_tokenizer_that_its_library_panics_over_is_told_in_words_alone(tmp_pat
 
 def test_the_bundled_model_has_no_notes(ask):
     assert notes(ask("prompt=a cat")) == []
+
+
+LETTERS = "abcdefgh"
+MERGES = [("a", "b"), ("ab", "c</w>"), ("d", "e"), ("de", "f"), ("g", "h</w>")]
+WORDS = [*LETTERS, *(f"{letter}</w>" for letter in LETTERS), *map("".join, MERGES), "<|endoftext|>"]
+VOCABULARY = json.dumps({word: number for number, word in enumerate(WORDS)})
+LINES = "#version: 0.2\n" + "\n".join(map(" ".join, MERGES)) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "merges", "told"),
+    [
+        (VOCABULARY, LINES, None),
+        (VOCABULARY, LINES.replace("\n", "\r\n"), None),
+        (VOCABULARY, "#version: 0.2\n", "merges.txt makes 0 of the 5 longer words in vocab.json: truncated"),
+        (VOCABULARY, LINES[:27], "merges.txt makes 2 of the 5 longer words in vocab.json: truncated"),
+        (VOCABULARY, "<!DOCTYPE html>", "merges.txt makes '<!DOCTYPEhtml>', which vocab.json doesn't have"),
+        (VOCABULARY, "version https://git-lfs.github.com/spec/v1\n", "which vocab.json doesn't have"),
+        (VOCABULARY, "\udcff", "merges.txt is not UTF-8 text"),
+        (json.dumps(WORDS[:10]), LINES, "is not a JSON object"),
+        (json.dumps(dict.fromkeys(WORDS, "x")), LINES, "vocab.json does not number its words"),
+        (json.dumps({"a": 0, "b": 1}), LINES, "merges.txt makes 'ab', which vocab.json doesn't have"),
+    ],
+)
+def test_a_vocabulary_and_its_merges_make_each_other(tmp_path, vocabulary, merges, told):
+    (tmp_path / "vocab.json").write_text(vocabulary)
+    (tmp_path / "merges.txt").write_bytes(merges.encode(errors="surrogateescape"))
+    found = pairs_flaw(tmp_path / "vocab.json", tmp_path / "merges.txt")
+    assert found is None if told is None else told in (found or "")
