@@ -91,11 +91,11 @@ class ContextParallel:
         self.started = self.gathered = False
         self.calls = 0
         self.may_skip = may_skip
-        # On a GPU to read it is to wait for all that was launched before.
-        given = given or {}
-        timestep, self.shapes = given.get("timestep"), shapes(given)
-        readable = isinstance(timestep, torch.Tensor) and timestep.device.type == "cpu"
-        self.timestep = float(torch.as_tensor(timestep).double().sum()) if readable else 0.0
+        self.shapes = shapes(given) if given is not None else 0  # torch.compile can't trace it
+        timestep = given.get("timestep") if given is not None else None
+        self.timestep = 0.0  # on a GPU to read it is to wait for all that was launched before
+        if isinstance(timestep, torch.Tensor) and timestep.device.type == "cpu":
+            self.timestep = timestep.double().sum().item()
 
     def end_forward(self) -> None:
         """Raise ValueError if this rank's part is all that the forward gives."""

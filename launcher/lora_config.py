@@ -20,6 +20,7 @@ PEFT_PREFIX = "base_model.model."
 IN_HEADER = "lora_adapter_metadata"
 BESIDE, BESIDE_OF = "adapter_config.json", ("adapter_model.safetensors", "pytorch_lora_weights.safetensors")
 # Ways to begin that leave the layer below as it is; the others (pissa, olora, loftq ...) change it too.
+LONGEST_PATTERN, MOST_REPEATS = 200, 3  # of a pattern that names layers: its letters, and its *, + and {}
 HARMLESS_INIT = ("gaussian", "eva", "orthogonal")
 # What does more than scale * up @ down.
 OTHER_KINDS = (
@@ -161,14 +162,21 @@ def _flaw(values: object) -> str | None:
             if not isinstance(value, dict) or not all(_is_pattern(pattern) for pattern in value):
                 return f"has an odd {name}"
             numbers = list(value.values())
-        if not all(type(number) in (int, float) and math.isfinite(number) for number in numbers if number is not None):
+        if not all(_is_number(number) for number in numbers if number is not None):
             return f"has an odd {name}"
     return None
 
 
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and abs(value) < 1e30  # type: ignore[arg-type]  # NaN is not
+
+
 def _is_pattern(text: str) -> bool:
+    """Whether a pattern can be matched in a moment: repeated groups, and many repeats, can take years."""
+    if len(text) > LONGEST_PATTERN or len(re.findall(r"[*+{]", text)) > MOST_REPEATS or re.search(r"\)[*+?{]", text):
+        return False
     try:
         re.compile(text)
-    except re.error:
+    except (re.error, RecursionError, OverflowError):
         return False
     return True

@@ -154,13 +154,19 @@ def group(launcher: psutil.Process) -> Group:
     return Group(ranks, agent)
 
 
-def listening(group: Group) -> set[str]:
-    """The addresses that the processes of a group listen on, of the network."""
-    found = set()
+def ports_of(group: Group) -> set[tuple[str, int]]:
+    """The addresses and ports that the processes of a group listen on, of the network."""
+    found: set[tuple[str, int]] = set()
     for process in group.processes:
         with contextlib.suppress(psutil.Error):
-            found |= {one.laddr.ip for one in process.net_connections("inet") if one.status == psutil.CONN_LISTEN}
+            ports = [one.laddr for one in process.net_connections("inet") if one.status == psutil.CONN_LISTEN]
+            found |= {(port.ip, port.port) for port in ports}
     return found
+
+
+def listening(group: Group) -> set[str]:
+    """The addresses alone."""
+    return {address for address, _ in ports_of(group)}
 
 
 def children(since: Iterable[psutil.Process] = ()) -> set[psutil.Process]:

@@ -176,7 +176,11 @@ def as_csv(runs: Iterable[Run], names: Sequence[str]) -> str:
 
 
 def _cell(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    if not isinstance(value, str):
+        return value
+    formula = value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    text = "".join(char if char.isprintable() or char in "\n\t" else repr(char)[1:-1] for char in value)
+    return f"'{text}" if formula else text
 
 
 def as_table(runs: Sequence[Run], names: Sequence[str]) -> str:

@@ -42,6 +42,15 @@ def user_path(text: str) -> Path:
     return Path(here, path)
 
 
+def is_utf8(path: Path) -> bool:
+    """Whether a path is UTF-8 text, as libraries in Rust and C++ take it."""
+    try:
+        os.fsencode(path).decode()
+    except UnicodeError:
+        return False
+    return True
+
+
 def path_problems(settings: dict[str, str | None]) -> Iterator[Problem]:
     """Those settings whose text can't be a path."""
     for name, text in settings.items():

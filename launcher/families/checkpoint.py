@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from launcher.config.paths import is_utf8
 from launcher.config.schema import ModelConfig
 from launcher.families import fits
 from launcher.families.draft import draft
@@ -39,6 +40,8 @@ from launcher.reading import UnreadableError, read_json_object
 
 # Ends of the names of what quantised weights are multiplied with: ComfyUI's, bitsandbytes', compressed-tensors'.
 PACKED = (".scale_weight", ".weight_scale", ".scale_input", ".comfy_quant", ".absmax", ".weight_scale_inv", ".SCB")
+NOT_UTF8 = "a name that is not UTF-8 text, which the libraries that read models don't take"
+RENAME = "rename it, or make a link with another name: ln -s"
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,8 @@ def inspect(model: ModelConfig) -> Checkpoint:
         return Checkpoint(source, model.revision, planless=planless, problems=tuple(access_problems(model)))
     if not here.is_dir():
         return Checkpoint(source, None, problems=(Problem(value, *not_a_folder(model.path)),))
+    if not is_utf8(here):
+        return Checkpoint(source, None, problems=(Problem(value, NOT_UTF8, RENAME),))
     try:
         pipeline, parts = read_index(here)
     except UnreadableError as error:

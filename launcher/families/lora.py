@@ -22,7 +22,7 @@ def flaw(path: Path, model: ModelConfig) -> str | None:
     ranks = {}
     for stem, parts in stems.items():
         down, up = header[parts.keys["down"]].shape, header[parts.keys["up"]].shape
-        if len(down) < 2 or len(up) < 2 or down[0] != up[1]:
+        if len(down) < 2 or len(up) < 2 or down[0] != up[1] or 0 in (*down, *up):
             return (
                 f"has matrices of {list(down)} and {list(up)} at {lora_keys.some([stem])}, which don't fit each other"
             )

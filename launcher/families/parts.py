@@ -43,11 +43,13 @@ class Part:
 
     @property
     def role(self) -> str:
-        """What it is: tokenizer, processor (a tokenizer with a feature extractor), extractor, scheduler or model."""
+        """What it is: tokenizer, processor (that and a feature extractor), extractor, scheduler, guider or model."""
         if self.kind.endswith(("Tokenizer", "TokenizerFast")):
             return "tokenizer"
         if self.kind.endswith("Scheduler"):
             return "scheduler"
+        if self.kind.endswith("Guidance"):
+            return "guider"  # how a pipeline guides, with settings and no weights
         if re.search(r"(FeatureExtractor|ImageProcessor|VideoProcessor)(Fast|Pil)?$", self.kind):
             return "extractor"
         return "processor" if self.kind.endswith("Processor") else "model"
@@ -65,7 +67,8 @@ def read_index(folder: Path) -> tuple[str, list[Part]]:
         raise UnreadableError("names no pipeline class (_class_name)")
     parts = []
     for name, entry in index.items():
-        if name.startswith("_") or not isinstance(entry, list) or entry == [None, None]:
+        numbers = isinstance(entry, list) and entry and all(isinstance(item, int | float) for item in entry)
+        if name.startswith("_") or not isinstance(entry, list) or entry == [None, None] or numbers:
             continue  # a setting of the pipeline, or a part that is left out
         if not re.fullmatch(r"\w{1,64}", name):
             raise UnreadableError(f"has a part with the odd name {name[:60]!r}")
@@ -88,8 +91,13 @@ def lacks(part: Part, folder: Path) -> Iterator[Lack]:
     here = folder / part.name
     if part.role in ("tokenizer", "processor") and part.kind not in NO_VOCABULARY:
         yield from _vocabulary(part, here)
-    needed = {"scheduler": "scheduler_config.json", "tokenizer": "tokenizer_config.json", "model": "config.json"}
-    if part.role == "model" and (part.library not in ("diffusers", "transformers") or part.kind.endswith("Guidance")):
+    needed = {
+        "scheduler": "scheduler_config.json",
+        "guider": "guider_config.json",
+        "tokenizer": "tokenizer_config.json",
+        "model": "config.json",
+    }
+    if part.role == "model" and part.library not in ("diffusers", "transformers"):
         return  # a package of its own reads it
     if part.role == "tokenizer":
         yield from (lack for name in BESIDE if (here / name).exists() for lack in _object(here / name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -233,6 +234,12 @@ def at_commit(config: Config, folder: str) -> Config:
     if place.parent.parent.name != f"models--{str(model.get('path')).replace('/', '--')}":
         return config
     return config | {"model": model | {"revision": place.name}}
+
+
+def step_time(pictures: Sequence[Sequence[float]]) -> float | None:
+    """Seconds of a denoising step, the median; of several pictures the first is a warm-up and does not count."""
+    steps = sorted(seconds for picture in pictures[len(pictures) > 1 :] for seconds in picture)
+    return steps[len(steps) // 2] if steps else None
 
 
 def read_record(path: Path) -> Record:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.reading import UnreadableError, read_bytes
-from launcher.records.record import MAX_RECORD, SCHEMA
+from launcher.records.record import MAX_RECORD, SCHEMA, step_time
 
 NAME = "run.json"
 KILLED, BROKEN = "killed", "broken"
@@ -58,11 +58,9 @@ class Run:
 
     @property
     def step(self) -> float | None:
-        """Seconds of a denoising step, the median; of several pictures the first is a warm-up and does not count."""
-        pictures = _list(self.data.get("step_seconds"))
-        steps: list[float] = [one for each in pictures[len(pictures) > 1 :] for one in _numbers(each)]
-        if steps:
-            return sorted(steps)[len(steps) // 2]
+        """Seconds of a denoising step, as `step_time` has it."""
+        if (median := step_time([_numbers(each) for each in _list(self.data.get("step_seconds"))])) is not None:
+            return median
         times, count = self.data.get("times"), self.setting("steps")  # schema 2 and older
         done = _numbers([times.get("denoise")] if isinstance(times, dict) else None)
         made = len(_list(self.data.get("files")))

@@ -29,7 +29,8 @@ class Request:
     mode: a row of attention_backends.catalog.MODES, or what was typed in its place. mesh: the degrees that were asked
     for, and those that follow. processes: how many were asked for, which must fill the mesh; None: as many as it has.
     schedule: how a ring moves keys and values, "gather" or "staged"; "" in a mode without a ring. why: what decided
-    cp=auto. ways: the table of all modes, priced; empty where nothing has needed it yet.
+    cp=auto. ways: the table of all modes, priced; empty where nothing has needed it yet. folder: what hydra.run.dir
+    names; None of a sweep's job.
     """
 
     config: LaunchConfig
@@ -49,6 +50,7 @@ class Request:
     schedule: str = ""
     why: str = ""
     ways: tuple[Way, ...] = ()
+    folder: str | None = None
 
     @property
     def multiple(self) -> int:

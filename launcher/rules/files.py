@@ -13,9 +13,10 @@ import shutil
 import urllib.request
 from collections.abc import Iterator
 
-from launcher.config.paths import user_path
+from launcher.config.paths import is_utf8, user_path
 from launcher.families import lora as lora_files
 from launcher.families import safetensors
+from launcher.families.checkpoint import NOT_UTF8, RENAME
 from launcher.families.hub import answer_problems
 from launcher.families.parts import installed
 from launcher.families.weights import revision_problems
@@ -61,6 +62,8 @@ def lora(request: Request) -> Iterator[Problem]:
             f"type {shlex.quote(f'lora.path={path / inside[0]}')}" if inside else "give the path of a .safetensors file"
         )
         yield Problem(value, "is a folder, not a .safetensors file", instead)
+    elif not is_utf8(path):
+        yield Problem(value, NOT_UTF8, RENAME)
     elif path.suffix != ".safetensors":
         what = "not a .safetensors file; other formats can run code when they are read"
         yield Problem(value, what, "fetch or convert it to safetensors")
@@ -128,11 +131,15 @@ def _ascii_bytes(text: str) -> int:
 @rule
 def output_folder(request: Request) -> Iterator[Problem]:
     """Pictures can be written: an own folder with room in it."""
-    if request.machine.here:
-        yield from folder_problems("output.dir", request.config.output.dir, request)
+    if not request.machine.here:
+        return
+    found = list(_folder_problems("output.dir", request.config.output.dir, request))
+    if not found and request.folder is not None:  # usually one below
+        found = list(_folder_problems("hydra.run.dir", request.folder, request))
+    yield from found
 
 
-def folder_problems(setting: str, text: str, request: Request) -> Iterator[Problem]:
+def _folder_problems(setting: str, text: str, request: Request) -> Iterator[Problem]:
     """Why a request's pictures can't be written below the folder that a setting names, which need not be there yet."""
     value, instead = f"{setting}={text}", f"choose another folder: {setting}=FOLDER"
     try:

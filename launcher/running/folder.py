@@ -97,5 +97,5 @@ def _runs(folder: Path) -> Iterator[Path]:
     with contextlib.suppress(UnreadableError):
         for line in read_text(folder / RUNS, MAX_RUNS).splitlines():
             run = parse_json(line)
-            if isinstance(run, str) and Path(run, "run.json").is_file():
+            if isinstance(run, str) and os.path.isfile(os.path.join(run, "run.json")):
                 yield Path(run)

@@ -155,14 +155,20 @@ class RankGroup:
         with listener, run_dir.log().open("ab") as log:
             listener.bind(path)
             listener.listen(self.key.processes)
-            self._process = subprocess.Popen(
-                accelerate.command(self.key.processes, self._folder.path),
-                env=self._environment() | {channel.SOCKET_VARIABLE: path, channel.SECRET_VARIABLE: secret},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # a Ctrl-C at the terminal is the launcher's to pass on
-            )
+            command = accelerate.command(self.key.processes, self._folder.path)
+            environment = self._environment() | {channel.SOCKET_VARIABLE: path, channel.SECRET_VARIABLE: secret}
+            try:
+                self._process = subprocess.Popen(
+                    command,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,  # a Ctrl-C at the terminal is the launcher's to pass on
+                )
+            except OSError as error:  # of fork
+                limits = "see ulimit -u and -v, and the limits of a container"
+                raise RunFailed(f"the ranks can't be started: {error.strerror} ({limits})") from error
             listener.settimeout(TICK)
             clock = AwakeClock()
             while len(self._ranks) < self.key.processes:

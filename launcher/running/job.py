@@ -130,11 +130,19 @@ def execute(
         log = run_dir.logs / "launcher.log"
         with contextlib.suppress(OSError):  # no room for it, or no folder
             log.write_text(traceback.format_exc(), encoding="utf-8", errors="backslashreplace")
-        failed = RunFailed(f"{type(error).__name__}: {error} (log: {log})")
+        kept = log.is_file() and log.stat().st_size > 0
+        failed = RunFailed(_words(error, path) + (f" (log: {log})" if kept else ""))
         failed.__cause__ = error
     with contextlib.suppress(OSError):
         run_dir.end("failed", error=_without_paths(str(failed), request, path))
     raise failed if path.exists() else RunFailed(f"{failed}; the run's folder was removed while it ran")
+
+
+def _words(error: BaseException, folder: Path) -> str:
+    """What ended a run, of itself or of the system that it runs on."""
+    if isinstance(error, OSError) and error.filename and folder in (place := Path(str(error.filename))).parents:
+        return f"the run's folder can't be written: {error.strerror}: {place.name}"
+    return f"{type(error).__name__}: {error}"
 
 
 def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, progress: Progress, only_check: bool) -> Made:

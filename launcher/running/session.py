@@ -6,6 +6,7 @@ import contextlib
 import os
 import shlex
 from collections.abc import Iterator
+from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +26,6 @@ from launcher.records.run_dir import RunDir
 from launcher.records.sweep_log import SweepJob, write_sweep
 from launcher.request.request import Request
 from launcher.rules import problems
-from launcher.rules.files import folder_problems
 from launcher.running.hold import held, is_held
 from launcher.running.screen import SILENT, Screen
 from launcher.running.sweep import DONE, FAILED, REFUSED, Job, Sweep, recorded, refusal, resume
@@ -74,7 +74,9 @@ class Session:
         """
         self.composer.check_words(words, sweep=False)
         composed = with_model(self.composer.compose(words), self.composer)
-        return composed, self._request(_single(composed))
+        request = self._request(_single(composed))
+        with translated(words):
+            return composed, replace(request, folder=hydra_seam.folder_name(composed, "hydra.run.dir"))
 
     def _request(self, config: LaunchConfig) -> Request:
         """The request that a configuration makes."""
@@ -91,12 +93,10 @@ class Session:
             RunFailed: a rank failed.
         """
         composed, request = self.resolve(words)
-        found = problems(request)  # before there is a run directory
-        with translated(words):
-            text = hydra_seam.folder_name(composed, "hydra.run.dir")
-        if found or (found := list(folder_problems("hydra.run.dir", text, request))):
+        if found := problems(request):  # before there is a run directory
             raise Refused(found, self._works_here(words))
-        folder = hydra_seam.put_into(composed, user_path(text))
+        assert request.folder is not None
+        folder = hydra_seam.put_into(composed, user_path(request.folder))
         made = self._job(composed, request, words, folder, brief=False, only_check=only_check)
         self._track([(request, made.folder)])
         return made

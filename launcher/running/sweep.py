@@ -14,7 +14,7 @@ from launcher.config.paths import PATHS
 from launcher.config.text import is_text, parsed, quoted
 from launcher.problems import Problem, Refused
 from launcher.records.files import sha256
-from launcher.records.record import File, Record, read_record
+from launcher.records.record import File, Record, read_record, step_time
 from launcher.records.run_dir import portable_override
 from launcher.request.request import Request
 from launcher.running.hold import is_held
@@ -50,6 +50,8 @@ class Job:
         assert self.request is not None
         assert self.made is not None
         record = self.made.record
+        if (median := step_time(record.step_seconds)) is not None:
+            return median
         return (record.times or {})["denoise"] / (self.request.denoising_steps * len(record.files))
 
     @property

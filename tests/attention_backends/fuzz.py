@@ -127,11 +127,12 @@ def model_case(chance: random.Random) -> Case:
         refused.append("needs a multiple of")
     if mode.heads_divide and 4 % arguments["ulysses_degree"]:
         refused.append("does not divide the model's 4 heads")
-    if model == "ltx" and not mode.masks:
+    masked = model in ("qwen", "ltx") and chance.random() < 0.5
+    if (model == "ltx" or (masked and model == "qwen")) and not mode.masks:
         refused.append("takes no attention mask")
     if model == "ltx" and text < world:
         refused.append("this model needs one on each")
-    return Case(exact, world, {"model": model, "size": size, "arguments": arguments}, tuple(refused))
+    return Case(exact, world, {"model": model, "size": size, "arguments": arguments, "masked": masked}, tuple(refused))
 
 
 # What the ranks are given differently, and what one of them does that the others do not.

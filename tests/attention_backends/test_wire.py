@@ -60,7 +60,7 @@ def test_a_failure_reaches_all_ranks(ranks, arguments, place):
         cause = "FloatingPointError: a fault of this rank"
         assert error == (f"1 {cause}" if rank == 1 else f"1 RankFailedError: rank 1 failed: {cause}")
         assert found["wrong"] < 1e-10
-        assert found["seconds"] < 10
+        assert found["seconds"] < 30
 
 
 def test_a_failure_after_the_last_exchange_reaches_the_others_at_their_next(ranks):

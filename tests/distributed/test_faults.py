@@ -24,7 +24,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from shared import Group, group, hermetic, listening
+from shared import Group, group, hermetic, listening, ports_of
 
 import launcher.cli.terminal
 from launcher.cli.main import main
@@ -34,8 +34,8 @@ from launcher.wire import channel, protocol
 
 pytestmark = pytest.mark.slow
 
-STALL = 8  # seconds, runtime.stall_timeout of these sweeps
-LIMIT = 10  # seconds from a fault to its line; 1 to 3 on a machine that has nothing else to do
+STALL = 20  # seconds, runtime.stall_timeout of these sweeps: ranks of a busy machine are late
+LIMIT = 60  # seconds from a fault to its line; 1 to 3 on a machine that has nothing else to do
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,13 @@ def step_clock(_group: Group, _folder: Path) -> None:
 
 
 class Strangers:
-    """Connect to the launcher while it waits for its ranks, once it listens, and say what no rank says."""
+    """Connect to the launcher while it waits for its ranks, and to the ranks once they listen for each other.
+
+    They say what no rank says; in `held` are the connections that ranks were left with.
+    """
+
+    def __init__(self) -> None:
+        self.held: list[socket.socket] = []
 
     def __call__(self, _group: Group, _folder: Path) -> None:
         threading.Thread(target=self._visit, daemon=True).start()
@@ -123,6 +129,18 @@ class Strangers:
                 stranger.sendall(words)
                 stranger.shutdown(socket.SHUT_WR)
                 assert stranger.recv(1) == b""  # no answer, and the door is shut
+        self._visit_ranks()
+
+    def _visit_ranks(self) -> None:
+        ports: set[tuple[str, int]] = set()
+        ends = time.monotonic() + 60
+        while len(ports) < 2 and time.monotonic() < ends:
+            for port in ports_of(group(psutil.Process())) - ports:
+                ports.add(port)
+                for words in (b"", b"\1\0", b"GET / HTTP/1.1\r\n\r\n", os.urandom(4096)):
+                    with contextlib.suppress(OSError):  # the group has ended
+                        self.held.append(socket.create_connection(port))
+                        self.held[-1].sendall(words)
 
 
 STRANGERS = Strangers()
@@ -254,6 +272,11 @@ def one(tmp_path_factory) -> Swept:
     return sweep(list(ONE.values()), tmp_path_factory.mktemp("one"), "cp=none")
 
 
+def told(swept: Swept) -> list[str]:
+    """What standard error shows beside the steps that take seconds, as they do on a busy machine."""
+    return [line for line in swept.errors.splitlines() if not line.strip().startswith("step ")]
+
+
 def by_name(swept: Swept, faults: dict[str, Fault]) -> Iterator[tuple[str, Struck]]:
     return zip(faults, swept.jobs, strict=False)
 
@@ -300,13 +323,13 @@ def test_jobs_after_faults_make_their_pictures(one, two):
 def test_the_screen_ends_in_a_table_and_shows_no_traceback(one):
     assert one.code == 1
     assert one.screen.splitlines()[-3] == f"2 done, {len(ONE) - 1} failed"
-    assert one.errors == ""
+    assert told(one) == []
 
 
 def test_ctrl_c_ends_a_sweep(two):
     """The interrupted job says so, the next one is never begun, and the pictures before stay whole."""
     assert two.code == 130
-    assert two.errors == "launcher: interrupted by SIGINT\n"
+    assert told(two) == ["launcher: interrupted by SIGINT"]
     folder = two.folder.relative_to(two.folder.parent.parent.parent)
     assert two.screen.splitlines()[-1] == f"to run what is missing, add resume={folder} to the same command"
     assert len(two.jobs) == len(TWO) + 1
@@ -320,6 +343,7 @@ def test_ctrl_c_ends_a_sweep(two):
 def test_strangers_are_refused_and_logged(two):
     """The ranks of the job came up beside them; nothing that they said was run."""
     struck = dict(by_name(two, TWO))["strangers"]
+    assert len(STRANGERS.held) >= 8  # of both ranks
     log = (struck.folder / "logs" / "start.log").read_text()
     assert log.count("launcher: refused a connection: ") == len(STRANGERS.said)
     assert not list(two.folder.parent.parent.parent.rglob("pwned"))

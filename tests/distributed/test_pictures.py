@@ -75,7 +75,7 @@ def alone(launch_module):
     [
         ("ring,ulysses,ulysses_anything,ring_anything", ["runtime.processes=2"]),
         ("ulysses_anything,ring_anything", ["runtime.processes=3"]),
-        ("unified,ring,ulysses_anything,unified_anything", ["runtime.processes=4"]),
+        ("unified,ring,ulysses_anything,unified_anything,attention2d", ["runtime.processes=4"]),
     ],
 )
 def test_every_mode_makes_the_picture_of_one_process(launch_module, alone, modes, degrees):

@@ -336,6 +336,103 @@ def _qwen_edit_plus() -> Any:
 
 
 PLACES = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
+
+
+def _helios() -> Any:
+    return diffusers.HeliosPipeline(
+        **_t5("UMT5"), vae=_wan_vae(), scheduler=diffusers.HeliosScheduler(scheduler_type="euler", stages=1),
+        transformer=diffusers.HeliosTransformer3DModel(**WAN, rope_dim=(4, 4, 4)),
+    )  # fmt: skip
+
+
+def _krea2() -> Any:
+    tokenizer = _qwen_tokenizer()
+    sizes = {
+        "hidden_size": WIDTH, "intermediate_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "head_dim": 8, "vocab_size": len(tokenizer), "bos_token_id": None,
+        "eos_token_id": None,
+        "rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e6},
+    }  # fmt: skip
+    vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": WIDTH}
+    config = transformers.Qwen3VLConfig(text_config=sizes, vision_config={**vision, "deepstack_visual_indexes": [0]})
+    return diffusers.Krea2Pipeline(
+        tokenizer=tokenizer, text_encoder=transformers.Qwen3VLModel(config),
+        scheduler=_euler(use_dynamic_shifting=True), text_encoder_select_layers=[1, 2, 3],
+        vae=diffusers.AutoencoderKLQwenImage(
+            base_dim=4, z_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1, latents_mean=[0.0] * 4, latents_std=[1.0] * 4
+        ),
+        transformer=diffusers.Krea2Transformer2DModel(
+            **SIZES, in_channels=16, num_key_value_heads=2, intermediate_size=32, timestep_embed_dim=8,
+            text_hidden_dim=WIDTH, num_text_layers=3, text_num_attention_heads=2, text_num_key_value_heads=2,
+            text_intermediate_size=32, num_layerwise_text_blocks=1, num_refiner_text_blocks=1, axes_dims_rope=(4, 4, 4),
+        ),
+    )  # fmt: skip
+
+
+def _glyphs() -> dict[str, Any]:
+    """The second text encoder of Hunyuan's newer models, which reads what is between quotes, letter by letter."""
+    tokenizer = transformers.ByT5Tokenizer()
+    sizes = {"d_model": WIDTH, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 4}
+    config = transformers.T5Config(vocab_size=len(tokenizer), **sizes)
+    return {"tokenizer_2": tokenizer, "text_encoder_2": transformers.T5EncoderModel(config)}
+
+
+def _qwen_vl(layers: int) -> Any:
+    """The configuration of a tiny Qwen2.5-VL."""
+    text = {
+        "hidden_size": WIDTH, "intermediate_size": 32, "num_hidden_layers": layers, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "vocab_size": len(_qwen_tokenizer()), "bos_token_id": None, "eos_token_id": None,
+        "rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e6},
+    }  # fmt: skip
+    vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": WIDTH}
+    return transformers.Qwen2_5_VLConfig(text_config=text, vision_config=vision)
+
+
+def _hunyuan15() -> Any:
+    return diffusers.HunyuanVideo15Pipeline(
+        tokenizer=_chat_tokenizer(), **_glyphs(), scheduler=_euler(shift=5.0),
+        text_encoder=transformers.Qwen2_5_VLTextModel(_qwen_vl(4).text_config),
+        guider=diffusers.ClassifierFreeGuidance(guidance_scale=3.0),
+        vae=diffusers.AutoencoderKLHunyuanVideo15(
+            block_out_channels=(8, 8, 8, 8, 8), latent_channels=4, layers_per_block=1
+        ),
+        transformer=diffusers.HunyuanVideo15Transformer3DModel(
+            **SIZES, in_channels=9, out_channels=4, num_refiner_layers=1, text_embed_dim=WIDTH, text_embed_2_dim=WIDTH,
+            image_embed_dim=8, rope_axes_dim=(4, 4, 4),
+        ),
+    )  # fmt: skip
+
+
+def _hunyuan_image() -> Any:
+    return diffusers.HunyuanImagePipeline(
+        tokenizer=_chat_tokenizer(), **_glyphs(), scheduler=_euler(shift=5.0),
+        text_encoder=transformers.Qwen2_5_VLForConditionalGeneration(_qwen_vl(4)),
+        vae=diffusers.AutoencoderKLHunyuanImage(
+            in_channels=3, out_channels=3, latent_channels=4, block_out_channels=(32, 32, 32, 32, 32, 32),
+            layers_per_block=1, spatial_compression_ratio=32, sample_size=64, scaling_factor=1.0,
+        ),
+        transformer=diffusers.HunyuanImageTransformer2DModel(
+            **SIZES, **CHANNELS, num_single_layers=2, num_refiner_layers=1, text_embed_dim=WIDTH,
+            text_embed_2_dim=WIDTH, rope_axes_dim=(6, 6),
+        ),
+    )  # fmt: skip
+
+
+def _kandinsky() -> Any:
+    tokenizer_2, encoder_2 = _clip("CLIPTextModel")
+    return diffusers.Kandinsky5T2VPipeline(  # its processor needs torchvision, for pictures; a tokenizer is in it
+        tokenizer=_chat_tokenizer(), text_encoder=transformers.Qwen2_5_VLForConditionalGeneration(_qwen_vl(2)),
+        tokenizer_2=tokenizer_2, text_encoder_2=encoder_2, scheduler=_euler(shift=5.0),
+        vae=diffusers.AutoencoderKLHunyuanVideo(
+            block_out_channels=(4, 4, 4, 4), latent_channels=4, layers_per_block=1, norm_num_groups=2
+        ),
+        transformer=diffusers.Kandinsky5Transformer3DModel(
+            in_visual_dim=4, out_visual_dim=4, in_text_dim=WIDTH, in_text_dim2=WIDTH, time_dim=8, model_dim=72,
+            ff_dim=32, num_text_blocks=1, num_visual_blocks=2, axes_dims=(4, 4, 4),
+        ),
+    )  # fmt: skip
+
+
 SMALL = "model.text_tokens=24"
 SINGLE = "model.layers=4"  # two of two streams, two of one
 # How it is made, and the facts in which it differs.
@@ -350,6 +447,11 @@ PIPELINES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     "wan22_t2v_a14b": (_wan22, [SMALL, "steps=4"]),
     "wan22_ti2v_5b": (_wan22_ti2v, [SMALL, "model.vae_scale=8"]),
     "skyreels_v2_t2v_14b": (_skyreels, [SMALL]),
+    "helios": (_helios, [SMALL]),
+    "krea2": (_krea2, [SMALL]),
+    "hunyuan_video_15": (_hunyuan15, []),
+    "hunyuan_image_21": (_hunyuan_image, [SINGLE]),
+    "kandinsky5_t2v_lite": (_kandinsky, [SMALL, "model.packages=[]"]),
     "ltx2": (_ltx2, [SMALL]),
 }
 # Those that start from a picture.

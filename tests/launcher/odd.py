@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import json
 from random import Random
 from typing import Any
@@ -13,6 +14,7 @@ LONGEST = 1 << 17  # bytes of what is made
 ODD: list[Any] = [
     None, True, -1, 0, 3, 1 << 62, 1 << 70, -0.5, 1e308, "", "x", "\0", "\ud800", "../../etc/passwd", "/etc/passwd",
     "${oc.env:HOME}", "${a}", "*" * 300, "<<", "\x1b[2J", "猫", [], {}, [[]], [None, None], {"": {}}, ["a", 1], "F4",
+    10**400, functools.reduce(lambda inner, _: {"a": inner}, range(400), {}),
 ]  # fmt: skip
 TOKENS = [
     b"\0", b"\xff", b"\x80", b"\n", b"\r\n", b": ", b"- ", b"&a ", b"*a", b"<<: *a\n", b"!!timestamp x", b"!!int ",

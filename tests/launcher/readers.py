@@ -27,19 +27,20 @@ from omegaconf import DictConfig
 from PIL import Image
 from shared import LAPTOP, a_job, a_recipe, a_record
 
-from launcher import codec, lora_keys
-from launcher.cli import listing
+from launcher import codec
+from launcher.cli import listing, subcommands
 from launcher.config.compose import Composer, to_config
 from launcher.config.schema import LaunchConfig, ModelConfig
 from launcher.estimates.ways import resolve
-from launcher.families import checkpoint, draft, facts, parts, safetensors, tokenizers, weights
-from launcher.problems import Problem, Refused
+from launcher.families import checkpoint, draft, facts, lora, parts, safetensors, tokenizers, weights
+from launcher.problems import LauncherError, Problem, Refused
 from launcher.reading import UnreadableError, read_json, read_text
 from launcher.records import runs
 from launcher.records.compare import difference
+from launcher.records.film import Film
 from launcher.records.formats import FORMATS
 from launcher.records.picture import read_recipe, save
-from launcher.records.record import File, read_record
+from launcher.records.record import File, Recipe, read_record
 from launcher.records.sweep_log import read_sweep
 from launcher.reporting import page
 from launcher.reporting.plots import plots
@@ -207,6 +208,29 @@ def _lock(path: Path) -> None:
         assert hold.is_held(path.parent)
 
 
+def _commands(path: Path) -> None:
+    """What commands say of a run's folder, or of what was made there."""
+    run = path.parent if path.name == "run.json" else path
+    lines = [["reproduce", "--show", str(run)]]
+    if path.name == "run.json":
+        (path.parents[1] / "other").mkdir(exist_ok=True)
+        other = path.parents[1] / "other" / "run.json"
+        other.write_bytes(_records()[1])
+        lines += [["runs", str(path.parents[1]), *more] for more in ([], ["--json", "--sort", "step"], ["--csv"])]
+        lines += [["runs", "show", str(run)], ["runs", "diff", str(run), str(other.parent)]]
+    for name, *words in lines:
+        with contextlib.suppress(LauncherError), contextlib.redirect_stdout(io.StringIO()) as said:
+            subcommands.load(name).main(words)
+        assert "\x1b" not in said.getvalue()
+
+
+def _recipe(here: Path, content: bytes) -> None:
+    """A recipe that is whole JSON of the right kind, and odd within."""
+    recipe = codec.loads(Recipe, content)
+    save([Image.new("RGB", (8, 8))], here / "0000.png", recipe, FORMATS["png"])
+    _commands(here / "0000.png")
+
+
 def _listed(path: Path) -> None:
     """All that is told of runs, of a record that is only looked at."""
     here = path.parents[1]
@@ -235,7 +259,12 @@ def _compared(path: Path) -> None:
 
 
 def _lora(path: Path) -> None:
-    lora_keys.flaw(safetensors.read_header(path))
+    lora.flaw(path, _model())
+
+
+def _adapter(path: Path) -> None:
+    path.with_name("adapter_model.safetensors").write_bytes(_safetensors(*LORA[:2])()[0])
+    _lora(path.with_name("adapter_model.safetensors"))
 
 
 # What is well-formed.
@@ -255,6 +284,11 @@ def _records() -> list[bytes]:
     return [codec.dumps(record).encode() for record in (made, a_record(), a_record(error="x"))]
 
 
+def _recipes() -> list[bytes]:
+    config = dataclasses.asdict(_composed()[1]) | {"prompt": "a cat", "seed": 1}
+    return [codec.dumps(a_recipe(config=config)).encode()]
+
+
 def _configured() -> list[bytes]:
     """The record of a run as it is, with its whole configuration."""
     config = json.loads(json.dumps(dataclasses.asdict(_composed()[1])))
@@ -267,7 +301,13 @@ def _pictures(suffix: str) -> Callable[[], list[bytes]]:
         stream = io.BytesIO()
         here = Path(os.devnull).with_name("shm") / f"readers-{os.getpid()}{suffix}"
         try:
-            save([Image.new("RGB", (8, 8))], here, a_recipe(), kind)
+            save(
+                [Image.new("RGB", (16, 16))] * (2 if kind.film else 1),
+                here,
+                a_recipe(),
+                kind,
+                Film(8) if kind.film else None,
+            )
             stream.write(here.read_bytes())
         finally:
             here.unlink(missing_ok=True)
@@ -350,6 +390,11 @@ READERS = {
         _file("x.safetensors", safetensors.read_header), (UnreadableError,), _safetensors("a", "b")
     ),
     "keys of a LoRA": Reader(_file("x.safetensors", _lora), (UnreadableError,), _safetensors(*LORA)),
+    "adapter_config.json": Reader(
+        _file("a/adapter_config.json", _adapter),
+        (),
+        _dumped({"peft_type": "LORA", "lora_alpha": 4, "r": 2, "alpha_pattern": {"a+": 8}, "use_rslora": False}),
+    ),
     "index of weights": Reader(
         _file("model.safetensors.index.json", lambda path: weights.weight_files(path.parent, "model", "")),
         (),
@@ -363,6 +408,9 @@ READERS = {
     "PNG": Reader(_file("x.png", read_recipe), (ValueError,), _pictures(".png")),
     "WebP": Reader(_file("x.webp", read_recipe), (ValueError,), _pictures(".webp")),
     "JPEG": Reader(_file("x.jpg", read_recipe), (ValueError,), _pictures(".jpg")),
+    "MP4": Reader(_file("x.mp4", read_recipe), (ValueError,), _pictures(".mp4")),
+    "a recipe that is made again": Reader(_recipe, (ValueError,), _recipes),
+    "run.json of a listing": Reader(_file("runs/run/run.json", _commands), (), _records),
     "what a rank says": Reader(
         _messages(protocol.FROM_RANK), (protocol.ProtocolError,), lambda: [protocol.pack(protocol.Step(0, 1)) + b"\n"]
     ),

@@ -68,6 +68,9 @@ def test_what_belongs_to_another_file_is_not_read(path):
         ({"r": RANK, "lora_alpha": "much"}, "has an odd lora_alpha"),
         ({"r": RANK, "lora_alpha": math.nan}, "has an odd lora_alpha"),
         ({"r": RANK, "alpha_pattern": {"(": 1}}, "has an odd alpha_pattern"),
+        ({"r": RANK, "alpha_pattern": {"(t*)*x": 1}}, "has an odd alpha_pattern"),  # which takes years to match
+        ({"r": RANK, "alpha_pattern": {"t*" * 30 + "x": 1}}, "has an odd alpha_pattern"),
+        ({"r": RANK, "lora_alpha": 10**400}, "has an odd lora_alpha"),
         ({"r": RANK, "alpha_pattern": ["to_k"]}, "has an odd alpha_pattern"),
         ("[1]", "is not a JSON object"),
         ("{", "is not valid JSON"),

@@ -47,7 +47,18 @@ def test_a_ctrl_c_while_the_program_is_imported_prints_nothing():
 
 def test_modules_of_the_current_folder_are_none_of_ours(tmp_path):
     """`python -m` looks there first."""
-    for module in ("queue", "json", "signal", "yaml", "typing", "dataclasses", "logging", "hydra"):
+    for module in ("queue", "json", "signal", "yaml", "typing", "dataclasses", "logging", "hydra", "__future__"):
         (tmp_path / f"{module}.py").write_text(f"raise SystemExit('{module}.py of the current folder')")
-    ended = subprocess.run(command("height"), cwd=tmp_path, env=hermetic(), capture_output=True, text=True, check=False)
-    assert (ended.returncode, ended.stderr[:9]) == (1, "launcher:")
+    for words in (command("height"), [sys.executable, "-mlauncher", "height"]):
+        ended = subprocess.run(words, cwd=tmp_path, env=hermetic(), capture_output=True, text=True, check=False)
+        assert (ended.returncode, ended.stderr[:9]) == (1, "launcher:")
+
+
+def test_a_package_of_the_current_folder_that_uses_the_launcher_keeps_its_folder(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "__init__.py").write_text("import launcher")
+    (tmp_path / "mine" / "__main__.py").write_text("import beside")
+    (tmp_path / "beside.py").write_text("print('found')")
+    words = [sys.executable, "-m", "mine", "launcher"]
+    ended = subprocess.run(words, cwd=tmp_path, env=hermetic(), capture_output=True, text=True, check=True)
+    assert ended.stdout == "found\n"

@@ -58,6 +58,15 @@ def main(words: list[str]) -> int:
     if args.help:
         show(USAGE.format(columns=", ".join(listing.COLUMNS), options=parser.options()))
         return 0
+    try:
+        _answer(args)
+    except RecursionError as error:
+        rule = "a run.json there is nested too deeply to be shown"
+        raise Refused([Problem("runs", rule, "name other runs, or fewer columns")]) from error
+    return 0
+
+
+def _answer(args: argparse.Namespace) -> None:
     verb, *rest = args.overrides or [""]
     if verb == "show":
         _show(_one(rest, 1, "show RUN")[0], args.json)
@@ -68,7 +77,6 @@ def main(words: list[str]) -> int:
         _remove(_one(rest, 0, "rm RUN ..."), args.yes)
     else:
         _list(args)
-    return 0
 
 
 def _list(args: argparse.Namespace) -> None:
@@ -150,7 +158,8 @@ def _diff(one: Run, other: Run, args: argparse.Namespace) -> None:
 
     found: dict[str, tuple[Any, Any]] = {}
     for part in ("config", "versions", "environment", "weights", "inputs", "checkout", "times"):
-        both = [dict(flat(run.data.get(part) or {}, "" if part == "config" else f"{part}.")) for run in (one, other)]
+        parts = [told if isinstance(told := run.data.get(part), dict) else {} for run in (one, other)]
+        both = [dict(flat(told, "" if part == "config" else f"{part}.")) for told in parts]
         for name in dict.fromkeys([*both[0], *both[1]]):
             if both[0].get(name) != both[1].get(name):
                 found[name] = both[0].get(name), both[1].get(name)

@@ -39,9 +39,17 @@ def _double(inputs: dict[str, Any]) -> dict[str, Any]:
     return inputs | {name: x.double() for name, x in floats.items() if name != "timestep"}
 
 
-def exact(group: dist.ProcessGroup, model: str, size: list[int], arguments: dict[str, Any]) -> float:
-    """How far a forward over ranks is from one process's, in parts of its largest number."""
+def exact(group: dist.ProcessGroup, model: str, size: list[int], arguments: dict[str, Any], masked: bool) -> float:
+    """How far a forward over ranks is from one process's, in parts of its largest number.
+
+    masked: the end of one prompt is hidden, or all of it where the model hides by a large number (LTX).
+    """
     built, inputs = build(model, size)
+    if masked and model == "qwen":
+        inputs["encoder_hidden_states_mask"] = torch.ones(2, size[-1], dtype=torch.bool)
+        inputs["encoder_hidden_states_mask"][1, -1] = False
+    if masked and model == "ltx":
+        inputs["encoder_attention_mask"][0] = False
     with torch.no_grad():
         expected = built(**inputs)[0]
         attention_backends.enable(built, process_group=group, patience=PATIENCE, **arguments)

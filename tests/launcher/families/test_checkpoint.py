@@ -44,6 +44,15 @@ def test_the_bundled_model_is_whole_and_small(folder):
     assert sum(file.stat().st_size for file in BUNDLED.rglob("*") if file.is_file()) < 8_000_000
 
 
+def test_a_folder_whose_name_is_no_text_is_named_as_that(folder):
+    """Its tokenizers could not be opened, as if they were broken; a link to it can be."""
+    odd = folder.rename(folder.with_name("\udcff"))
+    folder.symlink_to(odd)
+    (problem,) = said(odd)
+    assert "a name that is not UTF-8 text" in problem
+    assert said(folder) == []
+
+
 @pytest.mark.parametrize(
     ("name", "what"),
     [

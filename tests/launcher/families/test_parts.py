@@ -123,3 +123,12 @@ def test_any_index_is_read_or_told(tmp_path, index):
 def test_packages_are_looked_for_without_importing_them():
     assert installed("torch")
     assert not any(installed(name) for name in ("no-such-package", "", "\0", "a/b", "..", "os.path"))
+
+
+def test_a_list_of_numbers_is_a_setting_and_a_guider_has_no_weights(tmp_path):
+    """As in Krea 2's index, and in HunyuanVideo 1.5's."""
+    index = {"_class_name": "P", "layers": [2, 5], "guider": ["diffusers", "ClassifierFreeGuidance"]}
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    _, (guider,) = read_index(tmp_path)
+    assert (guider.name, guider.role) == ("guider", "guider")
+    assert [lack.what for lack in lacks(guider, tmp_path)] == ["guider/guider_config.json is missing"]

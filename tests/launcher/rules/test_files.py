@@ -12,7 +12,7 @@ from launcher.records.picture import save
 from launcher.records.run_dir import RunDir
 from launcher.request.request import Request
 from launcher.rules import problems
-from launcher.rules.files import output_format
+from launcher.rules.files import lora, output_format
 from launcher.rules.numbers import MAX_SEED
 from launcher.running.job import job_message
 
@@ -44,3 +44,13 @@ def test_a_prompt_that_does_not_fit_beside_a_jpeg_is_refused_before(ask, tmp_pat
     assert "has room for 65000" in problem.rule
     recipe = job_message(asked(fits), RunDir(tmp_path)).recipe.of(letter * fits, MAX_SEED)
     save([Image.new("RGB", (8, 8))], tmp_path / "x.jpg", recipe, FORMATS["jpeg"])
+
+
+def test_a_lora_that_its_readers_would_not_open_or_wear_is_refused(ask, tmp_path):
+    header = b'{"x.lora_A.weight":{"dtype":"F32","shape":[1,1],"data_offsets":[0,4]},"x.lora_B.weight":{"dtype":"F32",'
+    header += b'"shape":[1],"data_offsets":[4,8]}}'
+    for name, what in (("\udcff", "a name that is not UTF-8 text"), ("x", "has matrices of [1, 1] and [1] at x")):
+        path = tmp_path / f"{name}.safetensors"
+        path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
+        (problem,) = lora(ask(f"lora.path={path}"))
+        assert what in problem.rule

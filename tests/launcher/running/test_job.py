@@ -142,6 +142,19 @@ def test_an_error_that_names_folders_leaves_none_in_the_record(ask, tmp_path, mo
     assert read_record(tmp_path / "run" / "run.json").error == "rank 0: it broke (log: run/logs/rank0.log)"
 
 
+def test_a_folder_without_room_for_another_file_is_told_without_a_log_that_is_not_there(ask, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "run" / ".run.json.tmp"))
+
+    def ends(*_):
+        monkeypatch.setattr(Path, "write_text", full)
+        full()
+
+    with pytest.raises(RunFailed) as failed:
+        run(ask(*SMALL), tmp_path / "run", ends)
+    assert str(failed.value) == "the run's folder can't be written: No space left on device: .run.json.tmp"
+
+
 def test_facts_that_a_fetched_checkpoint_contradicts_end_the_run_before_anything_is_drawn(ask, tmp_path):
     def loads(_job, _run_dir, on_event):
         on_event(0, Source(str(BUNDLED)))
@@ -192,10 +205,10 @@ def test_a_folder_that_was_removed_is_told(ask, tmp_path):
 
 def test_twenty_thousand_pictures_are_told_at_once(ask, tmp_path):
     request = ask(*SMALL, "images=20000")
-    began = time.monotonic()
+    began = time.process_time()
     job = job_message(request, RunDir(tmp_path))
     line = pack(job)
-    assert time.monotonic() - began < 5  # 0.2 s; two minutes while versions were asked for each of them
+    assert time.process_time() - began < 5  # 0.2 s; two minutes while versions were asked for each of them
     assert len(line) < MAX_LINE / 8
     assert [picture.file for picture in job.pictures[::19_999]] == ["0000.png", "19999.png"]
     assert {picture.prompt for picture in job.pictures} == {0}

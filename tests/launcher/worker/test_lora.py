@@ -244,3 +244,25 @@ def test_a_converter_that_forgets_a_scale_is_noticed(flux, wear, monkeypatch):
     monkeypatch.setattr(type(flux), "lora_state_dict", staticmethod(forgets))
     with pytest.raises(ValueError, match=r"would be 2 times as strong as it says at lora_unet_double_blocks_0"):
         wear(flux, kohya())
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        3,
+        [],
+        {"lora_alpha": "/etc/passwd"},
+        {"lora_alpha": []},
+        {"lora_alpha": 1, "alpha_pattern": 3},
+        {"lora_alpha": 1e999},
+    ],
+)
+def test_an_adapter_with_an_odd_configuration_is_named(flux, wear, config):
+    for where in ({"config": config}, {"metadata": {"lora_adapter_metadata": json.dumps(config)}}):
+        with pytest.raises(ValueError, match=r"^x\.safetensors"):
+            wear(flux, pair(f"base_model.model.transformer.{TO_K}"), **where)
+
+
+def test_an_adapter_with_a_configuration_that_never_ends_is_named(flux, wear):
+    with pytest.raises(ValueError, match=r"^x\.safetensors: the configuration of its adapter is not valid JSON"):
+        wear(flux, pair(f"transformer.{TO_K}"), metadata={"lora_adapter_metadata": "[" * 100_000})

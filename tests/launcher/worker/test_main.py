@@ -38,19 +38,19 @@ def rank(tmp_path):
 def test_a_rank_leaves_when_it_is_told_to(rank):
     process, peer = rank
     peer.send(Stop())
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
 
 
 def test_a_rank_leaves_when_the_launcher_is_gone(rank):
     process, peer = rank
     peer.close()
-    assert process.wait(10) == 1
+    assert process.wait(60) == 1
 
 
 def test_a_rank_leaves_when_what_it_hears_is_no_message(rank):
     process, peer = rank
     peer.connection.sendall(b'{"kind": "hello"}\n')
-    assert process.wait(10) == 1
+    assert process.wait(60) == 1
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,8 @@ def test_the_data_say_the_same(ask):
         (["plan", "--frobnicate"], "unknown option"),
         (["model=flux", "plan"], "type python -m launcher plan"),
         (["plan", "heigth=1"], "type height=1"),
+        (["plan", "hydra.run.dir=/dev/null/x"], "hydra.run.dir=/dev/null/x: null is a file"),
+        (["hydra.run.dir=/dev/null/x"], "hydra.run.dir=/dev/null/x: null is a file"),
         (["machine=h100x8"], "a run uses this machine; others can only be planned for"),
         (["-m", "machine=h100x8,here", "steps=0"], "a run uses this machine; others can only be planned for"),
     ],

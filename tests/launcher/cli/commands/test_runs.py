@@ -139,3 +139,20 @@ def test_its_page(capsys):
     out = capsys.readouterr().out
     assert "runs diff RUN RUN" in out
     assert "s/step" in out
+
+
+def test_what_a_stranger_wrote_into_a_record_is_told_in_words(outputs, capsys):
+    """Of another kind than ours, deeper than any, or with a terminal's codes in it."""
+    place = outputs / "a" / "run.json"
+    data = json.loads(place.read_text())
+    place.write_text(json.dumps(data | {"versions": "none", "kernel": "\x1b[2J", "checkout": 10**400}))
+    assert main(["runs", "diff", "outputs/a", "outputs/b"]) == 0
+    assert main(["runs", "--columns", "run,kernel", "--csv"]) == 0
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "a,\\x1b[2J" in out
+    nested = '{"a":' * 800 + "{}" + "}" * 800
+    deep = json.dumps(data | {"versions": {}}).replace('"versions": {}', f'"versions": {nested}')
+    place.write_text(deep)
+    assert main(["runs", "show", "outputs/a"]) == 1
+    assert "a run.json there is nested too deeply to be shown" in capsys.readouterr().err
