@@ -38,10 +38,10 @@ from launcher.families.weights import (
 from launcher.problems import Problem, Refused
 from launcher.reading import UnreadableError, read_json_object
 
-# Ends of the names of what quantised weights are multiplied with: ComfyUI's, bitsandbytes', compressed-tensors'.
-PACKED = (".scale_weight", ".weight_scale", ".scale_input", ".comfy_quant", ".absmax", ".weight_scale_inv", ".SCB")
 NOT_UTF8 = "a name that is not UTF-8 text, which the libraries that read models don't take"
 RENAME = "rename it, or make a link with another name: ln -s"
+# Ends of the names of what quantised weights are multiplied with: ComfyUI's, bitsandbytes', compressed-tensors'.
+PACKED = (".scale_weight", ".weight_scale", ".scale_input", ".comfy_quant", ".absmax", ".weight_scale_inv", ".SCB")
 
 
 @dataclass(frozen=True)
