@@ -22,8 +22,9 @@ MAX_NODES = 10_000
 EXIF_IFD, USER_COMMENT = 0x8769, 0x9286
 CODES = {b"UNICODE\0": "utf-16-be", b"ASCII\0\0\0": "ascii"}
 LAST_LINE = re.compile(r"^Steps: \d+, ", re.MULTILINE)
-PAIR = re.compile(r'\s*([\w][\w \-/]*?):\s*("(?:\\.|[^"\\])*"|[^,]*)(?:,|$)')
-LORA = re.compile(r"<lora:([^:>]+):?([^>]*)>")
+# Names are bounded: else a megabyte without a colon, or of "<lora:", takes hours.
+PAIR = re.compile(r'([\w][\w \-/]{0,80}?):\s*("(?:\\.|[^"\\])*"|[^,]*)(?:,|$)')
+LORA = re.compile(r"<lora:([^:>]{1,300}):?([^>]{0,300})>")
 
 
 @dataclass

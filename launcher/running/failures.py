@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import resource
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,12 +74,19 @@ def how_it_died(code: int | None, log: Path) -> str:
             name = signal.Signals(-code).name
         except ValueError:
             name = f"signal {-code}"
-        hint = " (often by the system, when memory runs out)" if name == "SIGKILL" else ""
-        return f"killed by {name}{hint}"
+        return f"killed by {name}{_by_the_system() if name == 'SIGKILL' else ''}"
     last = last_words(log)
     return (
         f"ended with exit code {code}: {last}" if code is not None else f"its process ended: {last or 'no last words'}"
     )
+
+
+def _by_the_system() -> str:
+    """Why the system may have killed a process."""
+    limit = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    if limit == resource.RLIM_INFINITY:
+        return " (often by the system, when memory runs out)"
+    return f" (often by the system, when memory runs out, or the {limit} s of CPU time that ulimit -t allows)"
 
 
 def tail(log: Path) -> str:

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import dataclasses
 import functools
 import io
-import json
 import os
 import shutil
 import socket
@@ -24,8 +22,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from omegaconf import DictConfig
-from PIL import Image
-from shared import LAPTOP, a_job, a_recipe, a_record
+from PIL import Image, PngImagePlugin
+from shared import LAPTOP, a_job, a_recipe
 
 from launcher import codec
 from launcher.cli import listing, subcommands
@@ -35,12 +33,11 @@ from launcher.estimates.ways import resolve
 from launcher.families import checkpoint, draft, facts, lora, parts, safetensors, tokenizers, weights
 from launcher.problems import LauncherError, Problem, Refused
 from launcher.reading import UnreadableError, read_json, read_text
-from launcher.records import runs
+from launcher.records import foreign, runs
 from launcher.records.compare import difference
-from launcher.records.film import Film
 from launcher.records.formats import FORMATS
 from launcher.records.picture import read_recipe, save
-from launcher.records.record import File, Recipe, read_record
+from launcher.records.record import Recipe, read_record
 from launcher.records.sweep_log import read_sweep
 from launcher.reporting import page
 from launcher.reporting.plots import plots
@@ -51,6 +48,7 @@ from launcher.running import failures, folder, hold, replay, sweep_folder
 from launcher.running.sweep import Job, Sweep, resume
 from launcher.wire import protocol
 from launcher.wire.channel import Channel
+from tests.launcher import well_formed
 
 LIMIT = 1 << 20  # bytes of a text
 
@@ -215,7 +213,7 @@ def _commands(path: Path) -> None:
     if path.name == "run.json":
         (path.parents[1] / "other").mkdir(exist_ok=True)
         other = path.parents[1] / "other" / "run.json"
-        other.write_bytes(_records()[1])
+        other.write_bytes(well_formed.records()[1])
         lines += [["runs", str(path.parents[1]), *more] for more in ([], ["--json", "--sort", "step"], ["--csv"])]
         lines += [["runs", "show", str(run)], ["runs", "diff", str(run), str(other.parent)]]
     for name, *words in lines:
@@ -262,164 +260,107 @@ def _lora(path: Path) -> None:
     lora.flaw(path, _model())
 
 
+def _foreign(key: str) -> Callable[[Path, bytes], object]:
+    def feed(here: Path, content: bytes) -> None:
+        info = PngImagePlugin.PngInfo()
+        info.add_itxt(key, content.decode("latin-1"))
+        Image.new("RGB", (8, 8)).save(here / "foreign.png", pnginfo=info)
+        foreign.read(here / "foreign.png")
+
+    return feed
+
+
 def _adapter(path: Path) -> None:
-    path.with_name("adapter_model.safetensors").write_bytes(_safetensors(*LORA[:2])()[0])
+    path.with_name("adapter_model.safetensors").write_bytes(well_formed.safetensors(*well_formed.LORA[:2])()[0])
     _lora(path.with_name("adapter_model.safetensors"))
 
 
-# What is well-formed.
-
-
-def _bundled(*names: str) -> Callable[[], list[bytes]]:
-    return lambda: [(weights.BUNDLED / name).read_bytes() for name in names]
-
-
-def _dumped(*data: Any) -> Callable[[], list[bytes]]:
-    return lambda: [json.dumps(one).encode() for one in data]
-
-
-def _records() -> list[bytes]:
-    file = File("0000.png", "0" * 64, 75, 8, 8, 1, 0)
-    made = a_record(status="done", overrides=("seed=1",), files=(file,), times={"denoise": 1.0}, seconds=1.0)
-    return [codec.dumps(record).encode() for record in (made, a_record(), a_record(error="x"))]
-
-
-def _recipes() -> list[bytes]:
-    config = dataclasses.asdict(_composed()[1]) | {"prompt": "a cat", "seed": 1}
-    return [codec.dumps(a_recipe(config=config)).encode()]
-
-
-def _configured() -> list[bytes]:
-    """The record of a run as it is, with its whole configuration."""
-    config = json.loads(json.dumps(dataclasses.asdict(_composed()[1])))
-    return [codec.dumps(a_record(status="done", config=config | {"seed": 1})).encode()]
-
-
-def _pictures(suffix: str) -> Callable[[], list[bytes]]:
-    def made() -> list[bytes]:
-        (kind,) = (kind for kind in FORMATS.values() if kind.suffix == suffix)
-        stream = io.BytesIO()
-        here = Path(os.devnull).with_name("shm") / f"readers-{os.getpid()}{suffix}"
-        try:
-            save(
-                [Image.new("RGB", (16, 16))] * (2 if kind.film else 1),
-                here,
-                a_recipe(),
-                kind,
-                Film(8) if kind.film else None,
-            )
-            stream.write(here.read_bytes())
-        finally:
-            here.unlink(missing_ok=True)
-        return [stream.getvalue()]
-
-    return made
-
-
-def _pieces() -> list[bytes]:
-    import sentencepiece
-
-    model, lines = io.BytesIO(), (f"two dogs and one cat number {number} sat on the mat" for number in range(100))
-    with tokenizers._silent():  # it tells how it trains
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=lines, model_writer=model, vocab_size=50, hard_vocab_limit=False
-        )
-    return [model.getvalue()]
-
-
-def _safetensors(*names: str) -> Callable[[], list[bytes]]:
-    def made() -> list[bytes]:
-        size = {
-            name: {"dtype": "F32", "shape": [2, 2], "data_offsets": [16 * n, 16 * n + 16]}
-            for n, name in enumerate(names)
-        }
-        header = json.dumps({"__metadata__": {"format": "pt"}, **size}).encode()
-        return [len(header).to_bytes(8, "little") + header + bytes(16 * len(names))]
-
-    return made
-
-
-def _yaml(*texts: str) -> Callable[[], list[bytes]]:
-    return lambda: [text.encode() for text in texts]
-
-
-BOMB = "a: &a [1,1,1,1,1]\nb: &b [*a,*a,*a,*a,*a]\nc: &c {x: *b, <<: {y: *b}}\nd: *c\n"
-MODEL = "defaults: [flux_tiny]\nname: mine\nheads: 6\nprompt: 'a cat'\ncp_plan: {split: {}}\npackages: [ftfy]\n"
-EXPERIMENT = (
-    "# @package _global_\ndefaults: [{override /cp: ring}]\nheight: 64\nhydra: {sweeper: {params: {seed: '1,2'}}}\n"
-)
-MULTIRUN = "hydra:\n  sweep:\n    dir: x\n    subdir: ${hydra.job.num}\n"
-LOG = "Traceback\nValueError: bad\n[ERROR] exitcode  : -9 (pid: 4242)\nRuntimeError:\n  more\n"
-LORA = ("transformer.x.lora_A.weight", "transformer.x.lora_B.weight", "transformer.x.alpha")
-
 READERS = {
-    "JSON": Reader(_file("x.json", read_json), (UnreadableError,), _dumped({"a": [1, {"b": None}]})),
-    "text": Reader(_file("x", lambda path: read_text(path, LIMIT)), (UnreadableError,), _yaml("\ufeffa cat\n")),
+    "JSON": Reader(_file("x.json", read_json), (UnreadableError,), well_formed.dumped({"a": [1, {"b": None}]})),
+    "text": Reader(
+        _file("x", lambda path: read_text(path, LIMIT)), (UnreadableError,), well_formed.yaml("\ufeffa cat\n")
+    ),
     "command line": Reader(
         _words,
         (Refused,),
-        _yaml("height=64\0prompt=a cat, sitting\0cp=ring_anything", "seed=1,2\0-x", "seed=range(1,3)"),
+        well_formed.yaml("height=64\0prompt=a cat, sitting\0cp=ring_anything", "seed=1,2\0-x", "seed=range(1,3)"),
     ),
-    "model/x.yaml": Reader(_own_yaml("model"), (Refused,), _yaml(MODEL, BOMB)),
-    "experiment/x.yaml": Reader(_own_yaml("experiment"), (Refused,), _yaml(EXPERIMENT, BOMB)),
-    "multirun.yaml": Reader(_file("multirun.yaml", _multirun), (Refused,), _yaml(MULTIRUN, BOMB)),
-    "run.json": Reader(_file("run.json", read_record), (ValueError,), _records),
-    "run.json of a sweep": Reader(_file("sweep/0/run.json", _resume), (Refused,), _records),
-    "run.json in a listing and a report": Reader(_file("listed/0/run.json", _listed), (), _records),
-    "run.json to reproduce": Reader(_file("again/run.json", _replayed), (Refused,), _configured),
+    "model/x.yaml": Reader(_own_yaml("model"), (Refused,), well_formed.yaml(well_formed.MODEL, well_formed.BOMB)),
+    "experiment/x.yaml": Reader(
+        _own_yaml("experiment"), (Refused,), well_formed.yaml(well_formed.EXPERIMENT, well_formed.BOMB)
+    ),
+    "multirun.yaml": Reader(
+        _file("multirun.yaml", _multirun), (Refused,), well_formed.yaml(well_formed.MULTIRUN, well_formed.BOMB)
+    ),
+    "run.json": Reader(_file("run.json", read_record), (ValueError,), well_formed.records),
+    "run.json of a sweep": Reader(_file("sweep/0/run.json", _resume), (Refused,), well_formed.records),
+    "run.json in a listing and a report": Reader(_file("listed/0/run.json", _listed), (), well_formed.records),
+    "run.json to reproduce": Reader(_file("again/run.json", _replayed), (Refused,), well_formed.configured),
     "sweep.json": Reader(
         _file("sweep.json", lambda path: read_sweep(path.parent)),
         (),
-        _dumped({"schema": 1, "jobs": [{"number": 0, "overrides": ["seed=1"], "status": "refused", "reason": "no"}]}),
+        well_formed.dumped(
+            {"schema": 1, "jobs": [{"number": 0, "overrides": ["seed=1"], "status": "refused", "reason": "no"}]}
+        ),
     ),
-    "PNG to compare": Reader(_file("x.png", _compared), (), _pictures(".png")),
-    "JPEG to compare": Reader(_file("x.jpg", _compared), (), _pictures(".jpg")),
-    "prompts.txt": Reader(_file("p.txt", _prompts), (), _yaml("a cat\n")),
-    "prompts.json": Reader(_file("p.json", _prompts), (), _dumped(["a cat", "a dog"])),
-    "model_index.json": Reader(_file("model/model_index.json", _checkpoint), (), _bundled("model_index.json")),
+    "PNG to compare": Reader(_file("x.png", _compared), (), well_formed.pictures(".png")),
+    "JPEG to compare": Reader(_file("x.jpg", _compared), (), well_formed.pictures(".jpg")),
+    "prompts.txt": Reader(_file("p.txt", _prompts), (), well_formed.yaml("a cat\n")),
+    "prompts.json": Reader(_file("p.json", _prompts), (), well_formed.dumped(["a cat", "a dog"])),
+    "model_index.json": Reader(
+        _file("model/model_index.json", _checkpoint), (), well_formed.bundled("model_index.json")
+    ),
     "config.json of a transformer": Reader(
-        _file("m/transformer/config.json", _part), (), _bundled("transformer/config.json", "vae/config.json")
+        _file("m/transformer/config.json", _part), (), well_formed.bundled("transformer/config.json", "vae/config.json")
     ),
-    "config.json of a VAE": Reader(_file("m/vae/config.json", _part), (), _bundled("vae/config.json")),
+    "config.json of a VAE": Reader(_file("m/vae/config.json", _part), (), well_formed.bundled("vae/config.json")),
     "a pipeline to draft from": Reader(
         _file("draft/model_index.json", _draft),
         (Refused,),
-        _dumped({"_class_name": "FluxTransformer2DModel", "num_attention_heads": 2, "dim": 8, "patch_size": [1, 2]}),
+        well_formed.dumped(
+            {"_class_name": "FluxTransformer2DModel", "num_attention_heads": 2, "dim": 8, "patch_size": [1, 2]}
+        ),
     ),
     "x.safetensors": Reader(
-        _file("x.safetensors", safetensors.read_header), (UnreadableError,), _safetensors("a", "b")
+        _file("x.safetensors", safetensors.read_header), (UnreadableError,), well_formed.safetensors("a", "b")
     ),
-    "keys of a LoRA": Reader(_file("x.safetensors", _lora), (UnreadableError,), _safetensors(*LORA)),
+    "keys of a LoRA": Reader(
+        _file("x.safetensors", _lora), (UnreadableError,), well_formed.safetensors(*well_formed.LORA)
+    ),
     "adapter_config.json": Reader(
         _file("a/adapter_config.json", _adapter),
         (),
-        _dumped({"peft_type": "LORA", "lora_alpha": 4, "r": 2, "alpha_pattern": {"a+": 8}, "use_rslora": False}),
+        well_formed.dumped(
+            {"peft_type": "LORA", "lora_alpha": 4, "r": 2, "alpha_pattern": {"a+": 8}, "use_rslora": False}
+        ),
     ),
     "index of weights": Reader(
         _file("model.safetensors.index.json", lambda path: weights.weight_files(path.parent, "model", "")),
         (),
-        _dumped({"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}),
+        well_formed.dumped({"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}),
     ),
     "tokenizer.json": Reader(
-        _file("t/tokenizer.json", _tokenizer), (UnreadableError,), _bundled("tokenizer/tokenizer.json")
+        _file("t/tokenizer.json", _tokenizer), (UnreadableError,), well_formed.bundled("tokenizer/tokenizer.json")
     ),
-    "spiece.model": Reader(_file("s/spiece.model", _tokenizer), (UnreadableError,), _pieces),
-    "vocab.json": Reader(_file("v/tokenizer/vocab.json", _vocabulary), (), _dumped({"a": 0, "b": 1})),
-    "PNG": Reader(_file("x.png", read_recipe), (ValueError,), _pictures(".png")),
-    "WebP": Reader(_file("x.webp", read_recipe), (ValueError,), _pictures(".webp")),
-    "JPEG": Reader(_file("x.jpg", read_recipe), (ValueError,), _pictures(".jpg")),
-    "MP4": Reader(_file("x.mp4", read_recipe), (ValueError,), _pictures(".mp4")),
-    "a recipe that is made again": Reader(_recipe, (ValueError,), _recipes),
-    "run.json of a listing": Reader(_file("runs/run/run.json", _commands), (), _records),
+    "spiece.model": Reader(_file("s/spiece.model", _tokenizer), (UnreadableError,), well_formed.pieces),
+    "vocab.json": Reader(_file("v/tokenizer/vocab.json", _vocabulary), (), well_formed.dumped({"a": 0, "b": 1})),
+    "PNG": Reader(_file("x.png", read_recipe), (ValueError,), well_formed.pictures(".png")),
+    "WebP": Reader(_file("x.webp", read_recipe), (ValueError,), well_formed.pictures(".webp")),
+    "JPEG": Reader(_file("x.jpg", read_recipe), (ValueError,), well_formed.pictures(".jpg")),
+    "MP4": Reader(_file("x.mp4", read_recipe), (ValueError,), well_formed.pictures(".mp4")),
+    "a recipe that is made again": Reader(_recipe, (ValueError,), well_formed.recipes),
+    "run.json of a listing": Reader(_file("runs/run/run.json", _commands), (), well_formed.records),
+    "what A1111 wrote": Reader(_foreign("parameters"), (ValueError,), well_formed.yaml(well_formed.A1111)),
+    "what ComfyUI wrote": Reader(_foreign("prompt"), (ValueError,), well_formed.dumped(well_formed.COMFYUI)),
     "what a rank says": Reader(
         _messages(protocol.FROM_RANK), (protocol.ProtocolError,), lambda: [protocol.pack(protocol.Step(0, 1)) + b"\n"]
     ),
     "what a launcher says": Reader(
         _messages(protocol.FROM_LAUNCHER), (protocol.ProtocolError,), lambda: [protocol.pack(a_job()) + b"\n"]
     ),
-    "log": Reader(_file("rank0.log", _log), (), _yaml(LOG)),
+    "log": Reader(_file("rank0.log", _log), (), well_formed.yaml(well_formed.LOG)),
     "list of runs": Reader(
-        _file(folder.RUNS, lambda path: list(folder._runs(path.parent))), (), _yaml('"/tmp"\n"x"\n')
+        _file(folder.RUNS, lambda path: list(folder._runs(path.parent))), (), well_formed.yaml('"/tmp"\n"x"\n')
     ),
-    "lock": Reader(_file(f"locked/{hold.NAME}", _lock), (), _yaml("process 1 on here\n")),
+    "lock": Reader(_file(f"locked/{hold.NAME}", _lock), (), well_formed.yaml("process 1 on here\n")),
 }

@@ -30,7 +30,7 @@ def test_whatever_it_is_given_a_reader_reads_or_tells(name, tmp_path, monkeypatc
     seeds = st.sampled_from(reader.seeds())
     changed = st.builds(lambda seed, number: mutated(seed, Random(number)), seeds, st.integers(0, 1 << 32))
 
-    @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=EXAMPLES // (4 if name.endswith("/x.yaml") else 1), suppress_health_check=list(HealthCheck))
     @given(content=changed | changed | changed | st.binary(max_size=200))
     def check(content: bytes) -> None:
         reader.read(tmp_path, content)
@@ -38,6 +38,7 @@ def test_whatever_it_is_given_a_reader_reads_or_tells(name, tmp_path, monkeypatc
     check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 def test_what_is_well_formed_is_read(name, tmp_path):
     """Else every change to it would end at the same first look."""

@@ -47,7 +47,7 @@ def main(words: list[str]) -> int:
     sources = [word for word in args.overrides if "=" not in word or Path(word).exists()]
     if len(sources) != 1:
         rule = "takes one picture or one run's folder" + (f", and got {len(sources)}" if sources else "")
-        raise Refused([Problem("reproduce", rule, "type python -m launcher reproduce FILE_OR_DIR [setting=value ...]")])
+        raise Refused([Problem("reproduce", rule, "type python -m launcher reproduce FILE_OR_DIR")])
     overrides = [word for word in args.overrides if word not in sources]
     try:
         source = replay.original(user_path(sources[0]))

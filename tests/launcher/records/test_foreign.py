@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -133,3 +134,12 @@ values = st.recursive(
 )
 def test_any_graph_is_read_or_told(inputs):
     comfyui({"1": {"class_type": "KSampler", "inputs": inputs | {"latent_image": ["2", 0]}}, "2": inputs})
+
+
+@pytest.mark.parametrize(
+    "text", ["a" * 100_000, "<lora:" * 20_000, "a:" * 50_000, ", Model: x" * 10_000, "\n" * 100_000]
+)
+def test_a_text_without_an_end_is_read_in_a_moment(text):
+    began = time.process_time()
+    a1111(f"{text}\nSteps: 1, Seed: 2, {text}")
+    assert time.process_time() - began < 10

@@ -1,5 +1,6 @@
 """Which of several failures is told, and in what words."""
 
+import resource
 import signal
 
 import pytest
@@ -76,3 +77,8 @@ def test_last_words_are_the_last_error(tmp_path):
 def test_a_message_that_starts_on_a_line_of_its_own_is_told(tmp_path):
     (tmp_path / "x.log").write_text("ValueError: \nInvalid log settings: nonsense\nValid settings:\nall\n")
     assert last_words(tmp_path / "x.log") == "ValueError: Invalid log settings: nonsense"
+
+
+def test_a_limit_on_cpu_time_is_told_beside_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (60, 60))
+    assert "memory runs out, or the 60 s of CPU time that ulimit -t allows" in how_it_died(-9, tmp_path / "log")

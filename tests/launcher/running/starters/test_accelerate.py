@@ -128,3 +128,11 @@ def test_ranks_do_not_import_from_the_current_folder(tmp_path):
 def test_what_a_library_warns_of_ends_no_rank(started):
     odd = {"PYTHONWARNINGS": "error", "PYTHONOPTIMIZE": "2"}
     assert not odd.keys() & started("cp=none", **odd)[0].keys()
+
+
+def test_what_makes_the_same_numbers_each_time_is_asked_for_before_cuda_starts(ask):
+    asked, usual = (group_key(ask("cp=ring_anything", word, machine=GPUS)) for word in ("deterministic=true", "seed=1"))
+    assert asked != usual  # ranks that were started without it do not serve
+    env = accelerate.environment("cuda", (0,), 1, FOLDER, asked.load.deterministic)
+    assert env["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert "CUBLAS_WORKSPACE_CONFIG" not in accelerate.environment("cuda", (0,), 1, FOLDER, usual.load.deterministic)
