@@ -19,7 +19,7 @@ from launcher.records.files import sha256
 from launcher.records.formats import FORMATS
 from launcher.records.picture import save
 from launcher.records.record import File
-from launcher.records.sweep_log import SweepJob, read_sweep, write_sweep
+from launcher.records.sweep_log import SweepJob, write_sweep
 from launcher.reporting import page
 from launcher.reporting.plots import plots
 from launcher.reporting.rows import Row, rows
@@ -170,15 +170,6 @@ def test_pictures_that_are_gone_or_broken_are_left_out(sweep):
     found = page.write([sweep], sweep, is_held)
     assert len(found) == 6
     assert "can&#39;t be compared" not in (sweep / "report.html").read_text()
-
-
-def test_what_a_sweep_wrote_is_read_or_passed_over(tmp_path):
-    assert read_sweep(tmp_path) == ()
-    jobs = [SweepJob(0, ("a=1",), "done")]
-    write_sweep(tmp_path, jobs)
-    assert read_sweep(tmp_path) == tuple(jobs)
-    (tmp_path / "sweep.json").write_text("{")
-    assert read_sweep(tmp_path) == ()
 
 
 @pytest.mark.slow
