@@ -20,9 +20,8 @@ PIPELINES = [
 MODELS = [
     diffusers.FluxTransformer2DModel,
     diffusers.WanTransformer3DModel,
-    diffusers.WanVACETransformer3DModel,  # its base stands in another file
+    diffusers.WanVACETransformer3DModel,
     diffusers.SD3Transformer2DModel,
-    diffusers.UNet2DConditionModel,
 ]
 
 
@@ -52,6 +51,15 @@ def test_the_arguments_of_a_call_are_pythons(kind):
 @pytest.mark.parametrize("kind", MODELS)
 def test_a_models_own_plan_is_pythons(kind):
     assert has_own_plan(kind.__name__) == (getattr(kind, "_cp_plan", None) is not None)
+
+
+def test_a_plan_is_inherited_unless_it_is_taken_away(monkeypatch):
+    text = (
+        "class A(Base): _cp_plan = {'': {}}\nclass B(A): pass\nclass C(B, Other): _cp_plan = None\nclass D(Base): x = 1"
+    )
+    classes = {node.name: node for node in ast.parse(text).body}
+    monkeypatch.setattr(sources, "transformer", lambda _: classes)
+    assert [has_own_plan(kind) for kind in classes] == [True, True, False, False]
 
 
 def test_a_model_comes_with_the_blocks_that_several_share():
