@@ -7,16 +7,14 @@ import json
 
 import pytest
 import torch
-from diffusers.models.attention_dispatch import _AttentionBackendRegistry
 from PIL import Image
 from shared import a_job, a_recipe
 
 from launcher.families.weights import BUNDLED
 from launcher.records.files import sha256
 from launcher.records.picture import read_recipe
-from launcher.wire.protocol import Done, Job, LoraFile, Message, Picture, Saved, Sharing, Stage, Step
+from launcher.wire.protocol import Done, Job, LoraFile, Message, Picture, Saved, Stage, Step
 from launcher.worker.jobs import Worker
-from launcher.worker.sharing import split
 
 
 @pytest.fixture(scope="module")
@@ -96,16 +94,6 @@ def test_numbers_that_are_not_finite_are_told_with_the_lora(rank, job, tmp_path)
     plain = worker.do(job)
     assert plain.digests == worker.do(job).digests  # it is taken off again
     assert not list(tmp_path.glob(".*.tmp"))
-
-
-def test_a_kernel_is_put_on_for_the_job_alone(rank):
-    transformer, default = rank[0].pipe.transformer, _AttentionBackendRegistry.get_active_backend()
-    before = [processor._attention_backend for processor in transformer.attn_processors.values()]
-    with split(transformer, Sharing("none", 1, 1, "gather", "_native_math"), None):
-        during = {processor._attention_backend.value for processor in transformer.attn_processors.values()}
-    assert during == {"_native_math"}
-    assert [processor._attention_backend for processor in transformer.attn_processors.values()] == before
-    assert _AttentionBackendRegistry.get_active_backend() == default  # what other models, and later jobs, are given
 
 
 def test_peak_memory_is_the_jobs_own(rank, job):
