@@ -1,4 +1,4 @@
-"""Denoising steps seen from outside a pipeline, and what a self-check makes of them."""
+"""Denoising steps seen from outside a pipeline."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
-from launcher.worker.check import one_block
 from launcher.worker.steps import Steps
 
 
@@ -75,16 +74,3 @@ def test_a_digest_is_of_all_latents_and_tells_them_apart():
         assert steps.finite
         found.add(steps.digest())
     assert len(found) == 3
-
-
-def test_one_block_of_each_list_is_left_and_all_come_back():
-    model = torch.nn.Module()
-    model.blocks = torch.nn.ModuleList(torch.nn.Linear(1, 1) for _ in range(3))
-    model.more = torch.nn.ModuleList([torch.nn.ModuleList(torch.nn.Linear(1, 1) for _ in range(2))])
-    model.last = torch.nn.Linear(1, 1)
-    before, names = model.blocks, [name for name, _ in model.named_modules()]
-    with one_block(model):
-        assert len(model.blocks) == 1
-        assert model.blocks[0] is before[0]
-    assert model.blocks is before
-    assert [name for name, _ in model.named_modules()] == names
