@@ -82,9 +82,3 @@ def test_from_the_command_line(launch, own):
     (run,) = ended.runs
     assert [path.name for path in run.iterdir() if path.suffix == ".png"] == []
     assert not read_record(run / "run.json").check.close
-
-
-def test_one_process_has_nothing_to_compare(launch):
-    ended = launch("check", "cp=none", "runtime=cpu")
-    assert ended.code == 1
-    assert "check=true: compares several ranks with one" in cause(ended.err)
