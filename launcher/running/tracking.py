@@ -11,7 +11,7 @@ from pathlib import Path
 
 from launcher.config.paths import user_path
 from launcher.config.schema import LaunchConfig
-from launcher.running.failures import last_words
+from launcher.running.failures import how_it_died, last_words
 
 PATIENCE = 600.0  # seconds that a tracker has
 LOG = "tracker.log"
@@ -40,7 +40,11 @@ def _tell(name: str, project: str, place: str, folders: list[Path]) -> str:
             )
     except subprocess.TimeoutExpired:
         return f"tracker={name} gave no answer within {PATIENCE:g} s; the pictures are made (log: {log})"
-    except (OSError, subprocess.CalledProcessError) as error:
-        why = last_words(log) or str(error)
-        return f"tracker={name} was not told: {why}; the pictures are made (log: {log})"
-    return ""
+    except OSError as error:
+        why = error.strerror or str(error)
+    except subprocess.CalledProcessError as error:
+        code = error.returncode
+        why = how_it_died(code, log) if code < 0 else last_words(log) or f"it ended with exit code {code}"
+    else:
+        return ""
+    return f"tracker={name} was not told: {why}; the pictures are made (log: {log})"

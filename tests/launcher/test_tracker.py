@@ -14,12 +14,10 @@ from PIL import Image
 from shared import ROOT, a_recipe, a_record, hermetic
 
 from launcher import codec
-from launcher.config.compose import Composer, to_config
 from launcher.records.formats import FORMATS
 from launcher.records.picture import save
 from launcher.records.record import File
 from launcher.rules.words import TRACKERS
-from launcher.running.tracking import track
 from launcher.tracker import settings, steps, totals
 
 CONFIG = {"model": {"name": "flux", "cp_plan": {"a": {"dim": 1}}}, "steps": 2, "seed": None, "flag": True}
@@ -66,15 +64,6 @@ def test_what_is_told_are_numbers_and_text(run):
         "peak_bytes/rank0": 1024.0,
         "peak_bytes/rank1": 2048.0,
     }
-
-
-def test_a_tracker_that_fails_is_a_note(run, tmp_path, composer: Composer):
-    (tmp_path / "file").touch()
-    config = to_config(composer.compose(["tracker=tensorboard", f"tracker.dir={tmp_path}/file"]))
-    (said,) = track([(config, run)])
-    assert said.startswith("tracker=tensorboard was not told: FileExistsError")
-    assert said.endswith(f"the pictures are made (log: {run}/logs/tracker.log)")
-    assert track([(to_config(composer.compose([])), run)]) == []
 
 
 @pytest.mark.slow
