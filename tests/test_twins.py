@@ -15,7 +15,7 @@ from launcher.estimates.ways import resolve
 from launcher.families.text import count_tokens
 from launcher.records.run_dir import RunDir
 from launcher.request.request import Request
-from launcher.running.job import job_message
+from launcher.running.message import job_message
 
 
 @pytest.fixture(scope="module", params=list(twins.FACTS))

@@ -6,6 +6,7 @@ A file of the hub's cache is not even read: its blob is named by its SHA-256, as
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -22,8 +23,14 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def cache() -> Path:
-    """Where hashes are kept: in the user's folder for caches."""
+    """Where hashes are kept: in the user's folder for caches.
+
+    Raises:
+        FileNotFoundError: a user without a home has none.
+    """
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if not os.path.isabs(base):  # "~" stays as it is where no home is known; and the folder is not the current one's
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), base)
     return Path(base) / "ring-anything-launcher" / "sha256"
 
 
@@ -38,12 +45,14 @@ def cached_sha256(path: Path) -> str:
         return real.name
     state = real.stat()
     key = f"{real}\0{state.st_size}\0{state.st_mtime_ns}"
-    kept = cache() / hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()
-    with contextlib.suppress(UnreadableError):
+    name = hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()
+    with contextlib.suppress(UnreadableError, FileNotFoundError):
+        kept = cache() / name
         if DIGEST.fullmatch(found := read_text(kept, 64)):
             return found
     digest = sha256(real)
     with contextlib.suppress(OSError):  # no home, or no room in it: the next run computes it again
+        kept = cache() / name
         kept.parent.mkdir(parents=True, exist_ok=True)
         with whole(kept) as temporary:
             temporary.write_text(digest, encoding="ascii")

@@ -4,65 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
-from launcher.config.paths import user_path
-from launcher.config.schema import LaunchConfig
 from launcher.estimates import memory
-from launcher.families.call import arguments
 from launcher.families.facts import fact_problems
-from launcher.families.tasks import strength, task_of
 from launcher.families.weights import location
 from launcher.problems import Interrupted, LauncherError, RunFailed
-from launcher.reading import UnreadableError
-from launcher.records.files import whole
-from launcher.records.formats import FORMATS
-from launcher.records.hashes import cached_sha256, weights
-from launcher.records.record import (
-    SCHEMA,
-    Check,
-    Config,
-    Crop,
-    File,
-    Frames,
-    Pixels,
-    Recipe,
-    Record,
-    Sizes,
-    StartedFrom,
-    Weights,
-    at_commit,
-)
-from launcher.records.run_dir import RunDir, command_line, portable, versions
-from launcher.records.surroundings import checkout, machine
-from launcher.request.geometry import crop_box
-from launcher.request.pictures import ready
+from launcher.records.hashes import weights
+from launcher.records.record import Check, File, Record, at_commit
+from launcher.records.run_dir import RunDir
 from launcher.request.request import Request
+from launcher.running.first_record import first_record, known_weights
 from launcher.running.group import GroupKey, RankGroup
+from launcher.running.message import group_key, job_message, make_ready
 from launcher.running.progress import UNSEEN, Progress
-from launcher.wire.protocol import (
-    OUT_OF_GPU_MEMORY,
-    Alive,
-    Checked,
-    Given,
-    Job,
-    Load,
-    LoraFile,
-    Message,
-    Picture,
-    Saved,
-    Sharing,
-    Source,
-    Stage,
-    Step,
-)
+from launcher.wire.protocol import OUT_OF_GPU_MEMORY, Alive, Checked, Message, Saved, Source, Stage, Step
 
 GetRanks = Callable[[GroupKey, RunDir], RankGroup]
 
@@ -73,24 +34,6 @@ class Made:
 
     folder: Path
     record: Record
-
-
-def group_key(request: Request) -> GroupKey:
-    """Which group of ranks can do this."""
-    runtime, model, checkpoint = request.config.runtime, request.config.model, request.inputs.checkpoint
-    load = Load(
-        pipeline=model.pipeline,
-        path=checkpoint.source,
-        revision=checkpoint.revision,
-        variant=checkpoint.variant,
-        dtype=request.dtype,
-        device=request.device,
-        offload=runtime.offload,
-        timeout=runtime.timeout,
-        transport=request.config.cp.transport,
-        deterministic=request.config.deterministic,
-    )
-    return GroupKey(request.mesh.ranks, request.devices, request.threads, runtime.start_timeout, load)
 
 
 def execute(
@@ -117,7 +60,7 @@ def execute(
         Interrupted: a signal came; run.json says `interrupted`.
     """
     path = run_dir.path
-    run_dir.start(_record(request, overrides, options))
+    run_dir.start(first_record(request, overrides, options))
     try:
         return _execute(request, run_dir, get_ranks, progress, only_check)
     except (Interrupted, KeyboardInterrupt):
@@ -177,9 +120,9 @@ def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, progress: P
 
     try:
         progress.at("starting")
-        _make_ready(request, run_dir)
+        make_ready(request, run_dir)
         with ThreadPoolExecutor(1) as thread:  # hashes what ranks will load, while they start
-            hashed = thread.submit(_weights, request)
+            hashed = thread.submit(known_weights, request)
             ranks = get_ranks(group_key(request), run_dir)
             known = hashed.result()
         run_dir.write(weights=known)
@@ -211,60 +154,6 @@ def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, progress: P
     return Made(run_dir.path, run_dir.record)
 
 
-def _weights(request: Request) -> Weights | None:
-    """The hashes of the weights that are here; of a repository that has to be fetched nothing is known yet."""
-    checkpoint = request.inputs.checkpoint
-    if not checkpoint.whole:
-        return None
-    with contextlib.suppress(OSError):  # which the ranks will tell of
-        return weights(Path(checkpoint.source), checkpoint.files)
-    return None
-
-
-def _inputs(request: Request) -> dict[str, str]:
-    """The hash of each file that a setting names and that is read as it is."""
-    given = {"lora.path": request.config.lora.path}
-    found = {name: cached_sha256(user_path(text)) for name, text in given.items() if text is not None}
-    for setting, pictures in itertools.groupby(request.inputs.pictures, lambda one: one.setting):
-        several = list(pictures)
-        for number, one in enumerate(several):
-            found[setting if len(several) == 1 else f"{setting}[{number}]"] = one.sha256
-    return found
-
-
-def _make_ready(request: Request, run_dir: RunDir) -> None:
-    """Write what the ranks start from into the run's folder: one copy for all of them, and for whoever looks later.
-
-    Raises:
-        RunFailed: a picture is another one than was checked.
-    """
-    for number, given in enumerate(request.inputs.pictures):
-        path = run_dir.input(number)
-        path.parent.mkdir(exist_ok=True)
-        try:
-            picture = ready(given, request.fit(given))
-        except UnreadableError as error:
-            raise RunFailed(f"{given.setting}={given.path.name}: {error}") from error
-        with whole(path) as temporary:
-            picture.save(temporary, format="PNG")
-
-
-def _started_from(request: Request) -> tuple[StartedFrom, ...]:
-    return tuple(
-        StartedFrom(given.setting, given.path.name, given.size.height, given.size.width, request.told_of(given))
-        for given in request.inputs.pictures
-    )
-
-
-def _given(request: Request, run_dir: RunDir) -> tuple[Given, ...]:
-    task = task_of(request.config)
-    several = task is not None and task.most > 1
-    return tuple(
-        Given(one.setting, str(run_dir.input(number).absolute()), several and one.setting == "image")
-        for number, one in enumerate(request.inputs.pictures)
-    )
-
-
 def _judge(checks: list[Check], request: Request, run_dir: RunDir) -> None:
     """Record what the ranks have found, and end the run if they are not close to one rank."""
     worst = max(checks, key=lambda check: (not check.close, check.relative))
@@ -280,66 +169,6 @@ def _judge(checks: list[Check], request: Request, run_dir: RunDir) -> None:
     )
 
 
-def job_message(request: Request, run_dir: RunDir, weights: Weights | None = None) -> Job:
-    """What the ranks are told."""
-    config = request.config
-    crop = crop_box(request.rendered, request.requested)
-    suffix = FORMATS[request.format].suffix
-    task = task_of(config)
-    numbers = [number for number in range(len(request.prompts)) for _ in range(config.images)]
-    pictures = tuple(
-        Picture(prompt, request.seed + number, f"{number:04d}{suffix}") for number, prompt in enumerate(numbers)
-    )
-    return Job(
-        folder=str(run_dir.path.absolute()),
-        load=group_key(request).load,
-        sharing=Sharing(
-            mode=request.mode,
-            ring_degree=request.mesh.ring,
-            ulysses_degree=request.mesh.ulysses,
-            schedule=request.schedule or "gather",
-            kernel=config.attention.kernel,
-            plan=config.model.cp_plan,
-            transformers=tuple(config.model.transformers),
-            cfg_degree=request.mesh.cfg,
-            branches=config.model.guidance_branches or "calls",
-        ),
-        lora=_lora(config),
-        threads=request.threads,
-        cores=request.machine.cores,
-        call=arguments(config, request.rendered.height, request.rendered.width, request.rendered_frames),
-        seed=request.seed,
-        crop=crop,
-        frames=request.frames,
-        fps=config.fps,
-        format=request.format,
-        metadata=config.output.metadata,
-        codec=None if request.codec is None else request.codec.name,
-        crf=config.output.crf,
-        pipeline=None if task is None else task.pipeline,
-        started_from=_given(request, run_dir),
-        prompts=request.prompts,
-        pictures=pictures,
-        recipe=Recipe(
-            SCHEMA,
-            _of_a_picture(_resolved(request)),
-            crop,
-            versions(),
-            request.rendered_frames,
-            weights=weights,
-            inputs=_inputs(request),
-        ),
-        check=None if not config.check else "step" if memory.one_rank_holds(request) else "block",
-    )
-
-
-def _lora(config: LaunchConfig) -> LoraFile | None:
-    if config.lora.path is None:
-        return None
-    path = user_path(config.lora.path)
-    return LoraFile(str(path), path.stat().st_mtime_ns, config.lora.scale)
-
-
 def _without_paths(text: str, request: Request, folder: Path) -> str:
     """An error's words without this machine's folders, for the record."""
     model = Path(location(request.config.model))
@@ -351,62 +180,3 @@ def _without_paths(text: str, request: Request, folder: Path) -> str:
     for place, kept in known.items():
         text = text.replace(str(place), kept) if len(str(place)) > 1 else text
     return text
-
-
-def _resolved(request: Request) -> Config:
-    """The configuration with everything that was left out filled in: with it, the same is made again."""
-    config = dataclasses.asdict(request.config) | {"seed": request.seed, "strength": strength(request.config)}
-    config["output"]["format"] = request.format
-    if request.codec is not None:
-        crf = request.codec.crf if request.config.output.crf is None else request.config.output.crf
-        config["output"] |= {"codec": request.codec.name, "crf": crf}
-    config["cp"] = {
-        "mode": request.mode,
-        "ring_degree": request.mesh.ring,
-        "ulysses_degree": request.mesh.ulysses,
-        "cfg_degree": request.mesh.cfg,
-        "schedule": request.schedule or "auto",  # which decides nothing in a mode without a ring
-        "transport": request.config.cp.transport,
-    }
-    config["runtime"] |= {"device": request.device, "dtype": request.dtype}
-    config["runtime"] |= {"processes": request.mesh.ranks, "threads": request.threads}
-    return at_commit(portable(config), request.inputs.checkpoint.source)
-
-
-def _of_a_picture(config: Config) -> Config:
-    """The part of a configuration that a picture's own recipe has: not where it was written to."""
-    output = config["output"]
-    assert isinstance(output, dict)
-    return config | {"output": {key: value for key, value in output.items() if key != "dir"}}
-
-
-def _record(request: Request, overrides: list[str], options: Sequence[str]) -> Record:
-    """The first record of a run."""
-    requested, rendered = request.requested, request.rendered
-    gpus = tuple(gpu.name for gpu in request.machine.gpus if gpu.index in request.devices)
-    return Record(
-        schema=SCHEMA,
-        status="running",
-        started=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=command_line(overrides, options),
-        overrides=tuple(overrides),
-        config=_resolved(request),
-        prompts=request.prompts,
-        seed=request.seed,
-        size=Sizes(
-            requested=Pixels(requested.height, requested.width),
-            rendered=Pixels(rendered.height, rendered.width),
-            crop=Crop(*crop_box(rendered, requested)),
-        ),
-        frames=Frames(request.frames, request.rendered_frames, request.config.fps),
-        text_tokens=request.texts,
-        tokens_per_rank=tuple(request.tokens_per_rank),
-        devices=gpus or (f"cpu ({request.machine.cores} cores)",),
-        versions=versions(),
-        files=(),
-        inputs=_inputs(request),
-        started_from=_started_from(request),
-        generator="cpu",
-        environment=machine(request.device == "cuda"),
-        checkout=checkout(),
-    )

@@ -38,6 +38,8 @@ def test_fifty_sweeps_leave_nothing_behind(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     me, pids, ours, memory = psutil.Process(), set(), [], []
+    with Session(Composer()) as session:  # libraries keep what their first use needs: the report's fonts, a thread
+        assert not session.sweep([*SMALL, "cp=none", "seed=1", f"hydra.sweep.dir={tmp_path / 'first'}"]).failed
     gc.collect()  # what earlier tests of this process left
     before, others = held(me), children()
     with Session(Composer()) as session:
@@ -76,5 +78,5 @@ def test_fifty_sweeps_leave_nothing_behind(tmp_path, monkeypatch):
     assert all(now <= before[what] for what, now in held(me).items())
     assert children(others) == set()
     assert list(temporary.iterdir()) == []
-    assert len(list(tmp_path.rglob("run.json"))) == 2 * sum(SWEEPS)
+    assert len(list(tmp_path.rglob("run.json"))) == 1 + 2 * sum(SWEEPS)
     assert not list(tmp_path.rglob("*.tmp"))

@@ -45,6 +45,17 @@ def test_a_home_that_cannot_be_written_costs_time_only(tmp_path, monkeypatch):
     assert cached_sha256(tmp_path / "a") == hashlib.sha256(b"abc").hexdigest()
 
 
+@pytest.mark.parametrize("base", ["", "here", "~"])
+def test_a_user_without_a_home_gets_no_folder_of_that_name(tmp_path, monkeypatch, base):
+    """A user who is not known: `~` stays as it is."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", base)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    (tmp_path / "a.safetensors").write_bytes(b"abc")
+    assert cached_sha256(tmp_path / "a.safetensors") == hashlib.sha256(b"abc").hexdigest()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
+
+
 def test_a_file_of_the_hub_has_its_hash_in_its_name(tmp_path, monkeypatch):
     monkeypatch.setattr(hashes, "sha256", lambda _: pytest.fail("was read"))
     commit, digest = "c" * 40, "d" * 64

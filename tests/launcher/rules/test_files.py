@@ -14,7 +14,7 @@ from launcher.request.request import Request
 from launcher.rules import problems
 from launcher.rules.files import lora, output_format
 from launcher.rules.numbers import MAX_SEED
-from launcher.running.job import job_message
+from launcher.running.message import job_message
 
 
 @pytest.mark.parametrize(("line", "said", "machine"), REFUSALS["files"])

@@ -27,7 +27,7 @@ from launcher.machines import Machine
 from launcher.problems import Problem, Refused
 from launcher.records.run_dir import RunDir
 from launcher.rules import problems
-from launcher.running.job import job_message
+from launcher.running.message import job_message
 
 COMPOSER = Composer()
 few = st.none() | st.integers(1, 4)

@@ -13,7 +13,7 @@ from shared import a_job, children
 from launcher.problems import RunFailed
 from launcher.records.run_dir import RunDir
 from launcher.running.group import RankGroup
-from launcher.running.job import group_key
+from launcher.running.message import group_key
 from launcher.running.starters import accelerate
 
 pytestmark = pytest.mark.slow

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
-import json
 import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -16,9 +13,8 @@ from launcher.families.weights import BUNDLED
 from launcher.problems import Interrupted, RunFailed
 from launcher.records.record import File, read_record
 from launcher.records.run_dir import RunDir
-from launcher.running.job import execute, group_key, job_message
-from launcher.wire.channel import MAX_LINE
-from launcher.wire.protocol import Alive, Done, Saved, Source, Stage, Step, pack
+from launcher.running.job import execute
+from launcher.wire.protocol import Alive, Done, Saved, Source, Stage, Step
 
 SMALL = ["cp=none", "runtime=cpu", "height=16", "width=16", "steps=2", "seed=3"]
 
@@ -201,31 +197,3 @@ def test_a_folder_that_was_removed_is_told(ask, tmp_path):
 
     with pytest.raises(RunFailed, match="it broke; the run's folder was removed while it ran"):
         run(ask(*SMALL), tmp_path / "run", ends)
-
-
-def test_twenty_thousand_pictures_are_told_at_once(ask, tmp_path):
-    request = ask(*SMALL, "images=20000")
-    began = time.process_time()
-    job = job_message(request, RunDir(tmp_path))
-    line = pack(job)
-    assert time.process_time() - began < 5  # 0.2 s; two minutes while versions were asked for each of them
-    assert len(line) < MAX_LINE / 8
-    assert [picture.file for picture in job.pictures[::19_999]] == ["0000.png", "19999.png"]
-    assert {picture.prompt for picture in job.pictures} == {0}
-
-
-def test_pictures_are_numbered_through_prompts(ask, tmp_path):
-    (tmp_path / "p.json").write_text(json.dumps(["one", "two"]))
-    job = job_message(ask(*SMALL, f"prompt_file={tmp_path}/p.json", "images=2", "output=jpeg"), RunDir(tmp_path))
-    assert [(picture.prompt, picture.seed, picture.file) for picture in job.pictures] == [
-        (0, 3, "0000.jpg"), (0, 4, "0001.jpg"), (1, 5, "0002.jpg"), (1, 6, "0003.jpg")
-    ]  # fmt: skip
-    assert job.prompts == ("one", "two")
-
-
-def test_jobs_that_load_the_same_share_their_ranks(ask):
-    key = group_key(ask(*SMALL))
-    assert group_key(ask(*SMALL[:-1], "seed=4", "prompt=x", "height=32")) == key
-    assert group_key(ask(*SMALL, "runtime.dtype=bfloat16")) != key
-    assert group_key(ask("cp=ring_anything", *SMALL[1:])) != key
-    assert dataclasses.replace(key, threads=key.threads + 1) != key

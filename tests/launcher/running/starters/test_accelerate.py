@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from shared import GPUS, LAPTOP, ROOT
 
-from launcher.running.job import group_key
+from launcher.running.message import group_key
 from launcher.running.starters import accelerate
 
 FOLDER = Path("/nowhere/launcher-x")

@@ -1,0 +1,99 @@
+"""What is known of a run before it starts: its first record, with everything filled in and its files' hashes."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from launcher.config.paths import user_path
+from launcher.families.tasks import strength
+from launcher.records.hashes import cached_sha256, weights
+from launcher.records.record import SCHEMA, Config, Crop, Frames, Pixels, Record, Sizes, StartedFrom, Weights, at_commit
+from launcher.records.run_dir import command_line, portable, versions
+from launcher.records.surroundings import checkout, machine
+from launcher.request.geometry import crop_box
+from launcher.request.request import Request
+
+
+def resolved(request: Request) -> Config:
+    """The configuration with everything that was left out filled in: with it, the same is made again."""
+    config = dataclasses.asdict(request.config) | {"seed": request.seed, "strength": strength(request.config)}
+    config["output"]["format"] = request.format
+    if request.codec is not None:
+        crf = request.codec.crf if request.config.output.crf is None else request.config.output.crf
+        config["output"] |= {"codec": request.codec.name, "crf": crf}
+    config["cp"] = {
+        "mode": request.mode,
+        "ring_degree": request.mesh.ring,
+        "ulysses_degree": request.mesh.ulysses,
+        "cfg_degree": request.mesh.cfg,
+        "schedule": request.schedule or "auto",  # which decides nothing in a mode without a ring
+        "transport": request.config.cp.transport,
+    }
+    config["runtime"] |= {"device": request.device, "dtype": request.dtype}
+    config["runtime"] |= {"processes": request.mesh.ranks, "threads": request.threads}
+    return at_commit(portable(config), request.inputs.checkpoint.source)
+
+
+def first_record(request: Request, overrides: list[str], options: Sequence[str]) -> Record:
+    """The first record of a run."""
+    requested, rendered = request.requested, request.rendered
+    gpus = tuple(gpu.name for gpu in request.machine.gpus if gpu.index in request.devices)
+    return Record(
+        schema=SCHEMA,
+        status="running",
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=command_line(overrides, options),
+        overrides=tuple(overrides),
+        config=resolved(request),
+        prompts=request.prompts,
+        seed=request.seed,
+        size=Sizes(
+            requested=Pixels(requested.height, requested.width),
+            rendered=Pixels(rendered.height, rendered.width),
+            crop=Crop(*crop_box(rendered, requested)),
+        ),
+        frames=Frames(request.frames, request.rendered_frames, request.config.fps),
+        text_tokens=request.texts,
+        tokens_per_rank=tuple(request.tokens_per_rank),
+        devices=gpus or (f"cpu ({request.machine.cores} cores)",),
+        versions=versions(),
+        files=(),
+        inputs=input_hashes(request),
+        started_from=_started_from(request),
+        generator="cpu",
+        environment=machine(request.device == "cuda"),
+        checkout=checkout(),
+    )
+
+
+def known_weights(request: Request) -> Weights | None:
+    """The hashes of the weights that are here; of a repository that has to be fetched nothing is known yet."""
+    checkpoint = request.inputs.checkpoint
+    if not checkpoint.whole:
+        return None
+    with contextlib.suppress(OSError):  # which the ranks will tell of
+        return weights(Path(checkpoint.source), checkpoint.files)
+    return None
+
+
+def input_hashes(request: Request) -> dict[str, str]:
+    """The hash of each file that a setting names and that is read as it is."""
+    given = {"lora.path": request.config.lora.path}
+    found = {name: cached_sha256(user_path(text)) for name, text in given.items() if text is not None}
+    for setting, pictures in itertools.groupby(request.inputs.pictures, lambda one: one.setting):
+        several = list(pictures)
+        for number, one in enumerate(several):
+            found[setting if len(several) == 1 else f"{setting}[{number}]"] = one.sha256
+    return found
+
+
+def _started_from(request: Request) -> tuple[StartedFrom, ...]:
+    return tuple(
+        StartedFrom(given.setting, given.path.name, given.size.height, given.size.width, request.told_of(given))
+        for given in request.inputs.pictures
+    )

@@ -1,0 +1,132 @@
+"""What the ranks are told of a job, and the files that they start from."""
+
+from __future__ import annotations
+
+from launcher.config.paths import user_path
+from launcher.config.schema import LaunchConfig
+from launcher.estimates import memory
+from launcher.families.call import arguments
+from launcher.families.tasks import task_of
+from launcher.problems import RunFailed
+from launcher.reading import UnreadableError
+from launcher.records.files import whole
+from launcher.records.formats import FORMATS
+from launcher.records.record import SCHEMA, Config, Recipe, Weights
+from launcher.records.run_dir import RunDir, versions
+from launcher.request.geometry import crop_box
+from launcher.request.pictures import ready
+from launcher.request.request import Request
+from launcher.running.first_record import input_hashes, resolved
+from launcher.running.group import GroupKey
+from launcher.wire.protocol import Given, Job, Load, LoraFile, Picture, Sharing
+
+
+def group_key(request: Request) -> GroupKey:
+    """Which group of ranks can do this."""
+    runtime, model, checkpoint = request.config.runtime, request.config.model, request.inputs.checkpoint
+    load = Load(
+        pipeline=model.pipeline,
+        path=checkpoint.source,
+        revision=checkpoint.revision,
+        variant=checkpoint.variant,
+        dtype=request.dtype,
+        device=request.device,
+        offload=runtime.offload,
+        timeout=runtime.timeout,
+        transport=request.config.cp.transport,
+        deterministic=request.config.deterministic,
+    )
+    return GroupKey(request.mesh.ranks, request.devices, request.threads, runtime.start_timeout, load)
+
+
+def job_message(request: Request, run_dir: RunDir, weights: Weights | None = None) -> Job:
+    """What the ranks are told."""
+    config = request.config
+    crop = crop_box(request.rendered, request.requested)
+    suffix = FORMATS[request.format].suffix
+    task = task_of(config)
+    numbers = [number for number in range(len(request.prompts)) for _ in range(config.images)]
+    pictures = tuple(
+        Picture(prompt, request.seed + number, f"{number:04d}{suffix}") for number, prompt in enumerate(numbers)
+    )
+    return Job(
+        folder=str(run_dir.path.absolute()),
+        load=group_key(request).load,
+        sharing=Sharing(
+            mode=request.mode,
+            ring_degree=request.mesh.ring,
+            ulysses_degree=request.mesh.ulysses,
+            schedule=request.schedule or "gather",
+            kernel=config.attention.kernel,
+            plan=config.model.cp_plan,
+            transformers=tuple(config.model.transformers),
+            cfg_degree=request.mesh.cfg,
+            branches=config.model.guidance_branches or "calls",
+        ),
+        lora=_lora(config),
+        threads=request.threads,
+        cores=request.machine.cores,
+        call=arguments(config, request.rendered.height, request.rendered.width, request.rendered_frames),
+        seed=request.seed,
+        crop=crop,
+        frames=request.frames,
+        fps=config.fps,
+        format=request.format,
+        metadata=config.output.metadata,
+        codec=None if request.codec is None else request.codec.name,
+        crf=config.output.crf,
+        pipeline=None if task is None else task.pipeline,
+        started_from=_given(request, run_dir),
+        prompts=request.prompts,
+        pictures=pictures,
+        recipe=Recipe(
+            SCHEMA,
+            _of_a_picture(resolved(request)),
+            crop,
+            versions(),
+            request.rendered_frames,
+            weights=weights,
+            inputs=input_hashes(request),
+        ),
+        check=None if not config.check else "step" if memory.one_rank_holds(request) else "block",
+    )
+
+
+def make_ready(request: Request, run_dir: RunDir) -> None:
+    """Write what the ranks start from into the run's folder: one copy for all of them, and for whoever looks later.
+
+    Raises:
+        RunFailed: a picture is another one than was checked.
+    """
+    for number, given in enumerate(request.inputs.pictures):
+        path = run_dir.input(number)
+        path.parent.mkdir(exist_ok=True)
+        try:
+            picture = ready(given, request.fit(given))
+        except UnreadableError as error:
+            raise RunFailed(f"{given.setting}={given.path.name}: {error}") from error
+        with whole(path) as temporary:
+            picture.save(temporary, format="PNG")
+
+
+def _given(request: Request, run_dir: RunDir) -> tuple[Given, ...]:
+    task = task_of(request.config)
+    several = task is not None and task.most > 1
+    return tuple(
+        Given(one.setting, str(run_dir.input(number).absolute()), several and one.setting == "image")
+        for number, one in enumerate(request.inputs.pictures)
+    )
+
+
+def _lora(config: LaunchConfig) -> LoraFile | None:
+    if config.lora.path is None:
+        return None
+    path = user_path(config.lora.path)
+    return LoraFile(str(path), path.stat().st_mtime_ns, config.lora.scale)
+
+
+def _of_a_picture(config: Config) -> Config:
+    """The part of a configuration that a picture's own recipe has: not where it was written to."""
+    output = config["output"]
+    assert isinstance(output, dict)
+    return config | {"output": {key: value for key, value in output.items() if key != "dir"}}
