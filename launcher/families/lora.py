@@ -11,6 +11,7 @@ from launcher.families.safetensors import Tensor, read_header, read_metadata
 from launcher.families.weights import BASES, folder, variants, weight_files
 
 Shapes = dict[str, tuple[int, ...]]
+BLOCK = re.compile(r"(\w+)\.\d+\.")  # one of a list of blocks
 
 
 def flaw(path: Path, model: ModelConfig) -> str | None:
@@ -37,12 +38,16 @@ def flaw(path: Path, model: ModelConfig) -> str | None:
 
 
 def _misfit(header: dict[str, Tensor], stems: dict[str, lora_keys.Stem], layers: Shapes) -> str | None:
-    """The first layer whose matrices have other sizes than the model's; names of other programs are not known here."""
+    """The first layer that the model has not, or in another size; names of other programs are not known here."""
     flat = {name.replace(".", "_"): shape for name, shape in layers.items()}
+    lists = {name.partition(".")[0] for name in layers}
+    blocks = {found[0] for name in layers if (found := BLOCK.match(name))}
     for stem, parts in stems.items():
         part, layer = lora_config.place(stem)
         if part != "transformer":
             continue
+        if (found := BLOCK.match(layer)) and found[1] in lists and found[0] not in blocks:
+            return f"is made for a model with more blocks: {lora_keys.some([stem])}"
         kohya = re.match(r"(lora_transformer|lora_unet|lycoris)_", layer)
         shape = flat.get(layer[kohya.end() :]) if kohya else layers.get(layer)
         outputs, inputs = header[parts.keys["up"]].shape[0], header[parts.keys["down"]].shape[1]
