@@ -149,6 +149,8 @@ REFUSALS: dict[str, list[Refusal]] = {
             "numbers of ranks that divide them: 2, 4; type cp=unified_anything",
             LAPTOP,
         ),
+        ("tracker.project=", "tracker.project=: must have a name; type tracker.project=NAME", LAPTOP),
+        ("model.reference_area=-1", "model.reference_area=-1: must count pixels, from 4096 to 4294967296", LAPTOP),
         ("model=lumina2 cp=ring cp.ring_degree=2 runtime=cpu", "can't be counted before the start", LAPTOP),
         (
             "model=wan_t2v_1_3b cp=ring cp.ring_degree=4 frames=5 height=16 width=80",

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from shared import ROOT, a_recipe, hermetic
 
 from launcher.flux_tiny.vocabulary import COLOURS, PATTERNS, SCALES
@@ -37,13 +38,17 @@ def test_a_command_of_the_readme(launch, tmp_path, words):
     if "cat.png" in words:  # a small one
         config = {"prompt": "waves", "seed": 1, "height": 32, "width": 32, "steps": 1, "runtime": {"device": "cpu"}}
         save([Image.new("RGB", (32, 32))], tmp_path / "cat.png", a_recipe(config=config), FORMATS["png"])
+    if "fox.png" in words:
+        text = PngInfo()
+        text.add_text("parameters", "a fox\nSteps: 20, Sampler: Euler, CFG scale: 3.5, Seed: 7, Size: 512x512")
+        Image.new("RGB", (32, 32)).save(tmp_path / "fox.png", pnginfo=text)
     (tmp_path / "outputs").mkdir()
     ended = launch(*words)
     if words == NEEDS_GPU:  # what it does on a machine without GPUs; with them it needs the weights
         assert "python -m launcher model=flux_tiny cp=ring_anything height=1000" in ended.err
         return
     assert ended.code == 0, ended.err
-    assert {"--help", "plan", "runs"} & set(words) or ended.runs
+    assert {"--help", "plan", "runs", "from"} & set(words) or ended.runs
 
 
 def test_the_table_of_the_readme_is_what_a_plan_prints(launch):

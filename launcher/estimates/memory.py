@@ -26,7 +26,7 @@ from launcher.request.request import Request
 GIB = 2**30  # bytes
 # Bytes that a process holds before it loads anything: on a CPU torch, diffusers and transformers themselves (measured
 # with torch 2.13); on a GPU the CUDA context and NCCL's buffers (an estimate).
-BASE = {"cpu": 400 << 20, "cuda": 800 << 20}
+BASE = {"cpu": 480 << 20, "cuda": 800 << 20}
 ACTIVATIONS = 24  # elements of activations a token and channel
 DECODING = 6  # elements that the VAE's last stage holds a pixel and channel
 PIXEL = 12  # bytes of a finished pixel: three channels in float32

@@ -65,7 +65,8 @@ STATED: dict[str, tuple[str, ...]] = {
 }
 # A schedule that depends on the size of the picture is stated whole, or not at all.
 DYNAMIC = ("use_dynamic_shifting", "base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")
-FLOW = ("use_flow_sigmas", "flow_shift")  # of schedulers that can do both
+FLOW = ("use_flow_sigmas", "flow_shift")  # of schedulers that can do both:
+BOTH = ("UniPC", "DPMSolver", "DEIS", "SASolver")
 SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token")
 # Names of tokenizers that say nothing of what is in their file.
 ANY = ("", "PreTrainedTokenizer", "TokenizersBackend", "AutoTokenizer", "PythonBackend")
@@ -93,7 +94,7 @@ def misfits(pipeline: str, parts: list[Part], folder: Path) -> Iterator[str]:
         needed = list(STATED.get(part.kind.removesuffix("Fast"), ()))
         if part.role == "scheduler" and any(config.get(key) for key in DYNAMIC):
             needed += DYNAMIC
-        if part.role == "scheduler" and config.get("prediction_type") == "flow_prediction":
+        if part.kind.startswith(BOTH) and config.get("prediction_type") == "flow_prediction":
             needed += FLOW
         for key in needed:
             if key not in config:

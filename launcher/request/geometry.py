@@ -8,7 +8,10 @@ itself, and each further latent holds `frames_per_latent` frames.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
+
+SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")  # HEIGHTxWIDTH; what else is written has a rule of its own
 
 
 @dataclass(frozen=True)
@@ -61,10 +64,10 @@ def reference_size(given: Size, sizes: list[str] | None, area: int | None) -> Si
         area: pixels, kept about while 32 divides the sides: Qwen-Image-Edit's `calculate_dimensions`.
     """
     aspect = given.width / max(1, given.height)
-    if sizes:
-        known = [Size(int(height), int(width)) for height, _, width in (size.partition("x") for size in sizes)]
+    known = [Size(int(size[1]), int(size[2])) for each in sizes or () if (size := SIZE.fullmatch(each))]
+    if known:
         return min(known, key=lambda size: (abs(aspect - size.width / size.height), size.width, size.height))
-    if area:
+    if area is not None and area > 0:  # else its rule says so
         width = math.sqrt(area * aspect)
         return Size(round(width / aspect / 32) * 32, round(width / 32) * 32)
     return None

@@ -15,6 +15,7 @@ MAX_STEPS = 1000
 MAX_SEED = 2**63 - 1
 MAX_PICTURES = 10_000  # of a run: files are named 0000 to 9999, and a run's record stays readable
 MAX_SECONDS = 7 * 24 * 3600  # a week
+MIN_AREA = 64 * 64  # pixels of a picture that is looked at
 MAX_FACT = 1 << 16  # of a model's counts
 MAX_TEXT = 1 << 20  # text tokens
 THREADS_PER_CORE = 8  # more of them only wait for each other, and take the machine's own
@@ -108,6 +109,12 @@ def facts(request: Request) -> Iterator[Problem]:
         number = getattr(model, key)
         if number is not None and not 1 <= number < 1 << 62:
             yield Problem(f"model.{key}={number}", "must count parameters", "leave it out: it is the model's")
+    for size in model.reference_sizes or ():
+        if not SIZE.fullmatch(size):
+            yield Problem(f"model.reference_sizes={size}", "must be HEIGHTxWIDTH", "leave it out: it is the model's")
+    if (area := model.reference_area) is not None and not MIN_AREA <= area <= MAX_SIDE * MAX_SIDE:
+        what = f"must count pixels, from {MIN_AREA} to {MAX_SIDE * MAX_SIDE}"
+        yield Problem(f"model.reference_area={area}", what, "leave it out: it is the model's")
     if not 0 <= model.text_dropped <= MAX_TEXT:
         rule_ = f"must be from 0 to {MAX_TEXT}"
         yield Problem(f"model.text_dropped={model.text_dropped}", rule_, "leave it out: it is the model's")
