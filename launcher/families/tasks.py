@@ -21,7 +21,7 @@ NAMES = {  # of tasks, as a table calls them
 def tasks(model: ModelConfig) -> dict[str, TaskConfig]:
     """Everything that a model does, by name."""
     text = {"text": TaskConfig()} if model.task.startswith("text-to-") else {}
-    return text | {name: task for name, task in model.tasks.items() if task is not None}
+    return text | {name: task for name, task in (model.tasks or {}).items() if task is not None}
 
 
 def given(config: LaunchConfig) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from launcher.machines import FIGURES, MAX_DEVICES, MAX_FIGURE
 from launcher.problems import Problem
+from launcher.request.geometry import SIZE
 from launcher.request.request import MAX_RANKS, Request
 from launcher.rules.rule import rule
 
