@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from launcher.cli.help import page as help_page
 from launcher.cli.parser import Parser
 from launcher.cli.terminal import show
 from launcher.config.compose import Composer
+from launcher.config.paths import user_path
 from launcher.config.schema import ModelConfig
 from launcher.families.draft import draft
 from launcher.families.weights import folder
@@ -31,7 +31,11 @@ def main(words: list[str]) -> int:
         show(help_page(composer, args.overrides, "models", parser))
         return 0
     if args.draft is not None:
-        show(draft(Path(args.draft).expanduser()))
+        try:
+            place = user_path(args.draft)
+        except ValueError as error:
+            raise Refused([Problem(f"--draft {args.draft}", str(error), "type --draft FOLDER")]) from error
+        show(draft(place))
         return 0
     for word in args.overrides:
         if word.startswith(("model=", "cp=", "cp.")):

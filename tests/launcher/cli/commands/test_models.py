@@ -30,3 +30,11 @@ def test_it_lists_every_family(capsys):
 def test_a_model_or_a_mode_is_not_for_it(capsys):
     assert main(["models", "model=flux"]) == 1
     assert "models lists every model in every mode" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("typed", ["~nobody_here/x", "", "a\0b", "nowhere", "/dev/null"])
+def test_a_folder_that_can_not_be_drafted_is_told(capsys, typed):
+    assert main(["models", "--draft", typed]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("launcher: ")
+    assert "internal error" not in told
