@@ -20,7 +20,7 @@ test: check
 	PYTHONPATH=$(CURDIR)/tests/line_coverage $(VENV)/bin/python -m pytest -m "slow or gpu"
 	$(VENV)/bin/python tests/line_coverage/report.py $(COVERAGE_FOLDER)
 
-# What is neither slow nor needs a GPU, on all cores at once: about a minute and a half on 2.
+# What is neither slow nor needs a GPU, on all cores at once: about two minutes on 2.
 quick: $(VENV)/ready-to-test
 	$(VENV)/bin/python -m pytest $(QUICK)
 
