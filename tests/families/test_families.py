@@ -162,7 +162,32 @@ WRONG = [
     (
         "wan",
         changed("wan", split={"blocks.0": {"hidden_states": {"dim": 1}}}),
-        "RuntimeError",
+        "is split where no tokens are: blocks.0, hidden_states along dimension 1 of (1, 30, 48)",
+    ),
+    # Dimensions that count no tokens, or that a tensor does not have.
+    (
+        "wan",
+        changed("wan", split={"blocks.0": {"hidden_states": {"dim": 2}}}),
+        "blocks.0, hidden_states along dimension 2 of (1, 30, 48)",
+    ),
+    (
+        "wan",
+        changed("wan", split={"blocks.0": {"hidden_states": {"dim": 3}}}),
+        "blocks.0, hidden_states: dim=3, of a tensor of 3 dimensions, (1, 30, 48); write 0 to 2",
+    ),
+    (
+        "hunyuan_video",
+        changed(
+            "hunyuan_video",
+            split=changed("hunyuan_video")["split"] | {"rope": {0: {"dim": 1, "like": "hidden_states"}}},
+        ),
+        "30 tokens of hidden_states, and there were 12 before: rope, output 0 along dimension 1 of (30, 12)",
+    ),
+    ("wan", changed("wan", gather={"proj_out": {"dim": 3}}), "proj_out: dim=3, of a tensor of 3 dimensions"),
+    (
+        "wan",
+        changed("wan", gather={"proj_out": {"dim": 0}}),
+        "but it holds 15 of hidden_states; write dim: 1, which has 15",
     ),
     # The text counted as part of the picture.
     (
