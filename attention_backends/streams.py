@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import torch
 
 from attention_backends.layout import split_lengths
-from attention_backends.plan import nearest
+from attention_backends.plan import OWN, nearest
 from attention_backends.topology import Topology
 
 
@@ -52,13 +52,16 @@ def held(state: Holder, name: str) -> int:
 
 
 def cut(state: Holder, where: str, x: torch.Tensor, dim: int, names: Sequence[str]) -> torch.Tensor:
-    """This rank's part of each stream that x joins along dim, one after the other; a dimension of 1 stays whole.
+    """This rank's part of each stream that x joins along dim, one after the other; a dimension of 1 stays whole, and so
+    does what is this rank's own already.
 
     What comes before the tensor that defines its stream (positions, times) defines it.
     """
     if len(names) == 1 and names[0] not in state.streams and x.shape[dim] != 1:
         define(state, where, x, dim, {names[0]: x.shape[dim]})
     totals = [state.streams.get(name, 0) for name in names]
+    if OWN in names:
+        totals[list(names).index(OWN)] = max(0, x.shape[dim] - sum(totals))
     if x.shape[dim] == 1 and sum(totals) != 1:
         return x
     if x.shape[dim] != sum(totals):
@@ -66,7 +69,8 @@ def cut(state: Holder, where: str, x: torch.Tensor, dim: int, names: Sequence[st
         near = elsewhere(x, sum(totals))
         raise ValueError(f"{where}: {x.shape[dim]} tokens along dimension {dim}, but the plan joins {known}{near}")
     world, rank = state.topology.world_size, state.topology.rank
-    parts = [part.tensor_split(world, dim=dim)[rank] for part in torch.split(x, totals, dim=dim)]
+    whole = zip(names, torch.split(x, totals, dim=dim), strict=True)
+    parts = [part if name == OWN else part.tensor_split(world, dim=dim)[rank] for name, part in whole]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=dim)
 
 

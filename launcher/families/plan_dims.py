@@ -52,13 +52,17 @@ def _problem(
     where: str, name: str | int, dim: int, ndim: int | None, told: str, like: tuple[str, ...]
 ) -> Iterator[Problem]:
     seen = [pattern for pattern in told.split() if ndim in (None, len(pattern))]
-    fits = "t1" if like else "t"  # what follows a stream may have a length of 1, and stays whole
+    # What follows a stream may have a length of 1, and stays whole. Where none was seen to grow, any may count tokens:
+    # HiDream pads a picture to a length of its configuration.
+    fits = ("t1" if like else "t") if "t" in told else "t1-"
     if not seen or any(-len(each) <= dim < len(each) and each[dim] in fits for each in seen):
         return
     what = f"output {name}" if isinstance(name, int) else name
     tokens = sorted({axis for each in seen for axis, sign in enumerate(each) if sign == "t"})
     sizes = " or ".join(map(str, sorted({len(each) for each in seen})))
-    counts = f"tokens are counted by {' or '.join(map(str, tokens))}" if tokens else "none of them counts tokens"
+    counts = (
+        f"tokens are counted by {' or '.join(map(str, tokens))}" if tokens else "none of them was seen to count tokens"
+    )
     yield Problem(
         "model.cp_plan",
         f"{where}: dim={dim}: {what} has {sizes} dimensions, and {counts}",
