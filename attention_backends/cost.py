@@ -119,11 +119,11 @@ class Attention:
 
 def sent(one: Attention) -> list[Moved]:
     """What each rank sends in the forward of one attention: what exchange.counters() counts."""
-    shape, queries, keys, width = one.shape, one.queries, one.keys, one.shape.head_dim + one.shape.v_dim
+    shape, keys, width = one.shape, one.keys, one.shape.head_dim + one.shape.v_dim
     found = []
     for rank in range(one.ranks):
         row, mine = divmod(rank, one.ulysses_degree)
-        q_heads, k_heads = one.heads[mine]
+        k_heads = one.heads[mine][1]
         messages = _traded(one, rank)
         for reader in range(one.ring_degree):
             if reader != row:

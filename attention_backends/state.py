@@ -145,7 +145,9 @@ class ContextParallel:
         if 0 in held and total:
             what = f"{where}{total} tokens of {name} for {world} ranks, and this model needs one on each."
             if total >= world:
-                raise ValueError(f"{what} Shares of {list(self.topology.shares)} give them {list(held)}: even them out.")
+                raise ValueError(
+                    f"{what} Shares of {list(self.topology.shares)} give them {list(held)}: even them out."
+                )
             raise ValueError(f"{what} Use {total} ranks or fewer, or {world} tokens or more.")
 
     def shard(self, x: torch.Tensor, dim: int) -> torch.Tensor:

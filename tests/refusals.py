@@ -33,6 +33,8 @@ REFUSALS: dict[str, list[Refusal]] = {
         ("steps=1001", "schedulers have 1000 timesteps", LAPTOP),
         ("images=0", "images=0: must be at least 1", LAPTOP),
         ("runtime.threads=0", "runtime.threads=0: must be at least 1", LAPTOP),
+        ("runtime.threads=[2,0]", "runtime.threads=[2,0]: must be at least 1", LAPTOP),
+        ("runtime.threads=two", "takes a whole number, or a list with one for each rank", LAPTOP),
         ("runtime.timeout=nan", "runtime.timeout=nan: must be at least 1", LAPTOP),
         ("seed=-1", "seeds range from 0", LAPTOP),
         ("seed=9223372036854775807 images=2", "seeds range from 0", LAPTOP),
@@ -158,6 +160,33 @@ REFUSALS: dict[str, list[Refusal]] = {
             LAPTOP,
         ),
         ("cp=ring_anything cp.ring_degree=5", "each rank needs its own GPU; available: 4", GPUS),
+        ("cp=ring_anything cp.shares=[2,0]", "takes whole numbers from 1, one for each rank, or auto; type", LAPTOP),
+        ("cp=ring_anything cp.shares=fair", "cp.shares=fair: takes whole numbers from 1", LAPTOP),
+        ("cp=ring_anything cp.shares=[]", "cp.shares=[]: takes whole numbers from 1", LAPTOP),
+        ("cp=ring_anything cp.shares=[1,10001]", "a share is 10000 at most", LAPTOP),
+        ("cp=none cp.shares=[2,1]", "cp=none shares no sequence; leave it out, or type cp=ring_anything", LAPTOP),
+        (
+            "cp.shares=[2,1,1]",
+            "cp.shares=[2,1,1]: 3 shares for 2 ranks of a sequence (ring_degree 2 x ulysses_degree 1 = 2 ranks); type "
+            "cp.shares=[2,1], or runtime.processes=3",
+            LAPTOP,
+        ),
+        (
+            "cp=ring cp.shares=[2,1]",
+            "cp=ring needs equal shares, and these are [2, 1]; type cp=ring_anything, or cp.shares=null",
+            LAPTOP,
+        ),
+        ("cp=ulysses runtime.threads=[2,1] cp.shares=auto", "cp=ulysses needs equal shares", LAPTOP),
+        (
+            "model=hunyuan_video model.text_tokens=4 cp=unified_anything cp.ring_degree=2 cp.ulysses_degree=1 runtime=cpu cp.shares=[9,1]",
+            "hunyuan_video needs text tokens on each of 2 ranks, and these hold [4, 0]; type cp.shares=[100,15]",
+            LAPTOP,
+        ),
+        (
+            "cp=ring_anything runtime.threads=[2,1,1]",
+            "3 numbers for 2 ranks (ring_degree 2 x ulysses_degree 1 = 2 ranks); type runtime.threads=2 for all",
+            LAPTOP,
+        ),
     ],
     "devices": [
         ("cp=none check=true", "check=true: compares several ranks with one, and this run has one process", LAPTOP),

@@ -157,6 +157,11 @@ class CpConfig:
     cfg_degree: Optional[int] = option(
         None, "2: the branches of guidance are computed by two halves of the ranks; default: 1, or what cp=auto finds"
     )
+    shares: Any = option(
+        None,
+        "how the ranks' parts of the tokens compare: [2,1] where the first rank is twice as fast, or auto, by the "
+        "speeds of the ranks' GPUs or threads; default: equal ones",
+    )
     schedule: str = option("auto", "how a ring moves keys and values: auto, gather, staged")
     transport: str = option(
         "auto", "how GPUs exchange: auto, nccl, or host (by host memory: several ranks may share a GPU)"
@@ -180,7 +185,9 @@ class RuntimeConfig:
         None, "ranks to start; default: the product of the degrees, else the machine's GPUs, else 2"
     )
     dtype: str = option("auto", "auto, float32, bfloat16 or float16; auto is float32 on a CPU and bfloat16 on a GPU")
-    threads: Optional[int] = option(None, "threads a rank computes with on the CPU; default: its share of the cores")
+    threads: Any = option(
+        None, "threads a rank computes with on the CPU, or a list of them, one a rank; default: its share of the cores"
+    )
     offload: str = option("none", "none, or model: keep idle parts of the pipeline in host memory (GPU only)")
     timeout: float = option(600.0, "seconds that a collective may take before the run fails")
     stall_timeout: float = option(

@@ -31,11 +31,14 @@ def resolved(request: Request) -> Config:
         "ring_degree": request.mesh.ring,
         "ulysses_degree": request.mesh.ulysses,
         "cfg_degree": request.mesh.cfg,
+        "shares": list(request.shares) or None,
         "schedule": request.schedule or "auto",  # which decides nothing in a mode without a ring
         "transport": request.config.cp.transport,
     }
     config["runtime"] |= {"device": request.device, "dtype": request.dtype}
-    config["runtime"] |= {"processes": request.mesh.ranks, "threads": request.threads}
+    same = len(set(request.threads)) == 1
+    threads = request.threads[0] if same else list(request.threads)
+    config["runtime"] |= {"processes": request.mesh.ranks, "threads": threads}
     return at_commit(portable(config), request.inputs.checkpoint.source)
 
 

@@ -62,6 +62,7 @@ def job_message(request: Request, run_dir: RunDir, weights: Weights | None = Non
             transformers=tuple(config.model.transformers),
             cfg_degree=request.mesh.cfg,
             branches=config.model.guidance_branches or "calls",
+            shares=request.shares,
         ),
         lora=_lora(config),
         threads=request.threads,

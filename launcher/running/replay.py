@@ -131,7 +131,7 @@ def words(config: Config, overrides: Sequence[str], composer: Composer) -> list[
             continue
         if name not in fields():
             problems.append(Problem(f"recipe: {shorten(name, 80)}", "unknown setting", "nothing was run"))
-        elif replaced(name, changed, overrides):
+        elif replaced(name, changed, overrides) or (isinstance(value, list) and of_other_ranks(name, changed)):
             continue
         elif name == "model.name":
             problems += _model(value, composer.groups["model"])
@@ -156,6 +156,12 @@ def replaced(name: str, changed: list[str], overrides: Sequence[str]) -> bool:
     return (name == "runtime.processes" and any(degree in changed for degree in degrees)) or (
         name in degrees and "runtime.processes" in changed
     )
+
+
+def of_other_ranks(name: str, changed: list[str]) -> bool:
+    """Whether a setting lists something for each rank, and the user's own words change how many there are."""
+    how_many = ("cp", "cp.ring_degree", "cp.ulysses_degree", "cp.cfg_degree", "runtime.processes")
+    return name in ("cp.shares", "runtime.threads") and any(word in changed for word in how_many)
 
 
 def _model(name: object, known: list[str]) -> Iterator[Problem]:

@@ -12,7 +12,7 @@ from launcher import codec
 from launcher.codec import MalformedError
 from launcher.records.record import Check, File, Recipe, Scheduler
 
-VERSION = 3
+VERSION = 4
 HEARTBEAT = 1.0  # seconds between two signs of life of a rank that works
 OUT_OF_GPU_MEMORY = "out of GPU memory"  # how the cause of a rank that met its GPU's limit begins
 
@@ -166,6 +166,7 @@ class Sharing:
         cfg_degree: 2: two halves of the ranks compute a branch of guidance each, and `branches` says how the pipeline
             gives them to its transformer, by "calls" or as a "batch".
         transformers: the pipeline's parts that are shared.
+        shares: of the tokens and heads, one a rank of a sequence; empty: equal ones.
     """
 
     mode: str
@@ -177,6 +178,7 @@ class Sharing:
     transformers: tuple[str, ...] = ("transformer",)
     cfg_degree: int = 1
     branches: str = "calls"
+    shares: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -212,7 +214,7 @@ class Job(Message):
 
     Args:
         folder: the run's, absolute: files and logs go there.
-        threads: that a rank computes with; cores: that rank 0 may decode with, once the others are done.
+        threads: that each rank computes with; cores: that rank 0 may decode with, once the others are done.
         call: the pipeline's arguments but for prompt, generator and callback.
         seed: the first picture's.
         crop: left, top, right and bottom of what is kept, in pixels of what is rendered.
@@ -231,7 +233,7 @@ class Job(Message):
     load: Load
     sharing: Sharing
     lora: LoraFile | None
-    threads: int
+    threads: tuple[int, ...]
     cores: int
     call: dict[str, object]
     seed: int

@@ -60,6 +60,7 @@ def split(transformer: Any, sharing: Sharing, group: dist.ProcessGroup | None) -
             ulysses_degree=sharing.ulysses_degree,
             kernel=sharing.kernel,
             mode=mode.name,
+            shares=sharing.shares,
             schedule=sharing.schedule,
             cp_plan=sharing.plan,
             process_group=group,

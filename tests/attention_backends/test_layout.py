@@ -20,7 +20,7 @@ def test_uneven_shares_are_in_proportion(total, shares):
     if len(set(shares)) == 1:
         assert lengths == split_lengths(total, len(shares))
     for length, share in zip(lengths, shares, strict=True):
-        assert 0 <= length
+        assert length >= 0
         assert abs(length - total * share / sum(shares)) <= 1
 
 

@@ -44,7 +44,7 @@ def test_jobs_that_load_the_same_share_their_ranks(ask):
     assert group_key(ask(*SMALL[:-1], "seed=4", "prompt=x", "height=32")) == key
     assert group_key(ask(*SMALL, "runtime.dtype=bfloat16")) != key
     assert group_key(ask("cp=ring_anything", *SMALL[1:])) != key
-    assert dataclasses.replace(key, threads=key.threads + 1) != key
+    assert dataclasses.replace(key, threads=(*key.threads, 1)) != key
 
 
 def test_a_picture_to_start_from_lies_in_the_runs_folder_as_the_model_takes_it(ask, tmp_path):

@@ -80,6 +80,13 @@ def test_an_override_changes_one_thing_and_keeps_the_rest(config, composer, over
     composer.check_words(line, sweep=False)
 
 
+def test_what_is_listed_for_each_rank_is_kept_while_there_are_as_many(config, composer):
+    then = changed(config, cp__shares=[2, 1], runtime__threads=[2, 1])
+    assert {"cp.shares=[2,1]", "runtime.threads=[2,1]"} <= set(words(then, ["seed=3"], composer))
+    for override in ("cp=none", "cp.ring_degree=3", "runtime.processes=4"):
+        assert not [word for word in words(then, [override], composer) if "[2,1]" in word]
+
+
 @pytest.mark.parametrize("text", ["${oc.env:HOME}", "a, b (c)", "null", "1.10", 'say "x"', "\\${x}", "[a]", "true", ""])
 def test_text_is_a_value_and_never_a_reference(config, composer, text):
     assert asked(changed(config, negative_prompt=text), composer)["negative_prompt"] == text
