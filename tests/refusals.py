@@ -178,7 +178,7 @@ REFUSALS: dict[str, list[Refusal]] = {
         ),
         ("cp=ulysses runtime.threads=[2,1] cp.shares=auto", "cp=ulysses needs equal shares", LAPTOP),
         (
-            "model=hunyuan_video model.text_tokens=4 cp=unified_anything runtime.processes=2 runtime=cpu cp.shares=[9,1]",
+            "model=hunyuan_video model.text_tokens=4 cp=unified_anything runtime.processes=2 cp.shares=[9,1]",
             "hunyuan_video needs text tokens on each of 2 ranks, and these hold [4, 0]; type cp.shares=[100,15]",
             LAPTOP,
         ),
