@@ -172,7 +172,7 @@ class Record:
     """A run: what was asked, how it stands, and what came of it.
 
     Args:
-        command: the line that asks for the same again, without folders of this machine.
+        command: the line that asks for the same again, its seed included, without folders of this machine.
         text_tokens: of each call of the transformer that differs; None: not known before the start.
         seconds: of the whole run; times are those of each stage.
         step_seconds: of each picture's denoising steps, on rank 0.

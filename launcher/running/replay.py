@@ -31,6 +31,7 @@ PASSED_OVER = (
     "prompt_file",
     "check",
     "fail_fast",
+    "allow_refused",
     "resume",
     "output.dir",
     "runtime.devices",
