@@ -148,6 +148,9 @@ class CpConfig:
     """How the ranks share one picture."""
 
     mode: str = option("auto", "auto, none, ring, ulysses, unified, ring_, ulysses_, unified_anything, attention2d")
+    implementation: str = option(
+        "own", "whose code shares the sequence: own, or diffusers (its own modes, to compare with)"
+    )
     ring_degree: Optional[int] = option(
         None, "ranks around the ring, or in a column; default: what ulysses_degree leaves"
     )

@@ -177,7 +177,7 @@ class Record:
         seconds: of the whole run; times are those of each stage.
         step_seconds: of each picture's denoising steps, on rank 0.
         peak_bytes: the most memory that each rank held, on its GPU if it uses one; peak_host_bytes: in main memory.
-        sent_bytes: by each rank to others, in attention.
+        sent_bytes: by each rank to others, in attention; None where diffusers' own modes ran, which count none.
         check: of `check=true`.
         loads: how often these ranks had loaded weights by then: 1 in all jobs of a sweep with one model.
         weights, inputs: as in a recipe; started_from: what was done to pictures among them.
@@ -234,6 +234,13 @@ def at_commit(config: Config, folder: str) -> Config:
     if place.parent.parent.name != f"models--{str(model.get('path')).replace('/', '--')}":
         return config
     return config | {"model": model | {"revision": place.name}}
+
+
+def cp_option(cp: object) -> str | None:
+    """The option of cp= that a configuration's `cp` is: its mode, told from diffusers' own of the same name."""
+    if not isinstance(cp, dict) or not isinstance(mode := cp.get("mode"), str):
+        return None
+    return f"diffusers_{mode}" if cp.get("implementation") == "diffusers" else mode
 
 
 def step_time(pictures: Sequence[Sequence[float]]) -> float | None:

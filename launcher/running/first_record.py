@@ -28,6 +28,7 @@ def resolved(request: Request) -> Config:
         config["output"] |= {"codec": request.codec.name, "crf": crf}
     config["cp"] = {
         "mode": request.mode,
+        "implementation": request.config.cp.implementation,
         "ring_degree": request.mesh.ring,
         "ulysses_degree": request.mesh.ulysses,
         "cfg_degree": request.mesh.cfg,

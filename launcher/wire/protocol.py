@@ -12,7 +12,7 @@ from launcher import codec
 from launcher.codec import MalformedError
 from launcher.records.record import Check, File, Recipe, Scheduler
 
-VERSION = 3
+VERSION = 4
 HEARTBEAT = 1.0  # seconds between two signs of life of a rank that works
 OUT_OF_GPU_MEMORY = "out of GPU memory"  # how the cause of a rank that met its GPU's limit begins
 
@@ -101,7 +101,7 @@ class Done(Message):
     Args:
         seconds: of each stage.
         peak_bytes: the most memory that the rank held, on its GPU if it uses one; peak_host_bytes: in main memory.
-        sent_bytes: to other ranks, by attention_backends.
+        sent_bytes: to other ranks, by attention_backends; None of diffusers' own exchanges, which are not counted.
         digests: of each picture's final latents, the same on all ranks.
         loads: how often the rank has loaded weights so far.
         kernel: what attention was computed with.
@@ -114,7 +114,7 @@ class Done(Message):
     digests: tuple[str, ...]
     loads: int
     peak_host_bytes: int = 0
-    sent_bytes: int = 0
+    sent_bytes: int | None = 0
     kernel: str = ""
     scheduler: Scheduler | None = None
     environment: dict[str, str] = field(default_factory=dict)
@@ -166,6 +166,7 @@ class Sharing:
         cfg_degree: 2: two halves of the ranks compute a branch of guidance each, and `branches` says how the pipeline
             gives them to its transformer, by "calls" or as a "batch".
         transformers: the pipeline's parts that are shared.
+        implementation: whose code shares it, "own" or "diffusers".
     """
 
     mode: str
@@ -177,6 +178,7 @@ class Sharing:
     transformers: tuple[str, ...] = ("transformer",)
     cfg_degree: int = 1
     branches: str = "calls"
+    implementation: str = "own"
 
 
 @dataclass(frozen=True)
