@@ -244,8 +244,9 @@ def cp_option(cp: object) -> str | None:
 
 
 def step_time(pictures: Sequence[Sequence[float]]) -> float | None:
-    """Seconds of a denoising step, the median; of several pictures the first is a warm-up and does not count."""
-    steps = sorted(seconds for picture in pictures[len(pictures) > 1 :] for seconds in picture)
+    """Seconds of a denoising step, the median; the first of several pictures, or else of several steps, is a warm-up."""
+    timed = pictures[1:] if len(pictures) > 1 else [steps[len(steps) > 1 :] for steps in pictures]
+    steps = sorted(seconds for picture in timed for seconds in picture)
     return steps[len(steps) // 2] if steps else None
 
 

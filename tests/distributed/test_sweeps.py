@@ -123,11 +123,11 @@ def test_the_benchmark_on_a_sample(launch):
         *((mode, 64, "cpu_flash") for mode in ("ring", "diffusers_ring", "diffusers_ring_anything")),
         ("diffusers_ring_anything", 48, "cpu_flash"),
     ]
-    assert [one["sent_bytes"] is None for one in found] == [False, False, False, True, True, True]
+    assert ["sent_bytes" in one for one in found] == [True, True, True, False, False, False]
     assert [one["loads"] for one in found] == [1] * 6
     for one, run in zip(found, ended.runs, strict=True):
         alone = ended.runs[0 if one["config"]["height"] == 64 else 1]
-        apart = difference(run / "0001.png", alone / "0001.png").largest
+        apart = difference(run / "0000.png", alone / "0000.png").largest
         assert apart is not None
         assert apart <= 1
     (report,) = ended.folder.rglob("report.md")
