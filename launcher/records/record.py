@@ -244,7 +244,7 @@ def cp_option(cp: object) -> str | None:
 
 
 def step_time(pictures: Sequence[Sequence[float]]) -> float | None:
-    """Seconds of a denoising step, the median; the first of several pictures, or else of several steps, is a warm-up."""
+    """Seconds of a denoising step, the median; a warm-up: the first of several pictures, or else of several steps."""
     timed = pictures[1:] if len(pictures) > 1 else [steps[len(steps) > 1 :] for steps in pictures]
     steps = sorted(seconds for picture in timed for seconds in picture)
     return steps[len(steps) // 2] if steps else None
