@@ -74,7 +74,7 @@ class Session:
         """
         self.composer.check_words(words, sweep=False)
         composed = with_model(self.composer.compose(words), self.composer)
-        request = self._request(_single(composed))
+        request = self._request(_single(composed, words))
         with translated(words):
             return composed, replace(request, folder=hydra_seam.folder_name(composed, "hydra.run.dir"))
 
@@ -251,15 +251,19 @@ class Session:
         return self._ranks
 
 
-def _single(composed: DictConfig) -> LaunchConfig:
-    """The configuration of one run; what only a sweep takes is refused."""
+def _single(composed: DictConfig, words: list[str]) -> LaunchConfig:
+    """The configuration of one run; what only a sweep takes is refused.
+
+    An experiment that is a sweep is one run where the words give each setting that it varies, as a job's record does.
+    """
+    typed = {word.partition("=")[0].lstrip("+") for word in words}
     if found := list(unsupported(composed, sweep=False)):
         raise Refused(found)
     for word in ("resume", "fail_fast", "allow_refused"):
-        if composed[word]:
+        if word in typed and composed[word]:
             raise Refused([Problem(f"{word}={composed[word]}", "works on sweeps only", "type -m, or leave it out")])
-    if composed.hydra.sweeper.params:
-        names, chosen = ", ".join(composed.hydra.sweeper.params), composed.hydra.runtime.choices.get("experiment")
+    if left := [name for name in composed.hydra.sweeper.params or () if name not in typed]:
+        names, chosen = ", ".join(left), composed.hydra.runtime.choices.get("experiment")
         value = f"experiment={chosen}" if chosen else "hydra.sweeper.params"
         raise Refused([Problem(value, f"is a sweep over {names}", "type -m to run it")])
     return to_config(composed)

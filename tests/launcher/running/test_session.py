@@ -110,3 +110,16 @@ def test_the_jobs_of_a_sweep_have_one_seed_where_none_is_typed(session, tmp_path
     assert seeds(session.sweep(["steps=0,-1", "resume=s"])) == [7, 7]
     with pytest.raises(Refused, match="nothing"):
         session.sweep(["steps=0,-1", "seed=${nothing}"])
+
+
+def test_a_job_of_an_experiment_is_a_run_where_all_that_it_varies_is_typed(session):
+    words = ["experiment=cp_benchmark", "cp=ring_anything", "runtime.processes=2", "runtime=cpu"]
+    with pytest.raises(Refused, match="is a sweep over height; type -m"):
+        session.resolve(words)
+    _, request = session.resolve([*words, "height=64"])
+    assert (request.mode, request.mesh.ranks, request.requested.width, request.config.steps) == (
+        "ring_anything",
+        2,
+        64,
+        4,
+    )
