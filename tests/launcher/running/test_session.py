@@ -117,9 +117,5 @@ def test_a_job_of_an_experiment_is_a_run_where_all_that_it_varies_is_typed(sessi
     with pytest.raises(Refused, match="is a sweep over height; type -m"):
         session.resolve(words)
     _, request = session.resolve([*words, "height=64"])
-    assert (request.mode, request.mesh.ranks, request.requested.width, request.config.steps) == (
-        "ring_anything",
-        2,
-        64,
-        4,
-    )
+    assert (request.mode, request.mesh.ranks) == ("ring_anything", 2)
+    assert (request.requested.width, request.config.steps) == (64, 4)
