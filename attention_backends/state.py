@@ -48,6 +48,7 @@ class ContextParallel:
     calls: int = field(default=0, repr=False)  # attentions over all ranks, in this forward
     may_skip: bool = field(default=False, repr=False)  # a cache may leave out all of them
     cut: set[str] = field(default_factory=set, repr=False)  # what was split in this forward, by name
+    along: dict[str, str] = field(default_factory=dict, repr=False)  # what defined each stream of a plain plan
     gathered: bool = field(default=False, repr=False)  # an output was, in this forward
     shapes: int = field(default=0, repr=False)  # a checksum of the shapes that this forward was given
     timestep: float = field(default=0.0, repr=False)  # the sum of it, in this forward
@@ -87,6 +88,7 @@ class ContextParallel:
         self.streams.clear()
         self.known.clear()
         self.cut.clear()
+        self.along.clear()
         self.first = None
         self.started = self.gathered = False
         self.calls = 0
@@ -116,7 +118,9 @@ class ContextParallel:
         self.gathered = True
 
     def unsplit(self, given: dict[str, Any]) -> str:
-        """Of a forward's arguments, one that holds a whole split stream and is not split itself, in words; or ""."""
+        """Why sizes did not fit, in words: an argument that holds a whole split stream and is not split itself, or what
+        was split, and along which dimension; "" if the plan does not tell.
+        """
         for name, value in given.items():
             for x in value if isinstance(value, (list, tuple)) else [value]:
                 if isinstance(x, torch.Tensor) and name not in self.cut:
@@ -126,7 +130,10 @@ class ContextParallel:
                                 f"{name} holds {total} tokens, as {stream} does, which is split over ranks; {name} is "
                                 "not. Add it to the cp_plan."
                             )
-        return ""
+        if not self.along:
+            return ""
+        cuts = "; ".join(dict.fromkeys(self.along.values()))
+        return f"what the cp_plan splits does not fit the rest of the model, or is split where no tokens are: {cuts}."
 
     def check_even(self, name: str, total: int) -> None:
         """Raise ValueError if this mode can't share a stream of so many tokens."""
