@@ -12,7 +12,7 @@ from attention_backends.catalog import MODES, Mode
 from attention_backends.cost import Speeds
 from attention_backends.header import DTYPES, Header, bits, checksum, disagreement, shapes, total
 from attention_backends.kernels import choose
-from attention_backends.layout import Layout, joined, split_lengths
+from attention_backends.layout import Layout, joined
 from attention_backends.topology import Topology
 from attention_backends.wire import Wire
 
@@ -148,33 +148,47 @@ class ContextParallel:
                 f"{below} or {below + world} tokens; or a mode for any length: {' or '.join(longer)}."
             )
 
+    def check_each(self, where: str, name: str, total: int) -> None:
+        """Raise ValueError if a stream of so many tokens leaves a rank without any."""
+        world, held = self.topology.world_size, self.topology.lengths(total)
+        if 0 in held and total:
+            what = f"{where}{total} tokens of {name} for {world} ranks, and this model needs one on each."
+            if total >= world:
+                raise ValueError(
+                    f"{what} Shares of {list(self.topology.shares)} give them {list(held)}: even them out."
+                )
+            raise ValueError(f"{what} Use {total} ranks or fewer, or {world} tokens or more.")
+
+    def shard(self, x: torch.Tensor, dim: int) -> torch.Tensor:
+        """This rank's part of x along dim, a view."""
+        held = self.topology.lengths(x.shape[dim])
+        return x.narrow(dim, sum(held[: self.topology.rank]), held[self.topology.rank])
+
     def split(self, name: str, x: torch.Tensor, dim: int) -> torch.Tensor:
-        """This rank's shard of x along dim."""
-        total, world = x.shape[dim], self.topology.world_size
+        """The same of an input of this name, which is noted."""
+        total = x.shape[dim]
         self.check_even(name, total)
-        if 0 < total < world and name in self.never_empty:
-            raise ValueError(
-                f"{name} has {total} tokens for {world} ranks, and this model needs one on each. Use {total} ranks or "
-                f"fewer, or {world} tokens or more."
-            )
+        if name in self.never_empty:
+            self.check_each("", name, total)
         self.cut.add(name)
         if x.is_floating_point() and x.ndim >= 3:
             self.streams[name] = total
-        return x.tensor_split(world, dim=dim)[self.topology.rank]
+        return self.shard(x, dim)
 
     def gather(self, x: torch.Tensor, dim: int, where: str) -> torch.Tensor:
         """Every rank's shards of x, one after the other along dim."""
-        held, rank, world = x.shape[dim], self.topology.rank, self.topology.world_size
+        held, rank = x.shape[dim], self.topology.rank
         self._check_attended()
         if not torch.compiler.is_compiling():
             self.wire.move_on(_gather(where))
-        known = {split_lengths(total, world) for total in self.streams.values()}
+        known = {self.topology.lengths(total) for total in self.streams.values()}
         if _look_alike(known):
             if not torch.compiler.is_compiling():
                 told = exchange.exchange_lengths([held], self.wire, x.device)
                 return self._unshard(x, dim, [numbers[0] for numbers in told], where)
             # A graph must know the size beforehand, so ranks can't ask: what is drawn is what a model gives.
-            known = {split_lengths(self.streams["hidden_states"], world)} if "hidden_states" in self.streams else set()
+            drawn = self.streams.get("hidden_states")
+            known = set() if drawn is None else {self.topology.lengths(drawn)}
         for lengths in known:
             if lengths[rank] == held:
                 return self._unshard(x, dim, lengths, where)
@@ -185,7 +199,7 @@ class ContextParallel:
         self._check_attended()
         if not torch.compiler.is_compiling():
             self.wire.move_on(_gather(where))
-        return self._unshard(x, dim, split_lengths(total, self.topology.world_size), where)
+        return self._unshard(x, dim, self.topology.lengths(total), where)
 
     def _unshard(self, x: torch.Tensor, dim: int, lengths: Sequence[int], where: str) -> torch.Tensor:
         if torch.compiler.is_compiling():
@@ -220,7 +234,8 @@ class ContextParallel:
             if wrong := disagreement(everyone):
                 raise ValueError(f"{wrong}: give every rank the same, whole inputs.")
             self.first = [tuple(each.queries for each in everyone), tuple(each.keys for each in everyone)]
-        known = {*self.first, *joined(tuple(self.streams.values()), len(self.first[0]))}
+        topology = self.topology
+        known = {*self.first, *joined(tuple(self.streams.values()), topology.world_size, topology.shares)}
         if _look_alike(known):
             # Two possible layouts look the same to some rank: ask. Every rank knows this of every other.
             held = exchange.exchange_lengths([queries, keys], self.topology.group, device)

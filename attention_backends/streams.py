@@ -5,7 +5,6 @@ from typing import Any, Protocol
 
 import torch
 
-from attention_backends.layout import split_lengths
 from attention_backends.plan import OWN, nearest
 from attention_backends.topology import Topology
 
@@ -19,6 +18,8 @@ class Holder(Protocol):
     may_be_empty: frozenset[str] | None
 
     def check_even(self, name: str, total: int) -> None: ...
+    def check_each(self, where: str, name: str, total: int) -> None: ...
+    def shard(self, x: torch.Tensor, dim: int) -> torch.Tensor: ...
     def unshard(self, x: torch.Tensor, dim: int, total: int, where: str) -> torch.Tensor: ...
 
 
@@ -34,12 +35,8 @@ def define(state: Holder, where: str, x: torch.Tensor, dim: int, lengths: dict[s
             before = state.along.get(name, "in this forward")
             raise ValueError(f"{where}: {total} tokens of {name}, and there were {known} before: {before}")
         state.check_even(name, total)
-        world = state.topology.world_size
-        if 0 < total < world and state.may_be_empty is not None and name not in state.may_be_empty:
-            raise ValueError(
-                f"{where}: {total} tokens of {name} for {world} ranks, and this model needs one on each. "
-                f"Use {total} ranks or fewer, or {world} tokens or more."
-            )
+        if state.may_be_empty is not None and name not in state.may_be_empty:
+            state.check_each(f"{where}: ", name, total)
         if total:
             state.streams[name] = total
             if not torch.compiler.is_compiling():  # words are not traced
@@ -48,7 +45,7 @@ def define(state: Holder, where: str, x: torch.Tensor, dim: int, lengths: dict[s
 
 def held(state: Holder, name: str) -> int:
     """Tokens of a stream on this rank; a stream that this forward does not have has none."""
-    return split_lengths(state.streams.get(name, 0), state.topology.world_size)[state.topology.rank]
+    return state.topology.lengths(state.streams.get(name, 0))[state.topology.rank]
 
 
 def cut(state: Holder, where: str, x: torch.Tensor, dim: int, names: Sequence[str]) -> torch.Tensor:
@@ -68,9 +65,8 @@ def cut(state: Holder, where: str, x: torch.Tensor, dim: int, names: Sequence[st
         known = ", ".join(f"{total} of {name}" for name, total in zip(names, totals, strict=True))
         near = elsewhere(x, sum(totals))
         raise ValueError(f"{where}: {x.shape[dim]} tokens along dimension {dim}, but the plan joins {known}{near}")
-    world, rank = state.topology.world_size, state.topology.rank
     whole = zip(names, torch.split(x, totals, dim=dim), strict=True)
-    parts = [part if name == OWN else part.tensor_split(world, dim=dim)[rank] for name, part in whole]
+    parts = [part if name == OWN else state.shard(part, dim) for name, part in whole]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=dim)
 
 
@@ -106,7 +102,10 @@ def whole_mask(state: Holder, where: str, mask: torch.Tensor, names: Sequence[st
     if mask.ndim != 4 or mask.shape[3] != sum(totals):
         raise ValueError(f"{where}: a mask of shape {tuple(mask.shape)}, but the plan joins {totals} keys in it")
     rows = cut(state, where, mask, 2, names)
-    shards = [part.tensor_split(state.topology.world_size, dim=3) for part in torch.split(rows, totals, dim=3)]
+    shards = [
+        torch.split(part, list(state.topology.lengths(part.shape[3])), dim=3)
+        for part in torch.split(rows, totals, dim=3)
+    ]
     return torch.cat([part for rank in zip(*shards, strict=True) for part in rank], dim=3)
 
 
