@@ -41,10 +41,6 @@ class Reroute(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is _SDPA:
             return self._attend(*args, **(kwargs or {}))
-        if (
-            func is torch.Tensor.unflatten and torch.compiler.is_compiling()
-        ):  # Dynamo can't trace its super() under a mode
-            return torch.unflatten(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
     def _attend(
