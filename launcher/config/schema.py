@@ -191,10 +191,15 @@ class RuntimeConfig:
 
 @dataclass
 class LoraConfig:
-    """A LoRA on top of the model."""
+    """LoRAs on top of the model, applied in their order."""
 
-    path: Optional[str] = option(None, "a .safetensors file, in any format that diffusers reads; needs peft")
-    scale: float = option(1.0, "strength of the LoRA; 0 is the model alone")
+    path: Optional[str] = option(
+        None, "a .safetensors file, in any format that diffusers reads, or several: [a.safetensors,b.safetensors]"
+    )
+    scale: Any = option(None, "strength of the LoRA, or of each: [0.8,0.5]; 0 is the model alone; default: 1")
+    name: Optional[str] = option(None, "its name on the screen and in records, or each: [a,b]; default: its file's")
+    fuse: bool = option(False, "add it to the weights: faster steps, and another scale needs a reload")
+    stack: Optional[list[Any]] = option(None, "several, typed as lora=[{path: FILE, scale: 0.8, name: NAME}, ...]")
 
 
 @dataclass

@@ -29,6 +29,8 @@ EXAMPLES = {
     "guidance": "3.5",
     "runtime.devices": "[0,1]",
     "model.packages": "[ftfy]",
+    "lora.scale": "0.8",
+    "lora.stack": "[{path: FILE, scale: 0.8}]",
 }
 
 
@@ -226,6 +228,7 @@ def kind(key: str) -> str:
     """What a setting takes, in words."""
     annotation = str(fields()[key].type).removeprefix("Optional[").removesuffix("]")
     kinds = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
+    kinds["Any"] = "a number, or a list of them"
     return kinds.get(annotation, "a list" if annotation.startswith("list") else "a mapping")
 
 

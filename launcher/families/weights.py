@@ -67,15 +67,20 @@ def folder(model: ModelConfig) -> Path | None:
     """Where the model's files are: a local folder, or what the hub's cache holds; None where they are not here."""
     if not is_hub(model):
         return Path(location(model))
+    found = snapshot(model.path, model.revision)
+    return found if (found / "model_index.json").is_file() else None
+
+
+def snapshot(repository: str, revision: str | None = None) -> Path:
+    """Where the hub's cache keeps a repository's files, if it has them."""
     # huggingface_hub's own rules for where things are; its constants import in milliseconds.
     from huggingface_hub import constants
 
-    cache = Path(constants.HF_HUB_CACHE) / f"models--{model.path.replace('/', '--')}"
-    revision = model.revision or "main"
+    cache = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+    revision = revision or "main"
     with contextlib.suppress(UnreadableError):  # a commit has no such file
         revision = read_text(cache / "refs" / revision, 256).strip()
-    snapshot = cache / "snapshots" / revision
-    return snapshot if (snapshot / "model_index.json").is_file() else None
+    return cache / "snapshots" / revision
 
 
 def revision_problems(model: ModelConfig) -> Iterator[Problem]:

@@ -57,10 +57,7 @@ def parameters(recipe: Recipe) -> str:
         "Frames": config.get("frames"),
         "FPS": config.get("fps"),
     }
-    if lora.get("path") is not None:
-        digest = recipe.inputs.get("lora.path")
-        settings |= {"LoRA": Path(str(lora["path"])).name, "LoRA scale": lora.get("scale")}
-        settings |= {"LoRA hash": digest and digest[:10]}
+    settings |= _loras(lora, recipe.inputs)
     settings["Context parallel"] = cp.get("mode")
     if cp.get("mode") not in (None, "none"):
         settings |= {"Ring degree": cp.get("ring_degree"), "Ulysses degree": cp.get("ulysses_degree")}
@@ -70,6 +67,20 @@ def parameters(recipe: Recipe) -> str:
     return "\n".join(
         [*lines, ", ".join(f"{key}: {_value(item)}" for key, item in settings.items() if item is not None)]
     )
+
+
+def _loras(lora: Mapping[str, Any], inputs: Mapping[str, str]) -> dict[str, object]:
+    """LoRAs as A1111 tells them: their files, strengths and the first ten digits of each one's hash."""
+    path, scale = lora.get("path"), lora.get("scale")
+    if path is None:
+        return {}
+    if not isinstance(scale, list):
+        digest = inputs.get("lora.path")
+        return {"LoRA": Path(str(path)).name, "LoRA scale": scale, "LoRA hash": digest and digest[:10]}
+    names = [Path(item).name for item in str(path).strip("[]").split(",")]
+    digests = [inputs.get(f"lora.path[{number}]", "")[:10] for number in range(len(names))]
+    told = {"LoRA": names, "LoRA scale": [f"{item:g}" if isinstance(item, float) else str(item) for item in scale]}
+    return {key: ", ".join(items) for key, items in (told | {"LoRA hash": digests}).items()}
 
 
 def model_hash(recipe: Recipe) -> str | None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from launcher.config.paths import user_path
 from launcher.config.schema import LaunchConfig
 from launcher.estimates import memory
+from launcher.families import lora as lora_files
 from launcher.families.call import arguments
 from launcher.families.tasks import task_of
 from launcher.problems import RunFailed
@@ -14,6 +14,7 @@ from launcher.records.formats import FORMATS
 from launcher.records.record import SCHEMA, Config, Recipe, Weights
 from launcher.records.run_dir import RunDir, versions
 from launcher.request.geometry import crop_box
+from launcher.request.loras import loras
 from launcher.request.pictures import ready
 from launcher.request.request import Request
 from launcher.running.first_record import input_hashes, resolved
@@ -35,6 +36,7 @@ def group_key(request: Request) -> GroupKey:
         timeout=runtime.timeout,
         transport=request.config.cp.transport,
         deterministic=request.config.deterministic,
+        fused=_loras(request.config) if request.config.lora.fuse else (),
     )
     return GroupKey(request.mesh.ranks, request.devices, request.threads, runtime.start_timeout, load)
 
@@ -63,7 +65,7 @@ def job_message(request: Request, run_dir: RunDir, weights: Weights | None = Non
             cfg_degree=request.mesh.cfg,
             branches=config.model.guidance_branches or "calls",
         ),
-        lora=_lora(config),
+        loras=() if config.lora.fuse else _loras(config),
         threads=request.threads,
         cores=request.machine.cores,
         call=arguments(config, request.rendered.height, request.rendered.width, request.rendered_frames),
@@ -118,11 +120,12 @@ def _given(request: Request, run_dir: RunDir) -> tuple[Given, ...]:
     )
 
 
-def _lora(config: LaunchConfig) -> LoraFile | None:
-    if config.lora.path is None:
-        return None
-    path = user_path(config.lora.path)
-    return LoraFile(str(path), path.stat().st_mtime_ns, config.lora.scale)
+def _loras(config: LaunchConfig) -> tuple[LoraFile, ...]:
+    return tuple(
+        LoraFile(str(path), path.stat().st_mtime_ns, one.scale, one.name)
+        for one in loras(config.lora)
+        for path in (lora_files.file(one.path),)
+    )
 
 
 def _of_a_picture(config: Config) -> Config:

@@ -173,7 +173,8 @@ def _flaw(name: str, value: Any) -> Problem | None:
         return None
     if name == "model.path" and (value == "bundled" or (HUB.fullmatch(str(value)) and not Path(str(value)).exists())):
         return None
-    kind = "FOLDER" if name == "model.path" else "FILE"
+    several = str(value).count(",") + 1 if str(value).startswith("[") else 0
+    kind = "FOLDER" if name == "model.path" else f"[{','.join(['FILE'] * several)}]" if several else "FILE"
     return Problem(told, "names a file of another machine, which is not taken from a recipe", f"type {name}={kind}")
 
 

@@ -133,6 +133,16 @@ class Error(Message):
 
 
 @dataclass(frozen=True)
+class LoraFile:
+    """A LoRA. `changed` is the file's time of change in ns: a file that was changed is another one."""
+
+    path: str
+    changed: int
+    scale: float
+    name: str
+
+
+@dataclass(frozen=True)
 class Load:
     """Which weights, and where to: what a group keeps between its jobs.
 
@@ -155,6 +165,7 @@ class Load:
     transport: str
     variant: str | None = None
     deterministic: bool = False
+    fused: tuple[LoraFile, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -177,15 +188,6 @@ class Sharing:
     transformers: tuple[str, ...] = ("transformer",)
     cfg_degree: int = 1
     branches: str = "calls"
-
-
-@dataclass(frozen=True)
-class LoraFile:
-    """A LoRA; `changed` is the file's time of change in ns, for a file that was changed is another one."""
-
-    path: str
-    changed: int
-    scale: float
 
 
 @dataclass(frozen=True)
@@ -230,7 +232,7 @@ class Job(Message):
     folder: str
     load: Load
     sharing: Sharing
-    lora: LoraFile | None
+    loras: tuple[LoraFile, ...]
     threads: int
     cores: int
     call: dict[str, object]

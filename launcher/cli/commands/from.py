@@ -106,7 +106,11 @@ def asked(found: object) -> tuple[list[str], dict[str, str]]:
             f"{found.strength:g}; it is of a picture to start from: type image=FILE strength={found.strength:g}"
         )
     for number, (lora, scale) in enumerate(found.loras):
-        how = f"type lora.path=FILE lora.scale={scale:g}" if not number else "one LoRA is taken"
+        how = f"type lora.path=FILE lora.scale={scale:g}"
+        if len(found.loras) > 1:
+            scales = ",".join(f"{each:g}" for _, each in found.loras)
+            files = ",".join(["FILE"] * len(found.loras))
+            how = f"number {number + 1} in lora.path=[{files}] lora.scale=[{scales}]"
         left[f"LoRA {shorten(lora)}"] = how
     return [f"{key}={_word(value)}" for key, value in values.items() if value is not None], left
 

@@ -43,6 +43,7 @@ def test_a_suggestion_can_be_typed(name):
         ("torch_dtype=torch.float16", "type runtime.dtype=float16"),
         ("W=512", "type width=512"),
         ("lora=x.safetensors", "type lora.path=x.safetensors"),
+        ("adapter_weights=0.5", "type lora.scale=0.5"),
         ("count=2", "type --help for the list"),  # model.counted is true or false
         ("resolution=512x512", "type height=1024 width=1024"),
         ("model=you/model", "type model.path=you/model beside its model=NAME, or --help for the names"),

@@ -101,6 +101,8 @@ def test_text_is_a_value_and_never_a_reference(config, composer, text):
         ({"model__path": ".../flux"}, "type model.path=FOLDER"),
         ({"model__path": "${oc.env:HOME}/x"}, "names a file of another machine"),
         ({"lora__path": "/home/me/secret.safetensors"}, "type lora.path=FILE"),
+        ({"lora__path": "[.../a.safetensors,.../b.safetensors]"}, "type lora.path=[FILE,FILE]"),
+        ({"lora__stack": [{"path": "/etc/passwd"}]}, "lora.stack=[{'path': '/etc/passwd'}]: not a value"),
         ({"steps": {"a": 1}}, "recipe: steps={'a': 1}: not a value that this setting takes"),
         ({"seed": [[1]]}, "not a value"),
     ],
