@@ -30,6 +30,11 @@ from launcher.worker import numa
 LONGEST = 600  # characters of an error: its start and its end
 Jobs = queue.Queue[Job | None]  # None: no more are to come
 OUT_OF_MEMORY = b"MemoryError: not enough is left to say where\n"  # made beforehand
+# What C++ and Python say when the system makes no thread: its stack has no room, or a limit is met.
+NO_THREAD = ("Resource temporarily unavailable", "can't start new thread")
+NO_THREAD_TOLD = (
+    "no thread can be started: memory or a limit is used up (see ulimit -v and -u, and a container's limits)"
+)
 
 
 def main() -> int:
@@ -86,6 +91,8 @@ def describe(error: BaseException) -> str:
     """Say in one line what went wrong: the kind of error, and what it says up to the first line that is a sentence."""
     if re.search("CUDA.*(out of memory|ALLOC_FAILED)", str(error), re.DOTALL):  # torch's own, cuBLAS', cuDNN's
         return _out_of_gpu_memory(str(error))
+    if isinstance(error, RuntimeError) and str(error) in NO_THREAD:
+        return NO_THREAD_TOLD
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}" + (f": {Path(str(error.filename)).name}" if error.filename else "")
     said: list[str] = []

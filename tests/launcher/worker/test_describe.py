@@ -17,6 +17,11 @@ def test_a_full_gpu_is_told_with_its_numbers_and_without_advice_on_allocators():
         assert describe(RuntimeError(told)) == "out of GPU memory"
 
 
+def test_a_thread_that_the_system_does_not_make_is_told_with_the_limits():
+    for told in ("Resource temporarily unavailable", "can't start new thread"):
+        assert describe(RuntimeError(told)).startswith("no thread can be started: memory or a limit ")
+
+
 def test_other_errors_keep_their_words():
     assert describe(ValueError("one\ntwo")) == "ValueError: one"
     assert describe(FileNotFoundError(2, "No such file or directory", "/a/b.png")) == "No such file or directory: b.png"
