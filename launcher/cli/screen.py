@@ -56,6 +56,11 @@ def rows_of(request: Request) -> dict[str, str]:
         )
     if (kept := strength(request.config)) is not None:
         told["strength"] = f"{kept:g}, {plural(request.denoising_steps, 'step')} of {request.config.steps}"
+    if not (wish := request.scheduler).empty:
+        told["scheduler"] = wish.name if wish.name != "auto" else "the model's own"
+        told["scheduler"] += f", shift {wish.shift:g}" if wish.shift is not None else ""
+        told["scheduler"] += f", {wish.sigmas} sigmas" if wish.sigmas is not None else ""
+        told["scheduler"] += "".join(f", {key} {item}" for key, item in (wish.options or {}).items())
     fused = ", fused" if request.config.lora.fuse else ""
     for number, lora in enumerate(loras(request.config.lora), 1):
         name = Path(lora.path).name

@@ -171,6 +171,18 @@ class AttentionConfig:
 
 
 @dataclass
+class SchedulerConfig:
+    """What turns the model's predictions into the next step's latents."""
+
+    name: str = option("auto", "auto (the model's own), euler, unipc, dpmpp_2m, deis, ddim or dpm")
+    shift: Optional[float] = option(None, "of a flow's sigmas towards noise, whatever the size; default: the model's")
+    sigmas: Optional[str] = option(None, "how sigmas are spaced: karras, exponential or beta; default: the model's")
+    options: dict[str, Any] = field(
+        default_factory=dict, metadata={"help": "the scheduler class's own, by name: {solver_order: 3}"}
+    )
+
+
+@dataclass
 class RuntimeConfig:
     """Where and how the ranks run."""
 
@@ -284,6 +296,7 @@ class LaunchConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     cp: CpConfig = field(default_factory=CpConfig)
     attention: AttentionConfig = field(default_factory=AttentionConfig)
+    scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     machine: MachineConfig = field(default_factory=MachineConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)

@@ -26,6 +26,7 @@ SAMPLERS = {
     "FlowMatchHeunDiscreteScheduler": "Heun",
     "UniPCMultistepScheduler": "UniPC",
     "DPMSolverMultistepScheduler": "DPM++ 2M",
+    "DEISMultistepScheduler": "DEIS",
     "DDIMScheduler": "DDIM",
     "CogVideoXDDIMScheduler": "DDIM",
     "CogVideoXDPMScheduler": "DPM++ 2M",
@@ -40,7 +41,7 @@ RECIPE = re.compile(rb"<launcher:Recipe>([^<]*)</launcher:Recipe>")
 def parameters(recipe: Recipe) -> str:
     """A recipe as A1111's text. What is not known of it is left out."""
     config = recipe.config
-    model, cp, lora = (_part(config, name) for name in ("model", "cp", "lora"))
+    model, cp, lora, scheduler = (_part(config, name) for name in ("model", "cp", "lora", "scheduler"))
     guidance, true_cfg = config.get("guidance"), model.get("true_cfg", 1.0)
     distilled = guidance if not model.get("guidance_cfg") else None
     scale = true_cfg if distilled is not None else guidance
@@ -48,6 +49,8 @@ def parameters(recipe: Recipe) -> str:
     settings: dict[str, object] = {
         "Steps": config.get("steps"),
         "Sampler": _sampler(recipe.scheduler),
+        "Schedule type": str(scheduler["sigmas"]).capitalize() if scheduler.get("sigmas") else None,
+        "Shift": scheduler.get("shift"),
         "CFG scale": true_cfg if scale is None else scale,
         "Distilled CFG Scale": distilled,  # Forge's name of it
         "Seed": config.get("seed"),

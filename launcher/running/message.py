@@ -79,6 +79,7 @@ def job_message(request: Request, run_dir: RunDir, weights: Weights | None = Non
         crf=config.output.crf,
         pipeline=None if task is None else task.pipeline,
         started_from=_given(request, run_dir),
+        scheduler=request.scheduler,
         prompts=request.prompts,
         pictures=pictures,
         recipe=Recipe(

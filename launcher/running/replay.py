@@ -167,6 +167,8 @@ def _model(name: object, known: list[str]) -> Iterator[Problem]:
 def _flaw(name: str, value: Any) -> Problem | None:
     """Why a value can't be taken from a recipe."""
     told = f"recipe: {name}={shorten(str(value), 80)}"
+    if name == "scheduler.options" and isinstance(value, dict):
+        value = [*value, *value.values()]
     if not isinstance(value, (str, int, float, bool, list, type(None))) or not _plain(value):
         return Problem(told, "not a value that this setting takes", "nothing was run")
     if name not in PATHS or value is None:
@@ -191,6 +193,8 @@ def _word(value: Any) -> str:
     """A value as Hydra reads it back; a text is never a reference."""
     if isinstance(value, list):
         return f"[{','.join(map(_word, value))}]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{_word(item)}" for key, item in value.items() if PLAIN.fullmatch(key)) + "}"
     if isinstance(value, str):
         return value if PLAIN.fullmatch(value) and value.lower() not in NO_TEXT else quoted(value)
     return json.dumps(value)

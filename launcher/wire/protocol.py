@@ -11,6 +11,7 @@ from typing import ClassVar
 from launcher import codec
 from launcher.codec import MalformedError
 from launcher.records.record import Check, File, Recipe, Scheduler
+from launcher.schedulers import Wish
 
 VERSION = 3
 HEARTBEAT = 1.0  # seconds between two signs of life of a rank that works
@@ -222,6 +223,7 @@ class Job(Message):
         format: a name in records.formats; codec: one in records.film, for a film; crf: None for the codec's own.
         pipeline: the class that makes them, of the weights that are loaded; None: the one that was loaded.
         started_from: pictures.
+        scheduler: what is asked of it; an empty wish leaves it as the pipeline has it.
         metadata: a word of METADATA there.
         recipe: of all pictures; each file carries Recipe.of.
         check: before anything is drawn, compare the first step of all ranks with one rank's: "step", the whole model,
@@ -250,6 +252,7 @@ class Job(Message):
     crf: int | None = None
     pipeline: str | None = None
     started_from: tuple[Given, ...] = ()
+    scheduler: Wish = Wish()
 
 
 @dataclass(frozen=True)

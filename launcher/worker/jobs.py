@@ -34,6 +34,7 @@ from launcher.worker.checks import check_tokenizers
 from launcher.worker.decoded import Frames, sound_of
 from launcher.worker.load import fetch, load_pipeline
 from launcher.worker.lora import Loras
+from launcher.worker.schedulers import scheduler
 from launcher.worker.sharing import Groups, shared
 from launcher.worker.steps import Steps
 
@@ -60,6 +61,7 @@ class Worker:
         else:
             self.send(Source(self.folder))
         self.loras.wear(job.loras)
+        self.pipe.scheduler = scheduler(self.scheduler, job.scheduler)
         self.drawing = self._pipe_of(job)
         loaded = time.monotonic()
         seconds = {"load": loaded - began, "encode": 0.0, "denoise": 0.0, "decode": 0.0, "save": 0.0}
@@ -134,6 +136,7 @@ class Worker:
         pipe.set_progress_bar_config(disable=True)
         self.pipe = pipe
         self.loras = Loras(self.pipe)
+        self.scheduler = pipe.scheduler  # as the pipeline has it
         if load.offload == "none":
             self.pipe.to(device)
         else:

@@ -102,6 +102,7 @@ def test_text_is_a_value_and_never_a_reference(config, composer, text):
         ({"model__path": "${oc.env:HOME}/x"}, "names a file of another machine"),
         ({"lora__path": "/home/me/secret.safetensors"}, "type lora.path=FILE"),
         ({"lora__path": "[.../a.safetensors,.../b.safetensors]"}, "type lora.path=[FILE,FILE]"),
+        ({"scheduler__options": {"a": [1]}}, "scheduler.options="),
         ({"lora__stack": [{"path": "/etc/passwd"}]}, "lora.stack=[{'path': '/etc/passwd'}]: not a value"),
         ({"steps": {"a": 1}}, "recipe: steps={'a': 1}: not a value that this setting takes"),
         ({"seed": [[1]]}, "not a value"),
