@@ -73,6 +73,11 @@ class ModelConfig:
     path: str = option("", "a hub repository, a local folder, or 'bundled'")
     revision: Optional[str] = option(None, "branch, tag or commit of the hub repository")
     variant: Optional[str] = option(None, "weight files to use: fp16 for model.fp16.safetensors; default: plain")
+    transformer: Optional[str] = option(
+        None,
+        "in place of model.path's: a .safetensors file, in any format that diffusers reads, or a folder",
+    )
+    vae: Optional[str] = option(None, "another VAE than model.path's, likewise")
     gated: bool = fact(False, "the hub asks for an accepted licence and a token")
     licence: str = fact("", "where the licence is read and accepted")
     needs_gpu: bool = fact(False, "too large for a CPU, unless runtime.device=cpu insists")

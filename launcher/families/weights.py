@@ -43,6 +43,8 @@ def not_a_folder(path: str) -> tuple[str, str]:
     if here.is_file():
         folder = next((each for each in here.parents[:2] if (each / "model_index.json").is_file()), None)
         meant = f"type {shlex.quote(f'model.path={folder}')}" if folder else FOLDER
+        if folder is None and here.suffix == ".safetensors":
+            meant = f"type {shlex.quote(f'model.transformer={path}')} beside model.path=FOLDER"
         return "is a file, not a folder with a pipeline's parts", meant
     if re.fullmatch(r"[\w.-]+/[\w.-]+/+", path):
         rule = "no such folder; a repository of the hub is named without a slash at the end"

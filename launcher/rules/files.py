@@ -20,6 +20,7 @@ from launcher.families import safetensors
 from launcher.families.checkpoint import NOT_UTF8, RENAME
 from launcher.families.hub import answer_problems
 from launcher.families.parts import installed
+from launcher.families.replaced import part_problems
 from launcher.families.weights import revision_problems
 from launcher.problems import Problem, choices
 from launcher.records.formats import FORMATS, Texts
@@ -181,6 +182,7 @@ def weights(request: Request) -> Iterator[Problem]:
     if not request.machine.here:
         return
     yield from request.inputs.checkpoint.problems
+    yield from part_problems(model)
     for package in model.packages:
         if not installed(package):
             what = f"needs the package {package}, which is not installed"

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from launcher.families import lora as lora_files
+from launcher.families import replaced
 from launcher.families.tasks import strength
 from launcher.records.hashes import cached_sha256, weights
 from launcher.records.record import SCHEMA, Config, Crop, Frames, Pixels, Record, Sizes, StartedFrom, Weights, at_commit
@@ -79,13 +80,18 @@ def known_weights(request: Request) -> Weights | None:
     if not checkpoint.whole:
         return None
     with contextlib.suppress(OSError):  # which the ranks will tell of
-        return weights(Path(checkpoint.source), checkpoint.files)
+        gone = tuple(f"{name}/" for name in replaced.given(request.config.model))
+        return weights(Path(checkpoint.source), [name for name in checkpoint.files if not name.startswith(gone)])
     return None
 
 
 def input_hashes(request: Request) -> dict[str, str]:
     """The hash of each file that a setting names and that is read as it is."""
     found = {one.setting: cached_sha256(lora_files.file(one.path)) for one in loras(request.config.lora)}
+    for name, text in replaced.given(request.config.model).items():
+        files = replaced.files(text)
+        for path in files:
+            found[f"model.{name}" if len(files) == 1 else f"model.{name}: {path.name}"] = cached_sha256(path)
     for setting, pictures in itertools.groupby(request.inputs.pictures, lambda one: one.setting):
         several = list(pictures)
         for number, one in enumerate(several):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from launcher.config.schema import LaunchConfig
+from collections.abc import Iterator
+
+from launcher.config.paths import user_path
+from launcher.config.schema import LaunchConfig, ModelConfig
 from launcher.estimates import memory
 from launcher.families import lora as lora_files
+from launcher.families import replaced
 from launcher.families.call import arguments
 from launcher.families.tasks import task_of
 from launcher.problems import RunFailed
@@ -19,7 +23,7 @@ from launcher.request.pictures import ready
 from launcher.request.request import Request
 from launcher.running.first_record import input_hashes, resolved
 from launcher.running.group import GroupKey
-from launcher.wire.protocol import Given, Job, Load, LoraFile, Picture, Sharing
+from launcher.wire.protocol import Given, Job, Load, LoraFile, PartFile, Picture, Sharing
 
 
 def group_key(request: Request) -> GroupKey:
@@ -36,6 +40,7 @@ def group_key(request: Request) -> GroupKey:
         timeout=runtime.timeout,
         transport=request.config.cp.transport,
         deterministic=request.config.deterministic,
+        replaced=tuple(_replaced(model)),
         fused=_loras(request.config) if request.config.lora.fuse else (),
     )
     return GroupKey(request.mesh.ranks, request.devices, request.threads, runtime.start_timeout, load)
@@ -127,6 +132,11 @@ def _loras(config: LaunchConfig) -> tuple[LoraFile, ...]:
         for one in loras(config.lora)
         for path in (lora_files.file(one.path),)
     )
+
+
+def _replaced(model: ModelConfig) -> Iterator[PartFile]:
+    for name, text in replaced.given(model).items():
+        yield PartFile(name, str(user_path(text)), max(path.stat().st_mtime_ns for path in replaced.files(text)))
 
 
 def _of_a_picture(config: Config) -> Config:

@@ -144,6 +144,15 @@ class LoraFile:
 
 
 @dataclass(frozen=True)
+class PartFile:
+    """A file or folder that a part of the pipeline is read from instead; `changed` is its time of change in ns."""
+
+    part: str
+    path: str
+    changed: int
+
+
+@dataclass(frozen=True)
 class Load:
     """Which weights, and where to: what a group keeps between its jobs.
 
@@ -154,6 +163,7 @@ class Load:
         transport: how GPUs exchange, a word of attention_backends.catalog.TRANSPORTS.
         variant: of the weight files; None for the plain ones.
         deterministic: take only what makes the same numbers each time.
+        fused: LoRAs that are added to the weights. replaced: parts that are not the pipeline's own.
     """
 
     pipeline: str
@@ -167,6 +177,7 @@ class Load:
     variant: str | None = None
     deterministic: bool = False
     fused: tuple[LoraFile, ...] = ()
+    replaced: tuple[PartFile, ...] = ()
 
 
 @dataclass(frozen=True)
