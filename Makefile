@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # The versions that were tested. `make CONSTRAINTS=/dev/null ...` takes what pyproject.toml allows.
 CONSTRAINTS ?= constraints.txt
+# Tests of a file stay in one process: they share ranks.
+CORES = --numprocesses auto --dist loadfile
 QUICK = -m "not slow and not gpu" --numprocesses auto --dist worksteal
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 
@@ -17,7 +19,7 @@ test: export COVERAGE_FOLDER = $(abspath $(VENV))/coverage
 test: check
 	rm -rf $(COVERAGE_FOLDER) && mkdir $(COVERAGE_FOLDER)
 	PYTHONPATH=$(CURDIR)/tests/line_coverage $(VENV)/bin/python -m pytest $(QUICK)
-	PYTHONPATH=$(CURDIR)/tests/line_coverage $(VENV)/bin/python -m pytest -m "slow or gpu"
+	PYTHONPATH=$(CURDIR)/tests/line_coverage $(VENV)/bin/python -m pytest -m "slow or gpu" $(CORES)
 	$(VENV)/bin/python tests/line_coverage/report.py $(COVERAGE_FOLDER)
 
 # What is neither slow nor needs a GPU, on all cores at once: about two minutes on 2.

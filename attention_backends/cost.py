@@ -8,7 +8,9 @@
 A Ulysses row trades tokens for heads before and after, which nothing hides.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from attention_backends.layout import Layout, Route, key_heads, split_heads
 
@@ -69,135 +71,154 @@ class Moved:
     messages: int = 0
 
 
-def sent(
-    queries: Layout,
-    keys: Layout,
-    shape: Shape,
-    *,
-    ring_degree: int,
-    ulysses_degree: int,
-    schedule: str = "gather",
-    is_causal: bool = False,
-    key_mask: int = 0,
-    mask_per_head: bool = False,
-) -> list[Moved]:
-    """What each rank sends in the forward of one attention: what exchange.counters() counts.
+@dataclass(frozen=True)
+class Attention:
+    """One attention over ring_degree x ulysses_degree ranks.
 
-    queries, keys: tokens of each rank. schedule: "gather" or "staged". key_mask: bytes for one key, and for one head
-    if mask_per_head, of a mask that is held with the keys (its batch entries times its element size); a mask over all
-    keys is on every rank. One with a row for each head goes to every rank with that rank's heads only.
+    Args:
+        queries, keys: tokens of each rank. schedule: "gather" or "staged".
+        key_mask: bytes for one key, and for one head if mask_per_head, of a mask that is held with the keys (its batch
+            entries times its element size); a mask over all keys is on every rank. One with a row for each head goes
+            to every rank with that rank's heads only.
+        shares: of the heads, one a rank, as of the tokens; empty: equal ones.
     """
-    route = Route(queries.rows(ulysses_degree), keys.rows(ulysses_degree), is_causal, schedule)
-    q_heads, k_heads = _counts(shape, ulysses_degree)
+
+    queries: Layout
+    keys: Layout
+    shape: Shape
+    ring_degree: int = 1
+    ulysses_degree: int = 1
+    schedule: str = "gather"
+    is_causal: bool = False
+    key_mask: int = 0
+    mask_per_head: bool = False
+    shares: tuple[int, ...] = ()
+
+    @property
+    def ranks(self) -> int:
+        return self.ring_degree * self.ulysses_degree
+
+    @cached_property
+    def route(self) -> Route:
+        """The ring over Ulysses rows."""
+        rows = self.queries.rows(self.ulysses_degree), self.keys.rows(self.ulysses_degree)
+        return Route(*rows, self.is_causal, self.schedule)
+
+    @cached_property
+    def heads(self) -> list[tuple[int, int]]:
+        """Query heads and key heads of each member of a Ulysses row."""
+        ranges = split_heads(self.shape.heads, self.ulysses_degree, self.shares)
+        keys = [key_heads(each, self.shape.heads // self.shape.kv_heads) for each in ranges]
+        return [(end - begin, last - first) for (begin, end), (first, last) in zip(ranges, keys, strict=True)]
+
+    def member(self, place: int) -> Shape:
+        """The shape of what the member at this place of each row attends to."""
+        query_heads, kv_heads = self.heads[place]
+        return replace(self.shape, heads=query_heads, key_heads=kv_heads)
+
+
+def sent(one: Attention) -> list[Moved]:
+    """What each rank sends in the forward of one attention: what exchange.counters() counts."""
+    shape, keys, width = one.shape, one.keys, one.shape.head_dim + one.shape.v_dim
     found = []
-    for rank in range(ring_degree * ulysses_degree):
-        row, mine = divmod(rank, ulysses_degree)
-        messages = []
-        for member in range(ulysses_degree):
-            if member == mine:
-                continue
-            there = queries.lengths[rank] * q_heads[member] * shape.head_dim
-            there += keys.lengths[rank] * k_heads[member] * (shape.head_dim + shape.v_dim)
-            messages.append(there)  # one for queries, keys and values together
-            messages.append(queries.lengths[row * ulysses_degree + member] * q_heads[mine] * shape.v_dim)
-        for reader in range(ring_degree):
+    for rank in range(one.ranks):
+        row, mine = divmod(rank, one.ulysses_degree)
+        k_heads = one.heads[mine][1]
+        messages = _traded(one, rank)
+        for reader in range(one.ring_degree):
             if reader != row:
-                pieces = route.pieces(row, reader)
-                messages += [(end - begin) * k_heads[mine] * (shape.head_dim + shape.v_dim) for begin, end in pieces]
+                messages += [(end - begin) * k_heads * width for begin, end in one.route.pieces(row, reader)]
         sizes = [count * shape.batch * shape.element_size for count in messages if count]
-        if key_mask and keys.lengths[rank]:
-            others = [peer for peer in range(ring_degree * ulysses_degree) if peer != rank]
-            rows = [q_heads[peer % ulysses_degree] if mask_per_head else 1 for peer in others]
-            sizes += [keys.lengths[rank] * key_mask * heads for heads in rows if heads]
+        if one.key_mask and keys.lengths[rank]:
+            others = [peer for peer in range(one.ranks) if peer != rank]
+            rows = [one.heads[peer % one.ulysses_degree][0] if one.mask_per_head else 1 for peer in others]
+            sizes += [keys.lengths[rank] * one.key_mask * heads for heads in rows if heads]
         found.append(Moved(sum(sizes), len(sizes)))
     return found
 
 
-def seconds(
-    queries: Layout,
-    keys: Layout,
-    shape: Shape,
-    speeds: Speeds,
-    *,
-    ring_degree: int,
-    ulysses_degree: int,
-    schedule: str = "gather",
-    is_causal: bool = False,
-) -> float:
-    """About how long the slowest rank takes for the forward of one attention, all exchanges included."""
-    route = Route(queries.rows(ulysses_degree), keys.rows(ulysses_degree), is_causal, schedule)
-    first_row = Layout(queries.lengths[:ulysses_degree]), Layout(keys.lengths[:ulysses_degree])  # of the most tokens
-    trades = sent(*first_row, shape, ring_degree=1, ulysses_degree=ulysses_degree)
-    trade = max(moved.bytes / speeds.bandwidth + moved.messages * speeds.latency for moved in trades)
-    q_heads, k_heads = _counts(shape, ulysses_degree)
-    return trade + ring_seconds(route, replace(shape, heads=q_heads[0], key_heads=k_heads[0]), speeds)
+def _traded(one: Attention, rank: int) -> list[int]:
+    """Numbers in each message that a rank sends within its Ulysses row, before its attention and after it."""
+    row, mine = divmod(rank, one.ulysses_degree)
+    shape, queries, keys = one.shape, one.queries, one.keys
+    messages = []
+    for member, (q_heads, k_heads) in enumerate(one.heads):
+        if member != mine:
+            there = queries.lengths[rank] * q_heads * shape.head_dim
+            messages.append(there + keys.lengths[rank] * k_heads * (shape.head_dim + shape.v_dim))  # in one message
+            messages.append(queries.lengths[row * one.ulysses_degree + member] * one.heads[mine][0] * shape.v_dim)
+    return [count for count in messages if count]
 
 
-def ring_seconds(route: Route, shape: Shape, speeds: Speeds) -> float:
+def seconds(one: Attention, speeds: Sequence[Speeds]) -> float:
+    """About how long the slowest rank takes for the forward of one attention, all exchanges included.
+
+    Args:
+        speeds: of each rank.
+    """
+    trade, number, degree = 0.0, one.shape.batch * one.shape.element_size, one.ulysses_degree
+    for rank, own in enumerate(speeds if degree > 1 else ()):
+        sizes = _traded(one, rank)
+        trade = max(trade, sum(sizes) * number / own.bandwidth + len(sizes) * own.latency)
+    return trade + max(ring_seconds(one.route, one.member(at), speeds[at::degree]) for at in range(degree))
+
+
+def ring_seconds(route: Route, shape: Shape, speeds: Sequence[Speeds]) -> float:
     """The same for a ring by itself; shape: with the heads that its members hold."""
     row = shape.batch * shape.kv_heads * (shape.head_dim + shape.v_dim) * shape.element_size
     worst = 0.0
-    for member, count in enumerate(route.queries.lengths):
+    for member, (count, own) in enumerate(zip(route.queries.lengths, speeds, strict=True)):
         others = [owner for owner in range(len(route.keys.lengths)) if owner != member]
         pieces = [end - begin for owner in others for begin, end in route.pieces(owner, member)]
-        wire = sum(pieces) * row / speeds.bandwidth + len(pieces) * speeds.latency
-        token = 2 * shape.batch * count * shape.heads * (shape.head_dim + shape.v_dim) / speeds.compute  # s for one key
+        wire = sum(pieces) * row / own.bandwidth + len(pieces) * own.latency
+        token = 2 * shape.batch * count * shape.heads * (shape.head_dim + shape.v_dim) / own.compute  # s for one key
         compute = token * route.needed(member)
         if route.schedule == "staged":
             out = shape.batch * count * shape.heads * shape.v_dim * 4
-            merge = (MERGE_PASSES + len(pieces)) * out / speeds.memory
+            merge = (MERGE_PASSES + len(pieces)) * out / own.memory
             device = max(compute, wire + token * max(pieces, default=0)) + merge
-            worst = max(worst, device, (1 + len(pieces)) * speeds.launch)
+            worst = max(worst, device, (1 + len(pieces)) * own.launch)
         else:
             worst = max(worst, wire + compute)
     return worst
 
 
-def cheapest(route: Route, shape: Shape, speeds: Speeds) -> str:
+def cheapest(route: Route, shape: Shape, speeds: Sequence[Speeds]) -> str:
     """The schedule that takes less time: "staged" where it promises a tenth, else "gather"."""
     gather, staged = (ring_seconds(replace(route, schedule=name), shape, speeds) for name in ("gather", "staged"))
     return "staged" if staged < MARGIN * gather else "gather"
 
 
-def held(
-    queries: Layout,
-    keys: Layout,
-    shape: Shape,
-    *,
-    ring_degree: int,
-    ulysses_degree: int,
-    schedule: str = "gather",
-    partial_size: int = 0,
-) -> list[int]:
+def held(one: Attention, partial_size: int = 0) -> list[int]:
     """Bytes that each rank holds at most, above its q, k and v, in the forward of one attention; its output included.
 
     partial_size: bytes of an element of a partial output of schedule "staged", if not the model's (on a CPU they are in
     float32).
     """
-    route = Route(queries.rows(ulysses_degree), keys.rows(ulysses_degree), schedule=schedule)
-    q_heads, k_heads = _counts(shape, ulysses_degree)
+    route, shape, queries, keys = one.route, one.shape, one.queries, one.keys
     width, size = shape.head_dim + shape.v_dim, shape.element_size
     found = []
-    for rank in range(ring_degree * ulysses_degree):
-        row, mine = divmod(rank, ulysses_degree)
-        own_kv = route.keys.lengths[row] * k_heads[mine] * width
-        q = route.queries.lengths[row] * q_heads[mine] * shape.head_dim
-        out = route.queries.lengths[row] * q_heads[mine] * shape.v_dim
+    for rank in range(one.ranks):
+        row, mine = divmod(rank, one.ulysses_degree)
+        q_heads, k_heads = one.heads[mine]
+        own_kv = route.keys.lengths[row] * k_heads * width
+        q = route.queries.lengths[row] * q_heads * shape.head_dim
+        out = route.queries.lengths[row] * q_heads * shape.v_dim
         attended = out * size
-        if ring_degree > 1:
-            attended += route.needed(row) * k_heads[mine] * width * size
-            if schedule == "staged":
-                blocks = 1 + sum(len(route.pieces(owner, row)) for owner in range(ring_degree) if owner != row)
+        if one.ring_degree > 1:
+            attended += route.needed(row) * k_heads * width * size
+            if one.schedule == "staged":
+                blocks = 1 + sum(len(route.pieces(owner, row)) for owner in range(one.ring_degree) if owner != row)
                 attended += blocks * out * (partial_size or size)
                 attended += (q + own_kv) * partial_size if partial_size > size else 0
         traded = 0
-        if ulysses_degree > 1:
+        if one.ulysses_degree > 1:
             # Tokens of the row with this rank's heads (joined; arrived: without its own), and its own with all heads.
             joined, local = q + own_kv, queries.lengths[rank] * shape.heads * shape.v_dim
-            away = queries.lengths[rank] * (shape.heads - q_heads[mine]) * shape.head_dim
-            away += keys.lengths[rank] * (shape.kv_heads - k_heads[mine]) * width
-            arrived = joined - queries.lengths[rank] * q_heads[mine] * shape.head_dim
-            arrived -= keys.lengths[rank] * k_heads[mine] * width
+            away = queries.lengths[rank] * (shape.heads - q_heads) * shape.head_dim
+            away += keys.lengths[rank] * (shape.kv_heads - k_heads) * width
+            arrived = joined - queries.lengths[rank] * q_heads * shape.head_dim
+            arrived -= keys.lengths[rank] * k_heads * width
             moments = {
                 "q, k and v are on the wire": away + arrived,
                 "what arrived is joined": arrived + joined,
@@ -208,10 +229,3 @@ def held(
             attended += joined * size
         found.append(shape.batch * max(attended, traded))
     return found
-
-
-def _counts(shape: Shape, ulysses_degree: int) -> tuple[list[int], list[int]]:
-    """Query heads and key heads of each member of a Ulysses row."""
-    queries = split_heads(shape.heads, ulysses_degree)
-    keys = [key_heads(heads, shape.heads // shape.kv_heads) for heads in queries]
-    return [end - begin for begin, end in queries], [end - begin for begin, end in keys]

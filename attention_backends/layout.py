@@ -5,18 +5,26 @@ from functools import cached_property, lru_cache
 from itertools import combinations, pairwise
 
 
-def split_lengths(total: int, parts: int) -> tuple[int, ...]:
+def split_lengths(total: int, parts: int, shares: tuple[int, ...] = ()) -> tuple[int, ...]:
     """Lengths of `torch.tensor_split(x, parts)` for `total` tokens: the first `total % parts` shards hold one more.
 
     Unlike `torch.chunk` it always gives `parts` shards, some of them empty if there are fewer tokens than parts.
+
+    Args:
+        shares: in proportion to these whole numbers instead, one a part: a shard ends at the token nearest to where its
+            share does. Equal ones are as none.
     """
-    return tuple((total + parts - 1 - part) // parts for part in range(parts))
+    if len(set(shares)) < 2:
+        return tuple((total + parts - 1 - part) // parts for part in range(parts))
+    whole = sum(shares)  # integers alone, so that every rank, and torch.compile, finds the same
+    ends = [(2 * total * sum(shares[:part]) + whole) // (2 * whole) for part in range(parts + 1)]
+    return tuple(end - begin for begin, end in pairwise(ends))
 
 
 @lru_cache(256)  # once an attention
-def joined(totals: tuple[int, ...], parts: int) -> frozenset[tuple[int, ...]]:
+def joined(totals: tuple[int, ...], parts: int, shares: tuple[int, ...] = ()) -> frozenset[tuple[int, ...]]:
     """Lengths on each rank of every choice of streams that an attention may join, each stream split by itself."""
-    streams = [split_lengths(total, parts) for total in totals]
+    streams = [split_lengths(total, parts, shares) for total in totals]
     return frozenset(
         tuple(map(sum, zip(*chosen, strict=True)))
         for count in range(1, len(streams) + 1 if len(streams) <= 8 else 2)
@@ -24,10 +32,14 @@ def joined(totals: tuple[int, ...], parts: int) -> frozenset[tuple[int, ...]]:
     )
 
 
-def split_heads(heads: int, parts: int) -> tuple[tuple[int, int], ...]:
-    """Half-open head ranges (begin, end) of each part, by the same rule as `split_lengths`."""
+def split_heads(heads: int, parts: int, shares: tuple[int, ...] = ()) -> tuple[tuple[int, int], ...]:
+    """Half-open head ranges (begin, end) of each part of a Ulysses row, by the same rule as `split_lengths`.
+
+    Args:
+        shares: of all ranks. All rows trade heads alike, so a part's share is that of the ranks at its place together.
+    """
     ends = [0]
-    for length in split_lengths(heads, parts):
+    for length in split_lengths(heads, parts, tuple(sum(shares[place::parts]) for place in range(parts))):
         ends.append(ends[-1] + length)
     return tuple(pairwise(ends))
 

@@ -29,7 +29,8 @@ def auto(route: Route, query: torch.Tensor, value: torch.Tensor, operator: str, 
     if len(route.keys.lengths) == 1 or not heads or not kernels.gives_lse(operator):
         return "gather"
     shape = Shape(heads, width, batch, value.shape[2], value.shape[3], query.element_size())
-    return _cheapest(route, shape, speeds or SPEEDS["cuda" if query.device.type == "cuda" else "cpu"])
+    own = speeds or SPEEDS["cuda" if query.device.type == "cuda" else "cpu"]
+    return _cheapest(route, shape, (own,) * len(route.keys.lengths))
 
 
 def measure(group: Group, *, heads: int, head_dim: int, dtype: torch.dtype, device: torch.device) -> Speeds:

@@ -12,7 +12,7 @@ from attention_backends.catalog import MODES, Mode
 from attention_backends.cost import Speeds
 from attention_backends.header import DTYPES, Header, bits, disagreement, shapes
 from attention_backends.kernels import choose
-from attention_backends.layout import Layout, joined, split_lengths
+from attention_backends.layout import Layout, joined
 from attention_backends.topology import Topology
 from attention_backends.wire import Wire
 
@@ -48,6 +48,7 @@ class ContextParallel:
     calls: int = field(default=0, repr=False)  # attentions over all ranks, in this forward
     may_skip: bool = field(default=False, repr=False)  # a cache may leave out all of them
     cut: set[str] = field(default_factory=set, repr=False)  # what was split in this forward, by name
+    along: dict[str, str] = field(default_factory=dict, repr=False)  # what defined each stream of a plain plan
     gathered: bool = field(default=False, repr=False)  # an output was, in this forward
     shapes: int = field(default=0, repr=False)  # a checksum of the shapes that this forward was given
     timestep: float = field(default=0.0, repr=False)  # the sum of it, in this forward
@@ -87,6 +88,7 @@ class ContextParallel:
         self.streams.clear()
         self.known.clear()
         self.cut.clear()
+        self.along.clear()
         self.first = None
         self.started = self.gathered = False
         self.calls = 0
@@ -116,7 +118,9 @@ class ContextParallel:
         self.gathered = True
 
     def unsplit(self, given: dict[str, Any]) -> str:
-        """Of a forward's arguments, one that holds a whole split stream and is not split itself, in words; or ""."""
+        """Why sizes did not fit, in words: an argument that holds a whole split stream and is not split itself, or what
+        was split, and along which dimension; "" if the plan does not tell.
+        """
         for name, value in given.items():
             for x in value if isinstance(value, (list, tuple)) else [value]:
                 if isinstance(x, torch.Tensor) and name not in self.cut:
@@ -126,7 +130,10 @@ class ContextParallel:
                                 f"{name} holds {total} tokens, as {stream} does, which is split over ranks; {name} is "
                                 "not. Add it to the cp_plan."
                             )
-        return ""
+        if not self.along:
+            return ""
+        cuts = "; ".join(dict.fromkeys(self.along.values()))
+        return f"what the cp_plan splits does not fit the rest of the model, or is split where no tokens are: {cuts}."
 
     def check_even(self, name: str, total: int) -> None:
         """Raise ValueError if this mode can't share a stream of so many tokens."""
@@ -139,33 +146,47 @@ class ContextParallel:
                 f"{below} or {below + world} tokens; or a mode for any length: {' or '.join(longer)}."
             )
 
+    def check_each(self, where: str, name: str, total: int) -> None:
+        """Raise ValueError if a stream of so many tokens leaves a rank without any."""
+        world, held = self.topology.world_size, self.topology.lengths(total)
+        if 0 in held and total:
+            what = f"{where}{total} tokens of {name} for {world} ranks, and this model needs one on each."
+            if total >= world:
+                raise ValueError(
+                    f"{what} Shares of {list(self.topology.shares)} give them {list(held)}: even them out."
+                )
+            raise ValueError(f"{what} Use {total} ranks or fewer, or {world} tokens or more.")
+
+    def shard(self, x: torch.Tensor, dim: int) -> torch.Tensor:
+        """This rank's part of x along dim, a view."""
+        held = self.topology.lengths(x.shape[dim])
+        return x.narrow(dim, sum(held[: self.topology.rank]), held[self.topology.rank])
+
     def split(self, name: str, x: torch.Tensor, dim: int) -> torch.Tensor:
-        """This rank's shard of x along dim."""
-        total, world = x.shape[dim], self.topology.world_size
+        """The same of an input of this name, which is noted."""
+        total = x.shape[dim]
         self.check_even(name, total)
-        if 0 < total < world and name in self.never_empty:
-            raise ValueError(
-                f"{name} has {total} tokens for {world} ranks, and this model needs one on each. Use {total} ranks or "
-                f"fewer, or {world} tokens or more."
-            )
+        if name in self.never_empty:
+            self.check_each("", name, total)
         self.cut.add(name)
         if x.is_floating_point() and x.ndim >= 3:
             self.streams[name] = total
-        return x.tensor_split(world, dim=dim)[self.topology.rank]
+        return self.shard(x, dim)
 
     def gather(self, x: torch.Tensor, dim: int, where: str) -> torch.Tensor:
         """Every rank's shards of x, one after the other along dim."""
-        held, rank, world = x.shape[dim], self.topology.rank, self.topology.world_size
+        held, rank = x.shape[dim], self.topology.rank
         self._check_attended()
         if not torch.compiler.is_compiling():
             self.wire.move_on(_gather(where))
-        known = {split_lengths(total, world) for total in self.streams.values()}
+        known = {self.topology.lengths(total) for total in self.streams.values()}
         if _look_alike(known):
             if not torch.compiler.is_compiling():
                 told = exchange.exchange_lengths([held], self.wire, x.device)
                 return self._unshard(x, dim, [numbers[0] for numbers in told], where)
             # A graph must know the size beforehand, so ranks can't ask: what is drawn is what a model gives.
-            known = {split_lengths(self.streams["hidden_states"], world)} if "hidden_states" in self.streams else set()
+            drawn = self.streams.get("hidden_states")
+            known = set() if drawn is None else {self.topology.lengths(drawn)}
         for lengths in known:
             if lengths[rank] == held:
                 return self._unshard(x, dim, lengths, where)
@@ -176,7 +197,7 @@ class ContextParallel:
         self._check_attended()
         if not torch.compiler.is_compiling():
             self.wire.move_on(_gather(where))
-        return self._unshard(x, dim, split_lengths(total, self.topology.world_size), where)
+        return self._unshard(x, dim, self.topology.lengths(total), where)
 
     def _unshard(self, x: torch.Tensor, dim: int, lengths: Sequence[int], where: str) -> torch.Tensor:
         if torch.compiler.is_compiling():
@@ -211,7 +232,8 @@ class ContextParallel:
             if wrong := disagreement(everyone):
                 raise ValueError(f"{wrong}: give every rank the same, whole inputs.")
             self.first = [tuple(each.queries for each in everyone), tuple(each.keys for each in everyone)]
-        known = {*self.first, *joined(tuple(self.streams.values()), len(self.first[0]))}
+        topology = self.topology
+        known = {*self.first, *joined(tuple(self.streams.values()), topology.world_size, topology.shares)}
         if _look_alike(known):
             # Two possible layouts look the same to some rank: ask. Every rank knows this of every other.
             held = exchange.exchange_lengths([queries, keys], self.topology.group, device)

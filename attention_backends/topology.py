@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from attention_backends.layout import split_heads, split_lengths
 from attention_backends.transport import Group
 
 
@@ -10,13 +11,22 @@ class Topology:
     """ring_degree x ulysses_degree ranks of one group; rank = ring_index * ulysses_degree + ulysses_index.
 
     Ulysses ranks are neighbours (they move more often, so they get the faster links of one machine); a ring joins the
-    ranks of equal ulysses_index.
+    ranks of equal ulysses_index. shares: of the tokens and heads, one a rank; empty: they are shared equally.
     """
 
     group: Group
     rank: int
     ring_degree: int
     ulysses_degree: int
+    shares: tuple[int, ...] = ()
+
+    def lengths(self, total: int) -> tuple[int, ...]:
+        """How many of so many tokens each rank holds."""
+        return split_lengths(total, self.world_size, self.shares)
+
+    def heads(self, count: int) -> tuple[tuple[int, int], ...]:
+        """The range of heads that each member of a Ulysses row holds."""
+        return split_heads(count, self.ulysses_degree, self.shares)
 
     @property
     def world_size(self) -> int:

@@ -8,7 +8,7 @@ import torch
 
 from attention_backends.cost import Speeds
 from attention_backends.kernels import choose
-from attention_backends.layout import Layout, Route, key_heads, split_heads
+from attention_backends.layout import Layout, Route, key_heads
 from attention_backends.masks import gather_mask
 from attention_backends.ring import Ring, RingAttention
 from attention_backends.schedule import auto
@@ -42,7 +42,7 @@ def context_parallel_attention(
             "the attention mask requires a gradient, and a mask's gradient is not computed. Pass mask.detach()."
         )
     group_size = query.shape[2] // key.shape[2]
-    q_heads = split_heads(query.shape[2], topology.ulysses_degree)
+    q_heads = topology.heads(query.shape[2])
     k_heads = tuple(key_heads(heads, group_size) for heads in q_heads)
     row_mask = gather_mask(mask, queries, keys, q_heads, topology, query.shape[0]) if mask is not None else None
     inner = topology.ulysses_degree > 1

@@ -97,7 +97,7 @@ def a_job(**changes: Any) -> Job:
         load=Load("FluxPipeline", "/nowhere", None, "float32", "cpu", "none", 60.0, "auto"),
         sharing=Sharing("none", 1, 1, "gather", "auto"),
         loras=(),
-        threads=1,
+        threads=(1,),
         cores=1,
         call={"height": 16, "num_inference_steps": 1, "negative_prompt": None},
         seed=1,

@@ -7,6 +7,7 @@ here. Of diffusers' own way it leaves out the parts that need an accelerator.
 import json
 import math
 import sys
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -48,6 +49,7 @@ def enable(
     ulysses_anything: bool = False,
     unified_anything: bool = False,
     attention2d: bool = False,
+    shares: Sequence[int] = (),
     kernel: str = "auto",
     schedule: str = "auto",
     speeds: Speeds | None = None,
@@ -63,6 +65,8 @@ def enable(
     Args:
         mode: a name of catalog.MODES; or leave it out and say the same by the degrees and diffusers' own flags,
             ring_anything, ulysses_anything and unified_anything; attention2d likewise.
+        shares: how the ranks' parts of each stream, and of the heads, compare: whole numbers, one a rank, as (2, 1)
+            where the first rank is twice as fast. Empty: equal ones.
         kernel: a name of catalog.KERNELS. schedule: one of catalog.SCHEDULES.
         speeds: what schedule="auto" goes by, if not cost.SPEEDS; schedule.measure finds them. The same on every rank.
         transport: how CUDA tensors travel: "nccl" (every rank has a GPU of its own), "host" (by gloo through host
@@ -94,7 +98,7 @@ def enable(
             raise ValueError(f"patience={patience}: a number of seconds above 0. Try patience={PATIENCE:g}.")
         wire.patience = patience
         _check_ranks(wire.size(), ring_degree, ulysses_degree)
-        topology = Topology(wire, wire.rank(), ring_degree, ulysses_degree)
+        topology = Topology(wire, wire.rank(), ring_degree, ulysses_degree, _shares(shares, wire.size(), named))
         state = ContextParallel(named, ring_degree, ulysses_degree, kernel, schedule, "", topology, speeds)
         undo = _switch_on(model, state, cp_plan)
     except BaseException as error:
@@ -186,13 +190,26 @@ def _check_ranks(world: int, ring_degree: int, ulysses_degree: int) -> None:
         )
 
 
+def _shares(shares: Sequence[int], world: int, mode: str) -> tuple[int, ...]:
+    told = f"shares={list(shares)}"
+    if shares and len(shares) != world:
+        raise ValueError(f"{told}: one a rank, and there are {world}. Try shares={[2] + [1] * (world - 1)}.")
+    if any(not isinstance(share, int) or isinstance(share, bool) or share < 1 for share in shares):
+        raise ValueError(f"{told}: whole numbers, at least 1. Try shares={[2] + [1] * (world - 1)}.")
+    if len(set(shares)) > 1 and MODES[mode].even:
+        longer = dict.fromkeys((MODES[mode].any_length(), MODES[mode].any_length(masked=True)))
+        raise ValueError(f"{told}: {mode} shares tokens equally. Leave them out, or use {' or '.join(longer)}.")
+    return tuple(shares)
+
+
 def _agree(state: ContextParallel, model: str, transport: str) -> list[str]:
     """Every rank's device. Raises ValueError, alike on every rank, unless all ranks enable alike."""
     told = {
         name: str(getattr(state, name))
         for name in ("mode", "ring_degree", "ulysses_degree", "kernel", "schedule", "speeds")
     }
-    told |= {"model": model, "transport": transport, "patience": str(state.wire.patience), "device": device()}
+    told |= {"shares": str(state.topology.shares), "model": model, "transport": transport}
+    told |= {"patience": str(state.wire.patience), "device": device()}
     everyone: list[dict[str, str]] = [json.loads(answer) for answer in state.wire.agree(json.dumps(told))]
     devices = [answer.pop("device") for answer in everyone]
     for rank, answer in enumerate(everyone):

@@ -41,10 +41,12 @@ def rows_of(request: Request) -> dict[str, str]:
         )
         tokens += f"; each rank holds {held[0]}" if len(groups) == 1 else f"; {several}"
     mesh = request.mesh
-    parallel = request.mode if mesh.ranks > 1 or request.mode != "none" else "none, one process"
+    name = request.mode if request.config.cp.implementation == "own" else f"diffusers' own {request.mode}"
+    parallel = name if mesh.ranks > 1 or request.mode != "none" else "none, one process"
     if mesh.ranks > 1:
         degrees = {"cfg_degree": mesh.cfg, "ring_degree": mesh.ring, "ulysses_degree": mesh.ulysses}
         parallel += "".join(f", {name} {degree}" for name, degree in degrees.items() if degree > 1)
+        parallel += f", shares {', '.join(map(str, request.shares))}" if request.shares else ""
         parallel += f", schedule {request.schedule}" if request.schedule else ""
     told = {"size": size}
     if request.frames is not None:
@@ -86,7 +88,10 @@ def rows(told: dict[str, str], width: int | None = None) -> str:
 def _devices(request: Request) -> str:
     ranks = plural(request.mesh.ranks, "rank")
     if request.device == "cpu":
-        return f"{ranks} on the CPU, {plural(request.threads, 'thread')} each, {request.dtype}"
+        threads = f"{plural(request.threads[0], 'thread')} each"
+        if len(set(request.threads)) > 1:
+            threads = f"{', '.join(map(str, request.threads))} threads"
+        return f"{ranks} on the CPU, {threads}, {request.dtype}"
     names = sorted({gpu.name for gpu in request.machine.gpus if gpu.index in request.devices})
     return f"{ranks} on {', '.join(names)}, {request.dtype}"
 

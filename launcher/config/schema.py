@@ -153,6 +153,9 @@ class CpConfig:
     """How the ranks share one picture."""
 
     mode: str = option("auto", "auto, none, ring, ulysses, unified, ring_, ulysses_, unified_anything, attention2d")
+    implementation: str = option(
+        "own", "whose code shares the sequence: own, or diffusers (its own modes, to compare with)"
+    )
     ring_degree: Optional[int] = option(
         None, "ranks around the ring, or in a column; default: what ulysses_degree leaves"
     )
@@ -161,6 +164,11 @@ class CpConfig:
     )
     cfg_degree: Optional[int] = option(
         None, "2: the branches of guidance are computed by two halves of the ranks; default: 1, or what cp=auto finds"
+    )
+    shares: Any = option(
+        None,
+        "how the ranks' parts of the tokens compare: [2,1] where the first rank is twice as fast, or auto, by the "
+        "speeds of the ranks' GPUs or threads; default: equal ones",
     )
     schedule: str = option("auto", "how a ring moves keys and values: auto, gather, staged")
     transport: str = option(
@@ -197,7 +205,9 @@ class RuntimeConfig:
         None, "ranks to start; default: the product of the degrees, else the machine's GPUs, else 2"
     )
     dtype: str = option("auto", "auto, float32, bfloat16 or float16; auto is float32 on a CPU and bfloat16 on a GPU")
-    threads: Optional[int] = option(None, "threads a rank computes with on the CPU; default: its share of the cores")
+    threads: Any = option(
+        None, "threads a rank computes with on the CPU, or a list of them, one a rank; default: its share of the cores"
+    )
     offload: str = option("none", "none, or model: keep idle parts of the pipeline in host memory (GPU only)")
     timeout: float = option(600.0, "seconds that a collective may take before the run fails")
     stall_timeout: float = option(
@@ -285,7 +295,7 @@ class LaunchConfig:
     steps: int = option(0, "denoising steps; default: the model's")
     guidance: Optional[float] = option(None, "guidance scale; default: the model's, null where it takes none")
     seed: Optional[int] = option(
-        None, "the first picture's seed, the next ones count up; default: drawn once and recorded"
+        None, "the first picture's seed, the next ones count up; default: drawn, once for a whole sweep, and recorded"
     )
     images: int = option(1, "pictures per prompt")
     deterministic: bool = option(
@@ -295,6 +305,9 @@ class LaunchConfig:
         False, "compare the first step of all ranks with one rank's before anything is drawn; recorded in run.json"
     )
     fail_fast: bool = option(False, "stop a sweep (-m) at its first failed job")
+    allow_refused: bool = option(
+        False, "jobs of a sweep (-m) may be refused: each is a row with the reason, and no failure if any other is done"
+    )
     resume: Optional[str] = option(
         None, "the folder of an earlier sweep of the same settings (-m): run what is missing or failed"
     )

@@ -28,6 +28,7 @@ EXAMPLES = {
     "width": "1000",
     "guidance": "3.5",
     "runtime.devices": "[0,1]",
+    "cp.shares": "[2,1]",
     "model.packages": "[ftfy]",
     "lora.scale": "0.8",
     "scheduler.options": "{solver_order: 3}",
@@ -236,7 +237,7 @@ def kind(key: str) -> str:
     """What a setting takes, in words."""
     annotation = str(fields()[key].type).removeprefix("Optional[").removesuffix("]")
     kinds = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
-    kinds["Any"] = "a number, or a list of them"
+    kinds["Any"] = "a number or a list"
     return kinds.get(annotation, "a list" if annotation.startswith("list") else "a mapping")
 
 

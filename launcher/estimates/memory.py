@@ -19,9 +19,10 @@ from dataclasses import dataclass, replace
 
 from attention_backends import prices
 from attention_backends.catalog import MODES
-from launcher.estimates.ways import ELEMENT_SIZE, attention_shape, attentions, countable
+from launcher.estimates.attentions import ELEMENT_SIZE, attentions, countable
 from launcher.request.mesh import Mesh
 from launcher.request.request import Request
+from launcher.request.speeds import in_proportion
 
 GIB = 2**30  # bytes
 # Bytes that a process holds before it loads anything: on a CPU torch, diffusers and transformers themselves (measured
@@ -34,7 +35,7 @@ PIXEL = 12  # bytes of a finished pixel: three channels in float32
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes that the fullest rank needs, by what needs them; `weights` is None where neither files nor facts tell."""
+    """Bytes that a rank needs, by what needs them; `weights` is None where neither files nor facts tell."""
 
     base: int
     weights: int | None
@@ -48,44 +49,75 @@ class Memory:
         return self.base + (self.weights or 0) + max(self.buffers + self.activations, self.decoding)
 
 
-def estimate(request: Request) -> Memory | None:
-    """Return the memory of the rank that needs most; None where the request's numbers allow no estimate."""
+def of_ranks(request: Request) -> list[Memory]:
+    """Return the memory of each rank of a sequence; none where the request's numbers allow no estimate."""
     if not countable(request):
-        return None
-    model, shape, largest = request.config.model, attention_shape(request), attentions(request)[0]
-    most, size = max(sum(held.values()) for held in request.tokens_per_rank), shape.element_size
+        return []
+    model, largest = request.config.model, attentions(request)[0]
+    shape, size = largest.shape, largest.shape.element_size
     price = prices.price(MODES.get(request.mode, MODES["none"]))
-    buffers = price.held(
-        largest.queries,
-        largest.keys,
-        shape,
-        ring_degree=request.mesh.ring,
-        ulysses_degree=request.mesh.ulysses,
-        schedule=request.schedule or "gather",
-        partial_size=4 if request.device == "cpu" else 0,
-    )
+    buffers = price.held(largest, partial_size=4 if request.device == "cpu" else 0)
     pixels, frames = request.rendered.height * request.rendered.width, request.rendered_frames or 1
     decoding = DECODING * model.vae_width * pixels * min(frames, model.vae_frames or frames) * size
-    return Memory(
-        base=BASE.get(request.device, 0),
-        weights=_weights(request),
-        buffers=max(buffers) if request.mesh.sequence > 1 else 0,
-        activations=ACTIVATIONS * most * shape.heads * shape.head_dim * size,
-        decoding=decoding + PIXEL * pixels * frames,
-    )
+    return [
+        Memory(
+            base=BASE.get(request.device, 0),
+            weights=_weights(request),
+            buffers=buffers[rank] if request.mesh.sequence > 1 else 0,
+            activations=ACTIVATIONS * sum(held.values()) * shape.heads * shape.head_dim * size,
+            decoding=decoding + PIXEL * pixels * frames if rank == 0 else 0,
+        )
+        for rank, held in enumerate(request.tokens_per_rank)
+    ]
+
+
+def estimate(request: Request) -> Memory | None:
+    """Return the memory of the rank that needs most; None where the request's numbers allow no estimate."""
+    return max(of_ranks(request), key=lambda memory: memory.total, default=None)
+
+
+def lacking(request: Request) -> list[tuple[int, Memory, float]]:
+    """Return the ranks of a sequence that need more than is free for them: rank, what it needs, GiB that are free."""
+    needs = enumerate(of_ranks(request))
+    known = [(rank, need, free) for rank, need in needs if (free := free_gib(request, rank)) is not None]
+    return [(rank, need, free) for rank, need, free in known if need.total > free * GIB]
+
+
+def within_memory(request: Request) -> Request:
+    """The request with shares=auto changed where a rank's memory does not hold its share and another's holds more."""
+    if request.config.cp.shares != "auto" or request.device != "cuda" or request.mesh.sequence < 2:
+        return request
+    shares = [100 * share for share in request.shares or (1,) * request.mesh.sequence]
+    for _ in range(50):
+        tried = replace(request, shares=tuple(shares))
+        short = [rank for rank, _, _ in lacking(tried)]
+        if not short:
+            return replace(request, shares=in_proportion(shares))
+        if len(short) == len(shares):
+            break
+        for rank in short:
+            shares[rank] = max(1, shares[rank] * 19 // 20)
+    return request
 
 
 def one_rank_holds(request: Request) -> bool:
     """Whether a rank that draws alone has the memory for it, as far as that is known."""
-    alone = estimate(replace(request, mode="none", mesh=Mesh(), processes=None, schedule=""))
+    alone = estimate(replace(request, mode="none", mesh=Mesh(), processes=None, schedule="", shares=()))
     free = free_gib(request)
     return alone is None or free is None or alone.total <= free * GIB
 
 
-def free_gib(request: Request) -> float | None:
-    """Memory that a rank may take, of what is free: of its GPU, or its share of main memory; None if not known."""
+def free_gib(request: Request, rank: int | None = None) -> float | None:
+    """Memory that a rank may take, of what is free: of its GPU, or its share of main memory; None if not known.
+
+    Args:
+        rank: of a sequence; None: the rank that has least.
+    """
     if request.device == "cuda":
-        gpus = [gpu for gpu in request.machine.gpus if gpu.index in request.devices]
+        used, sequence = request.devices, request.mesh.sequence
+        if rank is not None and used:
+            used = tuple(used[each % len(used)] for each in range(rank, request.mesh.ranks, sequence))
+        gpus = [gpu for gpu in request.machine.gpus if gpu.index in used]
         free = min((gpu.memory_mib - gpu.used_mib for gpu in gpus), default=0) / 1024
         return free / request.ranks_per_device or None
     return request.machine.free_gib / max(1, request.mesh.ranks) or None

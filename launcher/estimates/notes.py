@@ -16,15 +16,15 @@ BUSY_MIB = 1024  # of a GPU: what a display takes is less
 def notes(request: Request) -> list[str]:
     """Return notes, each one line with the number and what to type."""
     found = []
-    need, free = memory.estimate(request), memory.free_gib(request)
-    if need is not None and free is not None and need.total > free * memory.GIB:
+    for rank, need, free in memory.lacking(request)[:1]:
         advice = "type a smaller size"
         if request.dtype == "float32":
             advice = "type runtime.dtype=bfloat16 or a smaller size"
         elif request.device == "cuda" and need.total - (need.weights or 0) < free * memory.GIB:
             offloads = request.config.runtime.offload != "none"
             advice = "a GPU with more memory is needed" if offloads else "type runtime=gpu_offload"
-        needed = f"each rank needs about {need.total / memory.GIB:.1f} GiB, and {free:.1f} GiB are free"
+        who = f"rank {rank} needs" if request.shares else "each rank needs"
+        needed = f"{who} about {need.total / memory.GIB:.1f} GiB, and {free:.1f} GiB are free"
         found.append(f"{needed}: it may run out of memory; {advice}")
     for gpu in request.machine.gpus:
         if gpu.index in request.devices and gpu.used_mib > BUSY_MIB:
@@ -37,6 +37,8 @@ def notes(request: Request) -> list[str]:
             "float16 on a CPU is about 50 times slower than float32 (measured: 2 and 103 GFLOP/s a core); type "
             "runtime.dtype=bfloat16"
         )
+    if request.config.cp.implementation == "diffusers":
+        found.append("bytes and times of a plan are those of this program's own modes, not of diffusers'")
     model = request.config.model
     for number, count in enumerate(request.inputs.tokens):
         if count is None or count <= model.text_tokens:

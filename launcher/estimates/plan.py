@@ -11,9 +11,10 @@ from typing import Any
 
 from attention_backends.layout import split_heads
 from launcher.estimates import memory
+from launcher.estimates.attentions import countable
 from launcher.estimates.memory import Memory
 from launcher.estimates.notes import notes
-from launcher.estimates.ways import countable, priced
+from launcher.estimates.ways import priced
 from launcher.machines import Figures
 from launcher.problems import Problem
 from launcher.request.geometry import Size
@@ -82,7 +83,7 @@ class Plan:
 def plan(request: Request) -> Plan:
     """Return the plan of a request; `legal` tells whether a run of it would start (here, or on the machine named)."""
     found, real = problems(request, plan=True), countable(request)
-    heads = split_heads(request.config.model.heads, request.mesh.ulysses) if real else ()
+    heads = split_heads(request.config.model.heads, request.mesh.ulysses, request.shares) if real else ()
     return Plan(
         legal=not found,
         problems=found,

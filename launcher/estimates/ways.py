@@ -11,21 +11,20 @@ For FLUX.1-dev at 1024 x 1024 that is 59.5 + 14.9 = 74.4 TFLOP. All of it is an 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from attention_backends import cost, prices
 from attention_backends.catalog import KERNELS, MODES
-from attention_backends.layout import Layout, Route
 from launcher.config.schema import LaunchConfig
+from launcher.estimates.attentions import ELEMENT_SIZE, attentions, countable
+from launcher.estimates.memory import within_memory
 from launcher.machines import Machine, insisted
 from launcher.request.fill_in import fill_in, shared
 from launcher.request.inputs import Inputs, read
-from launcher.request.request import MAX_RANKS, Request
+from launcher.request.request import Request
+from launcher.request.speeds import rank_speeds
 from launcher.request.way import Way
 from launcher.rules.sharing import sharing_problems
-
-BY_HOST = 250e-6, 2.7e9  # s a message and bytes/s of cp.transport=host: attention_backends/gpu.json, an H100
-ELEMENT_SIZE = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 def resolve(config: LaunchConfig, here: Machine) -> Request:
@@ -83,7 +82,13 @@ def _fastest(request: Request) -> Request:
     ]
     typed = [each for each in typed if _worth(each)]
     table = tuple(way(each) for each in typed)
-    order = sorted(range(len(table)), key=lambda number: (len(table[number].problems), table[number].seconds))
+    wanted = cp.shares is not None  # so what keeps ranks from sharing a sequence is told first
+
+    def place(number: int) -> tuple[int, bool, float]:
+        one = table[number]
+        return len(one.problems), wanted and not MODES[one.mode].parallel, one.seconds
+
+    order = sorted(range(len(table)), key=place)
     best, *others = (table[number] for number in order)
     chosen = replace(typed[order[0]], ways=table)
     if best.problems:
@@ -96,6 +101,7 @@ def _fastest(request: Request) -> Request:
 
 def scheduled(request: Request) -> Request:
     """The request with its schedule decided, if its mode has one: the cheaper one by the machine's figures."""
+    request = within_memory(request)
     typed, mode = request.config.cp.schedule, MODES.get(request.mode)
     if mode is None or not mode.scheduled:
         return replace(request, schedule="")
@@ -105,10 +111,8 @@ def scheduled(request: Request) -> Request:
     request = replace(request, schedule="gather")
     if request.mesh.ring < 2 or kernel is None or not kernel.lse or not countable(request):
         return request
-    degree, shape, largest = request.mesh.ulysses, attention_shape(request), attentions(request)[0]
-    route = Route(largest.queries.rows(degree), largest.keys.rows(degree))
-    shape = replace(shape, heads=-(-shape.heads // degree))
-    return replace(request, schedule=cost.cheapest(route, shape, rank_speeds(request)))
+    largest, speeds = attentions(request)[0], rank_speeds(request)[:: request.mesh.ulysses]
+    return replace(request, schedule=cost.cheapest(largest.route, largest.member(0), speeds))
 
 
 def way(request: Request) -> Way:
@@ -116,36 +120,23 @@ def way(request: Request) -> Way:
     problems = tuple(sharing_problems(request))
     if problems or not countable(request):
         return Way(request.mode, request.mesh, request.schedule, problems)
-    shape, speeds, layers = attention_shape(request), rank_speeds(request), request.config.model.layers
-    ring, ulysses, schedule = request.mesh.ring, request.mesh.ulysses, request.schedule or "gather"
-    price = prices.price(MODES[request.mode])
+    speeds, price = rank_speeds(request), prices.price(MODES[request.mode])
     sent, seconds = [0] * request.mesh.sequence, 0.0
     for one in attentions(request):
-        moved = price.sent(
-            one.queries,
-            one.keys,
-            shape,
-            ring_degree=ring,
-            ulysses_degree=ulysses,
-            schedule=schedule,
-            key_mask=one.key_mask,
-            mask_per_head=True,
-        )
-        sent = [before + each.bytes for before, each in zip(sent, moved, strict=True)]
-        seconds += price.seconds(
-            one.queries, one.keys, shape, speeds, ring_degree=ring, ulysses_degree=ulysses, schedule=schedule
-        )
-    tokens = max(sum(held.values()) for held in request.tokens_per_rank)
-    seconds += tokens * linear_flops(request) / speeds.compute
-    branch = result_bytes(request) if request.mesh.cfg > 1 else 0
-    calls = -(-request.passes // request.mesh.cfg) * layers
+        sent = [before + each.bytes for before, each in zip(sent, price.sent(one), strict=True)]
+        seconds += price.seconds(one, speeds)
+    tokens = [sum(held.values()) for held in request.tokens_per_rank]
+    linear = (count / own.compute for count, own in zip(tokens, speeds, strict=True))
+    seconds += max(linear) * linear_flops(request)
+    branch, link = result_bytes(request) if request.mesh.cfg > 1 else 0, speeds[0]
+    calls = -(-request.passes // request.mesh.cfg) * request.config.model.layers
     return Way(
         mode=request.mode,
         mesh=request.mesh,
         schedule=request.schedule,
         layer_bytes=max(sent),
         step_bytes=calls * max(sent) + branch,
-        seconds=calls * seconds + (speeds.latency + branch / speeds.bandwidth if branch else 0.0),
+        seconds=calls * seconds + (link.latency + branch / link.bandwidth if branch else 0.0),
     )
 
 
@@ -156,68 +147,10 @@ def result_bytes(request: Request) -> int:
     return latents * model.latent_channels * ELEMENT_SIZE.get(request.dtype, 4)
 
 
-def countable(request: Request) -> bool:
-    """Whether the numbers allow estimates; where they do not, rules say what is wrong."""
-    model = request.config.model
-    numbers = [model.heads, model.head_dim, model.layers, *request.streams.values()]
-    mesh, asked = request.mesh, request.processes
-    whole = mesh.whole and mesh.ranks <= MAX_RANKS and asked in (None, mesh.ranks)
-    return whole and all(1 <= number < 1 << 62 for number in numbers)
-
-
-@dataclass(frozen=True)
-class Attention:
-    """One attention of a layer: tokens of each rank, and bytes of a mask for each key and head."""
-
-    queries: Layout
-    keys: Layout
-    key_mask: int = 0
-
-
-def attentions(request: Request) -> list[Attention]:
-    """What is attended to over ranks in a layer: all streams in one sequence, or the text by itself after the rest.
-
-    Text that every rank holds whole moves nowhere and is left out. A mask is expanded to all heads and in the model's
-    dtype (LTX).
-    """
-    held, model = request.tokens_per_rank, request.config.model
-    text = Layout(tuple(rank.get("text", 0) for rank in held))
-    drawn = Layout(tuple(sum(rank.values()) - own for rank, own in zip(held, text.lengths, strict=True)))
-    if model.cross_attention:
-        mask = ELEMENT_SIZE.get(request.dtype, 4) if model.mask else 0
-        return [Attention(drawn, drawn), *([Attention(drawn, text, mask)] if text.total else [])]
-    both = Layout(tuple(sum(rank.values()) for rank in held))
-    return [Attention(both, both)]
-
-
-def attention_shape(request: Request) -> cost.Shape:
-    """Heads, channels and bytes of one attention."""
-    model = request.config.model
-    return cost.Shape(model.heads, model.head_dim, element_size=ELEMENT_SIZE.get(request.dtype, 4))
-
-
 def linear_flops(request: Request) -> int:
     """FLOPs of the linear maps of a layer, a token; a cross-attention adds its query's and its output's."""
     model = request.config.model
     return (28 if model.cross_attention else 24) * (model.heads * model.head_dim) ** 2
-
-
-def rank_speeds(request: Request) -> cost.Speeds:
-    """What one rank reaches: a GPU, or its share of the cores."""
-    figures = request.machine.figures(request.device, request.devices)
-    tflops = figures.tflops_float32 if request.dtype == "float32" else figures.tflops
-    cores = min(max(1, request.threads), request.machine.cores / request.mesh.ranks) if request.device == "cpu" else 1
-    latency, bandwidth = figures.link_us / 1e6, figures.link_gbps * 1e9
-    if request.device == "cuda" and request.config.cp.transport == "host":
-        latency, bandwidth = BY_HOST
-    shared = request.ranks_per_device
-    return cost.Speeds(
-        latency=latency,
-        bandwidth=bandwidth,
-        compute=tflops * 1e12 * figures.efficiency * cores / shared,
-        memory=figures.memory_gbps * 1e9 / shared,
-        launch=cost.LAUNCH if request.device == "cuda" else 0.0,
-    )
 
 
 def duration(seconds: float) -> str:

@@ -6,6 +6,7 @@ Nothing is refused here. What is illegal stays as it is, for the rules to name; 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeGuard
 
 from attention_backends.catalog import MODES
 from launcher.config.schema import LaunchConfig
@@ -14,6 +15,7 @@ from launcher.request.geometry import Size, divisors, render_frames, render_size
 from launcher.request.inputs import Inputs
 from launcher.request.mesh import Mesh
 from launcher.request.request import MAX_RANKS, Request
+from launcher.request.speeds import in_proportion, rank_speeds
 
 
 def fill_in(config: LaunchConfig, inputs: Inputs, here: Machine) -> Request:
@@ -32,7 +34,7 @@ def fill_in(config: LaunchConfig, inputs: Inputs, here: Machine) -> Request:
         mode=config.cp.mode,
         mesh=Mesh(),
         processes=None,
-        threads=1,
+        threads=(1,),
         requested=requested,
         rendered=render_size(requested, max(1, config.model.vae_scale * config.model.patch)),
         frames=frames,
@@ -60,15 +62,41 @@ def shared(
     halves = 1 if cfg is None else cfg
     each, own = ((None if count is None else count // max(1, halves)) for count in (processes, gpus))
     mesh = replace(_mesh(mode, ring, ulysses, each, own, config.model.heads), cfg=halves)
-    threads = config.runtime.threads
-    return replace(
+    count = min(max(1, mesh.ranks), MAX_RANKS)
+    request = replace(
         request,
         mode=mode,
         mesh=mesh,
         processes=processes,
         devices=devices[: max(0, mesh.ranks)],
-        threads=threads if threads is not None else max(1, machine.cores // max(1, mesh.ranks)),
+        threads=_threads(config.runtime.threads, count, max(1, machine.cores // count)),
+        shares=(),
     )
+    return replace(request, shares=_shares(request))
+
+
+def _threads(typed: object, ranks: int, default: int) -> tuple[int, ...]:
+    """Threads of each rank: one number for all, or a list; what is neither, a rule names."""
+    if whole_numbers(typed, ranks):
+        return tuple(typed)
+    return (typed if isinstance(typed, int) and typed >= 1 else default,) * ranks
+
+
+def _shares(request: Request) -> tuple[int, ...]:
+    """How the ranks' parts of the tokens compare; what can't be, a rule names, and shares are equal here."""
+    typed, mesh = request.config.cp.shares, request.mesh
+    if typed == "auto" and mesh.whole:
+        return in_proportion([speeds.compute for speeds in rank_speeds(request)])
+    if whole_numbers(typed, mesh.sequence) and len(set(typed)) > 1:
+        return tuple(typed)
+    return ()
+
+
+def whole_numbers(typed: object, count: int | None = None) -> TypeGuard[list[int]]:
+    """Whether this is a list of so many whole numbers from 1; None: of any number of them."""
+    numbers = typed if isinstance(typed, list) else []
+    right = all(isinstance(each, int) and not isinstance(each, bool) and each >= 1 for each in numbers)
+    return right and bool(numbers) and count in (None, len(numbers))
 
 
 def _mesh(

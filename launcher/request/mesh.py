@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from launcher.wording import plural
+
 
 class Place(NamedTuple):
     """Where a rank stands in a mesh, each coordinate from 0."""
@@ -79,7 +81,7 @@ class Mesh:
         return None if processes == self.ranks else f"{self}, not {processes}"
 
     def __str__(self) -> str:
-        return f"{self.formula} = {self.ranks} ranks"
+        return f"{self.formula} = {plural(self.ranks, 'rank')}"
 
     @property
     def formula(self) -> str:

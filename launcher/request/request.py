@@ -29,6 +29,7 @@ class Request:
 
     mode: a row of attention_backends.catalog.MODES, or what was typed in its place. mesh: the degrees that were asked
     for, and those that follow. processes: how many were asked for, which must fill the mesh; None: as many as it has.
+    threads: that each rank computes with. shares: of the tokens and heads, one a rank of a sequence; empty: equal ones.
     schedule: how a ring moves keys and values, "gather" or "staged"; "" in a mode without a ring. why: what decided
     cp=auto. ways: the table of all modes, priced; empty where nothing has needed it yet. folder: what hydra.run.dir
     names; None of a sweep's job.
@@ -42,12 +43,13 @@ class Request:
     mode: str
     mesh: Mesh
     processes: int | None
-    threads: int
+    threads: tuple[int, ...]
     requested: Size
     rendered: Size
     frames: int | None
     rendered_frames: int | None
     inputs: Inputs
+    shares: tuple[int, ...] = ()
     schedule: str = ""
     why: str = ""
     ways: tuple[Way, ...] = ()
@@ -170,5 +172,5 @@ class Request:
     def tokens_per_rank(self) -> list[dict[str, int]]:
         """Tokens of each stream that each rank of a sequence holds."""
         ranks = self.mesh.sequence
-        each = {name: split_lengths(length, ranks) for name, length in self.streams.items()}
+        each = {name: split_lengths(length, ranks, self.shares) for name, length in self.streams.items()}
         return [{name: lengths[rank] for name, lengths in each.items()} for rank in range(ranks)]

@@ -9,7 +9,7 @@ from launcher.machines import FIGURES, MAX_DEVICES, MAX_FIGURE
 from launcher.problems import Problem
 from launcher.request.geometry import SIZE
 from launcher.request.request import MAX_RANKS, Request
-from launcher.rules.rule import rule
+from launcher.rules.rule import rule, typed
 
 MAX_SIDE = 65536  # pixels: beyond it file formats and decoders give up
 MAX_STEPS = 1000
@@ -34,8 +34,7 @@ class Range:
 
 def ranges(request: Request) -> dict[str, Range]:
     """The range of each number that a user may set."""
-    machine, pictures = request.machine, max(1, MAX_PICTURES // max(1, len(request.prompts)))
-    threads = THREADS_PER_CORE * machine.cores
+    pictures = max(1, MAX_PICTURES // max(1, len(request.prompts)))
     files = f"a run makes at most {MAX_PICTURES} pictures"
     if len(request.prompts) > 1:
         files += f", and there are {len(request.prompts)} prompts"
@@ -52,7 +51,6 @@ def ranges(request: Request) -> dict[str, Range]:
         "cp.ulysses_degree": ranks,
         "cp.cfg_degree": Range(2, "classifier-free guidance has two branches"),
         "runtime.processes": ranks,
-        "runtime.threads": Range(threads, f"{machine.cores} cores serve at most {threads} threads of a rank"),
         "runtime.timeout": week,
         "runtime.stall_timeout": Range(week.most, week.why, LEAST_STALL),
         "runtime.start_timeout": week,
@@ -85,6 +83,22 @@ def _get(request: Request, key: str) -> float | None:
         value = getattr(value, part)
     assert value is None or isinstance(value, (int, float))
     return value
+
+
+@rule
+def threads(request: Request) -> Iterator[Problem]:
+    """Threads of all ranks alike, or of each."""
+    given, cores = request.config.runtime.threads, request.machine.cores
+    value, most = typed("runtime.threads", given), THREADS_PER_CORE * cores
+    numbers = given if isinstance(given, list) else [] if given is None else [given]
+    if given == [] or any(not isinstance(number, int) or isinstance(number, bool) for number in numbers):
+        rule_ = "takes a whole number, or a list with one for each rank"
+        yield Problem(value, rule_, "type runtime.threads=2 or runtime.threads=[2,1]")
+    elif any(number < 1 for number in numbers):
+        yield Problem(value, "must be at least 1", "type runtime.threads=1 or more")
+    elif any(number > most for number in numbers):
+        rule_ = f"{cores} cores serve at most {most} threads of a rank"
+        yield Problem(value, rule_, f"type runtime.threads={most} or less")
 
 
 @rule

@@ -30,27 +30,33 @@ def resolved(request: Request) -> Config:
         config["output"] |= {"codec": request.codec.name, "crf": crf}
     config["cp"] = {
         "mode": request.mode,
+        "implementation": request.config.cp.implementation,
         "ring_degree": request.mesh.ring,
         "ulysses_degree": request.mesh.ulysses,
         "cfg_degree": request.mesh.cfg,
+        "shares": list(request.shares) or None,
         "schedule": request.schedule or "auto",  # which decides nothing in a mode without a ring
         "transport": request.config.cp.transport,
     }
     config["lora"] = settings(request.config.lora)
     config["runtime"] |= {"device": request.device, "dtype": request.dtype}
-    config["runtime"] |= {"processes": request.mesh.ranks, "threads": request.threads}
+    same = len(set(request.threads)) == 1
+    threads = request.threads[0] if same else list(request.threads)
+    config["runtime"] |= {"processes": request.mesh.ranks, "threads": threads}
     return at_commit(portable(config), request.inputs.checkpoint.source)
 
 
 def first_record(request: Request, overrides: list[str], options: Sequence[str]) -> Record:
     """The first record of a run."""
     requested, rendered = request.requested, request.rendered
+    typed = any(word.lstrip("+").startswith("seed=") for word in overrides)
+    again = overrides if typed else [*overrides, f"seed={request.seed}"]
     gpus = tuple(gpu.name for gpu in request.machine.gpus if gpu.index in request.devices)
     return Record(
         schema=SCHEMA,
         status="running",
         started=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=command_line(overrides, options),
+        command=command_line(again, options),
         overrides=tuple(overrides),
         config=resolved(request),
         prompts=request.prompts,

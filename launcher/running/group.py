@@ -44,7 +44,7 @@ class GroupKey:
 
     processes: int
     devices: tuple[int, ...]
-    threads: int
+    threads: tuple[int, ...]
     start_timeout: float
     load: Load
 

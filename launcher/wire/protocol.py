@@ -13,7 +13,7 @@ from launcher.codec import MalformedError
 from launcher.records.record import Check, File, Recipe, Scheduler
 from launcher.schedulers import Wish
 
-VERSION = 3
+VERSION = 4
 HEARTBEAT = 1.0  # seconds between two signs of life of a rank that works
 OUT_OF_GPU_MEMORY = "out of GPU memory"  # how the cause of a rank that met its GPU's limit begins
 
@@ -102,7 +102,7 @@ class Done(Message):
     Args:
         seconds: of each stage.
         peak_bytes: the most memory that the rank held, on its GPU if it uses one; peak_host_bytes: in main memory.
-        sent_bytes: to other ranks, by attention_backends.
+        sent_bytes: to other ranks, by attention_backends; None of diffusers' own exchanges, which are not counted.
         digests: of each picture's final latents, the same on all ranks.
         loads: how often the rank has loaded weights so far.
         kernel: what attention was computed with.
@@ -115,7 +115,7 @@ class Done(Message):
     digests: tuple[str, ...]
     loads: int
     peak_host_bytes: int = 0
-    sent_bytes: int = 0
+    sent_bytes: int | None = 0
     kernel: str = ""
     scheduler: Scheduler | None = None
     environment: dict[str, str] = field(default_factory=dict)
@@ -189,6 +189,8 @@ class Sharing:
         cfg_degree: 2: two halves of the ranks compute a branch of guidance each, and `branches` says how the pipeline
             gives them to its transformer, by "calls" or as a "batch".
         transformers: the pipeline's parts that are shared.
+        shares: of the tokens and heads, one a rank of a sequence; empty: equal ones.
+        implementation: whose code shares it, "own" or "diffusers".
     """
 
     mode: str
@@ -200,6 +202,8 @@ class Sharing:
     transformers: tuple[str, ...] = ("transformer",)
     cfg_degree: int = 1
     branches: str = "calls"
+    shares: tuple[int, ...] = ()
+    implementation: str = "own"
 
 
 @dataclass(frozen=True)
@@ -226,7 +230,7 @@ class Job(Message):
 
     Args:
         folder: the run's, absolute: files and logs go there.
-        threads: that a rank computes with; cores: that rank 0 may decode with, once the others are done.
+        threads: that each rank computes with; cores: that rank 0 may decode with, once the others are done.
         call: the pipeline's arguments but for prompt, generator and callback.
         seed: the first picture's.
         crop: left, top, right and bottom of what is kept, in pixels of what is rendered.
@@ -246,7 +250,7 @@ class Job(Message):
     load: Load
     sharing: Sharing
     loras: tuple[LoraFile, ...]
-    threads: int
+    threads: tuple[int, ...]
     cores: int
     call: dict[str, object]
     seed: int

@@ -54,7 +54,7 @@ class Worker:
     def do(self, job: Job) -> Done:
         """Make a job's pictures."""
         began = time.monotonic()
-        torch.set_num_threads(job.threads)
+        torch.set_num_threads(job.threads[self.rank])
         surroundings.reset_peak_memory()
         if self.pipe is None:
             self._load(job.load)
@@ -78,7 +78,7 @@ class Worker:
             seconds={stage: round(value, 3) for stage, value in seconds.items()},
             peak_bytes=surroundings.peak_memory(),
             peak_host_bytes=surroundings.peak_host_memory(),
-            sent_bytes=counters().bytes - sent,
+            sent_bytes=None if job.sharing.implementation == "diffusers" else counters().bytes - sent,
             digests=digests,
             loads=self.loads,
             kernel=kernel,
@@ -168,7 +168,7 @@ class Worker:
                 output = "latent" if self.rank != 0 else "pil" if job.frames is None else "pt"
                 result = self._draw(job, job.prompts[picture.prompt], picture.seed, output)
                 decoded = time.monotonic()
-                torch.set_num_threads(job.threads)
+                torch.set_num_threads(job.threads[self.rank])
                 if self.rank == 0:
                     self._save(job, number, result)
         except FloatingPointError as error:

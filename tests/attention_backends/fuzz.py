@@ -25,6 +25,7 @@ from faults import BLOCKS, FAULT, exact, faulty
 from ranks import LARGEST, Ranks
 
 from attention_backends.catalog import MODES
+from attention_backends.layout import split_lengths
 
 LIMITS = {"float64": 1e-11, "float32": 3e-5}
 DEADLINE = 30.0  # seconds: no case takes so long but one that hangs
@@ -107,7 +108,10 @@ def _modes(chance: random.Random, largest: int) -> tuple[int, dict[str, Any]]:
     while ring * ulysses > largest:
         ring, ulysses = (ring - 1, ulysses) if ring > ulysses else (ring, ulysses - 1)
     schedule = chance.choice(["auto", "gather", "staged"]) if mode.scheduled else "auto"
-    return ring * ulysses, {"mode": mode.name, "ring_degree": ring, "ulysses_degree": ulysses, "schedule": schedule}
+    found = {"mode": mode.name, "ring_degree": ring, "ulysses_degree": ulysses, "schedule": schedule}
+    if not mode.even and chance.random() < 0.3:
+        found["shares"] = [chance.choice([1, 1, 2, 3, 8]) for _ in range(ring * ulysses)]
+    return ring * ulysses, found
 
 
 def _size(chance: random.Random, model: str, most: int) -> list[int]:
@@ -130,7 +134,7 @@ def model_case(chance: random.Random) -> Case:
     masked = model in ("qwen", "ltx") and chance.random() < 0.5
     if (model == "ltx" or (masked and model == "qwen")) and not mode.masks:
         refused.append("takes no attention mask")
-    if model == "ltx" and text < world:
+    if model == "ltx" and 0 in split_lengths(text, world, tuple(arguments.get("shares", ()))):
         refused.append("this model needs one on each")
     return Case(exact, world, {"model": model, "size": size, "arguments": arguments, "masked": masked}, tuple(refused))
 
@@ -147,6 +151,7 @@ def fault_case(chance: random.Random) -> Case:
     mode = MODES[arguments["mode"]]
     if mode.even or mode.heads_divide or not mode.masks:  # what they refuse is model_case's to see
         arguments |= {"mode": "unified_anything"}
+    arguments.pop("shares", None)  # which may leave a rank without what a fault needs
     if fault == "mode":
         arguments |= {"schedule": "gather"}
     size = [2, 2, 3, world + 1] if model in ("wan", "ltx") else [2 * world + 1, world + 2]

@@ -38,9 +38,14 @@ def compiled(group: dist.ProcessGroup, name: str, arguments: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize(
-    ("name", "mode"),
-    [("flux", "ring_anything"), ("flux", "unified_anything"), ("wan", "unified_anything"), ("minimax", "ring")],
+    ("name", "mode", "shares"),
+    [
+        ("flux", "ring_anything", ()),
+        ("flux", "unified_anything", (2, 1)),
+        ("wan", "unified_anything", ()),
+        ("minimax", "ring", ()),
+    ],
 )
-def test_full_graph(ranks, name, mode):
-    for errors in ranks.run(compiled, 2, name=name, arguments={"ring_degree": 2, "mode": mode}):
+def test_full_graph(ranks, name, mode, shares):
+    for errors in ranks.run(compiled, 2, name=name, arguments={"ring_degree": 2, "mode": mode, "shares": shares}):
         assert max(errors) < 1e-5

@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 
 from attention_backends import attention2d, cost2d, exchange
-from attention_backends.cost import Shape, Speeds, cheapest, held, seconds, sent
+from attention_backends.cost import Attention, Shape, Speeds, cheapest, held, seconds, sent
 from attention_backends.layout import Layout, Route, split_lengths
 from attention_backends.topology import Topology
 from attention_backends.unified import context_parallel_attention
@@ -47,11 +47,8 @@ def test_what_moves_is_what_the_formula_says(ranks, ring, ulysses, lengths):
                 counted, ring * ulysses, ring=ring, ulysses=ulysses, q_lengths=lengths, k_lengths=lengths, **case
             )
             layout, shape = Layout(tuple(lengths)), Shape(4, 8, batch=2, key_heads=key_heads, element_size=4)
-            stated = sent(
-                layout, layout, shape,
-                ring_degree=ring, ulysses_degree=ulysses, schedule=schedule, is_causal=is_causal,
-                key_mask=2 * masked,  # a byte for each batch entry
-            )  # fmt: skip
+            # A mask has a byte for each batch entry.
+            stated = sent(Attention(layout, layout, shape, ring, ulysses, schedule, is_causal, key_mask=2 * masked))
             for count, moved in zip(counts, stated, strict=True):
                 asked = int(masked and 2 in lengths)  # a batch of 2 and 2 queries: which of them does the mask count?
                 assert count == {"bytes": moved.bytes, "messages": moved.messages, "size_exchanges": asked}
@@ -65,7 +62,7 @@ def test_what_a_grid_moves_is_what_the_formula_says(ranks, ring, ulysses, length
         case = {"ring": ring, "ulysses": ulysses, "q_lengths": lengths, "k_lengths": lengths, "grid": True}
         counts = ranks.run(counted, ring * ulysses, key_heads=key_heads, masked=masked, **case)
         layout, shape = Layout(tuple(lengths)), Shape(4, 8, batch=2, key_heads=key_heads, element_size=4)
-        stated = cost2d.sent(layout, layout, shape, ring_degree=ring, ulysses_degree=ulysses, key_mask=2 * masked)
+        stated = cost2d.sent(Attention(layout, layout, shape, ring, ulysses, key_mask=2 * masked))
         for count, moved in zip(counts, stated, strict=True):
             assert (count["bytes"], count["messages"]) == (moved.bytes, moved.messages)
 
@@ -75,27 +72,26 @@ def test_a_grid_moves_less_than_a_ring():
     layout, shape = Layout(split_lengths(75648, 64)), Shape(12, 128)
     part = layout.lengths[0] * 12 * 128 * 2
     (moved, *_), (around, *_) = (
-        cost2d.sent(layout, layout, shape, ring_degree=8, ulysses_degree=8),
-        sent(layout, layout, shape, ring_degree=64, ulysses_degree=1),
+        cost2d.sent(Attention(layout, layout, shape, 8, 8)),
+        sent(Attention(layout, layout, shape, 64, 1)),
     )
     assert moved.bytes == 28 * part + 7 * layout.lengths[0] * 12 * 4
     assert around.bytes == 126 * part
 
 
 def test_a_grid_is_faster_where_ranks_outnumber_heads():
-    layout, shape, speeds = Layout(split_lengths(75600, 64)), Shape(2, 128), Speeds(1e-5, 20e9, 400e12, 2e12)
-    grid = cost2d.seconds(layout, layout, shape, speeds, ring_degree=8, ulysses_degree=8)
+    layout, shape, speeds = Layout(split_lengths(75600, 64)), Shape(2, 128), [Speeds(1e-5, 20e9, 400e12, 2e12)] * 64
+    grid = cost2d.seconds(Attention(layout, layout, shape, 8, 8), speeds)
     for ulysses in (1, 2, 4, 8, 64):
-        degrees = {"ring_degree": 64 // ulysses, "ulysses_degree": ulysses}
         for schedule in ("gather", "staged"):
-            assert grid < seconds(layout, layout, shape, speeds, schedule=schedule, **degrees)
+            assert grid < seconds(Attention(layout, layout, shape, 64 // ulysses, ulysses, schedule), speeds)
 
 
 def test_a_ring_moves_each_real_key_and_value_once_to_each_reader():
     """The formula against the definition, so that both cannot be wrong alike."""
     lengths, row = (9, 0, 300), 2 * 4 * 8 * 4  # batch x heads x head size x float32
     layout, shape = Layout(lengths), Shape(4, 8, batch=2, element_size=4)
-    for rank, moved in enumerate(sent(layout, layout, shape, ring_degree=3, ulysses_degree=1)):
+    for rank, moved in enumerate(sent(Attention(layout, layout, shape, 3))):
         readers = sum(1 for other in range(3) if other != rank and lengths[other])
         assert moved.bytes == readers * 2 * lengths[rank] * row
 
@@ -105,7 +101,7 @@ def test_flux_on_four_gpus_moves_what_the_papers_say():
     layout, shape = Layout(split_lengths(4096 + 512, 4)), Shape(24, 128)
     u = 1152 * 24 * 128 * 2
     for degrees, expected in (((4, 1), 6 * u), ((1, 4), 3 * u), ((2, 2), 4 * u)):
-        moved = sent(layout, layout, shape, ring_degree=degrees[0], ulysses_degree=degrees[1])
+        moved = sent(Attention(layout, layout, shape, *degrees))
         assert {each.bytes for each in moved} == {expected}
 
 
@@ -113,10 +109,10 @@ def test_a_slow_link_is_hidden_and_a_fast_one_is_not_worth_it():
     layout, shape = Layout(split_lengths(4545, 2)), Shape(4, 64, element_size=4)
     route = Route(layout, layout)
     slow, fast = Speeds(1e-4, 25e6, 80e9, 5e9), Speeds(1e-4, 2e9, 80e9, 5e9)
-    assert cheapest(route, shape, slow) == "staged"
-    assert cheapest(route, shape, fast) == "gather"
+    assert cheapest(route, shape, [slow] * 2) == "staged"
+    assert cheapest(route, shape, [fast] * 2) == "gather"
     for name in ("gather", "staged"):
-        assert seconds(layout, layout, shape, slow, ring_degree=2, ulysses_degree=1, schedule=name) > 0.1
+        assert seconds(Attention(layout, layout, shape, 2, 1, name), [slow] * 2) > 0.1
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -156,9 +152,7 @@ def test_memory_is_what_the_formula_says(ranks, ring, ulysses, dtype):
     lengths = [4000, 3000, 2900, 2000, 1100, 1000][: ring * ulysses]
     layout, shape = Layout(tuple(lengths)), Shape(4, 64, element_size=4 if dtype == "float32" else 2)
     for schedule in ("gather", "staged") if ring > 1 else ("gather",):
-        stated = held(
-            layout, layout, shape, ring_degree=ring, ulysses_degree=ulysses, schedule=schedule, partial_size=4
-        )
+        stated = held(Attention(layout, layout, shape, ring, ulysses, schedule), partial_size=4)
         case = {"ring": ring, "ulysses": ulysses, "lengths": lengths, "schedule": schedule, "dtype": dtype}
         for measured, bytes_ in zip(ranks.run(peak, ring * ulysses, **case), stated, strict=True):
             assert 0.9 < measured / bytes_ < 1.15
@@ -169,7 +163,7 @@ def test_memory_is_what_the_formula_says(ranks, ring, ulysses, dtype):
 def test_memory_of_a_grid_is_what_the_formula_says(ranks, ring, ulysses, dtype):
     lengths = [4000, 3000, 2900, 2000, 1100, 1000][: ring * ulysses]
     layout, shape = Layout(tuple(lengths)), Shape(4, 64, element_size=4 if dtype == "float32" else 2)
-    stated = cost2d.held(layout, layout, shape, ring_degree=ring, ulysses_degree=ulysses, partial_size=4)
+    stated = cost2d.held(Attention(layout, layout, shape, ring, ulysses), partial_size=4)
     case = {"ring": ring, "ulysses": ulysses, "lengths": lengths, "schedule": "gather", "dtype": dtype, "grid": True}
     found = ranks.run(peak, ring * ulysses, **case)
     for measured, bytes_ in zip(found, stated, strict=True):

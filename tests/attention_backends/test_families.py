@@ -15,6 +15,7 @@ RING_ANYTHING = {"ring_degree": 3, "ring_anything": True}
 ULYSSES_ANYTHING = {"ulysses_degree": 3, "ulysses_anything": True}
 UNIFIED_ANYTHING = {"ring_degree": 3, "ulysses_degree": 2, "unified_anything": True}
 RING_IN_UNIFIED = {"ring_degree": 3, "unified_anything": True}
+SHARES = {"ring_degree": 3, "unified_anything": True, "shares": (1, 3, 2)}
 GRID = {"ring_degree": 3, "ulysses_degree": 2, "attention2d": True}
 CASES = [
     # family, world, arguments of enable, frames (none for pictures), height and width in tokens, text tokens
@@ -38,6 +39,9 @@ CASES = [
     ("qwen", 3, RING_ANYTHING, (5, 5), 1),
     ("qwen", 3, ULYSSES_ANYTHING, (1, 2), 7),
     ("qwen", 6, UNIFIED_ANYTHING, (1, 1), 4),
+    ("wan", 3, SHARES, (3, 3, 5), 7),
+    ("ltx", 3, SHARES, (3, 3, 5), 7),
+    ("qwen", 3, SHARES, (5, 5), 7),
 ]
 
 

@@ -13,6 +13,23 @@ def test_shards_are_tensor_splits(total, parts):
     assert split_lengths(total, parts) == tuple(len(part) for part in torch.arange(total).tensor_split(parts))
 
 
+@given(total=st.integers(0, 500), shares=st.lists(st.integers(1, 9), min_size=1, max_size=12).map(tuple))
+def test_uneven_shares_are_in_proportion(total, shares):
+    lengths = split_lengths(total, len(shares), shares)
+    assert sum(lengths) == total
+    if len(set(shares)) == 1:
+        assert lengths == split_lengths(total, len(shares))
+    for length, share in zip(lengths, shares, strict=True):
+        assert length >= 0
+        assert abs(length - total * share / sum(shares)) <= 1
+
+
+def test_heads_follow_the_shares_of_a_row():
+    assert split_heads(24, 2, (2, 1)) == ((0, 16), (16, 24))
+    assert split_heads(24, 2, (2, 1, 1, 2)) == ((0, 12), (12, 24))  # both places have half in all rows together
+    assert split_heads(24, 1, (2, 1)) == ((0, 24),)
+
+
 @given(kv_heads=st.integers(1, 6), group=st.integers(1, 6), parts=st.integers(1, 8))
 def test_query_heads_find_the_key_heads_they_read(kv_heads, group, parts):
     ranges = split_heads(kv_heads * group, parts)

@@ -24,6 +24,11 @@ MODES = [
     (6, {"ring_degree": 2, "ulysses_degree": 3, "mode": "attention2d"}, 17, 4),
     (3, {"ring_degree": 3, "ring_anything": True}, 1, 1),  # two ranks hold nothing
     (2, {"ring_degree": 2, "ring_anything": True}, 64, 65),  # text and image shards look alike on one rank
+    (2, {"ring_degree": 2, "ring_anything": True, "shares": (2, 1)}, 17, 7),
+    (3, {"ulysses_degree": 3, "ulysses_anything": True, "shares": (1, 5, 2)}, 17, 7),  # heads too: 0 to 3 of 4
+    (6, {"ring_degree": 3, "ulysses_degree": 2, "unified_anything": True, "shares": (3, 1, 1, 2, 7, 1)}, 19, 5),
+    (4, {"ring_degree": 2, "ulysses_degree": 2, "attention2d": True, "shares": (1, 9, 4, 1)}, 17, 7),
+    (2, {"ring_degree": 2, "shares": (3, 3)}, 16, 6),  # equal ones, in a mode that takes no others
 ]
 
 

@@ -34,6 +34,12 @@ CASES = [
     ("flux", "attention2d", 2, 2, 15, 7),
     ("ltx", "attention2d", 3, 2, 9, 7),
 ]
+UNEVEN = [
+    ("flux", "ring_anything", 3, 1, 15, 7, (1, 4, 2)),
+    ("flux", "unified_anything", 2, 2, 15, 7, (5, 1, 2, 1)),
+    ("ltx", "unified_anything", 1, 3, 15, 7, (4, 1, 2)),
+    ("wan", "attention2d", 2, 2, 15, 7, (1, 1, 3, 1)),
+]
 
 
 def model_and_inputs(family: str, drawn: int, text: int) -> tuple[torch.nn.Module, dict[str, Any]]:
@@ -60,33 +66,37 @@ def model_and_inputs(family: str, drawn: int, text: int) -> tuple[torch.nn.Modul
 
 def counted(
     group: dist.ProcessGroup, family: str, mode: str, ring: int, ulysses: int, schedule: str, drawn: int, text: int,
-    plan: dict[str, Any],
+    plan: dict[str, Any], shares: tuple[int, ...],
 ) -> int:  # fmt: skip
     torch.manual_seed(0)
     model, inputs = model_and_inputs(family, drawn, text)
     attention_backends.enable(
-        model, process_group=group, mode=mode, ring_degree=ring, ulysses_degree=ulysses, schedule=schedule, cp_plan=plan
-    )
+        model, process_group=group, mode=mode, ring_degree=ring, ulysses_degree=ulysses, schedule=schedule,
+        cp_plan=plan, shares=shares,
+    )  # fmt: skip
     exchange.reset_counters()
     with torch.no_grad():
         model(**inputs)
     return exchange.counters().bytes
 
 
-@pytest.mark.parametrize(("family", "mode", "ring", "ulysses", "drawn", "text"), CASES)
-def test_a_step_sends_what_the_plan_says(ranks, family, mode, ring, ulysses, drawn, text):
+@pytest.mark.parametrize(
+    ("family", "mode", "ring", "ulysses", "drawn", "text", "shares"), [*((*case, ()) for case in CASES), *UNEVEN]
+)
+def test_a_step_sends_what_the_plan_says(ranks, family, mode, ring, ulysses, drawn, text, shares):
     name = {"flux": "flux_tiny", "wan": "wan_t2v_1_3b", "ltx": "ltx_video"}[family]
     config = copy.deepcopy(to_config(Composer().compose([f"model={name}", "runtime=cpu", f"cp={mode}", "guidance=1"])))
     model = config.model
     model.heads, model.head_dim, model.layers, model.text_tokens = HEADS, HEAD_DIM, LAYERS, text
     model.vae_scale, model.patch, model.guidance_embeds = 1, 1, False
-    config.height, config.width = drawn, 1
+    config.height, config.width, config.cp.shares = drawn, 1, list(shares) or None
     config.frames = None if family == "flux" else 1
     request = shared(resolve(config, Machine(cores=2)), mode, ring, ulysses, None)
     world = ring * ulysses
     for schedule in ("gather", "staged") if request.schedule else ("gather",):
         planned = way(replace(request, schedule=schedule))
         case = {"family": family, "mode": mode, "ring": ring, "ulysses": ulysses, "schedule": schedule}
+        case |= {"shares": shares}
         sent = ranks.run(counted, world, drawn=drawn, text=text, plan=model.cp_plan, **case)
         # what is gathered once at the end of a step is not attention: every shard of the output goes to all others
         held = [rank.get("image", 0) + rank.get("video", 0) for rank in request.tokens_per_rank]

@@ -26,17 +26,16 @@ def pixels(path: Path) -> np.ndarray:
 
 
 def made(ended: Ended) -> dict[tuple, tuple[Path, dict]]:
-    """Each run's picture and record, by mode and size."""
+    """Each run's picture and record, by mode and size, and shares if they are unequal."""
     assert ended.code == 0, ended.err
     found = {}
     for run in ended.runs:
         record = json.loads((run / "run.json").read_text())
         assert record["status"] == "done"
         size = record["size"]["requested"]
-        found[record["config"]["cp"]["mode"], size["height"], size["width"]] = (
-            run / record["files"][0]["file"],
-            record,
-        )
+        shares = record["config"]["cp"]["shares"]
+        key = (record["config"]["cp"]["mode"], size["height"], size["width"], *([tuple(shares)] if shares else []))
+        found[key] = run / record["files"][0]["file"], record
     return found
 
 
@@ -74,13 +73,16 @@ def alone(launch_module):
     ("modes", "degrees"),
     [
         ("ring,ulysses,ulysses_anything,ring_anything", ["runtime.processes=2"]),
-        ("ulysses_anything,ring_anything", ["runtime.processes=3"]),
+        ("ulysses_anything,ring_anything", ["runtime.processes=3", "cp.shares=null,[5,1,2]"]),
         ("unified,ring,ulysses_anything,unified_anything,attention2d", ["runtime.processes=4"]),
     ],
 )
 def test_every_mode_makes_the_picture_of_one_process(launch_module, alone, modes, degrees):
     shared = made(launch_module("-m", *SAME, f"cp={modes}", *degrees, "height=256", "width=256"))
-    assert len(shared) == len(modes.split(","))
+    uneven = [record for _, record in shared.values() if record["config"]["cp"]["shares"]]
+    assert len(shared) - len(uneven) == len(modes.split(","))
+    assert [[rank["image"] for rank in record["tokens_per_rank"]] for record in uneven] == [[160, 32, 64]] * len(uneven)
+    assert len(uneven) in (0, 2)
     for picture, record in shared.values():
         assert_same(picture, alone["none", 256, 256][0])
         assert record["loads"] == 1

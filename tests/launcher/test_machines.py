@@ -37,6 +37,7 @@ def test_torch_is_asked_only_where_a_gpu_is_insisted_on_and_none_is_known(monkey
         ("NVIDIA H100 80GB HBM3", "h100x8"),
         ("NVIDIA H200", "h200x8"),
         ("NVIDIA A100-SXM4-80GB", "a100x8"),
+        ("NVIDIA GeForce RTX 5090", "rtx5090x2"),
         ("NVIDIA GeForce RTX 4090", "rtx4090x4"),
         ("NVIDIA L40S", "l40sx4"),
     ],

@@ -40,19 +40,19 @@ def prepare(folder: Path) -> None:
 
 
 def environment(
-    device: str, devices: Sequence[int], threads: int, folder: Path, deterministic: bool = False
+    device: str, devices: Sequence[int], threads: Sequence[int], folder: Path, deterministic: bool = False
 ) -> dict[str, str]:
     """Return the ranks' environment: the user's, without what would steer accelerate or torchelastic.
 
     Args:
         device: "cpu" or "cuda".
         devices: GPUs, one a rank, counted within CUDA_VISIBLE_DEVICES.
-        threads: that each rank computes with.
+        threads: that each rank computes with; the most of them stands in its environment.
         folder: the group's.
         deterministic: have cuBLAS make the same numbers each time, which it is told before CUDA starts.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(STEERING) and name not in SINGLE}
-    kept["OMP_NUM_THREADS"] = str(threads)
+    kept["OMP_NUM_THREADS"] = str(max(threads))
     # Spinning threads starve each other as soon as anything else runs on the cores: denoising took 2 s with this and 10
     # to 39 s without it beside one busy program on 2 cores.
     kept.setdefault("OMP_WAIT_POLICY", "PASSIVE")

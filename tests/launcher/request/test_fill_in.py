@@ -40,6 +40,6 @@ def test_chosen_gpus_are_used_in_their_order(ask):
 
 def test_dtype_and_threads_follow_from_the_device(ask):
     request = ask("cp=ring_anything", "runtime.processes=2", machine=Machine(cores=6))
-    assert (request.dtype, request.threads) == ("float32", 3)
-    assert ask("cp=ring_anything", "runtime.processes=5").threads == 1
+    assert (request.dtype, request.threads) == ("float32", (3, 3))
+    assert ask("cp=ring_anything", "runtime.processes=5").threads == (1,) * 5
     assert ask("cp=none", machine=Machine(4, (Gpu(0, "A100", 40000),))).dtype == "bfloat16"

@@ -27,6 +27,10 @@ LEGAL = [
     "cp=unified_anything cp.ring_degree=1 cp.ulysses_degree=5 height=1000 width=1000",
     "model.true_cfg=2 negative_prompt=blue runtime.dtype=bfloat16",
     "model.text_tokens=1 cp=unified_anything",
+    "cp=ring_anything cp.shares=[2,1] runtime.threads=[2,1]",
+    "cp.shares=auto runtime.threads=[2,1]",
+    "cp=ring cp.shares=[7,7] height=1024",
+    "cp=attention2d cp.shares=[1,2,3,4]",
 ]
 
 
@@ -73,15 +77,17 @@ degrees = st.none() | st.integers(-2, 7)
     sides=st.tuples(st.integers(-3, 1100), st.integers(1, 1100)),
     text=st.integers(1, 512),
     machine=st.sampled_from([LAPTOP, GPUS, Machine(cores=1)]),
+    shares=st.sampled_from([None, None, "auto", [2, 1], [3, 3], [1, 5, 2], [4, 1, 1, 1], [1] * 300, [0], 2, {}, "x"]),
+    threads=st.sampled_from([None, None, 2, [1, 3], [2, 1, 1], [], "x", -1]),
 )
 def test_what_passes_the_rules_can_be_cut_and_nothing_makes_a_rule_fail(
-    mode, ring, ulysses, processes, sides, text, machine
+    mode, ring, ulysses, processes, sides, text, machine, shares, threads
 ):
     """The shares of a legal request are whole, cover the sequence, and are equal where the mode needs it."""
     config = copy.deepcopy(DEFAULTS)
     config.cp.mode, config.cp.ring_degree, config.cp.ulysses_degree = mode, ring, ulysses
     config.runtime.processes, (config.height, config.width) = processes, sides
-    config.model.text_tokens = text
+    config.model.text_tokens, config.cp.shares, config.runtime.threads = text, shares, threads
     request = resolve(config, machine)
     if problems(request):
         return
@@ -89,8 +95,11 @@ def test_what_passes_the_rules_can_be_cut_and_nothing_makes_a_rule_fail(
     assert mesh.whole
     assert request.processes in (None, mesh.ranks)
     for length in request.streams.values():
-        held = split_lengths(length, mesh.sequence)
+        held = split_lengths(length, mesh.sequence, request.shares)
         assert sum(held) == length
-        assert max(held) - min(held) <= (0 if MODES[request.mode].even else 1)
+        if MODES[request.mode].even or not request.shares:
+            assert max(held) - min(held) <= (0 if MODES[request.mode].even else 1)
+    assert len(request.threads) == mesh.ranks
+    assert len(request.shares) in (0, mesh.sequence)
     if MODES[request.mode].heads_divide:
         assert config.model.heads % mesh.ulysses == 0

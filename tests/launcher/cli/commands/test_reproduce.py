@@ -90,6 +90,18 @@ def test_a_folder_that_was_moved_lists_reports_and_reproduces(pool, composer: Co
     assert [difference(*pair).same for pair in zip(source.pictures, again.files, strict=True)] == ["bytes", "bytes"]
 
 
+@pytest.mark.slow
+def test_a_run_that_started_from_a_picture_is_made_again_without_it(pool, composer: Composer, tmp_path):
+    Image.effect_mandelbrot((80, 60), (-2, -1.5, 1, 1.5), 100).convert("RGB").save(tmp_path / "cat.jpg")
+    made = pool.run(f"image={tmp_path / 'cat.jpg'}", "seed=6")
+    (tmp_path / "cat.jpg").unlink()
+    moved = shutil.copytree(made.files[0].parent, tmp_path / "moved")
+    for source in (replay.original(moved), replay.original(moved / "0000.png")):
+        again = pool.run(*replay.words(source.config, [], composer, replay.kept(source)))
+        assert difference(made.files[0], again.files[0]).same == "bytes"
+        assert again.record["inputs"] == made.record["inputs"]
+
+
 def test_the_recipe_is_shown_and_nothing_is_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     path = picture(tmp_path / "x.png", prompt="\x1b[31mred", steps=3)

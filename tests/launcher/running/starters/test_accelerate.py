@@ -114,7 +114,7 @@ def test_ranks_do_not_import_from_the_current_folder(tmp_path):
     """This checkout's launcher is found all the same."""
     (tmp_path / "queue.py").write_text("raise SystemExit('a queue.py of the current folder')")
     (tmp_path / "launcher.py").write_text("raise SystemExit('a launcher.py of the current folder')")
-    env = accelerate.environment("cpu", (), 1, FOLDER)
+    env = accelerate.environment("cpu", (), (1,), FOLDER)
     line = [*accelerate.command(1, FOLDER)[:-1], "launcher.worker.numa"]  # ends by itself
     ended = subprocess.run(line, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
@@ -133,6 +133,6 @@ def test_what_a_library_warns_of_ends_no_rank(started):
 def test_what_makes_the_same_numbers_each_time_is_asked_for_before_cuda_starts(ask):
     asked, usual = (group_key(ask("cp=ring_anything", word, machine=GPUS)) for word in ("deterministic=true", "seed=1"))
     assert asked != usual  # ranks that were started without it do not serve
-    env = accelerate.environment("cuda", (0,), 1, FOLDER, asked.load.deterministic)
+    env = accelerate.environment("cuda", (0,), (1,), FOLDER, asked.load.deterministic)
     assert env["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
-    assert "CUBLAS_WORKSPACE_CONFIG" not in accelerate.environment("cuda", (0,), 1, FOLDER, usual.load.deterministic)
+    assert "CUBLAS_WORKSPACE_CONFIG" not in accelerate.environment("cuda", (0,), (1,), FOLDER, usual.load.deterministic)
