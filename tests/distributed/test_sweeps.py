@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from shared import Ended, command, hermetic
+from shared import Ended, command, hermetic, validated
 
 import launcher
 from launcher.families.weights import BUNDLED
@@ -37,6 +37,7 @@ def swept(tmp_path_factory):
     words = ["-m", *SMALL, "cp=ring,ring_anything", "runtime.processes=2", "height=48,64", "seed=1,2"]
     result = subprocess.run(command(*words), cwd=folder, env=hermetic(), capture_output=True, text=True, check=False)
     (sweep,) = (path.parent for path in folder.rglob("multirun.yaml"))
+    validated(folder)
     return Ended(result.returncode, result.stdout, result.stderr, sweep), words
 
 

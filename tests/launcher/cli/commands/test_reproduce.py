@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from shared import a_recipe
+from shared import a_recipe, validated
 
 import launcher
 from launcher.cli.commands import reproduce
@@ -34,8 +34,9 @@ def picture(path: Path, **config: Any) -> Path:
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch, launcher.Pool(*SMALL) as pool:
-        patch.chdir(tmp_path_factory.mktemp("pool"))
+        patch.chdir(folder := tmp_path_factory.mktemp("pool"))
         yield pool
+        validated(folder)
 
 
 @pytest.mark.slow
