@@ -31,6 +31,7 @@ PASSED_OVER = (
     "prompt_file",
     "check",
     "fail_fast",
+    "data",
     "resume",
     "output.dir",
     "runtime.devices",
