@@ -127,7 +127,8 @@ def _lora(config: LaunchConfig) -> LoraFile | None:
 
 
 def _of_a_picture(config: Config) -> Config:
-    """The part of a configuration that a picture's own recipe has: not where it was written to."""
+    """The part of a configuration that a picture's own recipe has: not where it was written to, or beside what."""
     output = config["output"]
     assert isinstance(output, dict)
-    return config | {"output": {key: value for key, value in output.items() if key != "dir"}}
+    kept = {key: value for key, value in config.items() if key != "data"}
+    return kept | {"output": {key: value for key, value in output.items() if key != "dir"}}
