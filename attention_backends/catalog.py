@@ -13,6 +13,7 @@ class Mode:
         even: every sharded length must be a multiple of the number of ranks.
         heads_divide: the number of heads must be a multiple of ulysses_degree.
         masks: an attention mask is accepted.
+        theirs: diffusers has a mode of this name too.
         anything: of an even mode, the one with the same degrees that takes any length.
         flag: the argument of diffusers' ContextParallelConfig or of `enable` that asks for it, "" if the degrees do.
         algorithm: the module of this package whose `context_parallel_attention` runs it; "": attention stays local.
@@ -24,6 +25,7 @@ class Mode:
     even: bool = False
     heads_divide: bool = False
     masks: bool = True
+    theirs: bool = False
     anything: str = ""
     flag: str = ""
     algorithm: str = "unified"
@@ -68,11 +70,11 @@ MODES: dict[str, Mode] = {
     mode.name: mode
     for mode in (
         Mode("none", "one", "one", algorithm=""),
-        Mode("ring", "many", "one", even=True, anything="ring_anything"),
-        Mode("ulysses", "one", "many", even=True, heads_divide=True, anything="ulysses_anything"),
-        Mode("unified", "many", "many", even=True, heads_divide=True, anything="unified_anything"),
-        Mode("ulysses_anything", "one", "many", flag="ulysses_anything"),
-        Mode("ring_anything", "many", "one", masks=False, flag="ring_anything"),
+        Mode("ring", "many", "one", even=True, theirs=True, anything="ring_anything"),
+        Mode("ulysses", "one", "many", even=True, heads_divide=True, theirs=True, anything="ulysses_anything"),
+        Mode("unified", "many", "many", even=True, heads_divide=True, theirs=True, anything="unified_anything"),
+        Mode("ulysses_anything", "one", "many", theirs=True, flag="ulysses_anything"),
+        Mode("ring_anything", "many", "one", masks=False, theirs=True, flag="ring_anything"),
         Mode("unified_anything", "any", "any", flag="unified_anything"),
         Mode("attention2d", "many", "many", flag="attention2d", algorithm="attention2d"),
     )

@@ -15,9 +15,10 @@ As plain data, so that it can stand in a YAML file. Of a model whose blocks are 
 
 `split` names a module, then its parameters (an integer: its output of this number). An entry without `like` defines a
 stream of tokens, under the parameter's name. `like` names the streams that a tensor follows, in the order in which they
-are joined: each of them is cut by itself, and a dimension of 1 stays whole. `parts` defines the streams that one tensor
-joins, each with the parameter that says how many tokens it has, the last one with null for the rest. `count` names a
-stream whose tokens an integer parameter counts: the rank's own are put in its place.
+are joined: each of them is cut by itself, null is what is this rank's own already, and a dimension of 1 stays whole.
+`parts` defines the streams that one tensor joins, each with the parameter that says how many tokens it has, the last
+one with null for the rest. `count` names a stream whose tokens an integer parameter counts: the rank's own are put in
+its place.
 
 `gather` names modules whose output is put together again: one entry, or one for each output (null: it stays). `local`
 names attentions that no other rank takes part in: cross-attention to a text that every rank holds whole, or refiners
@@ -38,6 +39,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 KEYS = ("split", "gather", "local", "keys_only", "masks", "empty")
+OWN = "null"  # in like: what is this rank's own already
 ENTRY_KEYS = ("dim", "ndim", "like", "parts", "count")
 
 
@@ -112,7 +114,7 @@ def parse(plain: Any) -> Plan:
     for path, group in split.items():
         for entry in group:
             for name in (*entry.like, *filter(None, [entry.count])):
-                if name not in streams:
+                if name not in (*streams, OWN):
                     raise PlanError(f"cp_plan.split.{path}.{entry.name}: no stream {name!r}{nearest(name, streams)}")
     gather = {
         path: _gathers(path, told, streams) for path, told in _mapping(plain.get("gather"), "cp_plan.gather").items()
@@ -167,7 +169,13 @@ def _split(where: str, name: Any, entry: Any) -> Split:
     if "like" in entry:
         if "parts" in entry:
             raise PlanError(f"{where}: takes like or parts, not both")
-        return Split(name, dim, ndim, like=_names(entry["like"], f"{where}.like"))
+        told = entry["like"]
+        if isinstance(told, list | tuple):
+            told = [OWN if each is None else each for each in told]
+        like = _names(told, f"{where}.like")
+        if like.count(OWN) > 1 or like == (OWN,):
+            raise PlanError(f"{where}.like: null is what is left beside named streams, once")
+        return Split(name, dim, ndim, like=like)
     if isinstance(name, int):
         raise PlanError(f"{where}: an output follows streams: say which, with like")
     parts = tuple(_mapping(entry.get("parts", {name: None}), f"{where}.parts").items())

@@ -10,7 +10,7 @@ import torch
 from attention_backends import compiled, exchange
 from attention_backends.catalog import MODES, Mode
 from attention_backends.cost import Speeds
-from attention_backends.header import DTYPES, Header, bits, disagreement, shapes
+from attention_backends.header import DTYPES, Header, bits, checksum, disagreement, shapes, total
 from attention_backends.kernels import choose
 from attention_backends.layout import Layout, joined
 from attention_backends.topology import Topology
@@ -48,9 +48,12 @@ class ContextParallel:
     calls: int = field(default=0, repr=False)  # attentions over all ranks, in this forward
     may_skip: bool = field(default=False, repr=False)  # a cache may leave out all of them
     cut: set[str] = field(default_factory=set, repr=False)  # what was split in this forward, by name
+    along: dict[str, str] = field(default_factory=dict, repr=False)  # what defined each stream of a plain plan
     gathered: bool = field(default=False, repr=False)  # an output was, in this forward
     shapes: int = field(default=0, repr=False)  # a checksum of the shapes that this forward was given
     timestep: float = field(default=0.0, repr=False)  # the sum of it, in this forward
+    given: list[int] = field(default_factory=list, repr=False)  # those shapes
+    time: Any = field(default=None, repr=False)  # the timestep that this forward was given
     where: str = field(default="", repr=False)  # the attention module that runs
     fit: Callable[[torch.Tensor], torch.Tensor] | None = field(default=None, repr=False)  # of the running mask
 
@@ -87,18 +90,19 @@ class ContextParallel:
         self.streams.clear()
         self.known.clear()
         self.cut.clear()
+        self.along.clear()
         self.first = None
         self.started = self.gathered = False
         self.calls = 0
         self.may_skip = may_skip
-        self.shapes = shapes(given) if given is not None else 0  # torch.compile can't trace it
-        timestep = given.get("timestep") if given is not None else None
-        self.timestep = 0.0  # on a GPU to read it is to wait for all that was launched before
-        if isinstance(timestep, torch.Tensor) and timestep.device.type == "cpu":
-            self.timestep = timestep.double().sum().item()
+        self.given = shapes(given or {})
+        self.time = given.get("timestep") if given is not None else None
+        if not torch.compiler.is_compiling():  # else the first attention reads them, when the graph runs
+            self.shapes, self.timestep = checksum(self.given), total(self.time)
 
     def end_forward(self) -> None:
         """Raise ValueError if this rank's part is all that the forward gives."""
+        self.time = None
         if self.streams and not self.gathered:
             raise ValueError(
                 f"this forward split its inputs, {self.streams}, and gathered no output: a module that the plan "
@@ -116,7 +120,9 @@ class ContextParallel:
         self.gathered = True
 
     def unsplit(self, given: dict[str, Any]) -> str:
-        """Of a forward's arguments, one that holds a whole split stream and is not split itself, in words; or ""."""
+        """Why sizes did not fit, in words: an argument that holds a whole split stream and is not split itself, or what
+        was split, and along which dimension; "" if the plan does not tell.
+        """
         for name, value in given.items():
             for x in value if isinstance(value, (list, tuple)) else [value]:
                 if isinstance(x, torch.Tensor) and name not in self.cut:
@@ -126,7 +132,10 @@ class ContextParallel:
                                 f"{name} holds {total} tokens, as {stream} does, which is split over ranks; {name} is "
                                 "not. Add it to the cp_plan."
                             )
-        return ""
+        if not self.along:
+            return ""
+        cuts = "; ".join(dict.fromkeys(self.along.values()))
+        return f"what the cp_plan splits does not fit the rest of the model, or is split where no tokens are: {cuts}."
 
     def check_even(self, name: str, total: int) -> None:
         """Raise ValueError if this mode can't share a stream of so many tokens."""
@@ -256,8 +265,9 @@ class ContextParallel:
         if not torch.compiler.is_compiling():
             return self.attend(query, key, value, mask, is_causal, scale)
         first, self.started = not self.started, True
-        given = self.handle, first, list(self.streams.values()), self.where
-        out: torch.Tensor = compiled.attend(query, key, value, mask, is_causal, scale, *given)
+        told = self.handle, first, list(self.streams.values()), self.where
+        seen = (self.given, self.time) if first else ([], None)
+        out: torch.Tensor = compiled.attend(query, key, value, mask, is_causal, scale, *told, *seen)
         return out
 
     def attend(

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import torch
 
-from attention_backends.plan import nearest
+from attention_backends.plan import OWN, nearest
 from attention_backends.topology import Topology
 
 
@@ -14,6 +14,7 @@ class Holder(Protocol):
 
     topology: Topology
     streams: dict[str, int]  # tokens of each stream in this forward, all ranks together
+    along: dict[str, str]  # what defined each, in words
     may_be_empty: frozenset[str] | None
 
     def check_even(self, name: str, total: int) -> None: ...
@@ -22,8 +23,8 @@ class Holder(Protocol):
     def unshard(self, x: torch.Tensor, dim: int, total: int, where: str) -> torch.Tensor: ...
 
 
-def define(state: Holder, where: str, lengths: dict[str, int]) -> None:
-    """Note how many tokens each stream has.
+def define(state: Holder, where: str, x: torch.Tensor, dim: int, lengths: dict[str, int]) -> None:
+    """Note how many tokens each stream has, which x joins along dim.
 
     Raises:
         ValueError: another tensor of this forward gave the stream another length, or the mode can't share it.
@@ -31,12 +32,15 @@ def define(state: Holder, where: str, lengths: dict[str, int]) -> None:
     for name, total in lengths.items():
         known = state.streams.get(name, total)
         if known != total:
-            raise ValueError(f"{where}: {total} tokens of {name}, and there were {known} of it before in this forward")
+            before = state.along.get(name, "in this forward")
+            raise ValueError(f"{where}: {total} tokens of {name}, and there were {known} before: {before}")
         state.check_even(name, total)
         if state.may_be_empty is not None and name not in state.may_be_empty:
             state.check_each(f"{where}: ", name, total)
         if total:
             state.streams[name] = total
+            if not torch.compiler.is_compiling():  # words are not traced
+                state.along.setdefault(name, f"{where} along dimension {dim % x.ndim} of {tuple(x.shape)}")
 
 
 def held(state: Holder, name: str) -> int:
@@ -45,19 +49,24 @@ def held(state: Holder, name: str) -> int:
 
 
 def cut(state: Holder, where: str, x: torch.Tensor, dim: int, names: Sequence[str]) -> torch.Tensor:
-    """This rank's part of each stream that x joins along dim, one after the other; a dimension of 1 stays whole.
+    """This rank's part of each stream that x joins along dim, one after the other; a dimension of 1 stays whole, and so
+    does what is this rank's own already.
 
     What comes before the tensor that defines its stream (positions, times) defines it.
     """
     if len(names) == 1 and names[0] not in state.streams and x.shape[dim] != 1:
-        define(state, where, {names[0]: x.shape[dim]})
+        define(state, where, x, dim, {names[0]: x.shape[dim]})
     totals = [state.streams.get(name, 0) for name in names]
+    if OWN in names:
+        totals[list(names).index(OWN)] = max(0, x.shape[dim] - sum(totals))
     if x.shape[dim] == 1 and sum(totals) != 1:
         return x
     if x.shape[dim] != sum(totals):
         known = ", ".join(f"{total} of {name}" for name, total in zip(names, totals, strict=True))
-        raise ValueError(f"{where}: {x.shape[dim]} tokens along dimension {dim}, but the plan joins {known}")
-    parts = [state.shard(part, dim) for part in torch.split(x, totals, dim=dim)]
+        near = elsewhere(x, sum(totals))
+        raise ValueError(f"{where}: {x.shape[dim]} tokens along dimension {dim}, but the plan joins {known}{near}")
+    whole = zip(names, torch.split(x, totals, dim=dim), strict=True)
+    parts = [part if name == OWN else state.shard(part, dim) for name, part in whole]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=dim)
 
 
@@ -70,6 +79,7 @@ def join(state: Holder, where: str, x: torch.Tensor, dim: int, names: Sequence[s
         known = ", ".join(f"{count} of {name}" for name, count in zip(names, here, strict=True))
         raise ValueError(
             f"{where}: {x.shape[dim]} tokens on rank {state.topology.rank} along dimension {dim}, but it holds {known}"
+            f"{elsewhere(x, sum(here))}"
         )
     parts = torch.split(x, here, dim=dim)
     whole = [
@@ -78,6 +88,12 @@ def join(state: Holder, where: str, x: torch.Tensor, dim: int, names: Sequence[s
         if state.streams.get(name)
     ]
     return whole[0] if len(whole) == 1 else torch.cat(whole, dim=dim)
+
+
+def elsewhere(x: torch.Tensor, tokens: int) -> str:
+    """Which dimensions have that many, in words; "" if none has."""
+    found = [str(dim) for dim, length in enumerate(x.shape) if length == tokens]
+    return f"; write dim: {' or '.join(found)}, which has {tokens}" if found else ""
 
 
 def whole_mask(state: Holder, where: str, mask: torch.Tensor, names: Sequence[str]) -> torch.Tensor:

@@ -100,6 +100,32 @@ REFUSALS: dict[str, list[Refusal]] = {
             "cp.ring_degree=2: cp=none shares no sequence; leave it out or type cp=ring_anything",
             LAPTOP,
         ),
+        ("cp.implementation=theirs", "unknown option; choose from own, diffusers", LAPTOP),
+        ("cp=none cp.implementation=diffusers", "cp=none shares no sequence; leave it out", LAPTOP),
+        (
+            "cp=unified_anything cp.implementation=diffusers",
+            "diffusers has no unified_anything; it has ring, ulysses, unified, ulysses_anything, ring_anything",
+            LAPTOP,
+        ),
+        ("cp=diffusers_ring height=1008 width=1008", "3969 image tokens do not divide among 2 ranks", LAPTOP),
+        (
+            "model=chroma runtime=cpu cp=diffusers_ulysses",
+            "diffusers has no plan of what ChromaTransformer2DModel splits",
+            LAPTOP,
+        ),
+        (
+            "model=chroma runtime=cpu cp=diffusers_ring",
+            "chroma always uses an attention mask, of which diffusers' ring applies one rank's to all",
+            LAPTOP,
+        ),
+        (
+            "cp=diffusers_ulysses_anything cp.ulysses_degree=4",
+            "diffusers fills 6 heads up to 4 x 2 and takes at most 1 more",
+            LAPTOP,
+        ),
+        ("cp=diffusers_ring cp.cfg_degree=2 model.true_cfg=2", "diffusers divides no guidance", LAPTOP),
+        ("cp=diffusers_ring cp.transport=host", "diffusers exchanges by nccl", GPUS),
+        ("cp=diffusers_ring_anything cp.schedule=staged", "diffusers gathers all keys", LAPTOP),
         ("cp=ring_anything cp.ring_degree=1", "needs at least 2 ranks", LAPTOP),
         (
             "cp=ring_anything cp.ring_degree=2 cp.ulysses_degree=2",

@@ -39,6 +39,19 @@ def modules(model: torch.nn.Module, path: str) -> Iterator[tuple[str, torch.nn.M
     yield from found
 
 
+def axis(where: str, x: torch.Tensor, dim: int) -> int:
+    """A dimension of a plan, from 0.
+
+    Raises:
+        ValueError: the tensor does not have it.
+    """
+    if not -x.ndim <= dim < x.ndim:
+        raise ValueError(
+            f"{where}: dim={dim}, of a tensor of {x.ndim} dimensions, {tuple(x.shape)}; write 0 to {x.ndim - 1}"
+        )
+    return dim % x.ndim
+
+
 class Cut(ModelHook):  # type: ignore[misc]
     """Puts this rank's part in the place of what a module is given, and of its outputs."""
 
@@ -73,12 +86,15 @@ class Cut(ModelHook):  # type: ignore[misc]
         # Streams are defined from the whole tensors, before anything is cut.
         for entry in self.inputs:
             if entry.parts and (value := read(str(entry.name))) is not None:
-                streams.define(self.state, self._where(entry), self._lengths(entry, value, read))
+                lengths = self._lengths(entry, value, read)
+                streams.define(self.state, self._where(entry), value, entry.dim, lengths)
         for entry in self.inputs:
             name = str(entry.name)
             value = read(name)
             if value is None:
                 continue
+            if not self.path:
+                self.state.cut.add(name)
             changed = streams.held(self.state, entry.count) if entry.count else self._cut(entry, value)
             if name in kwargs:
                 kwargs[name] = changed
@@ -101,8 +117,11 @@ class Cut(ModelHook):  # type: ignore[misc]
         return f"{self.path or 'the model'}, {'output ' if isinstance(entry.name, int) else ''}{entry.name}"
 
     def _lengths(self, entry: Split, value: Any, read: Any) -> dict[str, int]:
-        if not isinstance(value, torch.Tensor) or not -value.ndim <= entry.dim < value.ndim:
-            raise ValueError(f"{self._where(entry)}: expected a tensor with a dimension {entry.dim}")
+        if not isinstance(value, torch.Tensor):
+            raise ValueError(
+                f"{self._where(entry)}: expected a tensor, which defines a stream, not {type(value).__name__}"
+            )
+        axis(self._where(entry), value, entry.dim)
         counted = {name: int(read(count) or 0) for name, count in entry.parts if count is not None}
         rest = value.shape[entry.dim] - sum(counted.values())
         return {name: counted.get(name, rest) for name, _ in entry.parts}
@@ -112,7 +131,7 @@ class Cut(ModelHook):  # type: ignore[misc]
             if entry.ndim is not None and x.ndim != entry.ndim:
                 return x
             names = entry.like or [name for name, _ in entry.parts]
-            return streams.cut(self.state, self._where(entry), x, entry.dim % x.ndim, names)
+            return streams.cut(self.state, self._where(entry), x, axis(self._where(entry), x, entry.dim), names)
 
         return streams.each(value, change)
 
@@ -133,7 +152,7 @@ class Join(ModelHook):  # type: ignore[misc]
         for number, entry in enumerate(self.entries):
             if entry is not None:
                 x = outputs[number]
-                outputs[number] = streams.join(self.state, self.path, x, entry.dim % x.ndim, entry.like)
+                outputs[number] = streams.join(self.state, self.path, x, axis(self.path, x, entry.dim), entry.like)
         return outputs[0] if isinstance(output, torch.Tensor) else tuple(outputs)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from launcher.config.text import fields
 from launcher.problems import Problem, Refused, choices, nearest
+from launcher.records.record import cp_option
 from launcher.records.runs import STATUSES, Run
 from launcher.wording import shorten
 
@@ -23,7 +24,7 @@ COLUMNS: dict[str, Callable[[Run], Any]] = {
     "run": lambda run: run.folder,
     "status": lambda run: run.status,
     "model": lambda run: run.setting("model.name"),
-    "cp": lambda run: run.setting("cp.mode"),
+    "cp": lambda run: cp_option(run.setting("cp")),
     "degrees": lambda run: _degrees(run),
     "ranks": lambda run: run.setting("runtime.processes"),
     "size": lambda run: _size(run),

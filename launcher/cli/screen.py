@@ -40,7 +40,8 @@ def rows_of(request: Request) -> dict[str, str]:
         )
         tokens += f"; each rank holds {held[0]}" if len(groups) == 1 else f"; {several}"
     mesh = request.mesh
-    parallel = request.mode if mesh.ranks > 1 or request.mode != "none" else "none, one process"
+    name = request.mode if request.config.cp.implementation == "own" else f"diffusers' own {request.mode}"
+    parallel = name if mesh.ranks > 1 or request.mode != "none" else "none, one process"
     if mesh.ranks > 1:
         degrees = {"cfg_degree": mesh.cfg, "ring_degree": mesh.ring, "ulysses_degree": mesh.ulysses}
         parallel += "".join(f", {name} {degree}" for name, degree in degrees.items() if degree > 1)

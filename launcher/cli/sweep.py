@@ -11,7 +11,7 @@ MAX_VALUES = 6  # of a varied setting, in the first line of a sweep
 
 
 def opening(sweep: Sweep, folder: Path, notes: list[str]) -> str:
-    """How many jobs there are, and what they differ in; the illegal ones with their reasons."""
+    """How many jobs there are, and what they differ in; the illegal ones with their reasons, if they may not be."""
     parts = []
     for key, found in sweep.varied.items():
         more = ", ..." if len(found) > MAX_VALUES else ""
@@ -24,8 +24,10 @@ def opening(sweep: Sweep, folder: Path, notes: list[str]) -> str:
             lines.append(f"{'kept':<10} {_label(sweep, number)}, already done")
         if job.earlier:
             lines.append(f"{'again':<10} {_label(sweep, number)}, {job.earlier}")
-        for problem in job.problems:
+        for problem in () if sweep.allow_refused else job.problems:
             lines.append(f"{'refused':<10} {_label(sweep, number)}: {problem}")
+    if sweep.allow_refused and (refused := sum(job.status == REFUSED for job in sweep.jobs)):
+        lines.append(f"{'refused':<10} {plural(refused, 'job')}, for the reasons in the table at the end")
     return "\n".join(lines)
 
 

@@ -148,6 +148,9 @@ class CpConfig:
     """How the ranks share one picture."""
 
     mode: str = option("auto", "auto, none, ring, ulysses, unified, ring_, ulysses_, unified_anything, attention2d")
+    implementation: str = option(
+        "own", "whose code shares the sequence: own, or diffusers (its own modes, to compare with)"
+    )
     ring_degree: Optional[int] = option(
         None, "ranks around the ring, or in a column; default: what ulysses_degree leaves"
     )
@@ -270,7 +273,7 @@ class LaunchConfig:
     steps: int = option(0, "denoising steps; default: the model's")
     guidance: Optional[float] = option(None, "guidance scale; default: the model's, null where it takes none")
     seed: Optional[int] = option(
-        None, "the first picture's seed, the next ones count up; default: drawn once and recorded"
+        None, "the first picture's seed, the next ones count up; default: drawn, once for a whole sweep, and recorded"
     )
     images: int = option(1, "pictures per prompt")
     deterministic: bool = option(
@@ -283,6 +286,9 @@ class LaunchConfig:
         "1", "groups of ranks that run a sweep's jobs (-m) at once: a number, or auto, as many as fill the machine"
     )
     fail_fast: bool = option(False, "stop a sweep (-m) at its first failed job")
+    allow_refused: bool = option(
+        False, "jobs of a sweep (-m) may be refused: each is a row with the reason, and no failure if any other is done"
+    )
     resume: Optional[str] = option(
         None, "the folder of an earlier sweep of the same settings (-m): run what is missing or failed"
     )

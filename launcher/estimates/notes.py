@@ -37,6 +37,8 @@ def notes(request: Request) -> list[str]:
             "float16 on a CPU is about 50 times slower than float32 (measured: 2 and 103 GFLOP/s a core); type "
             "runtime.dtype=bfloat16"
         )
+    if request.config.cp.implementation == "diffusers":
+        found.append("bytes and times of a plan are those of this program's own modes, not of diffusers'")
     model = request.config.model
     for number, count in enumerate(request.inputs.tokens):
         if count is None or count <= model.text_tokens:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.config.schema import ModelConfig
-from launcher.families import sources, unnamed
+from launcher.families import class_plans, sources, unnamed
 from launcher.families.sources import Classes, attributes, method, transformer
 from launcher.problems import Problem, Refused
 from launcher.reading import UnreadableError, read_json
@@ -56,10 +56,11 @@ def draft(folder: Path) -> str:
         "patch": _count(config, "patch_size") or 2,
     }
     if sources.pipeline(pipeline) is not None:
-        facts = _rest(folder) | facts
+        facts = {key: value for key, value in _rest(folder).items() if key not in class_plans.facts(kind)} | facts
     lines = ["# A draft: check every line, above all vae_scale, the text and the plan, and compare it with cp=none."]
     lines += [f"{name}: {_written(value)}" for name, value in facts.items()]
-    return "\n".join([*lines, "counted: false  # until the tokens of all that is split are sure", *_plan(source, kind)])
+    counted = "counted: false  # until the tokens of all that is split are sure"
+    return "\n".join([*lines, counted, *(class_plans.text(kind).splitlines() or _plan(source, kind))])
 
 
 def _rest(folder: Path) -> dict[str, Any]:

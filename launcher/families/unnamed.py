@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from launcher.families import sources
+from launcher.families import class_plans, sources
 from launcher.families.facts import of_transformer, of_vae
 from launcher.families.parts import Part, read_index
 from launcher.problems import Problem, Refused
@@ -61,7 +61,7 @@ def facts(path: str, folder: Path) -> dict[str, Any]:
     model, vae = _config(folder, denoisers[0]), _config(folder, "vae")
     found: dict[str, Any] = {"name": _name(folder, path), "pipeline": pipeline, "path": path, "transformers": denoisers}
     found |= {"counted": False, "text": "whole", "prompt": "a cat on a wooden bench"}
-    found |= _shape(model) | of_transformer(model) | of_vae(vae)
+    found |= _shape(model) | of_transformer(model) | of_vae(vae) | class_plans.facts(str(model.get("_class_name")))
     if "patch" not in found:  # pipelines pack latents by two, or ask for multiples of 8 or 16 pixels, and don't say so
         scale = found.setdefault("vae_scale", 8)
         found["patch"] = math.lcm(scale, 16) // scale

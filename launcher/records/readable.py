@@ -15,7 +15,7 @@ from html import escape, unescape
 from pathlib import Path
 from typing import Any
 
-from launcher.records.record import Recipe
+from launcher.records.record import Recipe, cp_option
 
 TOOL = "ring-anything-launcher"
 # A1111's names of schedulers. Any other goes by its class, without the last word.
@@ -61,7 +61,7 @@ def parameters(recipe: Recipe) -> str:
         digest = recipe.inputs.get("lora.path")
         settings |= {"LoRA": Path(str(lora["path"])).name, "LoRA scale": lora.get("scale")}
         settings |= {"LoRA hash": digest and digest[:10]}
-    settings["Context parallel"] = cp.get("mode")
+    settings["Context parallel"] = cp_option(cp)
     if cp.get("mode") not in (None, "none"):
         settings |= {"Ring degree": cp.get("ring_degree"), "Ulysses degree": cp.get("ulysses_degree")}
     settings["Version"] = f"{TOOL} {recipe.versions.get('launcher', '')}".strip()

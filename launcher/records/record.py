@@ -172,12 +172,12 @@ class Record:
     """A run: what was asked, how it stands, and what came of it.
 
     Args:
-        command: the line that asks for the same again, without folders of this machine.
+        command: the line that asks for the same again, its seed included, without folders of this machine.
         text_tokens: of each call of the transformer that differs; None: not known before the start.
         seconds: of the whole run; times are those of each stage.
         step_seconds: of each picture's denoising steps, on rank 0.
         peak_bytes: the most memory that each rank held, on its GPU if it uses one; peak_host_bytes: in main memory.
-        sent_bytes: by each rank to others, in attention.
+        sent_bytes: by each rank to others, in attention; None where diffusers' own modes ran, which count none.
         check: of `check=true`.
         loads: how often these ranks had loaded weights by then: 1 in all jobs of a sweep with one model.
         weights, inputs: as in a recipe; started_from: what was done to pictures among them.
@@ -236,9 +236,17 @@ def at_commit(config: Config, folder: str) -> Config:
     return config | {"model": model | {"revision": place.name}}
 
 
+def cp_option(cp: object) -> str | None:
+    """The option of cp= that a configuration's `cp` is: its mode, told from diffusers' own of the same name."""
+    if not isinstance(cp, dict) or not isinstance(mode := cp.get("mode"), str):
+        return None
+    return f"diffusers_{mode}" if cp.get("implementation") == "diffusers" else mode
+
+
 def step_time(pictures: Sequence[Sequence[float]]) -> float | None:
-    """Seconds of a denoising step, the median; of several pictures the first is a warm-up and does not count."""
-    steps = sorted(seconds for picture in pictures[len(pictures) > 1 :] for seconds in picture)
+    """Seconds of a denoising step, the median; a warm-up: the first of several pictures, or else of several steps."""
+    timed = pictures[1:] if len(pictures) > 1 else [steps[len(steps) > 1 :] for steps in pictures]
+    steps = sorted(seconds for picture in timed for seconds in picture)
     return steps[len(steps) // 2] if steps else None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import os
 import platform
 import re
 import shlex
@@ -21,6 +22,7 @@ from launcher.records.record import Config, Record, Status
 from launcher.version import __version__
 
 PICTURE = re.compile(r"\d{4,}\.\w+")  # the name of a picture of a run
+INPUTS = "inputs"  # the folder of what a run started from
 PATH_KEYS = ("path", "prompt_file", "dir", "image", "mask_image", "last_image")
 LIBRARIES = (
     "torch",
@@ -121,7 +123,11 @@ class RunDir:
 
     def input(self, number: int) -> Path:
         """A picture that was started from, as the model gets it."""
-        return self.path / "inputs" / f"{number}.png"
+        return self.path / INPUTS / f"{number}.png"
+
+    def original(self, number: int, name: str) -> Path:
+        """The same as it was given, under its own name, or the end of it where a temporary name would be too long."""
+        return self.path / INPUTS / str(number) / (name if len(os.fsencode(name)) <= 200 else name[-50:])
 
     def log(self, rank: int | None = None) -> Path:
         """Where a rank's output goes; None is the process that starts the ranks."""

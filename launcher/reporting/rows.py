@@ -10,6 +10,7 @@ from typing import Any
 
 from launcher.records import runs
 from launcher.records.compare import Difference, difference
+from launcher.records.record import cp_option
 from launcher.records.runs import Run
 from launcher.records.sweep_log import read_sweep
 from launcher.wording import shorten
@@ -126,7 +127,7 @@ def _row(run: Run, label: str) -> Row:
         status=run.status,
         reason=run.reason,
         model=str(run.setting("model.name") or ""),
-        mode=str(run.setting("cp.mode") or ""),
+        mode=cp_option(run.setting("cp")) or "",
         degrees=f"{ring} x {ulysses}" if ring and ulysses else "",
         ranks=ranks if isinstance(ranks, int) else None,
         shape=f"{height} x {width}" + (f" x {frames}" if frames else "") if height and width else "",

@@ -54,11 +54,16 @@ def read(config: LaunchConfig) -> Inputs:
         prompts=prompts,
         tokens=tuple(counted[: len(prompts)]),
         negative_tokens=counted[-1] if negative is not None else None,
-        seed=config.seed if config.seed is not None else secrets.randbelow(1 << 32),
+        seed=config.seed if config.seed is not None else drawn_seed(),
         checkpoint=inspect(config.model),
         pictures=tuple(pictures),
         problems=tuple(problems),
     )
+
+
+def drawn_seed() -> int:
+    """A seed by chance, 32 bits."""
+    return secrets.randbelow(1 << 32)
 
 
 def _prompts(config: LaunchConfig) -> tuple[tuple[str, ...], list[Problem]]:

@@ -110,6 +110,18 @@ def _looked(path: Path, _changed: tuple[int, int], mask: bool) -> tuple[str, Siz
     return hashlib.sha256(content).hexdigest(), Size(picture.height, picture.width), changed
 
 
+def content_of(given: Given) -> bytes:
+    """The file's bytes.
+
+    Raises:
+        UnreadableError: it is another one than was looked at.
+    """
+    content = read_bytes(given.path, MAX_BYTES)
+    if hashlib.sha256(content).hexdigest() != given.sha256:
+        raise UnreadableError("was changed since it was checked")
+    return content
+
+
 def ready(given: Given, fit: Fit | None) -> Image.Image:
     """The picture in RGB, a mask in one channel, fitted.
 
@@ -119,10 +131,7 @@ def ready(given: Given, fit: Fit | None) -> Image.Image:
     import numpy as np
     from PIL import Image
 
-    content = read_bytes(given.path, MAX_BYTES)
-    if hashlib.sha256(content).hexdigest() != given.sha256:
-        raise UnreadableError("was changed since it was checked")
-    picture, _ = _decoded(content, given.setting == "mask_image")
+    picture, _ = _decoded(content_of(given), given.setting == "mask_image")
     if fit is None:
         return picture
     if fit.scaled != fit.given:

@@ -8,6 +8,7 @@ from importlib import metadata
 
 from attention_backends.plan import PlanError, parse
 from launcher.families import sources
+from launcher.families.plan_dims import dim_problems
 from launcher.families.plan_names import name_problems
 from launcher.families.tasks import tasks
 from launcher.problems import Problem, nearest
@@ -32,6 +33,7 @@ def cp_plan(request: Request) -> Iterator[Problem]:
         yield Problem("model.cp_plan", str(error), "see attention_backends/plan.py for the form, or leave it out")
         return
     yield from name_problems(model, plan)
+    yield from dim_problems(model, plan)
 
 
 @rule

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from attention_backends.catalog import MODES
 from attention_backends.layout import split_lengths
 from attention_backends.plan import PlanError, parse
+from launcher.families import sources
 from launcher.problems import Problem, choices
 from launcher.request.fill_in import whole_numbers
 from launcher.request.geometry import divisors, sizes_that_divide
@@ -125,6 +126,41 @@ def threads_each(request: Request) -> Iterator[Problem]:
         what = f"{plural(len(listed), 'number')} for {plural(mesh.ranks, 'rank')} ({mesh})"
         instead = f"type runtime.threads={listed[0]} for all, or runtime.processes={len(listed)}"
         yield Problem(typed("runtime.threads", listed), what, instead)
+
+
+@rule
+def implementation(request: Request) -> Iterator[Problem]:
+    """diffusers' own sharing, to compare with: the modes that it has, on the classes that it has a plan for."""
+    cp, model, mode = request.config.cp, request.config.model, MODES.get(request.mode)
+    if cp.implementation != "diffusers" or mode is None:
+        return  # another word is named by words
+    value, own = "cp.implementation=diffusers", "leave it out"
+    if not mode.parallel:
+        yield Problem(value, f"cp={mode.name} shares no sequence", "leave it out, or type cp=diffusers_ring")
+        return
+    if not mode.theirs:
+        names = ", ".join(row.name for row in MODES.values() if row.theirs)
+        yield Problem(value, f"diffusers has no {mode.name}; it has {names}", own)
+    kind = sources.part_of(model.pipeline, next(iter(model.transformers), ""))
+    if kind and sources.transformer(kind) and not sources.has_own_plan(kind):
+        yield Problem(value, f"diffusers has no plan of what {kind} splits", own)
+    if model.mask and mode.has_ring:
+        what = f"{model.name} always uses an attention mask, of which diffusers' {mode.name} applies one rank's to all"
+        yield Problem(value, what, own)
+    if request.mesh.cfg > 1:
+        yield Problem(value, "diffusers divides no guidance", "type cp.cfg_degree=1")
+    if request.shares:
+        yield Problem(value, "diffusers knows no unequal shares", "leave cp.shares out")
+    if cp.transport == "host":
+        yield Problem(value, "diffusers exchanges by nccl", "leave cp.transport out")
+    if cp.schedule == "staged":
+        yield Problem(value, "diffusers gathers all keys", "leave cp.schedule out")
+    degree = request.mesh.ulysses
+    if mode.name == "ulysses_anything" and degree > 1 and 1 <= model.heads <= MAX_FACT:
+        added = -model.heads % degree
+        if added and added >= (each := (model.heads + added) // degree):
+            what = f"diffusers fills {model.heads} heads up to {degree} x {each} and takes at most {each - 1} more"
+            yield Problem(value, what, own)
 
 
 @rule

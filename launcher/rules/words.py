@@ -12,6 +12,7 @@ from launcher.records.formats import FORMATS, METADATA
 from launcher.request.request import Request
 from launcher.rules.rule import rule
 
+IMPLEMENTATIONS = ("own", "diffusers")
 BRANCHES = ("calls", "batch")
 TRACKERS = ("none", "tensorboard", "mlflow", "wandb")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -23,6 +24,7 @@ def words(request: Request) -> Iterator[Problem]:
     runtime, output, model = request.config.runtime, request.config.output, request.config.model
     given = {
         "cp.mode": (request.config.cp.mode, ("auto", *MODES), "cp="),
+        "cp.implementation": (request.config.cp.implementation, IMPLEMENTATIONS, "cp.implementation="),
         "cp.schedule": (request.config.cp.schedule, SCHEDULES, "cp.schedule="),
         "cp.transport": (request.config.cp.transport, TRANSPORTS, "cp.transport="),
         "attention.kernel": (request.config.attention.kernel, tuple(KERNELS), "attention.kernel="),

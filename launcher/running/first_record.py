@@ -28,6 +28,7 @@ def resolved(request: Request) -> Config:
         config["output"] |= {"codec": request.codec.name, "crf": crf}
     config["cp"] = {
         "mode": request.mode,
+        "implementation": request.config.cp.implementation,
         "ring_degree": request.mesh.ring,
         "ulysses_degree": request.mesh.ulysses,
         "cfg_degree": request.mesh.cfg,
@@ -45,12 +46,14 @@ def resolved(request: Request) -> Config:
 def first_record(request: Request, overrides: list[str], options: Sequence[str]) -> Record:
     """The first record of a run."""
     requested, rendered = request.requested, request.rendered
+    typed = any(word.lstrip("+").startswith("seed=") for word in overrides)
+    again = overrides if typed else [*overrides, f"seed={request.seed}"]
     gpus = tuple(gpu.name for gpu in request.machine.gpus if gpu.index in request.devices)
     return Record(
         schema=SCHEMA,
         status="running",
         started=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=command_line(overrides, options),
+        command=command_line(again, options),
         overrides=tuple(overrides),
         config=resolved(request),
         prompts=request.prompts,

@@ -145,7 +145,7 @@ def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, progress: P
         step_seconds=done[0].step_seconds,
         peak_bytes=tuple(told.peak_bytes for told in done),
         peak_host_bytes=tuple(told.peak_host_bytes for told in done),
-        sent_bytes=tuple(told.sent_bytes for told in done),
+        sent_bytes=None if None in (sent := [told.sent_bytes for told in done]) else tuple(sent),
         loads=done[0].loads,
         kernel=done[0].kernel,
         scheduler=done[0].scheduler,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from launcher.config.paths import user_path
+from pathlib import Path
+
+from launcher.config.paths import PICTURES, user_path
 from launcher.config.schema import LaunchConfig
 from launcher.estimates import memory
 from launcher.families.call import arguments
@@ -14,7 +16,7 @@ from launcher.records.formats import FORMATS
 from launcher.records.record import SCHEMA, Config, Recipe, Weights
 from launcher.records.run_dir import RunDir, versions
 from launcher.request.geometry import crop_box
-from launcher.request.pictures import ready
+from launcher.request.pictures import content_of, listed, ready
 from launcher.request.request import Request
 from launcher.running.first_record import input_hashes, resolved
 from launcher.running.group import GroupKey
@@ -54,6 +56,7 @@ def job_message(request: Request, run_dir: RunDir, weights: Weights | None = Non
         load=group_key(request).load,
         sharing=Sharing(
             mode=request.mode,
+            implementation=config.cp.implementation,
             ring_degree=request.mesh.ring,
             ulysses_degree=request.mesh.ulysses,
             schedule=request.schedule or "gather",
@@ -96,18 +99,22 @@ def job_message(request: Request, run_dir: RunDir, weights: Weights | None = Non
 def make_ready(request: Request, run_dir: RunDir) -> None:
     """Write what the ranks start from into the run's folder: one copy for all of them, and for whoever looks later.
 
+    The file as it was given is kept beside it: with it the run can be made again, on another machine too.
+
     Raises:
         RunFailed: a picture is another one than was checked.
     """
     for number, given in enumerate(request.inputs.pictures):
-        path = run_dir.input(number)
-        path.parent.mkdir(exist_ok=True)
+        path, original = run_dir.input(number), run_dir.original(number, given.path.name)
+        original.parent.mkdir(parents=True, exist_ok=True)
         try:
-            picture = ready(given, request.fit(given))
+            content, picture = content_of(given), ready(given, request.fit(given))
         except UnreadableError as error:
             raise RunFailed(f"{given.setting}={given.path.name}: {error}") from error
         with whole(path) as temporary:
             picture.save(temporary, format="PNG")
+        with whole(original) as temporary:
+            temporary.write_bytes(content)
 
 
 def _given(request: Request, run_dir: RunDir) -> tuple[Given, ...]:
@@ -127,8 +134,15 @@ def _lora(config: LaunchConfig) -> LoraFile | None:
 
 
 def _of_a_picture(config: Config) -> Config:
-    """The part of a configuration that a picture's own recipe has: not where it was written to, or beside what."""
+    """The part of a configuration that a picture's own recipe has: not where it was written to, nor read from,
+    nor how many groups of ranks were at work.
+
+    So a run that is made again from the files that it kept makes the same bytes.
+    """
     output = config["output"]
     assert isinstance(output, dict)
+    given = {name: text for name in PICTURES if isinstance(text := config[name], str)}
+    names = {name: ",".join(Path(item).name for item in listed(text)) for name, text in given.items()}
+    named = {name: f"[{text}]" if len(listed(given[name])) > 1 else text for name, text in names.items()}
     kept = {key: value for key, value in config.items() if key != "data"}
-    return kept | {"output": {key: value for key, value in output.items() if key != "dir"}}
+    return kept | named | {"output": {key: value for key, value in output.items() if key != "dir"}}

@@ -7,24 +7,29 @@ program does not know, and what no value can be is refused by name.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from launcher.config.compose import Composer, to_config
-from launcher.config.paths import PATHS
+from launcher.config.paths import PATHS, PICTURES, user_path
 from launcher.config.schema import LaunchConfig
 from launcher.config.text import fields, quoted
 from launcher.problems import Problem, Refused
+from launcher.records.files import sha256
 from launcher.records.record import Config, Recipe, Record, read_record
+from launcher.records.run_dir import INPUTS
+from launcher.request.pictures import listed
 from launcher.wording import shorten
 
 HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")  # a repository's name
 PLAIN = re.compile(r"[A-Za-z_][\w./-]*")  # a text that Hydra reads as it stands, but for these
+MOST_KEPT = 64  # files of a run's folder that are looked at
 NO_TEXT = ("null", "true", "false", "inf", "nan")
 # Settings that have no say in what is drawn, or that a run of today decides.
 PASSED_OVER = (
@@ -32,6 +37,7 @@ PASSED_OVER = (
     "check",
     "fail_fast",
     "data",
+    "allow_refused",
     "resume",
     "output.dir",
     "runtime.devices",
@@ -107,6 +113,40 @@ def recorded(told: Recipe | Record) -> dict[str, dict[str, str]]:
     return found
 
 
+def kept(source: Original) -> dict[str, str]:
+    """The files that a recipe's settings name, by setting: those that are here, by the SHA-256 that it tells of them.
+
+    A run keeps the pictures that it started from in its own folder; other files may be where they were named, below the
+    current one.
+    """
+    folder = source.path if source.path.is_dir() else source.path.parent
+    digests, named, found = source.recorded.get("inputs", {}), dict(flat(source.config)), {}
+    for setting in (*PICTURES, "lora.path"):
+        if not isinstance(value := named.get(setting), str):
+            continue
+        items = listed(value)
+        names = [setting] if len(items) == 1 else [f"{setting}[{number}]" for number in range(len(items))]
+        paths = [_found(digests.get(name), item, folder) for name, item in zip(names, items, strict=True)]
+        if len(items) == 1 and paths[0] is not None:
+            found[setting] = paths[0]
+        elif all(path is not None and "," not in path for path in paths):
+            found[setting] = f"[{','.join(map(str, paths))}]"
+    return found
+
+
+def _found(digest: str | None, named: str, folder: Path) -> str | None:
+    """The path of a file with this SHA-256: in a run's folder, or where it was named."""
+    places = sorted((folder / INPUTS).glob("*/*"))[:MOST_KEPT]
+    with contextlib.suppress(ValueError, OSError):  # no file has this name, or the current folder is gone
+        if ".." not in Path(named).parts and not named.startswith(("/", "~")):
+            places.append(user_path(named))
+    for place in places:
+        with contextlib.suppress(ValueError, OSError):
+            if place.is_file() and sha256(place) == digest:
+                return str(place.absolute())
+    return None
+
+
 def flat(config: Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Every setting of a configuration by its dotted name. What is a mapping by itself stays whole."""
     for key, value in config.items():
@@ -117,8 +157,13 @@ def flat(config: Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def words(config: Config, overrides: Sequence[str], composer: Composer) -> list[str]:
+def words(
+    config: Config, overrides: Sequence[str], composer: Composer, kept: Mapping[str, str] | None = None
+) -> list[str]:
     """The words that ask for a recipe again but for its prompts, with the user's overrides behind them.
+
+    Args:
+        kept: files that stand in for those that settings name, by setting.
 
     Raises:
         Refused: with everything in it that can't be taken.
@@ -137,6 +182,8 @@ def words(config: Config, overrides: Sequence[str], composer: Composer) -> list[
         elif name == "model.name":
             problems += _model(value, composer.groups["model"])
             found.insert(0, f"model={value}")
+        elif kept and name in kept:
+            found.append(f"{name}={_word(kept[name])}")
         elif flaw := _flaw(name, value):
             problems.append(flaw)
         else:
@@ -180,6 +227,9 @@ def _flaw(name: str, value: Any) -> Problem | None:
         return None
     if name == "model.path" and (value == "bundled" or (HUB.fullmatch(str(value)) and not Path(str(value)).exists())):
         return None
+    if name in (*PICTURES, "lora.path"):
+        where = "in the run's folder, nor where it was named" if name in PICTURES else "where it was named"
+        return Problem(told, f"no file with the recorded SHA-256 is {where}", f"type {name}=FILE")
     kind = "FOLDER" if name == "model.path" else "FILE"
     return Problem(told, "names a file of another machine, which is not taken from a recipe", f"type {name}={kind}")
 

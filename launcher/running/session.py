@@ -19,21 +19,20 @@ from launcher.config import hydra_seam
 from launcher.config.compose import Composer, to_config, translated
 from launcher.config.paths import PATHS, path_problems, user_path
 from launcher.config.schema import LaunchConfig
-from launcher.config.text import PROMPTS, parsed
 from launcher.config.unsupported import unsupported
 from launcher.estimates.ways import resolve
 from launcher.problems import Interrupted, LauncherError, Problem, Refused, RunFailed
 from launcher.records.run_dir import RunDir
-from launcher.records.sweep_log import SweepJob, write_sweep
+from launcher.request.inputs import drawn_seed
 from launcher.request.request import Request
 from launcher.rules import problems
-from launcher.running import deal
-from launcher.running.hold import held, is_held
+from launcher.running import deal, results
+from launcher.running.hold import held
 from launcher.running.progress import Progress
 from launcher.running.screen import SILENT, Screen
 from launcher.running.slot import Slot
-from launcher.running.sweep import DONE, FAILED, REFUSED, Job, Sweep, recorded, refusal, resume
-from launcher.running.sweep_folder import CONTACT, check_earlier, claim, place, shown
+from launcher.running.sweep import DONE, FAILED, REFUSED, Job, Sweep, notes_on_prompts, recorded, resume
+from launcher.running.sweep_folder import check_earlier, claim, place, shown
 from launcher.running.tracking import track
 from launcher.running.which_model import with_model
 from launcher.wording import shorten
@@ -75,7 +74,7 @@ class Session:
         """
         self.composer.check_words(words, sweep=False)
         composed = with_model(self.composer.compose(words), self.composer)
-        request = self._request(_single(composed))
+        request = self._request(_single(composed, words))
         with translated(words):
             return composed, replace(request, folder=hydra_seam.folder_name(composed, "hydra.run.dir"))
 
@@ -115,26 +114,31 @@ class Session:
         setting = "resume" if master.resume else "hydra.sweep.dir"
         with translated(words):
             text = hydra_seam.folder_name(master, setting)
+            seed, allow_refused = master.seed, master.allow_refused
         if found := list(path_problems({setting: text})):
             raise Refused(found)
         folder = user_path(text)
+        value = f"{setting}={shown(folder)}"
+        earlier = check_earlier(master, folder, value) if master.resume else None
+        if seed is None:  # one for all jobs, so that they can be compared
+            master.seed = drawn_seed() if earlier is None else earlier
         groups = deal.groups_of(master.data, self.machine)
         listed = list(enumerate(self.composer.jobs(master, words)))
-        sweep = Sweep([self._plan(master, job, number, groups or 1) for number, job in listed])
-        if "data" in sweep.varied:
-            rule, instead = "is of a sweep as a whole", "type one of them"
-            raise Refused([Problem(f"data={','.join(sweep.varied['data'])}", rule, instead)])
+        jobs = [self._plan(master, job, number, groups or 1) for number, job in listed]
         if groups is None:
-            legal = [job.request for job in sweep.jobs if job.request is not None and not job.problems]
+            legal = [job.request for job in jobs if job.request is not None and not job.problems]
             groups = deal.fitting(legal, self.machine)
-            if groups > 1:
-                sweep = Sweep([self._plan(master, job, number, groups) for number, job in listed])
+            jobs = [self._plan(master, job, number, groups) for number, job in listed] if groups > 1 else jobs
+        sweep = Sweep(jobs, allow_refused)
+        if "data" in sweep.varied:
+            value = f"data={','.join(sweep.varied['data'])}"
+            raise Refused([Problem(value, "is of a sweep as a whole", "type one of them")])
         place(sweep, folder)
-        value = f"{setting}={shown(folder)}"
-        if master.resume:
-            check_earlier(master, folder, value)
+        notes = notes_on_prompts(sweep, words)
+        if any(job.composed is not None and job.composed.seed is None for job in jobs):
+            notes.append(f"seed={master.seed}, drawn once for all jobs")
         if all(job.problems for job in sweep.jobs):
-            self.screen.opening(sweep, shown(folder), notes_on_prompts(sweep, words))
+            self.screen.opening(sweep, shown(folder), notes)
             self.screen.table(sweep)
             return sweep
         try:
@@ -143,7 +147,7 @@ class Session:
                     resume(sweep, shown(folder))
                 else:
                     claim(master, sweep, folder, value)
-                self._all(master, sweep, shown(folder), notes_on_prompts(sweep, words), groups)
+                self._all(master, sweep, shown(folder), notes, groups)
         except OSError as error:
             rule, instead = f"can't be written ({error.strerror})", "type output.dir=FOLDER"
             raise Refused([Problem(value, rule, instead)]) from error
@@ -152,7 +156,7 @@ class Session:
     def _all(self, master: DictConfig, sweep: Sweep, folder: Path, notes: list[str], groups: int) -> None:
         """Run the jobs of a sweep that are neither refused nor done."""
         self.screen.opening(sweep, folder, notes)
-        stop = master.fail_fast and any(job.problems for job in sweep.jobs)
+        stop = master.fail_fast and not sweep.allow_refused and any(job.problems for job in sweep.jobs)
         if len(self._slots) != groups:
             self.close()
             self._slots = [Slot(number, groups) for number in range(groups)]
@@ -170,8 +174,8 @@ class Session:
             self.screen.unfinished(folder)
             raise
         self.screen.table(sweep)
-        self._contact_sheet(sweep, folder)
-        self._report(sweep, folder)
+        results.contact_sheet(sweep, folder, self.screen)
+        results.report(sweep, folder, self.screen)
         self._track([(job.request, job.made.folder) for job in sweep.jobs if job.request and job.made])
 
     def _at_once(self, master: DictConfig, sweep: Sweep, left: dict[int, Job], groups: int) -> None:
@@ -210,6 +214,7 @@ class Session:
         try:
             job.composed = with_model(self.composer.job(master, words, number), self.composer)
             config = to_config(job.composed)
+            config.seed = master.seed if config.seed is None else config.seed
             job.request = self._request(config, groups)
             job.problems = problems(job.request)
             if job.problems and groups > 1 and not problems(self._request(config)):  # it needs more of the machine
@@ -263,42 +268,10 @@ class Session:
             self.screen.summary(made)
         return made
 
-    def _contact_sheet(self, sweep: Sweep, folder: Path) -> None:
-        """Put the pictures side by side, if there are any."""
-        pictures = sweep.pictures()
-        if not pictures:
-            return
-        from launcher.records.contact import contact_sheet
-
-        try:
-            contact_sheet(pictures, folder / CONTACT)
-        except OSError as error:
-            rule = "the table above holds, but the sheet of its pictures could not be made"
-            raise RunFailed(f"{rule}: {error}") from error
-        self.screen.contact_sheet(folder / CONTACT)
-
     def _track(self, runs: list[tuple[Request, Path]]) -> None:
         """Tell trackers of runs that have ended; what goes wrong is said and changes nothing."""
         for said in track((request.config, folder) for request, folder in runs):
             self.screen.note(said)
-
-    def _report(self, sweep: Sweep, folder: Path) -> None:
-        """Write what the sweep has found, with the jobs that were refused; what was made stays if that fails."""
-        jobs = [
-            SweepJob(number, tuple(recorded(job.words)), job.status or "not run", refusal(job))
-            for number, job in enumerate(sweep.jobs)
-        ]
-        try:
-            write_sweep(folder, jobs)
-            if not sweep.pictures():
-                return
-            from launcher.reporting import page
-
-            page.write([folder], folder, is_held)
-        except OSError as error:
-            rule = "the table above holds, but the report of the sweep could not be written"
-            raise RunFailed(f"{rule}: {error}") from error
-        self.screen.report(folder / page.HTML)
 
     def _works_here(self, words: list[str]) -> str | None:
         """The same line for the bundled model, if that one is legal on this machine."""
@@ -317,34 +290,24 @@ def steps_of(request: Request) -> int:
     return request.denoising_steps * len(request.prompts) * request.config.images
 
 
-def _single(composed: DictConfig) -> LaunchConfig:
-    """The configuration of one run; what only a sweep takes is refused."""
+def _single(composed: DictConfig, words: list[str]) -> LaunchConfig:
+    """The configuration of one run; what only a sweep takes is refused.
+
+    An experiment that is a sweep is one run where the words give each setting that it varies, as a job's record does.
+    """
+    typed = {word.partition("=")[0].lstrip("+") for word in words}
     if found := list(unsupported(composed, sweep=False)):
         raise Refused(found)
-    for word in ("resume", "fail_fast"):
-        if composed[word]:
+    for word in ("resume", "fail_fast", "allow_refused"):
+        if word in typed and composed[word]:
             raise Refused([Problem(f"{word}={composed[word]}", "works on sweeps only", "type -m, or leave it out")])
-    if composed.data != "1":
+    if composed.data != "1" and "data" in typed:
         raise Refused([Problem(f"data={composed.data}", "works on sweeps only", "type -m, or leave it out")])
-    if composed.hydra.sweeper.params:
-        names, chosen = ", ".join(composed.hydra.sweeper.params), composed.hydra.runtime.choices.get("experiment")
+    if left := [name for name in composed.hydra.sweeper.params or () if name not in typed]:
+        names, chosen = ", ".join(left), composed.hydra.runtime.choices.get("experiment")
         value = f"experiment={chosen}" if chosen else "hydra.sweeper.params"
         raise Refused([Problem(value, f"is a sweep over {names}", "type -m to run it")])
     return to_config(composed)
-
-
-def notes_on_prompts(sweep: Sweep, words: list[str]) -> list[str]:
-    """How commas in prompts were read, which is not to be guessed."""
-    found = []
-    for word in words:
-        key, _, value = word.partition("=")
-        if key in PROMPTS and "," in value and parsed(word) is None:
-            found.append(f"{key} is one text, commas included: Hydra can't read it as a list")
-    for key in PROMPTS:
-        if key in sweep.varied:
-            whole = shlex.quote(f"{key}={sweep.whole(key)}")
-            found.append(f"the commas make {len(sweep.varied[key])} values of {key}; for a single one type {whole}")
-    return found
 
 
 @contextlib.contextmanager

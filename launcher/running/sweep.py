@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from launcher.config.paths import PATHS
-from launcher.config.text import is_text, parsed, quoted
+from launcher.config.text import PROMPTS, is_text, parsed, quoted
 from launcher.problems import Problem, Refused
 from launcher.records.files import sha256
 from launcher.records.record import File, Record, read_record, step_time
@@ -62,10 +63,10 @@ class Job:
 
 
 class Sweep:
-    """The jobs of one command line, in Hydra's order."""
+    """The jobs of one command line, in Hydra's order; with `allow_refused` some of them may be illegal."""
 
-    def __init__(self, jobs: list[Job]) -> None:
-        self.jobs = jobs
+    def __init__(self, jobs: list[Job], allow_refused: bool = False) -> None:
+        self.jobs, self.allow_refused = jobs, allow_refused
         values: dict[str, dict[str, None]] = {}
         for job in jobs:
             for key, value in pairs(job.words):
@@ -82,8 +83,9 @@ class Sweep:
 
     @property
     def failed(self) -> bool:
-        """Whether any job did not end in pictures."""
-        return any(job.status not in (DONE, KEPT) for job in self.jobs)
+        """Whether any job did not end in pictures, but for those that may be refused; or none did."""
+        ended = [job.status in (DONE, KEPT) for job in self.jobs if job.status != REFUSED or not self.allow_refused]
+        return not (ended and all(ended))
 
     def pictures(self) -> list[tuple[Path, str]]:
         """Each finished job's first picture, and what sets the job apart."""
@@ -94,6 +96,20 @@ class Sweep:
             elif job.status == KEPT:
                 found.append((Path(job.reason), self.varying(job)))
         return found
+
+
+def notes_on_prompts(sweep: Sweep, words: list[str]) -> list[str]:
+    """How commas in prompts were read, which is not to be guessed."""
+    found = []
+    for word in words:
+        key, _, value = word.partition("=")
+        if key in PROMPTS and "," in value and parsed(word) is None:
+            found.append(f"{key} is one text, commas included: Hydra can't read it as a list")
+    for key in PROMPTS:
+        if key in sweep.varied:
+            whole = shlex.quote(f"{key}={sweep.whole(key)}")
+            found.append(f"the commas make {len(sweep.varied[key])} values of {key}; for a single one type {whole}")
+    return found
 
 
 def resume(sweep: Sweep, folder: Path) -> None:
@@ -164,7 +180,8 @@ def _shown(place: Path, folder: Path) -> Path:
 
 def recorded(words: list[str]) -> list[str]:
     """A job's settings as its record keeps them: without paths of this machine, and without how it was resumed."""
-    kept = (word for word in words if not word.startswith(("resume=", "hydra.", "fail_fast=", "data=")))
+    passed_over = ("resume=", "hydra.", "fail_fast=", "allow_refused=", "data=")
+    kept = (word for word in words if not word.startswith(passed_over))
     return [portable_override(_plain_path(word)) for word in kept]
 
 

@@ -21,8 +21,8 @@ MAX_MULTIRUN = 1 << 20  # bytes; a usual one has 10 KiB
 SUBDIR = "hydra.sweep.subdir"
 
 
-def check_earlier(master: DictConfig, folder: Path, value: str) -> None:
-    """Look whether the folder is that of an earlier sweep, whose jobs lie where this one's would.
+def check_earlier(master: DictConfig, folder: Path, value: str) -> int | None:
+    """Look whether the folder is that of an earlier sweep, whose jobs lie where this one's would; gives its seed.
 
     Raises:
         Refused: it is not, or names its jobs' folders in another way; nothing is moved then.
@@ -40,6 +40,8 @@ def check_earlier(master: DictConfig, folder: Path, value: str) -> None:
     if then != now:
         rule = f"its jobs lie in {SUBDIR}={then}, and here they would lie in {SUBDIR}={now}"
         raise Refused([Problem(value, rule, f"type {shlex.quote(f'{SUBDIR}={then}')} as well")])
+    seed = kept.get("seed")
+    return seed if isinstance(seed, int) and not isinstance(seed, bool) else None  # older sweeps have none
 
 
 def place(sweep: Sweep, folder: Path) -> None:

@@ -101,7 +101,7 @@ class Done(Message):
     Args:
         seconds: of each stage.
         peak_bytes: the most memory that the rank held, on its GPU if it uses one; peak_host_bytes: in main memory.
-        sent_bytes: to other ranks, by attention_backends.
+        sent_bytes: to other ranks, by attention_backends; None of diffusers' own exchanges, which are not counted.
         digests: of each picture's final latents, the same on all ranks.
         loads: how often the rank has loaded weights so far.
         kernel: what attention was computed with.
@@ -114,7 +114,7 @@ class Done(Message):
     digests: tuple[str, ...]
     loads: int
     peak_host_bytes: int = 0
-    sent_bytes: int = 0
+    sent_bytes: int | None = 0
     kernel: str = ""
     scheduler: Scheduler | None = None
     environment: dict[str, str] = field(default_factory=dict)
@@ -167,6 +167,7 @@ class Sharing:
             gives them to its transformer, by "calls" or as a "batch".
         transformers: the pipeline's parts that are shared.
         shares: of the tokens and heads, one a rank of a sequence; empty: equal ones.
+        implementation: whose code shares it, "own" or "diffusers".
     """
 
     mode: str
@@ -179,6 +180,7 @@ class Sharing:
     cfg_degree: int = 1
     branches: str = "calls"
     shares: tuple[int, ...] = ()
+    implementation: str = "own"
 
 
 @dataclass(frozen=True)

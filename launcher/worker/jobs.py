@@ -76,7 +76,7 @@ class Worker:
             seconds={stage: round(value, 3) for stage, value in seconds.items()},
             peak_bytes=surroundings.peak_memory(),
             peak_host_bytes=surroundings.peak_host_memory(),
-            sent_bytes=counters().bytes - sent,
+            sent_bytes=None if job.sharing.implementation == "diffusers" else counters().bytes - sent,
             digests=digests,
             loads=self.loads,
             kernel=kernel,

@@ -8,9 +8,11 @@ from typing import Any
 
 import torch.distributed as dist
 from diffusers import attention_backend
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 import attention_backends
 from attention_backends.catalog import MODES
+from attention_backends.diffusers_seam import theirs
 from launcher.wire.protocol import Sharing
 from launcher.worker.guidance import Shapes, divided
 
@@ -20,6 +22,7 @@ class Groups:
 
     def __init__(self) -> None:
         self._made: dict[tuple[int, int], tuple[dist.ProcessGroup | None, dist.ProcessGroup | None]] = {}
+        self._meshes: dict[tuple[int, int], DeviceMesh] = {}
         self.shapes: dict[str, Shapes] = {}  # by the transformer's name
 
     def of(self, cfg: int, sequence: int) -> tuple[dist.ProcessGroup | None, dist.ProcessGroup | None]:
@@ -34,6 +37,14 @@ class Groups:
             self._made[cfg, sequence] = own, pair
         return self._made[cfg, sequence]
 
+    def mesh(self, ring: int, ulysses: int) -> DeviceMesh:
+        """All ranks as diffusers wants them, which makes more groups of them."""
+        if (ring, ulysses) not in self._meshes:
+            kind = "cuda" if "nccl" in str(dist.get_backend_config()) else "cpu"
+            names = ("ring", "ulysses")
+            self._meshes[ring, ulysses] = init_device_mesh(kind, (ring, ulysses), mesh_dim_names=names)
+        return self._meshes[ring, ulysses]
+
 
 @contextlib.contextmanager
 def shared(pipe: Any, sharing: Sharing, groups: Groups) -> Iterator[None]:
@@ -42,7 +53,11 @@ def shared(pipe: Any, sharing: Sharing, groups: Groups) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for name in sharing.transformers:
             transformer = getattr(pipe, name)
-            stack.enter_context(split(transformer, sharing, sequence))
+            if sharing.implementation == "diffusers":
+                mesh = groups.mesh(sharing.ring_degree, sharing.ulysses_degree)
+                stack.enter_context(theirs.enabled(transformer, sharing.mode, mesh, sharing.kernel))
+            else:
+                stack.enter_context(split(transformer, sharing, sequence))
             if pair is not None:
                 shapes = groups.shapes.setdefault(name, {})
                 stack.enter_context(divided(transformer, sharing.branches, pair.rank(), pair, shapes))

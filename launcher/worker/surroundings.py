@@ -14,6 +14,7 @@ import torch
 from diffusers.utils.constants import DIFFUSERS_ATTN_BACKEND
 
 from attention_backends import ContextParallel
+from attention_backends.diffusers_seam import theirs
 from launcher.records.record import Scheduler
 
 
@@ -63,7 +64,7 @@ def kernel(transformer: Any) -> str:
     state = getattr(transformer, "_parallel_config", None)
     if isinstance(state, ContextParallel):
         return str(state.operator)
-    return str(DIFFUSERS_ATTN_BACKEND)
+    return theirs.operator() or str(DIFFUSERS_ATTN_BACKEND)
 
 
 class Moments:

@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from shared import Ended, command, hermetic
+from shared import Ended, command, hermetic, validated
 
 import launcher
 from launcher.families.weights import BUNDLED
 from launcher.problems import Refused
+from launcher.records.compare import difference
 from launcher.records.files import sha256
+from launcher.records.record import cp_option
 
 pytestmark = pytest.mark.slow
 
@@ -35,6 +37,7 @@ def swept(tmp_path_factory):
     words = ["-m", *SMALL, "cp=ring,ring_anything", "runtime.processes=2", "height=48,64", "seed=1,2"]
     result = subprocess.run(command(*words), cwd=folder, env=hermetic(), capture_output=True, text=True, check=False)
     (sweep,) = (path.parent for path in folder.rglob("multirun.yaml"))
+    validated(folder)
     return Ended(result.returncode, result.stdout, result.stderr, sweep), words
 
 
@@ -105,6 +108,33 @@ def test_illegal_jobs_are_named_first_and_do_not_stop_the_others(launch):
     assert stopped.code == 1
     assert stopped.out.splitlines()[-1] == "1 refused"
     assert len(stopped.runs) == 1  # the first sweep's
+
+
+def test_the_benchmark_on_a_sample(launch):
+    """Refused jobs are rows and no failure; diffusers' own modes draw the same over the same ranks."""
+    fewer = ["height=64,48", "runtime.processes=1,2", "cp=none,ring,diffusers_ring,diffusers_ring_anything", "steps=1"]
+    ended = launch("-m", "experiment=cp_benchmark", "runtime=cpu", *fewer)
+    assert ended.code == 0, ended.err
+    assert ended.out.splitlines()[2] == "refused    10 jobs, for the reasons in the table at the end"
+    assert ended.out.splitlines()[-3] == "6 done, 10 refused"
+    found = [json.loads((run / "run.json").read_text()) for run in ended.runs]
+    assert [(cp_option(one["config"]["cp"]), one["config"]["height"], one["kernel"]) for one in found] == [
+        ("none", 64, "native"),
+        ("none", 48, "native"),
+        *((mode, 64, "cpu_flash") for mode in ("ring", "diffusers_ring", "diffusers_ring_anything")),
+        ("diffusers_ring_anything", 48, "cpu_flash"),
+    ]
+    assert ["sent_bytes" in one for one in found] == [True, True, True, False, False, False]
+    assert [one["loads"] for one in found] == [1] * 6
+    for one, run in zip(found, ended.runs, strict=True):
+        alone = ended.runs[0 if one["config"]["height"] == 64 else 1]
+        apart = difference(run / "0000.png", alone / "0000.png").largest
+        assert apart is not None
+        assert apart <= 1
+    (report,) = ended.folder.rglob("report.md")
+    assert report.read_text().count("| done | ") == 6
+    assert report.read_text().count("| refused | ") == 10
+    assert "9 image tokens do not divide among 2 ranks" in report.read_text()
 
 
 def test_a_sweep_ends_at_its_first_failure_if_it_should(launch, tmp_path):

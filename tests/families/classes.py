@@ -19,11 +19,12 @@ ROOT = HERE.parent.parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "attention_backends" / "helpers")]
 
 import proof
-from miniatures import TINY
+from miniatures import OTHERS, TINY
 
 TABLE = ROOT / "conf" / "README.md"
 BEGIN, END = "<!-- classes: begin -->", "<!-- classes: end -->"
 # Why a class has no plan here, where more is known than that none was written.
+SOUND = "sound, and the launcher makes pictures and films"
 WHY = {
     "SanaTransformer2DModel": "linear attention: a sum over all tokens that no attention call makes",
     "SanaVideoTransformer3DModel": "linear attention beside the dispatcher's",
@@ -32,6 +33,20 @@ WHY = {
     "TransformerTemporalModel": "attention over time, by place",
     "MochiTransformer3DModel": "picks each prompt's valid tokens, so ranks hold lengths that depend on the data",
     "PriorTransformer": "no picture's tokens: too short to share",
+    "LuminaNextDiT2DModel": "scales attention by the number of tokens that it sees itself, a rank's own",
+    "NucleusMoEImageTransformer2DModel": "each expert picks its tokens among all of a picture's",
+    "AllegroTransformer3DModel": "tokens' places and their table come in one argument, which a plan can't take apart",
+    "WanAnimateTransformer3DModel": "each frame's tokens look at the face of that frame: a rank needs whole frames",
+    "QwenImage21Transformer2DModel": "attends to pieces of the sequence in turn, by their places in the whole",
+    "DiTTransformer2DModel": "draws from a label, and the launcher from a prompt",
+    "RFD4ProteinaTransformer": "proteins, and the launcher makes pictures and films",
+    "AceStepTransformer1DModel": SOUND,
+    "LongCatAudioDiTTransformer": SOUND,
+    "MiniMaxMusic3RVQDepthDecoder": SOUND,
+    "MiniMaxMusic3Transformer1DModel": SOUND,
+    "StableAudioDiTModel": SOUND,
+    "StableAudio3DiTModel": SOUND,
+    "T5FilmDecoder": SOUND,
 }
 
 
@@ -111,12 +126,12 @@ def table() -> str:
     """Markdown: class, file, its attention, and what is shown here."""
     proved: dict[str, str] = {}
     for name, model in proof.MODEL.items():
-        proved.setdefault(TINY[name].kind, f"exact, see above: plan of `{model}`")
+        proved.setdefault(TINY[name].kind, f"exact, see above{'' if name in OTHERS else f': plan of `{model}`'}")
     lines = ["| class | attention | here |", "| --- | --- | --- |"]
     for name, file in transformers().items():
         known = sources(file)
         own = "" if "_cp_plan = {" not in known[name] else "; diffusers' own plan is taken"
-        why = WHY.get(name, f"`cp=none`; another mode needs a plan{own}")
+        why = f"`cp=none`: {WHY[name]}" if name in WHY else f"`cp=none`; another mode needs a plan{own}"
         lines.append(f"| {name} | {attention(name, known)} | {proved.get(name, why)} |")
     return "\n".join(lines)
 

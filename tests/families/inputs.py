@@ -193,13 +193,13 @@ def ltx2(config: Config, size: Size, g: torch.Generator) -> dict[str, Any]:
 
 
 def hunyuan(config: Config, size: Size, g: torch.Generator) -> dict[str, Any]:
-    return {
+    guided = {"guidance": torch.full((size.batch,), 6000.0)} if config.get("guidance_embeds", True) else {}
+    return guided | {
         "hidden_states": _latents(size, g),
         "timestep": torch.full((size.batch,), 500),
         "encoder_hidden_states": _text(size, g),
         "encoder_attention_mask": _always(size).long(),
         "pooled_projections": torch.randn(size.batch, POOLED, generator=g),
-        "guidance": torch.full((size.batch,), 6000.0),
         "return_dict": False,
     }
 
@@ -218,7 +218,10 @@ def hunyuan15(config: Config, size: Size, g: torch.Generator) -> dict[str, Any]:
 
 
 def hunyuanimage(config: Config, size: Size, g: torch.Generator) -> dict[str, Any]:
-    return {
+    """The distilled one is told its guidance scale, and the next step's time."""
+    guided = {"guidance": torch.full((size.batch,), 3250.0)} if config.get("guidance_embeds") else {}
+    return guided | {
+        "timestep_r": torch.full((size.batch,), 400.0) if config.get("use_meanflow") else None,
         "hidden_states": _latents(size, g, patch=1)[:, :, 0],
         "timestep": torch.full((size.batch,), 500.0),
         "encoder_hidden_states": _text(size, g),

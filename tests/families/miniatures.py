@@ -2,60 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any
-
-import diffusers
 import inputs
-import torch
 from inputs import CHANNELS, HEAD_DIM, HEADS, LAYERS, POOLED, TEXT_DIM, WIDTH, Size
+from others import OTHERS
+from tiny_model import Tiny, output
 
-Inputs = Callable[[dict[str, Any], Size, torch.Generator], dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Tiny:
-    """A class, the configuration of a tiny one, and what its forward is given."""
-
-    kind: str
-    inputs: Inputs
-    config: dict[str, Any] = field(default_factory=dict)
-    video: bool = False
-
-    def build(self, dtype: torch.dtype = torch.float32) -> Any:
-        """The model, with weights that make every part of it count: with the usual ones attention hardly shows."""
-        torch.manual_seed(0)
-        model = getattr(diffusers, self.kind)(**self.config)
-        with torch.no_grad():
-            for name, parameter in sorted(model.named_parameters()):
-                if parameter.ndim > 1:
-                    torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
-                elif "bias" in name or "pad_token" in name or "scale" in name:
-                    torch.nn.init.normal_(parameter, std=0.1)
-        return (model if dtype == torch.float32 else model.to(dtype)).eval()
-
-    def given(self, size: Size) -> dict[str, Any]:
-        """Arguments of the model's forward, drawn from the size alone."""
-        size = size if self.video else replace(size, frames=1)
-        generator = torch.Generator().manual_seed(hash((size.tokens, size.text, size.batch)) % 2**31)
-        return self.inputs(self.config, size, generator)
-
-
-def output(result: Any) -> torch.Tensor:
-    """All that a forward gives, as one row of numbers."""
-    found: list[torch.Tensor] = []
-
-    def walk(item: Any) -> None:
-        if isinstance(item, torch.Tensor):
-            found.append(item.detach().double().flatten())
-        elif isinstance(item, list | tuple):
-            for each in item:
-                walk(each)
-
-    walk(result)
-    return torch.cat(found)
-
+__all__ = ["OTHERS", "TINY", "Size", "Tiny", "output"]
 
 _DIT = {"num_attention_heads": HEADS, "attention_head_dim": HEAD_DIM, "num_layers": LAYERS}
 _IN = {"in_channels": CHANNELS, "out_channels": CHANNELS}
@@ -87,6 +39,9 @@ TINY: dict[str, Tiny] = {
         inputs.flux,
         {**_FLUX, "pooled_projection_dim": POOLED, "axes_dims_rope": (4, 4, 4), "guidance_embeds": True},
     ),
+    "flux_schnell": Tiny(
+        "FluxTransformer2DModel", inputs.flux, {**_FLUX, "pooled_projection_dim": POOLED, "axes_dims_rope": (4, 4, 4)}
+    ),
     "chroma": Tiny(
         "ChromaTransformer2DModel",
         inputs.flux,
@@ -102,6 +57,11 @@ TINY: dict[str, Tiny] = {
         "Flux2Transformer2DModel",
         inputs.flux2,
         {**_FLUX, "timestep_guidance_channels": 8, "axes_dims_rope": (4, 4, 2, 2), "guidance_embeds": True},
+    ),
+    "flux2_klein": Tiny(
+        "Flux2Transformer2DModel",
+        inputs.flux2,
+        {**_FLUX, "timestep_guidance_channels": 8, "axes_dims_rope": (4, 4, 2, 2), "guidance_embeds": False},
     ),
     "flux3": Tiny(
         "Flux3Transformer2DModel",
@@ -162,6 +122,12 @@ TINY: dict[str, Tiny] = {
         {**_HUNYUAN, "num_single_layers": LAYERS, "pooled_projection_dim": POOLED},
         video=True,
     ),
+    "hunyuan_video_plain": Tiny(
+        "HunyuanVideoTransformer3DModel",
+        inputs.hunyuan,
+        {**_HUNYUAN, "num_single_layers": LAYERS, "pooled_projection_dim": POOLED, "guidance_embeds": False},
+        video=True,
+    ),
     "hunyuan_video_i2v": Tiny(
         "HunyuanVideoTransformer3DModel",
         inputs.hunyuan,
@@ -183,6 +149,18 @@ TINY: dict[str, Tiny] = {
         "HunyuanImageTransformer2DModel",
         inputs.hunyuanimage,
         {**_HUNYUAN, "num_single_layers": LAYERS, "text_embed_2_dim": 6, "rope_axes_dim": (6, 6)},
+    ),
+    "hunyuanimage_distilled": Tiny(
+        "HunyuanImageTransformer2DModel",
+        inputs.hunyuanimage,
+        {
+            **_HUNYUAN,
+            "num_single_layers": LAYERS,
+            "text_embed_2_dim": 6,
+            "rope_axes_dim": (6, 6),
+            "guidance_embeds": True,
+            "use_meanflow": True,
+        },
     ),
     "sd3": Tiny(
         "SD3Transformer2DModel",
@@ -283,4 +261,4 @@ TINY: dict[str, Tiny] = {
             "mrope_section": (2, 2, 2),
         },
     ),
-}
+} | OTHERS

@@ -36,6 +36,8 @@ def build(name: str, folder: Path) -> Path:
 
 def words(name: str, folder: Path) -> list[str]:
     """What a request for it needs: its model file, its folder, and the facts in which it differs."""
+    if name in UNNAMED:
+        return [f"model.path={folder}", *PIPELINES[name][1]]
     return [f"model={name}", f"model.path={folder}", *FACTS, *(PIPELINES | STARTING)[name][1]]
 
 
@@ -119,6 +121,17 @@ def _chroma() -> Any:
         transformer=diffusers.ChromaTransformer2DModel(
             **FLUX, axes_dims_rope=(4, 4, 4), approximator_num_channels=8, approximator_hidden_dim=8,
             approximator_layers=1,
+        ),
+    )  # fmt: skip
+
+
+def _auraflow() -> Any:
+    """Of no family: run by model.path= alone."""
+    return diffusers.AuraFlowPipeline(
+        **_t5("UMT5"), vae=_kl(), scheduler=_euler(),
+        transformer=diffusers.AuraFlowTransformer2DModel(
+            num_attention_heads=6, attention_head_dim=12, **CHANNELS, sample_size=16, num_mmdit_layers=2,
+            num_single_dit_layers=2, joint_attention_dim=WIDTH, caption_projection_dim=72, pos_embed_max_size=256,
         ),
     )  # fmt: skip
 
@@ -434,6 +447,7 @@ def _kandinsky() -> Any:
 
 
 SMALL = "model.text_tokens=24"
+UNNAMED = ("auraflow",)  # no family's
 SINGLE = "model.layers=4"  # two of two streams, two of one
 # How it is made, and the facts in which it differs.
 PIPELINES: dict[str, tuple[Callable[[], Any], list[str]]] = {
@@ -453,6 +467,7 @@ PIPELINES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     "hunyuan_image_21": (_hunyuan_image, [SINGLE]),
     "kandinsky5_t2v_lite": (_kandinsky, [SMALL, "model.packages=[]"]),
     "ltx2": (_ltx2, [SMALL]),
+    "auraflow": (_auraflow, [SMALL]),
 }
 # Those that start from a picture.
 STARTING: dict[str, tuple[Callable[[], Any], list[str]]] = {

@@ -1,7 +1,10 @@
 """The proof that every family is exact in every mode, and the table of it beside conf/README.md.
 
-    python tests/families/proof.py            # runs every case and writes the table: some minutes
-    python tests/families/proof.py wan ltx    # runs these only, and prints
+    python tests/families/proof.py            # runs the rows whose plan, model or inputs changed, and writes the table
+    python tests/families/proof.py wan ltx    # runs these rows in any case
+    python tests/families/proof.py all        # runs every case: some minutes
+
+What was found stands in proof.json, a row each, with a fingerprint of what it follows from.
 
 A second table shows diffusers' own context parallelism on the same cases, for classes that bring a plan (theirs.py).
 
@@ -13,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import inspect
 import itertools
 import json
 import sys
@@ -30,36 +34,45 @@ import diffusers
 import theirs
 from exact import errors
 from inputs import HEADS, Size
-from miniatures import TINY
+from miniatures import OTHERS, TINY, Tiny
 from ranks import Ranks
 
 from attention_backends.catalog import MODES
 from launcher.config.compose import Composer, to_config
+from launcher.families.class_plans import facts as of_class
 
 LIMIT = 1e-4  # of the output's largest number; float32 itself makes some 5e-7 here
 WORLDS = (2, 3, 4)
 TABLE = ROOT / "conf" / "README.md"
+RESULTS = HERE / "proof.json"
 BEGIN, END = "<!-- proof: begin -->", "<!-- proof: end -->"
 THEIRS = """diffusers' own context parallelism on such cases, with a mask that is absent (none), hides nothing (true) or
 hides the end of prompts (partial), for the classes that bring a plan. What keeps it from a CPU at all is supplied: a
 device mesh, a log-sum-exp, an uneven all_gather. `**wrong**` is more than 1e-4 off, without a word."""
 PARALLEL = [mode for mode in MODES.values() if mode.parallel]
-# The family in conf/model whose plan a tiny transformer is run with.
+# The family in conf/model whose plan a tiny transformer is run with, or its class, if that has a plan of its own.
 MODEL = {
-    "flux": "flux", "chroma": "chroma", "flux2": "flux2", "flux3": "flux3", "qwenimage": "qwenimage",
-    "zimage": "zimage_turbo", "wan": "wan_t2v_1_3b", "wan_i2v": "wan_i2v_14b", "wan_ti2v": "wan22_ti2v_5b",
-    "wan_vace": "wan_vace_1_3b", "chronoedit": "chronoedit", "skyreels_v2": "skyreels_v2_t2v_14b",
-    "skyreels_v2_df": "skyreels_v2_df_1_3b", "skyreels_v2_causal": "skyreels_v2_df_1_3b", "ltx": "ltx_video",
-    "ltx2": "ltx2", "hunyuan_video": "hunyuan_video", "hunyuan_video_i2v": "hunyuan_video_i2v",
-    "hunyuan_video15": "hunyuan_video_15", "hunyuanimage": "hunyuan_image_21", "sd3": "sd35_medium",
-    "cogvideox": "cogvideox_5b", "cogvideox_2b": "cogvideox_2b", "lumina2": "lumina2", "helios": "helios",
-    "helios_amplified": "helios", "kandinsky5": "kandinsky5_t2v_lite", "cosmos": "cosmos2_t2i_2b",
-    "cosmos_v2w": "cosmos_t2w_7b", "krea2": "krea2", "ideogram4": "ideogram4",
-}  # fmt: skip
+    "flux": "flux", "flux_schnell": "flux_schnell", "chroma": "chroma", "flux2": "flux2",
+    "flux2_klein": "flux2_klein_4b", "flux3": "flux3", "qwenimage": "qwenimage", "zimage": "zimage_turbo",
+    "wan": "wan_t2v_1_3b", "wan_i2v": "wan_i2v_14b", "wan_ti2v": "wan22_ti2v_5b", "wan_vace": "wan_vace_1_3b",
+    "chronoedit": "chronoedit", "skyreels_v2": "skyreels_v2_t2v_14b", "skyreels_v2_df": "skyreels_v2_df_1_3b",
+    "skyreels_v2_causal": "skyreels_v2_df_1_3b", "ltx": "ltx_video", "ltx2": "ltx2", "hunyuan_video": "hunyuan_video",
+    "hunyuan_video_i2v": "hunyuan_video_i2v", "hunyuan_video_plain": "hunyuan_video",
+    "hunyuan_video15": "hunyuan_video_15", "hunyuanimage": "hunyuan_image_21",
+    "hunyuanimage_distilled": "hunyuan_image_21", "sd3": "sd35_medium", "cogvideox": "cogvideox_5b",
+    "cogvideox_2b": "cogvideox_2b", "lumina2": "lumina2", "helios": "helios", "helios_amplified": "helios",
+    "kandinsky5": "kandinsky5_t2v_lite", "cosmos": "cosmos2_t2i_2b", "cosmos_v2w": "cosmos_t2w_7b", "krea2": "krea2",
+    "ideogram4": "ideogram4",
+} | {name: tiny.kind for name, tiny in OTHERS.items()}  # fmt: skip
 # Text tokens, or a height and width, that let 2 and 4 ranks share all streams of a class equally.
 EVEN: dict[str, dict[str, int]] = {
     "hunyuan_video15": {"text": 9},
     "hunyuanimage": {"text": 9},
+    "hunyuanimage_distilled": {"text": 9},
+    "omnigen": {"text": 7},
+    "minimax_h3": {"text": 7},
+    "framepack": {"text": 9},
+    "framepack_plain": {"text": 9},
     "helios": {"height": 8, "width": 8},
     "helios_amplified": {"height": 8, "width": 8},
 }
@@ -74,6 +87,7 @@ THEIR_DEGREES = {
     "ring_anything": (3, 1),
 }
 Results = dict["Case", float | str]
+Row = dict[str, Any]  # of proof.json
 
 
 @dataclass(frozen=True)
@@ -116,12 +130,13 @@ def cases(name: str) -> Iterator[Case]:
 
 @functools.cache
 def plans() -> dict[str, dict[str, Any]]:
-    """The plan of each tiny transformer, from conf/model."""
-    composer, found = Composer(), {}
+    """The plan of each tiny transformer, from conf/model or launcher/families/plans."""
+    composer, found = Composer(), {name: of_class(tiny.kind)["cp_plan"] for name, tiny in OTHERS.items()}
     for name, model in MODEL.items():
-        plan = to_config(composer.compose([f"model={model}"])).model.cp_plan
-        assert plan is not None, model
-        found[name] = plan
+        if name not in found:
+            plan = to_config(composer.compose([f"model={model}"])).model.cp_plan
+            assert plan is not None, model
+            found[name] = plan
     return found
 
 
@@ -197,20 +212,52 @@ def their_cell(results: Results) -> str:
     return "; ".join(f"{outcome} ({', '.join(masks)})" for outcome, masks in sorted(outcomes.items()))
 
 
-def fingerprint() -> str:
-    """Of what the table follows from, but for attention_backends itself: plans, tiny models and diffusers' version."""
-    files = [HERE / f"{name}.py" for name in ("exact", "inputs", "theirs", "miniatures")]
-    content = json.dumps([plans(), [repr(case) for name in MODEL for case in cases(name)], diffusers.__version__])
-    return hashlib.sha256(content.encode() + b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+def fingerprint(name: str) -> str:
+    """Of what a row follows from, but for attention_backends itself: plan, tiny model, its inputs, cases, diffusers."""
+    tiny = TINY[name]
+    content = json.dumps([plans()[name], [repr(case) for case in cases(name)], tiny.config, diffusers.__version__])
+    code = [inspect.getsource(Tiny), *_sources(tiny.inputs)]
+    files = [(HERE / f"{each}.py").read_text(encoding="utf-8") for each in ("exact", "theirs")]
+    return hashlib.sha256("\n".join([tiny.kind, content, *code, *files]).encode()).hexdigest()[:16]
 
 
-def their_table(results: dict[str, Results]) -> str:
-    """Markdown, a row for each class with a plan of its own."""
-    lines = [f"| class | {' | '.join(THEIR_DEGREES)} |", "| --- |" + " --- |" * len(THEIR_DEGREES)]
-    for name, found in results.items():
-        cells = [their_cell({case: found[case] for case in found if case.mode == mode}) for mode in THEIR_DEGREES]
-        lines.append(f"| {_title(name)} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+def _sources(function: Any) -> list[str]:
+    """The source of a function of inputs.py or others.py, and of those there that it calls."""
+    wanted, found = [function], {}
+    while wanted:
+        one = wanted.pop()
+        if one.__name__ not in found:
+            found[one.__name__] = inspect.getsource(one)
+            called = [vars(sys.modules[one.__module__]).get(name) for name in one.__code__.co_names]
+            wanted += [each for each in called if inspect.isfunction(each) and each.__module__ in ("inputs", "others")]
+    return [found[name] for name in sorted(found)]
+
+
+def row(name: str, ours: Results, others: Results) -> Row:
+    """What is kept of a tiny transformer's results."""
+    numbers = [number for number in ours.values() if not isinstance(number, str)]
+    found = {
+        "fingerprint": fingerprint(name),
+        "cases": len(ours),
+        "worst": float(f"{max(numbers):.1e}"),
+        "ours": {mode.name: cell({c: r for c, r in ours.items() if c.mode == mode.name}) for mode in PARALLEL},
+    }
+    if others:
+        found["theirs"] = {
+            mode: their_cell({c: r for c, r in others.items() if c.mode == mode}) for mode in THEIR_DEGREES
+        }
+    return found
+
+
+def known() -> dict[str, Row]:
+    """The rows that are kept, in the order of MODEL."""
+    found: dict[str, Row] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    return {name: found[name] for name in MODEL if name in found}
+
+
+def stale(rows: dict[str, Row]) -> list[str]:
+    """The tiny transformers whose row is missing, or follows from something else than what is here."""
+    return [name for name in MODEL if rows.get(name, {}).get("fingerprint") != fingerprint(name)]
 
 
 def _title(name: str) -> str:
@@ -220,37 +267,46 @@ def _title(name: str) -> str:
     return kind if name == first else f"{kind} ({name})"
 
 
-def table(results: dict[str, Results]) -> str:
-    """Markdown, a row for each tiny transformer."""
+def _guided(name: str) -> str:
+    """Whether its guidance scale is embedded; nothing for a class that can't."""
+    if "guidance_embeds" not in inspect.signature(getattr(diffusers, TINY[name].kind).__init__).parameters:
+        return ""
+    return "embedded" if TINY[name].build().config.guidance_embeds else "not embedded"
+
+
+def written(rows: dict[str, Row]) -> str:
+    """Markdown: ours, a row for each tiny transformer, then diffusers' own, for each class with a plan of its own."""
     names = [mode.name for mode in PARALLEL]
-    lines = [f"| class | plan of | {' | '.join(names)} |", "| --- | --- |" + " --- |" * len(names)]
-    for name, found in results.items():
-        cells = [cell({case: result for case, result in found.items() if case.mode == mode}) for mode in names]
-        lines.append(f"| {_title(name)} | `{MODEL[name]}` | {' | '.join(cells)} |")
-    worst = max(number for found in results.values() for number in found.values() if not isinstance(number, str))
-    count = sum(len(found) for found in results.values())
+    lines = [f"| class | plan of | guidance | {' | '.join(names)} |", "| --- | --- | --- |" + " --- |" * len(names)]
+    for name, found in rows.items():
+        cells = " | ".join(found["ours"][mode] for mode in names)
+        plan = "its class" if name in OTHERS else f"`{MODEL[name]}`"
+        lines.append(f"| {_title(name)} | {plan} | {_guided(name)} | {cells} |")
+    count, worst = sum(found["cases"] for found in rows.values()), max(found["worst"] for found in rows.values())
     said = f"{count} cases on 2, 3 and 4 ranks, diffusers {diffusers.__version__}; the largest error is {worst:.0e}."
-    return "\n".join([*lines, "", f"{said} <!-- {fingerprint()} -->"])
+    lines += ["", said, "", THEIRS, "", f"| class | {' | '.join(THEIR_DEGREES)} |"]
+    lines.append("| --- |" + " --- |" * len(THEIR_DEGREES))
+    for name, found in rows.items():
+        if "theirs" in found:
+            lines.append(f"| {_title(name)} | {' | '.join(found['theirs'][mode] for mode in THEIR_DEGREES)} |")
+    return "\n".join(lines)
 
 
 def main(names: list[str]) -> None:
-    ranks, known = Ranks(max(WORLDS)), plans()
-    ours: dict[str, Results] = {}
-    others: dict[str, Results] = {}
+    rows = known()
+    wanted = list(MODEL) if names == ["all"] else [name for name in MODEL if name in names or name in stale(rows)]
+    ranks = Ranks(max(WORLDS))
     try:
-        for name in names or MODEL:
-            ours[name] = run(ranks, name, known[name], list(cases(name)))
-            print(table({name: ours[name]}).splitlines()[2], flush=True)
+        for name in wanted:
+            ours = run(ranks, name, plans()[name], list(cases(name)))
+            own_plan = getattr(getattr(diffusers, TINY[name].kind), "_cp_plan", None)
+            rows[name] = row(name, ours, run_theirs(name) if own_plan else {})
+            print(name, rows[name], flush=True)
+            RESULTS.write_text(json.dumps({key: rows[key] for key in MODEL if key in rows}, indent=1) + "\n")
     finally:
         ranks.stop()
-    for name in ours:
-        if getattr(getattr(diffusers, TINY[name].kind), "_cp_plan", None):
-            others[name] = run_theirs(name)
-            print(their_table({name: others[name]}).splitlines()[2], flush=True)
-    if not names:
-        before, _, rest = TABLE.read_text(encoding="utf-8").partition(BEGIN)
-        text = f"{table(ours)}\n\n{THEIRS}\n\n{their_table(others)}"
-        TABLE.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    before, _, rest = TABLE.read_text(encoding="utf-8").partition(BEGIN)
+    TABLE.write_text(f"{before}{BEGIN}\n{written(known())}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
 
 
 if __name__ == "__main__":

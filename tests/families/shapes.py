@@ -29,7 +29,7 @@ sys.path[:0] = [
 import diffusers
 import torch
 import transformers
-from miniatures import TINY
+from miniatures import OTHERS, TINY
 
 from launcher.families.fits import ROPE
 from launcher.families.shapes import _counts, _value, contradictions
@@ -103,8 +103,9 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def classes() -> dict[str, dict[str, Any]]:
-    """A small configuration of each class."""
-    return {**{tiny.kind: tiny.config for tiny in reversed(TINY.values())}, **AUTOENCODERS, **ENCODERS}
+    """A small configuration of each class in conf/model."""
+    tiny = {each.kind: each.config for name, each in reversed(TINY.items()) if name not in OTHERS}
+    return {**tiny, **AUTOENCODERS, **ENCODERS}
 
 
 def others(kind: str) -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ from launcher.estimates.ways import resolve
 from launcher.request.request import Request
 from launcher.rules import problems
 from launcher.running.job import Made
+from launcher.running.which_model import with_model
 
 pytestmark = pytest.mark.slow
 
@@ -36,6 +37,7 @@ REFUSED = {
     "chroma": {"ring_anything": "attention mask"},
     "hunyuan_video": {"ring_anything": "attention mask"},
     "zimage_turbo": {"ring": "can't be counted", "ulysses": "can't be counted"},
+    "auraflow": {"ring": "can't be counted", "ulysses": "can't be counted"},
     "lumina2": {"ring": "can't be counted", "ulysses": "can't be counted"},
     "ltx2": {"ring": "can't be counted", "ulysses": "can't be counted"},
     "krea2": {
@@ -62,7 +64,7 @@ def families(tmp_path_factory) -> dict[str, LaunchConfig]:
     for name in pipelines.PIPELINES:
         words = pipelines.words(name, pipelines.build(name, folder / name))
         steps = [] if any(word.startswith("steps=") for word in words) else ["steps=2"]
-        found[name] = to_config(composer.compose([*words, *steps, *always]))
+        found[name] = to_config(with_model(composer.compose([*words, *steps, *always]), composer))
     return found
 
 

@@ -16,7 +16,7 @@ from launcher.cli.help import page as help_page
 from launcher.cli.parser import Parser
 from launcher.cli.terminal import Terminal, say, show
 from launcher.config.compose import Composer
-from launcher.config.paths import user_path
+from launcher.config.paths import PICTURES, user_path
 from launcher.problems import Problem, Refused
 from launcher.running import replay
 from launcher.running.replay import Original
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from launcher.running.job import Made
 
 ABOUT = "make a picture or a run again from its recipe, and tell how close it comes"
+TOLD = ("prompt", *PICTURES, "lora.path")  # what differs in them is told by prompts and SHA-256
 LONGEST = 4000  # characters of a recipe on the screen
 NO = "neither this installation's conf/model nor your own words name it"
 
@@ -54,7 +55,7 @@ def main(words: list[str]) -> int:
     except ValueError as error:
         raise Refused([Problem(sources[0], str(error), "give a picture or a run's folder")]) from error
     with prompts_file(source, overrides) as prompts, Session(composer, None if args.json else Terminal()) as session:
-        line = [*replay.words(source.config, overrides, composer), *prompts]
+        line = [*replay.words(source.config, overrides, composer, replay.kept(source)), *prompts]
         _, request = session.resolve(line)
         if not args.json:
             show(f"recipe     {shorten(shlex.join(['python', '-m', 'launcher', *line]), LONGEST)}")
@@ -135,7 +136,7 @@ def differences(source: Original, made: Made) -> dict[str, list[str | None]]:
                 found[name if part in ("versions", "environment") else f"{part}: {name}"] = [value, other]
     before, after = (dict(replay.flat(config)) for config in (source.config, made.record.config))
     for name in before.keys() & after.keys():
-        if before[name] != after[name] and not name.startswith(replay.PASSED_OVER) and name != "prompt":
+        if before[name] != after[name] and not name.startswith(replay.PASSED_OVER) and name not in TOLD:
             found[name] = [str(before[name]), str(after[name])]
     if source.prompts != made.record.prompts:
         found["prompt"] = [" | ".join(source.prompts), " | ".join(made.record.prompts)]

@@ -194,3 +194,13 @@ def test_a_file_of_the_users_own_that_hydra_would_not_read_is_refused(tmp_path, 
     with pytest.raises(Refused, match=f"conf/ has a file of this name already: {name}"):
         Composer(str(tmp_path))
     Composer(str(conf_dir()))
+
+
+def test_the_benchmark_has_every_mode_and_diffusers_own(composer):
+    words = ["experiment=cp_benchmark"]
+    jobs = [dict(word.split("=") for word in job) for job in composer.jobs(composer.compose(words, sweep=True), words)]
+    theirs = [f"diffusers_{mode.name}" for mode in MODES.values() if mode.theirs]
+    assert {job["cp"] for job in jobs} == {*MODES, *theirs}
+    assert {job["height"] for job in jobs} == {"1024", "1008", "528"}
+    assert {job["runtime.processes"] for job in jobs} == {"1", "2", "4"}
+    assert len(jobs) == (8 + 5) * 3 * 3

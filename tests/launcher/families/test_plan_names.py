@@ -10,6 +10,7 @@ import pytest
 from attention_backends.plan import parse
 from launcher.config.compose import Composer, to_config
 from launcher.config.schema import ModelConfig
+from launcher.families.plan_dims import dim_problems
 from launcher.families.plan_names import name_problems
 
 COMPOSER = Composer()
@@ -22,9 +23,13 @@ def said(model: str, **changes: Any) -> list[str]:
 
 
 @pytest.mark.slow
-def test_the_plans_of_conf_are_right_by_their_sources():
-    told = {name: said(name) for name in COMPOSER.groups["model"]}
-    assert {name: found for name, found in told.items() if found} == {}
+def test_the_plans_of_conf_are_right_by_their_sources_and_dimensions():
+    found = {}
+    for name in COMPOSER.groups["model"]:
+        config: ModelConfig = to_config(COMPOSER.compose([f"model={name}"])).model
+        plan = parse(config.cp_plan)
+        found[name] = [str(each) for look in (name_problems, dim_problems) for each in look(config, plan)]
+    assert {name: told for name, told in found.items() if told} == {}
 
 
 WRONG = [

@@ -98,8 +98,9 @@ def test_the_step_time_is_the_median_or_what_an_older_record_tells(tmp_path):
     put(tmp_path / "new", step_seconds=((9.0, 8.0, 9.0), (1.0, 3.0, 2.0)))
     file = File("0000.png", "ab", 1, 8, 8, 1, 0)
     put(tmp_path / "old", schema=2, files=(file,), times={"denoise": 2.0})
-    found = listed(tmp_path)
-    assert (found["new"].step, found["old"].step) == (2.0, 0.5)
+    put(tmp_path / "one", step_seconds=((9.0, 1.0, 3.0, 2.0),))
+    put(tmp_path / "single", step_seconds=((9.0,),))
+    assert [listed(tmp_path)[name].step for name in ("new", "old", "one", "single")] == [2.0, 0.5, 2.0, 9.0]
 
 
 @pytest.mark.slow

@@ -16,8 +16,8 @@ from launcher.estimates.notes import notes
 from launcher.estimates.ways import resolve
 from launcher.records.run_dir import RunDir
 from launcher.running.message import job_message
-from launcher.running.session import Session, notes_on_prompts
-from launcher.running.sweep import Sweep
+from launcher.running.session import Session
+from launcher.running.sweep import Sweep, notes_on_prompts
 from launcher.wire.protocol import FROM_LAUNCHER, Job, pack, unpack
 
 COMPOSER = Composer()

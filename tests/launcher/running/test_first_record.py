@@ -15,6 +15,7 @@ def test_the_first_record_is_of_a_run_that_is_running(ask):
     record = first_record(request, ["seed=3"], ["--config-dir", "mine"])
     assert (record.schema, record.status, record.files, record.error) == (SCHEMA, "running", (), None)
     assert record.command == "python -m launcher --config-dir mine seed=3"
+    assert first_record(request, ["steps=2"], []).command == "python -m launcher steps=2 seed=3"
     assert (record.size.requested.height, record.size.rendered.height) == (20, 32)
     assert [sum(tokens) for tokens in zip(*(rank.values() for rank in record.tokens_per_rank), strict=True)] == [512, 2]
     assert len(record.tokens_per_rank) == 3

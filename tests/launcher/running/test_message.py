@@ -12,6 +12,8 @@ from PIL import Image
 
 from launcher.problems import RunFailed
 from launcher.records.run_dir import RunDir
+from launcher.running import message
+from launcher.running.first_record import resolved
 from launcher.running.message import group_key, job_message, make_ready
 from launcher.wire.channel import MAX_LINE
 from launcher.wire.protocol import pack
@@ -56,7 +58,12 @@ def test_a_picture_to_start_from_lies_in_the_runs_folder_as_the_model_takes_it(a
     with Image.open(given.path) as picture:
         assert picture.size == (16, 16)
         assert (np.asarray(picture) == [255, 0, 0]).all()
-    assert job_message(request, run_dir).recipe.inputs.keys() == {"image"}
+    assert (run_dir.path / "inputs" / "0" / "cat.png").read_bytes() == (tmp_path / "cat.png").read_bytes()
+    recipe = job_message(request, run_dir).recipe
+    assert recipe.inputs.keys() == {"image"}
+    assert recipe.config["image"] == "cat.png"
+    several = message._of_a_picture(resolved(request) | {"image": "[sub/a.png, .../b.png]"})
+    assert (several["image"], several["mask_image"]) == ("[a.png,b.png]", None)
 
 
 def test_a_picture_that_was_changed_since_it_was_checked_ends_the_run(ask, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import struct
 import zlib
@@ -134,6 +135,47 @@ def test_a_value_that_is_none_is_refused_as_a_typed_one_is(config, composer, cha
     line = words(changed(config, **change), [], composer)
     with pytest.raises(Refused):
         raise Refused(problems(Session(composer).resolve(line)[1]) or [])
+
+
+def started_from(folder: Path, image: str, *contents: bytes) -> replay.Original:
+    """A run that started from files with these contents."""
+    digests = [hashlib.sha256(content).hexdigest() for content in contents]
+    names = [f"image[{number}]" for number in range(len(digests))] if len(digests) > 1 else ["image"]
+    return replay.Original(folder, {"image": image}, (), (), (), {"inputs": dict(zip(names, digests, strict=True))})
+
+
+def test_what_a_run_started_from_is_found_in_its_folder_or_where_it_was_named(tmp_path, monkeypatch, config, composer):
+    monkeypatch.chdir(tmp_path)
+    run, here = tmp_path / "elsewhere, moved" / "run", tmp_path / "pictures"
+    (run / "inputs" / "0").mkdir(parents=True)
+    here.mkdir()
+    (run / "inputs" / "0.png").write_bytes(b"as the model got it")
+    (run / "inputs" / "0" / "cat.jpg").write_bytes(b"a")
+    (here / "b.png").write_bytes(b"b")
+    (tmp_path / "c.png").write_bytes(b"c")
+    own = str(run / "inputs" / "0" / "cat.jpg")
+    assert replay.kept(started_from(run, ".../cat.jpg", b"a")) == {"image": own}
+    assert replay.kept(started_from(run / "0000.png", ".../cat.jpg", b"a")) == {"image": own}  # of a picture
+    assert replay.kept(started_from(run, "pictures/b.png", b"b")) == {"image": str(here / "b.png")}
+    several = {"image": f"[{here / 'b.png'},{tmp_path / 'c.png'}]"}
+    assert replay.kept(started_from(run, "[pictures/b.png, c.png]", b"b", b"c")) == several
+    for image, *contents in (
+        ("pictures/b.png", b"another"),
+        (str(here / "b.png"), b"b"),  # of this machine or another one: nobody knows
+        ("pictures/../pictures/b.png", b"b"),
+        ("pictures", b""),
+        ("\0", b"b"),
+        ("[.../a.png,pictures/b.png]", b"a", b"b"),  # a comma in its folder's name
+        ("[pictures/b.png,c.png]", b"b", b"another"),
+    ):
+        assert replay.kept(started_from(run, image, *contents)) == {}, image
+    assert replay.kept(dataclasses.replace(started_from(run, "c.png", b"c"), recorded={})) == {}
+    line = words(changed(config, image=".../cat.jpg"), [], composer, {"image": own})
+    assert to_config(composer.compose(line)).image == own
+    assert "image=x.png" in (line := words(config, ["image=x.png"], composer, {"image": own}))
+    assert own not in " ".join(line)
+    with pytest.raises(Refused, match="SHA-256 is in the run's folder, nor where it was named"):
+        words(config, [], composer)
 
 
 def test_a_folder_that_is_here_is_not_taken_for_a_repository(config, composer, tmp_path, monkeypatch):

@@ -7,8 +7,8 @@ import pytest
 from launcher.config.compose import Composer
 from launcher.problems import Refused
 from launcher.running.screen import Silent
-from launcher.running.session import Session, notes_on_prompts
-from launcher.running.sweep import REFUSED, Job, Sweep
+from launcher.running.session import Session
+from launcher.running.sweep import REFUSED, Job, Sweep, notes_on_prompts
 
 
 @pytest.fixture
@@ -24,6 +24,7 @@ def session(composer: Composer, monkeypatch, tmp_path) -> Session:
         (["steps=0"], "must be at least 1"),
         (["resume=x"], "works on sweeps only"),
         (["fail_fast=true"], "works on sweeps only"),
+        (["allow_refused=true"], "works on sweeps only"),
         (["experiment=odd_sizes"], "is a sweep over height"),
         (["output.dir="], "is empty"),
         (["output.dir=link"], "output.dir=link: link is a link to nothing"),
@@ -82,3 +83,39 @@ def test_commas_in_prompts_are_told():
 def test_jobs_that_would_share_a_folder_are_refused(session):
     sweep = session.sweep(["hydra.sweep.subdir=same", "steps=0,1", "height=0"])
     assert "jobs 0 and 1 would share the folder same" in str(sweep.jobs[1].problems[-1])
+
+
+def seeds(sweep: Sweep) -> list[int]:
+    return [job.request.seed for job in sweep.jobs if job.request is not None]
+
+
+def test_the_jobs_of_a_sweep_have_one_seed_where_none_is_typed(session, tmp_path):
+    notes: list[str] = []
+
+    class Screen(Silent):
+        def opening(self, sweep: Sweep, folder: Path, told: list[str]) -> None:
+            notes.extend(told)
+
+    session.screen = Screen()
+    first, second = seeds(session.sweep(["steps=0,-1"]))
+    assert first == second
+    assert notes == [f"seed={first}, drawn once for all jobs"]
+    assert seeds(session.sweep(["steps=0,-1"])) != [first, second]
+    notes.clear()
+    assert seeds(session.sweep(["steps=0", "seed=1,2"])) == [1, 2]
+    assert seeds(session.sweep(["steps=0,-1", "seed=3"])) == [3, 3]
+    assert notes == []
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "multirun.yaml").write_text("seed: 7\nhydra: {sweep: {subdir: '${hydra.job.num}'}}")
+    assert seeds(session.sweep(["steps=0,-1", "resume=s"])) == [7, 7]
+    with pytest.raises(Refused, match="nothing"):
+        session.sweep(["steps=0,-1", "seed=${nothing}"])
+
+
+def test_a_job_of_an_experiment_is_a_run_where_all_that_it_varies_is_typed(session):
+    words = ["experiment=cp_benchmark", "cp=ring_anything", "runtime.processes=2", "runtime=cpu"]
+    with pytest.raises(Refused, match="is a sweep over height; type -m"):
+        session.resolve(words)
+    _, request = session.resolve([*words, "height=64"])
+    assert (request.mode, request.mesh.ranks) == ("ring_anything", 2)
+    assert (request.requested.width, request.config.steps) == (64, 4)

@@ -60,8 +60,13 @@ def test_what_did_not_end_in_pictures_failed():
     made = sweep(Path("x"), "seed=1", "seed=2")
     made.jobs[0].status, made.jobs[1].status = DONE, KEPT
     assert not made.failed
+    made.jobs[1].fail(REFUSED, "no")
+    assert made.failed
+    assert not Sweep(made.jobs, allow_refused=True).failed
+    assert Sweep(made.jobs[1:], allow_refused=True).failed  # there is nothing to show
     made.jobs[1].fail(FAILED, "rank 0:\n gone")
     assert made.failed
+    assert Sweep(made.jobs, allow_refused=True).failed
     assert made.jobs[1].reason == "rank 0: gone"
 
 

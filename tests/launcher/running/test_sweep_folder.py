@@ -14,11 +14,14 @@ MASTER = OmegaConf.create({"hydra": {"sweep": {"subdir": "${hydra.job.num}"}}})
 
 def check(folder, text):
     (folder / MULTIRUN).write_text(text)
-    check_earlier(MASTER, folder, "resume=x")
+    return check_earlier(MASTER, folder, "resume=x")
 
 
-def test_the_same_names_are_found_again(tmp_path):
-    check(tmp_path, "hydra: {sweep: {subdir: '${hydra.job.num}'}}")
+def test_the_same_names_are_found_again_and_the_seed(tmp_path):
+    text = "hydra: {sweep: {subdir: '${hydra.job.num}'}}"
+    assert check(tmp_path, text) is None
+    assert check(tmp_path, f"seed: 7\n{text}") == 7
+    assert check(tmp_path, f"seed: x\n{text}") is None
 
 
 def test_other_names_are_refused_with_what_to_type(tmp_path):

@@ -9,9 +9,11 @@ import pytest
 import torch
 import torch.distributed as dist
 from diffusers import FluxTransformer2DModel
+from diffusers.models import attention_dispatch
 from diffusers.models.attention_dispatch import _AttentionBackendRegistry
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
+from attention_backends.diffusers_seam import theirs
 from launcher.wire.protocol import Sharing
 from launcher.worker.sharing import Groups, shared, split
 
@@ -77,6 +79,27 @@ def test_several_ranks_without_a_process_group_are_an_error(transformer):
     ):
         pass
     assert vars(transformer).keys() == before.keys()
+
+
+@pytest.mark.parametrize("ranks", [(0, 2)], indirect=True)
+def test_diffusers_own_modes_are_put_on_for_the_job_alone(ranks, transformer):
+    groups, forward = Groups(), attention_dispatch._native_attention_forward_op
+    sharing = Sharing("ring", 2, 1, "gather", "auto", implementation="diffusers")
+    processors = list(transformer.attn_processors.values())
+    before = [dict(vars(processor)) for processor in processors]
+    with shared(SimpleNamespace(transformer=transformer), sharing, groups):
+        configs = [processor._parallel_config.context_parallel_config for processor in processors]
+        assert {(one.ring_degree, one.ulysses_degree, one.ring_anything) for one in configs} == {(2, 1, False)}
+        assert attention_dispatch._native_attention_forward_op is not forward
+    assert attention_dispatch._native_attention_forward_op is forward
+    assert [vars(processor) for processor in processors] == before
+    assert groups.mesh(2, 1) is groups.mesh(2, 1)  # whose groups are made once
+    linear = torch.nn.Linear(1, 1)
+    with (
+        pytest.raises(ValueError, match="Linear brings no _cp_plan"),
+        theirs.enabled(linear, "ring", groups.mesh(2, 1)),
+    ):
+        pass
 
 
 def test_without_guidance_to_divide_no_group_is_made():

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from shared import a_recipe
+from shared import a_recipe, validated
 
 import launcher
 from launcher.cli.commands import reproduce
@@ -34,8 +34,9 @@ def picture(path: Path, **config: Any) -> Path:
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch, launcher.Pool(*SMALL) as pool:
-        patch.chdir(tmp_path_factory.mktemp("pool"))
+        patch.chdir(folder := tmp_path_factory.mktemp("pool"))
         yield pool
+        validated(folder)
 
 
 @pytest.mark.slow
@@ -88,6 +89,18 @@ def test_a_folder_that_was_moved_lists_reports_and_reproduces(pool, composer: Co
     source = replay.original(moved)
     again = pool.run(*replay.words(source.config, [], composer))
     assert [difference(*pair).same for pair in zip(source.pictures, again.files, strict=True)] == ["bytes", "bytes"]
+
+
+@pytest.mark.slow
+def test_a_run_that_started_from_a_picture_is_made_again_without_it(pool, composer: Composer, tmp_path):
+    Image.effect_mandelbrot((80, 60), (-2, -1.5, 1, 1.5), 100).convert("RGB").save(tmp_path / "cat.jpg")
+    made = pool.run(f"image={tmp_path / 'cat.jpg'}", "seed=6")
+    (tmp_path / "cat.jpg").unlink()
+    moved = shutil.copytree(made.files[0].parent, tmp_path / "moved")
+    for source in (replay.original(moved), replay.original(moved / "0000.png")):
+        again = pool.run(*replay.words(source.config, [], composer, replay.kept(source)))
+        assert difference(made.files[0], again.files[0]).same == "bytes"
+        assert again.record["inputs"] == made.record["inputs"]
 
 
 def test_the_recipe_is_shown_and_nothing_is_run(tmp_path, monkeypatch, capsys):
