@@ -304,6 +304,9 @@ class LaunchConfig:
     check: bool = option(
         False, "compare the first step of all ranks with one rank's before anything is drawn; recorded in run.json"
     )
+    data: str = option(
+        "1", "groups of ranks that run a sweep's jobs (-m) at once: a number, or auto, as many as fill the machine"
+    )
     fail_fast: bool = option(False, "stop a sweep (-m) at its first failed job")
     allow_refused: bool = option(
         False, "jobs of a sweep (-m) may be refused: each is a row with the reason, and no failure if any other is done"

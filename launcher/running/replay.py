@@ -36,6 +36,7 @@ PASSED_OVER = (
     "prompt_file",
     "check",
     "fail_fast",
+    "data",
     "allow_refused",
     "resume",
     "output.dir",
