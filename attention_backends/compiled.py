@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 
 from attention_backends import exchange
+from attention_backends.header import checksum, total
 from attention_backends.layout import Layout
 from attention_backends.wire import Wire, guarded
 
@@ -20,6 +21,8 @@ class State(Protocol):
     transport: str
     streams: dict[str, int]
     first: list[tuple[int, ...]] | None
+    shapes: int
+    timestep: float
     where: str
     calls: int
     known: dict[tuple[int, int, int], tuple[Layout, Layout]]
@@ -71,14 +74,20 @@ def attend(
     first: bool,
     streams: list[int],
     where: str,
+    given: list[int],
+    timestep: torch.Tensor | None,
 ) -> torch.Tensor:
-    """Attention over all ranks; tensors of `streams` tokens were split before it. first: no other in this forward."""
+    """Attention over all ranks; tensors of `streams` tokens were split before it.
+
+    first: no other in this forward; then `given` tells the shapes of what the forward was given, and `timestep` is its.
+    """
     state = _ENABLED[handle]
     state.streams = {f"input {index}": total for index, total in enumerate(streams)}
     if first:
         state.first = None
         state.known.clear()
         state.calls = 0
+        state.shapes, state.timestep = checksum(given), total(timestep)
         state.wire.begin()
     state.where = where
     return guarded(state.wire, lambda: state.attend(query, key, value, mask, is_causal, scale)).contiguous()

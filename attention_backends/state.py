@@ -10,7 +10,7 @@ import torch
 from attention_backends import compiled, exchange
 from attention_backends.catalog import MODES, Mode
 from attention_backends.cost import Speeds
-from attention_backends.header import DTYPES, Header, bits, disagreement, shapes
+from attention_backends.header import DTYPES, Header, bits, checksum, disagreement, shapes, total
 from attention_backends.kernels import choose
 from attention_backends.layout import Layout, joined
 from attention_backends.topology import Topology
@@ -52,6 +52,8 @@ class ContextParallel:
     gathered: bool = field(default=False, repr=False)  # an output was, in this forward
     shapes: int = field(default=0, repr=False)  # a checksum of the shapes that this forward was given
     timestep: float = field(default=0.0, repr=False)  # the sum of it, in this forward
+    given: list[int] = field(default_factory=list, repr=False)  # those shapes
+    time: Any = field(default=None, repr=False)  # the timestep that this forward was given
     where: str = field(default="", repr=False)  # the attention module that runs
     fit: Callable[[torch.Tensor], torch.Tensor] | None = field(default=None, repr=False)  # of the running mask
 
@@ -93,14 +95,14 @@ class ContextParallel:
         self.started = self.gathered = False
         self.calls = 0
         self.may_skip = may_skip
-        self.shapes = shapes(given) if given is not None else 0  # torch.compile can't trace it
-        timestep = given.get("timestep") if given is not None else None
-        self.timestep = 0.0  # on a GPU to read it is to wait for all that was launched before
-        if isinstance(timestep, torch.Tensor) and timestep.device.type == "cpu":
-            self.timestep = timestep.double().sum().item()
+        self.given = shapes(given or {})
+        self.time = given.get("timestep") if given is not None else None
+        if not torch.compiler.is_compiling():  # else the first attention reads them, when the graph runs
+            self.shapes, self.timestep = checksum(self.given), total(self.time)
 
     def end_forward(self) -> None:
         """Raise ValueError if this rank's part is all that the forward gives."""
+        self.time = None
         if self.streams and not self.gathered:
             raise ValueError(
                 f"this forward split its inputs, {self.streams}, and gathered no output: a module that the plan "
@@ -263,8 +265,9 @@ class ContextParallel:
         if not torch.compiler.is_compiling():
             return self.attend(query, key, value, mask, is_causal, scale)
         first, self.started = not self.started, True
-        given = self.handle, first, list(self.streams.values()), self.where
-        out: torch.Tensor = compiled.attend(query, key, value, mask, is_causal, scale, *given)
+        told = self.handle, first, list(self.streams.values()), self.where
+        seen = (self.given, self.time) if first else ([], None)
+        out: torch.Tensor = compiled.attend(query, key, value, mask, is_causal, scale, *told, *seen)
         return out
 
     def attend(

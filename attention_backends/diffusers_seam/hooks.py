@@ -91,7 +91,7 @@ class ForwardHook(ModelHook):  # type: ignore[misc]
 
     def new_forward(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
         if torch.compiler.is_compiling():
-            self.state.start_forward()
+            self.state.start_forward(given=kwargs)
             output = self.fn_ref.original_forward(*args, **kwargs)
             self.state.end_forward()
             return output

@@ -49,3 +49,38 @@ def compiled(group: dist.ProcessGroup, name: str, arguments: dict[str, Any]) -> 
 def test_full_graph(ranks, name, mode, shares):
     for errors in ranks.run(compiled, 2, name=name, arguments={"ring_degree": 2, "mode": mode, "shares": shares}):
         assert max(errors) < 1e-5
+
+
+def apart(group: dist.ProcessGroup, change: str) -> str:
+    """What a rank of a compiled model says when rank 1 is given something else, and whether all go on after it."""
+    build, (given, _) = MODELS["flux" if change == "timestep" else "wan"]
+    model, rank = build(), dist.get_rank(group)
+    other = dict(given)
+    if change == "timestep":
+        other["timestep"] = given["timestep"] + 0.25
+    else:  # a text that no rank splits, so that no length of an attention over ranks tells
+        text = given["encoder_hidden_states"]
+        other["encoder_hidden_states"] = torch.cat([text, text], dim=1)
+    with torch.no_grad():
+        expected = model(**given)[0]
+        attention_backends.enable(model, process_group=group, ring_degree=2, ring_anything=True)
+        fast = torch.compile(model, fullgraph=True, dynamic=True, backend="aot_eager")
+        fast(**given)
+        told = ""
+        try:
+            fast(**(other if rank == 1 else given))
+        except Exception as error:
+            told = str(error)
+        again = fast(**given)[0]
+        attention_backends.disable(model)
+    torch.compiler.reset()
+    assert torch.allclose(again, expected, atol=1e-5)
+    return told
+
+
+@pytest.mark.parametrize(
+    ("change", "says"), [("timestep", "timestep"), ("text", "the shapes of what rank 0 was given differ")]
+)
+def test_ranks_of_a_compiled_model_that_are_given_something_else_say_so(ranks, change, says):
+    for told in ranks.run(apart, 2, change=change):
+        assert says in told
