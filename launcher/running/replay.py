@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -136,7 +137,7 @@ def kept(source: Original) -> dict[str, str]:
 
 def _found(digest: str | None, named: str, folder: Path) -> str | None:
     """The path of a file with this SHA-256: in a run's folder, or where it was named."""
-    places = sorted((folder / INPUTS).glob("*/*"))[:MOST_KEPT]
+    places = list(itertools.islice((folder / INPUTS).glob("*/*"), MOST_KEPT))
     with contextlib.suppress(ValueError, OSError):  # no file has this name, or the current folder is gone
         if ".." not in Path(named).parts and not named.startswith(("/", "~")):
             places.append(user_path(named))
