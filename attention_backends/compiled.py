@@ -10,7 +10,8 @@ from typing import Protocol
 import torch
 
 from attention_backends import exchange
-from attention_backends.header import checksum, total
+from attention_backends.given import total
+from attention_backends.header import checksum
 from attention_backends.layout import Layout
 from attention_backends.wire import Wire, guarded
 

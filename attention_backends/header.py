@@ -2,15 +2,11 @@
 
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import torch
 
 STREAMS = 13  # that a header has room for: what any model splits, and more
 DTYPES = ("float64", "float32", "bfloat16", "float16")
-KINDS = {getattr(torch, name): number for number, name in enumerate((*DTYPES, "int64", "int32", "bool"))}
 FACTS = (
     *("batch", "heads", "key heads", "head size", "value size", "dtype", "an attention mask", "causal attention"),
     *("timestep", "the inputs"),
@@ -60,30 +56,9 @@ def disagreement(everyone: Sequence[Header]) -> str:
     return ""
 
 
-def shapes(given: Mapping[str, Any]) -> list[int]:
-    """A forward's arguments as far as they must be alike: shapes, dtypes, whole numbers, absences, as integers.
-
-    torch.compile traces it.
-    """
-    told: list[int] = []
-    for name in sorted(given):
-        x = given[name]
-        if isinstance(x, torch.Tensor):
-            told += [len(name), KINDS.get(x.dtype, -1), x.ndim, *x.shape]
-        elif x is None or isinstance(x, int):
-            told += [len(name), -2] if x is None else [len(name), -3, int(x)]
-    return told
-
-
 def checksum(numbers: Sequence[int]) -> int:
     """Of what `shapes` tells, in one number."""
     return zlib.crc32(str(list(numbers)).encode())
-
-
-def total(timestep: Any) -> float:
-    """The sum of a timestep on a CPU, else 0: on a GPU to read it is to wait for all that was launched before."""
-    on_cpu = isinstance(timestep, torch.Tensor) and timestep.device.type == "cpu"
-    return timestep.double().sum().item() if on_cpu else 0.0
 
 
 def bits(value: float) -> int:

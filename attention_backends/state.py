@@ -10,7 +10,8 @@ import torch
 from attention_backends import compiled, exchange
 from attention_backends.catalog import MODES, Mode
 from attention_backends.cost import Speeds
-from attention_backends.header import DTYPES, Header, bits, checksum, disagreement, shapes, total
+from attention_backends.given import shapes, total
+from attention_backends.header import DTYPES, Header, bits, checksum, disagreement
 from attention_backends.kernels import choose
 from attention_backends.layout import Layout, joined
 from attention_backends.topology import Topology

@@ -100,6 +100,11 @@ def _word(key: str, value: Any) -> str:
     """A value as Hydra reads it back."""
     if value is None:
         return "null"
+    value = str(value) if isinstance(value, Path) else value
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(_word('', item) for item in value)}]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{name}:{_word('', item)}" for name, item in value.items()) + "}"
     if isinstance(value, str) and (is_text(key) or not re.fullmatch(r"\w+", value, re.ASCII)):
         return quoted(value)
     return str(value)

@@ -96,7 +96,7 @@ def a_job(**changes: Any) -> Job:
         folder="/nowhere",
         load=Load("FluxPipeline", "/nowhere", None, "float32", "cpu", "none", 60.0, "auto"),
         sharing=Sharing("none", 1, 1, "gather", "auto"),
-        lora=None,
+        loras=(),
         threads=(1,),
         cores=1,
         call={"height": 16, "num_inference_steps": 1, "negative_prompt": None},

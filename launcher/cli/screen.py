@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from launcher.estimates.notes import notes
 from launcher.families.tasks import strength
+from launcher.request.loras import loras
 from launcher.request.request import MAX_RANKS, Request
 from launcher.wording import plural, shorten
 
@@ -57,8 +58,16 @@ def rows_of(request: Request) -> dict[str, str]:
         )
     if (kept := strength(request.config)) is not None:
         told["strength"] = f"{kept:g}, {plural(request.denoising_steps, 'step')} of {request.config.steps}"
-    if request.config.lora.path is not None:
-        told["lora"] = f"{shorten(Path(request.config.lora.path).name)}, scale {request.config.lora.scale:g}"
+    if not (wish := request.scheduler).empty:
+        told["scheduler"] = wish.name if wish.name != "auto" else "the model's own"
+        told["scheduler"] += f", shift {wish.shift:g}" if wish.shift is not None else ""
+        told["scheduler"] += f", {wish.sigmas} sigmas" if wish.sigmas is not None else ""
+        told["scheduler"] += "".join(f", {key} {item}" for key, item in (wish.options or {}).items())
+    fused = ", fused" if request.config.lora.fuse else ""
+    for number, lora in enumerate(loras(request.config.lora), 1):
+        name = Path(lora.path).name
+        called = "" if lora.name in (name, Path(name).stem) else f"{lora.name}, "
+        told["lora" if number == 1 else f"lora {number}"] = f"{called}{shorten(name)}, scale {lora.scale:g}{fused}"
     told |= {"tokens": tokens, "parallel": parallel}
     return told | ({"because": request.why} if request.why else {}) | {"devices": _devices(request)}
 

@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from tqdm import tqdm
+
 from launcher.cli import screen, sweep
 from launcher.cli.progress import Bar
 from launcher.problems import LauncherError, Refused, RunFailed
@@ -113,7 +115,8 @@ class Terminal:
 
     def job(self, jobs: Sweep, number: int) -> None:
         """A job's line."""
-        say(sweep.line(jobs, number), sys.stdout)
+        with tqdm.external_write_mode():  # other groups' bar may be on the screen
+            say(sweep.line(jobs, number), sys.stdout)
 
     def unfinished(self, folder: Path) -> None:
         """How to go on."""

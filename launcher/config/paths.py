@@ -11,7 +11,10 @@ from launcher.problems import Problem
 
 PICTURES = ("image", "mask_image", "last_image")
 # Settings that are paths.
-PATHS = ("model.path", "lora.path", "prompt_file", *PICTURES, "output.dir", "tracker.dir", "resume")
+PATHS = (
+    *("model.path", "model.transformer", "model.vae", "lora.path", "prompt_file"),
+    *(*PICTURES, "output.dir", "tracker.dir", "resume"),
+)
 
 
 def user_path(text: str) -> Path:

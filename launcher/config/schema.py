@@ -73,6 +73,11 @@ class ModelConfig:
     path: str = option("", "a hub repository, a local folder, or 'bundled'")
     revision: Optional[str] = option(None, "branch, tag or commit of the hub repository")
     variant: Optional[str] = option(None, "weight files to use: fp16 for model.fp16.safetensors; default: plain")
+    transformer: Optional[str] = option(
+        None,
+        "in place of model.path's: a .safetensors file, in any format that diffusers reads, or a folder",
+    )
+    vae: Optional[str] = option(None, "another VAE than model.path's, likewise")
     gated: bool = fact(False, "the hub asks for an accepted licence and a token")
     licence: str = fact("", "where the licence is read and accepted")
     needs_gpu: bool = fact(False, "too large for a CPU, unless runtime.device=cpu insists")
@@ -179,6 +184,18 @@ class AttentionConfig:
 
 
 @dataclass
+class SchedulerConfig:
+    """What turns the model's predictions into the next step's latents."""
+
+    name: str = option("auto", "auto (the model's own), euler, unipc, dpmpp_2m, deis, ddim or dpm")
+    shift: Optional[float] = option(None, "of a flow's sigmas towards noise, whatever the size; default: the model's")
+    sigmas: Optional[str] = option(None, "how sigmas are spaced: karras, exponential or beta; default: the model's")
+    options: dict[str, Any] = field(
+        default_factory=dict, metadata={"help": "the scheduler class's own, by name: {solver_order: 3}"}
+    )
+
+
+@dataclass
 class RuntimeConfig:
     """Where and how the ranks run."""
 
@@ -201,10 +218,15 @@ class RuntimeConfig:
 
 @dataclass
 class LoraConfig:
-    """A LoRA on top of the model."""
+    """LoRAs on top of the model, applied in their order."""
 
-    path: Optional[str] = option(None, "a .safetensors file, in any format that diffusers reads; needs peft")
-    scale: float = option(1.0, "strength of the LoRA; 0 is the model alone")
+    path: Optional[str] = option(
+        None, "a .safetensors file, in any format that diffusers reads, or several: [a.safetensors,b.safetensors]"
+    )
+    scale: Any = option(None, "strength of the LoRA, or of each: [0.8,0.5]; 0 is the model alone; default: 1")
+    name: Optional[str] = option(None, "its name on the screen and in records, or each: [a,b]; default: its file's")
+    fuse: bool = option(False, "add it to the weights: faster steps, and another scale needs a reload")
+    stack: Optional[list[Any]] = option(None, "several, typed as lora=[{path: FILE, scale: 0.8, name: NAME}, ...]")
 
 
 @dataclass
@@ -282,6 +304,9 @@ class LaunchConfig:
     check: bool = option(
         False, "compare the first step of all ranks with one rank's before anything is drawn; recorded in run.json"
     )
+    data: str = option(
+        "1", "groups of ranks that run a sweep's jobs (-m) at once: a number, or auto, as many as fill the machine"
+    )
     fail_fast: bool = option(False, "stop a sweep (-m) at its first failed job")
     allow_refused: bool = option(
         False, "jobs of a sweep (-m) may be refused: each is a row with the reason, and no failure if any other is done"
@@ -292,6 +317,7 @@ class LaunchConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     cp: CpConfig = field(default_factory=CpConfig)
     attention: AttentionConfig = field(default_factory=AttentionConfig)
+    scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     machine: MachineConfig = field(default_factory=MachineConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)

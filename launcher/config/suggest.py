@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from launcher.config.names import DTYPES, ELSEWHERE, NOT_NEEDED
+from launcher.config.names import DTYPES, ELSEWHERE, NOT_NEEDED, SCHEDULERS
 from launcher.config.paths import PATHS
 from launcher.config.text import UnaskedError, fields, is_text, quoted
 from launcher.problems import Problem, choices, nearest
@@ -30,6 +30,9 @@ EXAMPLES = {
     "runtime.devices": "[0,1]",
     "cp.shares": "[2,1]",
     "model.packages": "[ftfy]",
+    "lora.scale": "0.8",
+    "scheduler.options": "{solver_order: 3}",
+    "lora.stack": "[{path: FILE, scale: 0.8}]",
 }
 
 
@@ -48,6 +51,8 @@ def unknown(override: Override, word: str, groups: dict[str, list[str]]) -> Iter
                 rule = "a folder or a repository, and model= takes the name of a model"
                 instead = f"type {shlex.quote(f'model.path={option}')} beside its model=NAME, or --help for the names"
                 yield Problem(f"{key}={option}", rule, instead)
+            elif key == "scheduler" and option not in groups[key] and (meant := SCHEDULERS.get(option.lower())):
+                yield Problem(f"{key}={option}", unknown_option(option, groups[key]), f"type {meant}")
             elif option not in groups[key] and option not in ("null", "None"):
                 best = (nearest(option, groups[key], 1) or groups[key])[0]
                 yield Problem(f"{key}={option}", unknown_option(option, groups[key]), f"type {key}={best}")
@@ -63,6 +68,11 @@ def unknown(override: Override, word: str, groups: dict[str, list[str]]) -> Iter
         yield Problem(word, "unknown setting", f"type {meant}")
         return
     near = dict.fromkeys(_named(key, legal), value)
+    if "scheduler" in near:
+        fitting = value.lower() if value.lower() in groups["scheduler"] else "auto"
+        meant = SCHEDULERS.get(value.lower(), f"scheduler={fitting}")
+        yield Problem(word, "unknown setting", f"type {meant}")
+        return
     if "runtime.dtype" in near:
         near["runtime.dtype"] = DTYPES.get(value.lower(), value)
     for name in near:
@@ -227,7 +237,7 @@ def kind(key: str) -> str:
     """What a setting takes, in words."""
     annotation = str(fields()[key].type).removeprefix("Optional[").removesuffix("]")
     kinds = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
-    kinds["Any"] = "a whole number or a list"
+    kinds["Any"] = "a number or a list"
     return kinds.get(annotation, "a list" if annotation.startswith("list") else "a mapping")
 
 

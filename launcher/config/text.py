@@ -55,6 +55,10 @@ def as_typed(words: list[str], sweep: bool) -> list[str]:
 def _as_typed(word: str, sweep: bool) -> str:
     key, sign, value = word.partition("=")
     name = key.lstrip("+")
+    if name == "lora" and value.startswith("["):
+        return f"{key}.stack={value}"
+    if name == "scheduler.options":
+        return f"++{name}{sign}{value}"  # it has whatever keys the class has, and Hydra lets nothing else add any
     if not sign or not is_text(name) or value.lower() == "null" or _QUOTED.fullmatch(value):
         return word
     literal = name in PROMPTS and not sweep

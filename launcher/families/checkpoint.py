@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from launcher.config.paths import is_utf8
 from launcher.config.schema import ModelConfig
@@ -58,6 +59,7 @@ class Checkpoint:
         drafted: a first draft of a model file with a plan then, if one can be made.
         problems: why it can't be loaded. notes: what a user should know.
         files: the weight files that are used, as far as they are here, by their paths in the folder.
+        scheduler: its configuration, as far as it is here.
     """
 
     source: str
@@ -70,6 +72,7 @@ class Checkpoint:
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    scheduler: Mapping[str, Any] = field(default_factory=dict)
 
 
 def inspect(model: ModelConfig) -> Checkpoint:
@@ -116,7 +119,14 @@ def inspect(model: ModelConfig) -> Checkpoint:
         problems=tuple(problems),
         notes=tuple(look.notes),
         files=tuple(look.files),
+        scheduler=_scheduler(here),
     )
+
+
+def _scheduler(here: Path) -> Mapping[str, Any]:
+    with contextlib.suppress(UnreadableError):  # told by whoever looks at the parts
+        return read_json_object(here / "scheduler" / "scheduler_config.json")
+    return {}
 
 
 def _planless(model: ModelConfig, parts: list[Part]) -> str:

@@ -2,16 +2,59 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from pathlib import Path
 
 from launcher import lora_config, lora_keys
+from launcher.config.paths import user_path
 from launcher.config.schema import ModelConfig
 from launcher.families.safetensors import Tensor, read_header, read_metadata
-from launcher.families.weights import BASES, folder, variants, weight_files
+from launcher.families.weights import BASES, folder, snapshot, variants, weight_files
 
 Shapes = dict[str, tuple[int, ...]]
 BLOCK = re.compile(r"(\w+)\.\d+\.")  # one of a list of blocks
+# A repository of the hub, and perhaps a file in it.
+HUB = re.compile(r"(?P<repository>[\w-][\w.-]*/[\w-][\w.-]*)(?:/(?P<file>[\w./ -]+\.safetensors))?")
+
+
+def candidates(text: str) -> dict[str, Path]:
+    """What a LoRA's path may mean, by what to type for it: a file itself, or those in a folder.
+
+    A repository of the hub is a folder as far as the hub's cache has it.
+
+    Raises:
+        ValueError: no file can have this name.
+    """
+    path = user_path(text)
+    if path.is_dir():
+        return _inside(path, text)
+    if path.exists():
+        return {text: path}
+    named = HUB.fullmatch(text)
+    if named is None or ".." in text:
+        return {}
+    folder = snapshot(named["repository"])
+    if named["file"] is None:
+        return _inside(folder, text)
+    return {text: folder / named["file"]} if (folder / named["file"]).is_file() else {}
+
+
+def file(text: str) -> Path:
+    """The file that a LoRA's path names, which the rules have found to be one.
+
+    Raises:
+        FileNotFoundError: it was removed since.
+    """
+    for found in candidates(text).values():
+        return found
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), text)
+
+
+def _inside(folder: Path, text: str) -> dict[str, Path]:
+    found = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*/*.safetensors"))
+    return {f"{text.rstrip('/')}/{each.relative_to(folder)}": each for each in found}
 
 
 def flaw(path: Path, model: ModelConfig) -> str | None:

@@ -65,6 +65,35 @@ def pipeline(kind: str) -> ast.ClassDef | None:
     return None
 
 
+@functools.cache
+def scheduler(kind: str) -> ast.ClassDef | None:
+    """The class of a scheduler."""
+    for root in _roots():
+        for path in sorted((root / "schedulers").glob("*.py")):
+            text = path.read_text(encoding="utf-8")
+            if f"class {kind}(" in text:
+                nodes = ast.parse(text).body
+                return next((node for node in nodes if isinstance(node, ast.ClassDef) and node.name == kind), None)
+    return None
+
+
+def gives_sigmas(node: ast.ClassDef) -> bool:
+    """Whether a pipeline makes the sigmas itself and gives them to any scheduler; some ask for `use_flow_sigmas`."""
+    call = method(node, "__call__")
+    made = False
+    for each in ast.walk(call) if call is not None else ():
+        if isinstance(each, ast.Constant) and each.value == "use_flow_sigmas":
+            return False
+        if isinstance(each, ast.Assign) and ast.unparse(each.targets[0]) == "sigmas":
+            made = made or any(isinstance(inner, ast.Call) for inner in ast.walk(each.value))
+    return made
+
+
+def gives_mu(node: ast.ClassDef) -> bool:
+    """Whether a pipeline gives its scheduler a shift that depends on the size."""
+    return any(isinstance(each, ast.keyword) and each.arg == "mu" for each in ast.walk(node))
+
+
 def method(node: ast.ClassDef, name: str) -> ast.FunctionDef | None:
     """A method of a class, by its name."""
     return next((each for each in node.body if isinstance(each, ast.FunctionDef) and each.name == name), None)

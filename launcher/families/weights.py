@@ -43,6 +43,8 @@ def not_a_folder(path: str) -> tuple[str, str]:
     if here.is_file():
         folder = next((each for each in here.parents[:2] if (each / "model_index.json").is_file()), None)
         meant = f"type {shlex.quote(f'model.path={folder}')}" if folder else FOLDER
+        if folder is None and here.suffix == ".safetensors":
+            meant = f"type {shlex.quote(f'model.transformer={path}')} beside model.path=FOLDER"
         return "is a file, not a folder with a pipeline's parts", meant
     if re.fullmatch(r"[\w.-]+/[\w.-]+/+", path):
         rule = "no such folder; a repository of the hub is named without a slash at the end"
@@ -67,15 +69,20 @@ def folder(model: ModelConfig) -> Path | None:
     """Where the model's files are: a local folder, or what the hub's cache holds; None where they are not here."""
     if not is_hub(model):
         return Path(location(model))
+    found = snapshot(model.path, model.revision)
+    return found if (found / "model_index.json").is_file() else None
+
+
+def snapshot(repository: str, revision: str | None = None) -> Path:
+    """Where the hub's cache keeps a repository's files, if it has them."""
     # huggingface_hub's own rules for where things are; its constants import in milliseconds.
     from huggingface_hub import constants
 
-    cache = Path(constants.HF_HUB_CACHE) / f"models--{model.path.replace('/', '--')}"
-    revision = model.revision or "main"
+    cache = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+    revision = revision or "main"
     with contextlib.suppress(UnreadableError):  # a commit has no such file
         revision = read_text(cache / "refs" / revision, 256).strip()
-    snapshot = cache / "snapshots" / revision
-    return snapshot if (snapshot / "model_index.json").is_file() else None
+    return cache / "snapshots" / revision
 
 
 def revision_problems(model: ModelConfig) -> Iterator[Problem]:

@@ -154,6 +154,8 @@ def _take(found: Foreign, kind: str, name: str, value: object) -> None:
         found.model = found.model or value
     elif name in ("sampler_name", "scheduler") and isinstance(value, str):
         found.rest[name] = value
+    elif name == "shift" and kind.startswith("ModelSampling") and number is not None and 0 < number <= 100:
+        found.rest["shift"] = f"{number:g}"
     elif kind.startswith(("ControlNet", "IPAdapter")) and name in ("control_net_name", "preset"):
         found.rest[kind] = str(value)[:100]
 

@@ -26,6 +26,7 @@ SAMPLERS = {
     "FlowMatchHeunDiscreteScheduler": "Heun",
     "UniPCMultistepScheduler": "UniPC",
     "DPMSolverMultistepScheduler": "DPM++ 2M",
+    "DEISMultistepScheduler": "DEIS",
     "DDIMScheduler": "DDIM",
     "CogVideoXDDIMScheduler": "DDIM",
     "CogVideoXDPMScheduler": "DPM++ 2M",
@@ -40,7 +41,7 @@ RECIPE = re.compile(rb"<launcher:Recipe>([^<]*)</launcher:Recipe>")
 def parameters(recipe: Recipe) -> str:
     """A recipe as A1111's text. What is not known of it is left out."""
     config = recipe.config
-    model, cp, lora = (_part(config, name) for name in ("model", "cp", "lora"))
+    model, cp, lora, scheduler = (_part(config, name) for name in ("model", "cp", "lora", "scheduler"))
     guidance, true_cfg = config.get("guidance"), model.get("true_cfg", 1.0)
     distilled = guidance if not model.get("guidance_cfg") else None
     scale = true_cfg if distilled is not None else guidance
@@ -48,6 +49,8 @@ def parameters(recipe: Recipe) -> str:
     settings: dict[str, object] = {
         "Steps": config.get("steps"),
         "Sampler": _sampler(recipe.scheduler),
+        "Schedule type": str(scheduler["sigmas"]).capitalize() if scheduler.get("sigmas") else None,
+        "Shift": scheduler.get("shift"),
         "CFG scale": true_cfg if scale is None else scale,
         "Distilled CFG Scale": distilled,  # Forge's name of it
         "Seed": config.get("seed"),
@@ -57,10 +60,7 @@ def parameters(recipe: Recipe) -> str:
         "Frames": config.get("frames"),
         "FPS": config.get("fps"),
     }
-    if lora.get("path") is not None:
-        digest = recipe.inputs.get("lora.path")
-        settings |= {"LoRA": Path(str(lora["path"])).name, "LoRA scale": lora.get("scale")}
-        settings |= {"LoRA hash": digest and digest[:10]}
+    settings |= _loras(lora, recipe.inputs)
     settings["Context parallel"] = cp_option(cp)
     if cp.get("mode") not in (None, "none"):
         settings |= {"Ring degree": cp.get("ring_degree"), "Ulysses degree": cp.get("ulysses_degree")}
@@ -70,6 +70,20 @@ def parameters(recipe: Recipe) -> str:
     return "\n".join(
         [*lines, ", ".join(f"{key}: {_value(item)}" for key, item in settings.items() if item is not None)]
     )
+
+
+def _loras(lora: Mapping[str, Any], inputs: Mapping[str, str]) -> dict[str, object]:
+    """LoRAs as A1111 tells them: their files, strengths and the first ten digits of each one's hash."""
+    path, scale = lora.get("path"), lora.get("scale")
+    if path is None:
+        return {}
+    if not isinstance(scale, list):
+        digest = inputs.get("lora.path")
+        return {"LoRA": Path(str(path)).name, "LoRA scale": scale, "LoRA hash": digest and digest[:10]}
+    names = [Path(item).name for item in str(path).strip("[]").split(",")]
+    digests = [inputs.get(f"lora.path[{number}]", "")[:10] for number in range(len(names))]
+    told = {"LoRA": names, "LoRA scale": [f"{item:g}" if isinstance(item, float) else str(item) for item in scale]}
+    return {key: ", ".join(items) for key, items in (told | {"LoRA hash": digests}).items()}
 
 
 def model_hash(recipe: Recipe) -> str | None:

@@ -23,7 +23,8 @@ from launcher.version import __version__
 
 PICTURE = re.compile(r"\d{4,}\.\w+")  # the name of a picture of a run
 INPUTS = "inputs"  # the folder of what a run started from
-PATH_KEYS = ("path", "prompt_file", "dir", "image", "mask_image", "last_image")
+PATH_KEYS = ("path", "transformer", "vae", "prompt_file", "dir", "image", "mask_image", "last_image")
+IN_STACK = re.compile(r"(path\s*:\s*)(\"[^\"]*\"|'[^']*'|[^,}\s][^,}]*)")  # of lora=[{path: FILE, scale: 0.8}]
 LIBRARIES = (
     "torch",
     "diffusers",
@@ -155,6 +156,8 @@ def portable(config: Config) -> Config:
     for key, value in config.items():
         if isinstance(value, dict):
             copy[key] = portable(value)
+        elif isinstance(value, list):
+            copy[key] = [portable(item) if isinstance(item, dict) else item for item in value]
         else:
             copy[key] = _portable(value) if key in PATH_KEYS and isinstance(value, str) else value
     return copy
@@ -171,10 +174,16 @@ def _portable(path: str) -> str:
 def portable_override(override: str) -> str:
     """The same for one word of the command line, `key=value`."""
     key, sign, value = override.partition("=")
+    if key.lstrip("+") in ("lora", "lora.stack"):
+        return key + sign + IN_STACK.sub(lambda found: found[1] + _portable_text(found[2]), value)
     if key.lstrip("+").split(".")[-1] not in PATH_KEYS:
         return override
+    return key + sign + _portable_text(value)
+
+
+def _portable_text(value: str) -> str:
     quote = value[:1] if value[:1] in ("'", '"') and value[-1:] == value[:1] and len(value) > 1 else ""
-    return key + sign + quote + _portable(value.removeprefix(quote).removesuffix(quote)) + quote
+    return quote + _portable(value.removeprefix(quote).removesuffix(quote)) + quote
 
 
 def command_line(overrides: list[str], options: Sequence[str] = ()) -> str:

@@ -18,6 +18,7 @@ from launcher.request.inputs import Inputs
 from launcher.request.mesh import Mesh
 from launcher.request.pictures import Fit, Given, covering
 from launcher.request.way import Way
+from launcher.schedulers import Wish
 
 MAX_RANKS = 256  # of one host
 
@@ -113,6 +114,12 @@ class Request:
         drawn = self.latents * image_tokens(self.rendered, self.multiple)
         pixels = {visual: drawn + sum(image_tokens(size, self.multiple) for size in self.references)}
         return pixels if self.texts == () else {"text": text, **pixels}
+
+    @property
+    def scheduler(self) -> Wish:
+        """What is asked of the scheduler."""
+        config = self.config.scheduler
+        return Wish(config.name, config.shift, config.sigmas, config.options or None)
 
     @property
     def format(self) -> str:

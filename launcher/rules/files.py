@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import json
-import math
 import os
-import re
 import shlex
 import shutil
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 from launcher.config.paths import is_utf8, user_path
+from launcher.config.schema import ModelConfig
 from launcher.families import lora as lora_files
 from launcher.families import safetensors
 from launcher.families.checkpoint import NOT_UTF8, RENAME
 from launcher.families.hub import answer_problems
 from launcher.families.parts import installed
+from launcher.families.replaced import part_problems
 from launcher.families.weights import revision_problems
-from launcher.problems import Problem
+from launcher.problems import Problem, choices
 from launcher.records.formats import FORMATS, Texts
 from launcher.records.record import SCHEMA, Recipe
+from launcher.request.loras import flaws, loras
 from launcher.request.request import Request
 from launcher.rules.numbers import MAX_SIDE
 from launcher.rules.rule import rule
@@ -30,49 +33,54 @@ from launcher.wording import plural
 
 REST_OF_RECIPE = 1024  # bytes at most for versions, crop and what is filled in
 BYTES_OF_A_HASH = 160  # of a weight file, with its name
+MOST_NAMED = 6  # files of a folder that a refusal names
 
 
 @rule
 def lora(request: Request) -> Iterator[Problem]:
-    """A LoRA is a whole safetensors file, has a strength, and what reads it is installed."""
-    wanted = request.config.lora
-    if not math.isfinite(wanted.scale):
-        yield Problem(f"lora.scale={wanted.scale:g}", "must be a number", "type lora.scale=1")
-    if wanted.path is None:
-        if wanted.scale != 1:
-            instead = "type lora.path=FILE, or leave it out"
-            yield Problem(f"lora.scale={wanted.scale:g}", "scales a LoRA, and none is given", instead)
-        return
-    value = f"lora.path={wanted.path}"
-    try:
-        path = user_path(wanted.path)
-        there = path.exists()
-    except (OSError, ValueError, RuntimeError):  # a NUL, or a user who is not known
-        there = False
-    if not there:
+    """Each LoRA is a whole safetensors file that the model can wear, has a strength, and what reads it is installed."""
+    yield from flaws(request.config.lora)
+    found = loras(request.config.lora)
+    for one in found:
+        yield from _lora_problems(f"lora.path={one.path}", one.path, request.config.model)
+    if found and importlib.util.find_spec("peft") is None:
+        value = f"lora.path={found[0].path}"
+        yield Problem(value, "needs the package peft, which is not installed", "type pip install peft")
+
+
+def _lora_problems(value: str, text: str, model: ModelConfig) -> Iterator[Problem]:
+    meant: dict[str, Path] = {}
+    folder = False
+    with contextlib.suppress(OSError, ValueError, RuntimeError):  # a NUL, or a user who is not known
+        meant, folder = lora_files.candidates(text), user_path(text).is_dir()
+    if not meant:
+        hub = lora_files.HUB.fullmatch(text)
         what, instead = "no such file", "give the path of a .safetensors file on this machine"
-        if "://" in wanted.path:
+        if folder:
+            what, instead = "is a folder without .safetensors files", "give the path of a .safetensors file"
+        elif "://" in text:
             what = "is an address, and LoRAs are read from files of this machine alone"
-        elif re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", wanted.path) and path.suffix != ".safetensors":
-            instead += f"; a repository of the hub is fetched with hf download {wanted.path}"
+        elif hub is not None and (hub["file"] or not text.endswith(".safetensors")):
+            fetch = shlex.join(["hf", "download", hub["repository"], *([hub["file"]] if hub["file"] else [])])
+            what = "no such file here, nor in the hub's cache"
+            instead += f"; a repository of the hub is fetched with {fetch}"
         yield Problem(value, what, instead)
-    elif path.is_dir():
-        inside = sorted(each.name for each in path.glob("*.safetensors"))
-        instead = (
-            f"type {shlex.quote(f'lora.path={path / inside[0]}')}" if inside else "give the path of a .safetensors file"
-        )
-        yield Problem(value, "is a folder, not a .safetensors file", instead)
-    elif not is_utf8(path):
+        return
+    if len(meant) > 1:
+        names = [shlex.quote(f"lora.path={typed}") for typed in list(meant)[:MOST_NAMED]]
+        more = f" ({len(meant)} in all)" if len(meant) > MOST_NAMED else ""
+        yield Problem(value, f"holds {len(meant)} .safetensors files", f"type {choices(names)}{more}")
+        return
+    path = next(iter(meant.values()))
+    if not is_utf8(path):
         yield Problem(value, NOT_UTF8, RENAME)
     elif path.suffix != ".safetensors":
         what = "not a .safetensors file; other formats can run code when they are read"
         yield Problem(value, what, "fetch or convert it to safetensors")
     elif flaw := safetensors.flaw(path):
         yield Problem(value, flaw, "fetch the file again")
-    elif flaw := lora_files.flaw(path, request.config.model):
+    elif flaw := lora_files.flaw(path, model):
         yield Problem(value, flaw, "give another file, or leave it out")
-    if importlib.util.find_spec("peft") is None:
-        yield Problem(value, "needs the package peft, which is not installed", "type pip install peft")
 
 
 @rule
@@ -174,6 +182,7 @@ def weights(request: Request) -> Iterator[Problem]:
     if not request.machine.here:
         return
     yield from request.inputs.checkpoint.problems
+    yield from part_problems(model)
     for package in model.packages:
         if not installed(package):
             what = f"needs the package {package}, which is not installed"

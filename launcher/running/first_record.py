@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from launcher.config.paths import user_path
+from launcher.families import lora as lora_files
+from launcher.families import replaced
 from launcher.families.tasks import strength
 from launcher.records.hashes import cached_sha256, weights
 from launcher.records.record import SCHEMA, Config, Crop, Frames, Pixels, Record, Sizes, StartedFrom, Weights, at_commit
 from launcher.records.run_dir import command_line, portable, versions
 from launcher.records.surroundings import checkout, machine
 from launcher.request.geometry import crop_box
+from launcher.request.loras import loras, settings
 from launcher.request.request import Request
 
 
@@ -36,6 +38,7 @@ def resolved(request: Request) -> Config:
         "schedule": request.schedule or "auto",  # which decides nothing in a mode without a ring
         "transport": request.config.cp.transport,
     }
+    config["lora"] = settings(request.config.lora)
     config["runtime"] |= {"device": request.device, "dtype": request.dtype}
     same = len(set(request.threads)) == 1
     threads = request.threads[0] if same else list(request.threads)
@@ -83,14 +86,18 @@ def known_weights(request: Request) -> Weights | None:
     if not checkpoint.whole:
         return None
     with contextlib.suppress(OSError):  # which the ranks will tell of
-        return weights(Path(checkpoint.source), checkpoint.files)
+        gone = tuple(f"{name}/" for name in replaced.given(request.config.model))
+        return weights(Path(checkpoint.source), [name for name in checkpoint.files if not name.startswith(gone)])
     return None
 
 
 def input_hashes(request: Request) -> dict[str, str]:
     """The hash of each file that a setting names and that is read as it is."""
-    given = {"lora.path": request.config.lora.path}
-    found = {name: cached_sha256(user_path(text)) for name, text in given.items() if text is not None}
+    found = {one.setting: cached_sha256(lora_files.file(one.path)) for one in loras(request.config.lora)}
+    for name, text in replaced.given(request.config.model).items():
+        files = replaced.files(text)
+        for path in files:
+            found[f"model.{name}" if len(files) == 1 else f"model.{name}: {path.name}"] = cached_sha256(path)
     for setting, pictures in itertools.groupby(request.inputs.pictures, lambda one: one.setting):
         several = list(pictures)
         for number, one in enumerate(several):

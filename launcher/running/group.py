@@ -55,13 +55,14 @@ class RankGroup:
     Args:
         key: how many ranks, where, and which weights they hold.
         run_dir: the run that starts them; the starting process logs there.
+        place: which of how many groups that work at once.
 
     Raises:
         RunFailed: the ranks did not come up; the message names the rank and the cause.
     """
 
-    def __init__(self, key: GroupKey, run_dir: RunDir) -> None:
-        self.key = key
+    def __init__(self, key: GroupKey, run_dir: RunDir, place: tuple[int, int] = (0, 1)) -> None:
+        self.key, self.place = key, place
         self._ranks: dict[int, Channel] = {}
         self._processes: dict[int, psutil.Process] = {}
         self._process: subprocess.Popen[bytes] | None = None
@@ -157,6 +158,7 @@ class RankGroup:
             listener.listen(self.key.processes)
             command = accelerate.command(self.key.processes, self._folder.path)
             environment = self._environment() | {channel.SOCKET_VARIABLE: path, channel.SECRET_VARIABLE: secret}
+            environment[channel.PLACE_VARIABLE] = f"{self.place[0]} {self.place[1]}"
             try:
                 self._process = subprocess.Popen(
                     command,

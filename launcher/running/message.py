@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from launcher.config.paths import PICTURES, user_path
-from launcher.config.schema import LaunchConfig
+from launcher.config.schema import LaunchConfig, ModelConfig
 from launcher.estimates import memory
+from launcher.families import lora as lora_files
+from launcher.families import replaced
 from launcher.families.call import arguments
 from launcher.families.tasks import task_of
 from launcher.problems import RunFailed
@@ -16,11 +19,12 @@ from launcher.records.formats import FORMATS
 from launcher.records.record import SCHEMA, Config, Recipe, Weights
 from launcher.records.run_dir import RunDir, versions
 from launcher.request.geometry import crop_box
+from launcher.request.loras import loras
 from launcher.request.pictures import content_of, listed, ready
 from launcher.request.request import Request
 from launcher.running.first_record import input_hashes, resolved
 from launcher.running.group import GroupKey
-from launcher.wire.protocol import Given, Job, Load, LoraFile, Picture, Sharing
+from launcher.wire.protocol import Given, Job, Load, LoraFile, PartFile, Picture, Sharing
 
 
 def group_key(request: Request) -> GroupKey:
@@ -37,6 +41,8 @@ def group_key(request: Request) -> GroupKey:
         timeout=runtime.timeout,
         transport=request.config.cp.transport,
         deterministic=request.config.deterministic,
+        replaced=tuple(_replaced(model)),
+        fused=_loras(request.config) if request.config.lora.fuse else (),
     )
     return GroupKey(request.mesh.ranks, request.devices, request.threads, runtime.start_timeout, load)
 
@@ -67,7 +73,7 @@ def job_message(request: Request, run_dir: RunDir, weights: Weights | None = Non
             branches=config.model.guidance_branches or "calls",
             shares=request.shares,
         ),
-        lora=_lora(config),
+        loras=() if config.lora.fuse else _loras(config),
         threads=request.threads,
         cores=request.machine.cores,
         call=arguments(config, request.rendered.height, request.rendered.width, request.rendered_frames),
@@ -81,6 +87,7 @@ def job_message(request: Request, run_dir: RunDir, weights: Weights | None = Non
         crf=config.output.crf,
         pipeline=None if task is None else task.pipeline,
         started_from=_given(request, run_dir),
+        scheduler=request.scheduler,
         prompts=request.prompts,
         pictures=pictures,
         recipe=Recipe(
@@ -126,15 +133,22 @@ def _given(request: Request, run_dir: RunDir) -> tuple[Given, ...]:
     )
 
 
-def _lora(config: LaunchConfig) -> LoraFile | None:
-    if config.lora.path is None:
-        return None
-    path = user_path(config.lora.path)
-    return LoraFile(str(path), path.stat().st_mtime_ns, config.lora.scale)
+def _loras(config: LaunchConfig) -> tuple[LoraFile, ...]:
+    return tuple(
+        LoraFile(str(path), path.stat().st_mtime_ns, one.scale, one.name)
+        for one in loras(config.lora)
+        for path in (lora_files.file(one.path),)
+    )
+
+
+def _replaced(model: ModelConfig) -> Iterator[PartFile]:
+    for name, text in replaced.given(model).items():
+        yield PartFile(name, str(user_path(text)), max(path.stat().st_mtime_ns for path in replaced.files(text)))
 
 
 def _of_a_picture(config: Config) -> Config:
-    """The part of a configuration that a picture's own recipe has: not where it was written to, nor read from.
+    """The part of a configuration that a picture's own recipe has: not where it was written to, nor read from,
+    nor how many groups of ranks were at work.
 
     So a run that is made again from the files that it kept makes the same bytes.
     """
@@ -143,4 +157,5 @@ def _of_a_picture(config: Config) -> Config:
     given = {name: text for name in PICTURES if isinstance(text := config[name], str)}
     names = {name: ",".join(Path(item).name for item in listed(text)) for name, text in given.items()}
     named = {name: f"[{text}]" if len(listed(given[name])) > 1 else text for name, text in names.items()}
-    return config | named | {"output": {key: value for key, value in output.items() if key != "dir"}}
+    kept = {key: value for key, value in config.items() if key != "data"}
+    return kept | named | {"output": {key: value for key, value in output.items() if key != "dir"}}

@@ -36,6 +36,7 @@ PASSED_OVER = (
     "prompt_file",
     "check",
     "fail_fast",
+    "data",
     "allow_refused",
     "resume",
     "output.dir",
@@ -220,16 +221,20 @@ def _model(name: object, known: list[str]) -> Iterator[Problem]:
 def _flaw(name: str, value: Any) -> Problem | None:
     """Why a value can't be taken from a recipe."""
     told = f"recipe: {name}={shorten(str(value), 80)}"
+    if name == "scheduler.options" and isinstance(value, dict):
+        value = [*value, *value.values()]
     if not isinstance(value, (str, int, float, bool, list, type(None))) or not _plain(value):
         return Problem(told, "not a value that this setting takes", "nothing was run")
     if name not in PATHS or value is None:
         return None
     if name == "model.path" and (value == "bundled" or (HUB.fullmatch(str(value)) and not Path(str(value)).exists())):
         return None
+    several = str(value).count(",") + 1 if str(value).startswith("[") else 0
+    file = f"[{','.join(['FILE'] * several)}]" if several else "FILE"
     if name in (*PICTURES, "lora.path"):
         where = "in the run's folder, nor where it was named" if name in PICTURES else "where it was named"
-        return Problem(told, f"no file with the recorded SHA-256 is {where}", f"type {name}=FILE")
-    kind = "FOLDER" if name == "model.path" else "FILE"
+        return Problem(told, f"no file with the recorded SHA-256 is {where}", f"type {name}={file}")
+    kind = "FOLDER" if name == "model.path" else file
     return Problem(told, "names a file of another machine, which is not taken from a recipe", f"type {name}={kind}")
 
 
@@ -246,6 +251,8 @@ def _word(value: Any) -> str:
     """A value as Hydra reads it back; a text is never a reference."""
     if isinstance(value, list):
         return f"[{','.join(map(_word, value))}]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{_word(item)}" for key, item in value.items() if PLAIN.fullmatch(key)) + "}"
     if isinstance(value, str):
         return value if PLAIN.fullmatch(value) and value.lower() not in NO_TEXT else quoted(value)
     return json.dumps(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from operator import attrgetter
@@ -25,9 +26,11 @@ from launcher.records.run_dir import RunDir
 from launcher.request.inputs import drawn_seed
 from launcher.request.request import Request
 from launcher.rules import problems
-from launcher.running import results
+from launcher.running import deal, results
 from launcher.running.hold import held
+from launcher.running.progress import Progress
 from launcher.running.screen import SILENT, Screen
+from launcher.running.slot import Slot
 from launcher.running.sweep import DONE, FAILED, REFUSED, Job, Sweep, notes_on_prompts, recorded, resume
 from launcher.running.sweep_folder import check_earlier, claim, place, shown
 from launcher.running.tracking import track
@@ -35,7 +38,6 @@ from launcher.running.which_model import with_model
 from launcher.wording import shorten
 
 if TYPE_CHECKING:
-    from launcher.running.group import GroupKey, RankGroup
     from launcher.running.job import Made
 
 
@@ -51,8 +53,7 @@ class Session:
         self.composer = composer
         self.screen = screen or SILENT
         self.machine = machines.here()
-        self._ranks: RankGroup | None = None
-        self._environment: dict[str, str] = {}  # that the ranks were started with, from hydra.job.env_set
+        self._slots = [Slot()]
 
     def __enter__(self) -> Session:
         return self
@@ -62,9 +63,8 @@ class Session:
 
     def close(self) -> None:
         """End the ranks."""
-        if self._ranks is not None:
-            self._ranks.close()
-            self._ranks = None
+        for slot in self._slots:
+            slot.close()
 
     def resolve(self, words: list[str]) -> tuple[DictConfig, Request]:
         """The composed configuration of one run, and the request that it makes.
@@ -78,12 +78,12 @@ class Session:
         with translated(words):
             return composed, replace(request, folder=hydra_seam.folder_name(composed, "hydra.run.dir"))
 
-    def _request(self, config: LaunchConfig) -> Request:
-        """The request that a configuration makes."""
+    def _request(self, config: LaunchConfig, groups: int = 1) -> Request:
+        """The request that a configuration makes for one of several groups."""
         given = {name: attrgetter(name)(config) for name in PATHS}
         if found := list(path_problems(given)):
             raise Refused(found)
-        return resolve(config, self.machine)
+        return resolve(deal.chosen(config, self.machine, groups), deal.part(self.machine, groups))
 
     def run(self, words: list[str], only_check: bool = False) -> Made:
         """Run one job; with `only_check` its check and no more.
@@ -97,7 +97,7 @@ class Session:
             raise Refused(found, self._works_here(words))
         assert request.folder is not None
         folder = hydra_seam.put_into(composed, user_path(request.folder))
-        made = self._job(composed, request, words, folder, brief=False, only_check=only_check)
+        made = self._job(composed, request, words, folder, self._slots[0], only_check=only_check)
         self._track([(request, made.folder)])
         return made
 
@@ -122,8 +122,17 @@ class Session:
         earlier = check_earlier(master, folder, value) if master.resume else None
         if seed is None:  # one for all jobs, so that they can be compared
             master.seed = drawn_seed() if earlier is None else earlier
-        jobs = [self._plan(master, job, number) for number, job in enumerate(self.composer.jobs(master, words))]
+        groups = deal.groups_of(master.data, self.machine)
+        listed = list(enumerate(self.composer.jobs(master, words)))
+        jobs = [self._plan(master, job, number, groups or 1) for number, job in listed]
+        if groups is None:
+            legal = [job.request for job in jobs if job.request is not None and not job.problems]
+            groups = deal.fitting(legal, self.machine)
+            jobs = [self._plan(master, job, number, groups) for number, job in listed] if groups > 1 else jobs
         sweep = Sweep(jobs, allow_refused)
+        if "data" in sweep.varied:
+            value = f"data={','.join(sweep.varied['data'])}"
+            raise Refused([Problem(value, "is of a sweep as a whole", "type one of them")])
         place(sweep, folder)
         notes = notes_on_prompts(sweep, words)
         if any(job.composed is not None and job.composed.seed is None for job in jobs):
@@ -138,53 +147,92 @@ class Session:
                     resume(sweep, shown(folder))
                 else:
                     claim(master, sweep, folder, value)
-                self._all(master, sweep, shown(folder), notes)
+                self._all(master, sweep, shown(folder), notes, groups)
         except OSError as error:
             rule, instead = f"can't be written ({error.strerror})", "type output.dir=FOLDER"
             raise Refused([Problem(value, rule, instead)]) from error
         return sweep
 
-    def _all(self, master: DictConfig, sweep: Sweep, folder: Path, notes: list[str]) -> None:
+    def _all(self, master: DictConfig, sweep: Sweep, folder: Path, notes: list[str], groups: int) -> None:
         """Run the jobs of a sweep that are neither refused nor done."""
         self.screen.opening(sweep, folder, notes)
         stop = master.fail_fast and not sweep.allow_refused and any(job.problems for job in sweep.jobs)
-        for number, job in enumerate(sweep.jobs):
-            if stop or job.status:
-                continue
-            try:
-                self._run(job)
-            except (Interrupted, KeyboardInterrupt):
-                self.screen.unfinished(folder)
-                raise
-            self.screen.job(sweep, number)
-            stop = master.fail_fast and job.status == FAILED
+        if len(self._slots) != groups:
+            self.close()
+            self._slots = [Slot(number, groups) for number in range(groups)]
+        left = {} if stop else {number: job for number, job in enumerate(sweep.jobs) if not job.status}
+        try:
+            if groups > 1:
+                self._at_once(master, sweep, left, groups)
+            else:
+                for number, job in left.items():
+                    self._run(job, self._slots[0])
+                    self.screen.job(sweep, number)
+                    if master.fail_fast and job.status == FAILED:
+                        break
+        except (Interrupted, KeyboardInterrupt):
+            self.screen.unfinished(folder)
+            raise
         self.screen.table(sweep)
         results.contact_sheet(sweep, folder, self.screen)
         results.report(sweep, folder, self.screen)
         self._track([(job.request, job.made.folder) for job in sweep.jobs if job.request and job.made])
 
-    def _plan(self, master: DictConfig, words: list[str], number: int) -> Job:
-        """One job of a sweep, resolved and checked."""
+    def _at_once(self, master: DictConfig, sweep: Sweep, left: dict[int, Job], groups: int) -> None:
+        """Run jobs on several groups of ranks at once."""
+        from launcher.running.message import group_key
+
+        environments = {str(dict(job.composed.hydra.job.env_set)) for job in left.values() if job.composed is not None}
+        if len(environments) > 1:  # of the whole process, so of all groups
+            raise Refused([Problem(f"data={groups}", "hydra.job.env_set differs between its jobs", "type data=1")])
+        stopped = threading.Event()
+        steps = sum(steps_of(job.request) for job in left.values() if job.request is not None)
+        progress = self.screen.progress(steps, True)
+        shared = deal.Shared(progress, stopped)
+
+        def run(number: int, group: int) -> None:
+            job = left[number]
+            assert job.request is not None
+            listed = to_config(job.composed).runtime.devices if job.composed is not None else None
+            job.request = deal.placed(job.request, self.machine, listed, group, groups)
+            self._run(job, self._slots[group], shared)
+
+        def ended(number: int) -> bool:
+            with shared.cleared():
+                self.screen.job(sweep, number)
+            return bool(master.fail_fast and left[number].status == FAILED)
+
+        keys = {number: group_key(job.request) for number, job in left.items() if job.request is not None}
+        try:
+            deal.deal(keys, groups, run, ended, stopped)
+        finally:
+            progress.close()
+
+    def _plan(self, master: DictConfig, words: list[str], number: int, groups: int = 1) -> Job:
+        """One job of a sweep, resolved for one of several groups, and checked."""
         job = Job(words)
         try:
             job.composed = with_model(self.composer.job(master, words, number), self.composer)
             config = to_config(job.composed)
             config.seed = master.seed if config.seed is None else config.seed
-            job.request = self._request(config)
+            job.request = self._request(config, groups)
             job.problems = problems(job.request)
+            if job.problems and groups > 1 and not problems(self._request(config)):  # it needs more of the machine
+                rule = f"{job.problems[0].value} is too much for one of {groups} groups: {job.problems[0].rule}"
+                job.problems = [Problem(f"data={groups}", rule, "type a smaller number, or data=auto")]
         except Refused as refused:
             job.problems = refused.problems
         if job.problems:
             job.fail(REFUSED, "; ".join(str(problem) for problem in job.problems))
         return job
 
-    def _run(self, job: Job) -> None:
+    def _run(self, job: Job, slot: Slot, progress: Progress | None = None) -> None:
         """Run one job of a sweep; a failure is noted in it."""
         assert job.composed is not None
         assert job.request is not None
         assert job.folder is not None
         try:
-            job.made = self._job(job.composed, job.request, job.words, job.folder, brief=True)
+            job.made = self._job(job.composed, job.request, job.words, job.folder, slot, True, progress=progress)
             job.status = DONE
         except LauncherError as error:
             job.fail(FAILED, str(error))
@@ -195,23 +243,25 @@ class Session:
         request: Request,
         words: list[str],
         folder: Path,
-        brief: bool,
+        slot: Slot,
+        brief: bool = False,
         only_check: bool = False,
+        progress: Progress | None = None,
     ) -> Made:
         """Make a job's pictures in a folder, which is claimed before anything is written there."""
         from launcher.running.job import execute  # with what a refused request should not wait for: Pillow, psutil
 
         run_dir = RunDir(shown(folder))
-        progress = self.screen.progress(request.denoising_steps * len(request.prompts) * request.config.images, brief)
+        progress = progress or self.screen.progress(steps_of(request), brief)
         try:
             with held(folder, f"hydra.run.dir={run_dir.path}"), run_dir.claimed():
                 hydra_seam.save(composed, folder)
                 with _environment(composed) as environment:
                     if not brief:
                         self.screen.header(request, run_dir.path)
-                    self._fit(environment)
+                    slot.fit(environment)
                     options = self.composer.options
-                    made = execute(request, run_dir, recorded(words), self.ranks, progress, only_check, options)
+                    made = execute(request, run_dir, recorded(words), slot.ranks, progress, only_check, options)
         except OSError as error:
             raise RunFailed(f"the run's folder can't be written: {shorten(str(error), 200)}") from error
         if not brief:
@@ -234,21 +284,10 @@ class Session:
                 return shlex.join(["python", "-m", "launcher", *self.composer.options, *words])
         return None
 
-    def _fit(self, environment: dict[str, str]) -> None:
-        """Ranks keep the environment that they were started with: another one needs new ranks."""
-        if environment != self._environment:
-            self.close()
-        self._environment = environment
 
-    def ranks(self, key: GroupKey, run_dir: RunDir) -> RankGroup:
-        """Ranks for a job: those of the last one if they fit, else new ones, after the old ones have ended."""
-        if self._ranks is not None and (self._ranks.key != key or not self._ranks.alive):
-            self.close()
-        if self._ranks is None:
-            from launcher.running.group import RankGroup
-
-            self._ranks = RankGroup(key, run_dir)
-        return self._ranks
+def steps_of(request: Request) -> int:
+    """Denoising steps of all pictures of a job."""
+    return request.denoising_steps * len(request.prompts) * request.config.images
 
 
 def _single(composed: DictConfig, words: list[str]) -> LaunchConfig:
@@ -262,6 +301,8 @@ def _single(composed: DictConfig, words: list[str]) -> LaunchConfig:
     for word in ("resume", "fail_fast", "allow_refused"):
         if word in typed and composed[word]:
             raise Refused([Problem(f"{word}={composed[word]}", "works on sweeps only", "type -m, or leave it out")])
+    if composed.data != "1" and "data" in typed:
+        raise Refused([Problem(f"data={composed.data}", "works on sweeps only", "type -m, or leave it out")])
     if left := [name for name in composed.hydra.sweeper.params or () if name not in typed]:
         names, chosen = ", ".join(left), composed.hydra.runtime.choices.get("experiment")
         value = f"experiment={chosen}" if chosen else "hydra.sweeper.params"

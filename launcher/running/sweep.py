@@ -180,7 +180,8 @@ def _shown(place: Path, folder: Path) -> Path:
 
 def recorded(words: list[str]) -> list[str]:
     """A job's settings as its record keeps them: without paths of this machine, and without how it was resumed."""
-    kept = (word for word in words if not word.startswith(("resume=", "hydra.", "fail_fast=", "allow_refused=")))
+    passed_over = ("resume=", "hydra.", "fail_fast=", "allow_refused=", "data=")
+    kept = (word for word in words if not word.startswith(passed_over))
     return [portable_override(_plain_path(word)) for word in kept]
 
 

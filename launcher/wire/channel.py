@@ -14,6 +14,7 @@ from launcher.wire.protocol import Kinds, Message, ProtocolError, pack, unpack
 MAX_LINE = 16 << 20  # bytes: a job with a prompt file of the largest size, escaped, fits
 SOCKET_VARIABLE = "LAUNCHER_SOCKET"
 SECRET_VARIABLE = "LAUNCHER_SECRET"
+PLACE_VARIABLE = "LAUNCHER_PLACE"  # which of how many groups of ranks that work at once
 STORE_VARIABLE = "LAUNCHER_STORE"  # a file in which ranks of one machine find each other
 
 

@@ -11,6 +11,7 @@ from typing import ClassVar
 from launcher import codec
 from launcher.codec import MalformedError
 from launcher.records.record import Check, File, Recipe, Scheduler
+from launcher.schedulers import Wish
 
 VERSION = 4
 HEARTBEAT = 1.0  # seconds between two signs of life of a rank that works
@@ -133,6 +134,25 @@ class Error(Message):
 
 
 @dataclass(frozen=True)
+class LoraFile:
+    """A LoRA. `changed` is the file's time of change in ns: a file that was changed is another one."""
+
+    path: str
+    changed: int
+    scale: float
+    name: str
+
+
+@dataclass(frozen=True)
+class PartFile:
+    """A file or folder that a part of the pipeline is read from instead; `changed` is its time of change in ns."""
+
+    part: str
+    path: str
+    changed: int
+
+
+@dataclass(frozen=True)
 class Load:
     """Which weights, and where to: what a group keeps between its jobs.
 
@@ -143,6 +163,7 @@ class Load:
         transport: how GPUs exchange, a word of attention_backends.catalog.TRANSPORTS.
         variant: of the weight files; None for the plain ones.
         deterministic: take only what makes the same numbers each time.
+        fused: LoRAs that are added to the weights. replaced: parts that are not the pipeline's own.
     """
 
     pipeline: str
@@ -155,6 +176,8 @@ class Load:
     transport: str
     variant: str | None = None
     deterministic: bool = False
+    fused: tuple[LoraFile, ...] = ()
+    replaced: tuple[PartFile, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -181,15 +204,6 @@ class Sharing:
     branches: str = "calls"
     shares: tuple[int, ...] = ()
     implementation: str = "own"
-
-
-@dataclass(frozen=True)
-class LoraFile:
-    """A LoRA; `changed` is the file's time of change in ns, for a file that was changed is another one."""
-
-    path: str
-    changed: int
-    scale: float
 
 
 @dataclass(frozen=True)
@@ -224,6 +238,7 @@ class Job(Message):
         format: a name in records.formats; codec: one in records.film, for a film; crf: None for the codec's own.
         pipeline: the class that makes them, of the weights that are loaded; None: the one that was loaded.
         started_from: pictures.
+        scheduler: what is asked of it; an empty wish leaves it as the pipeline has it.
         metadata: a word of METADATA there.
         recipe: of all pictures; each file carries Recipe.of.
         check: before anything is drawn, compare the first step of all ranks with one rank's: "step", the whole model,
@@ -234,7 +249,7 @@ class Job(Message):
     folder: str
     load: Load
     sharing: Sharing
-    lora: LoraFile | None
+    loras: tuple[LoraFile, ...]
     threads: tuple[int, ...]
     cores: int
     call: dict[str, object]
@@ -252,6 +267,7 @@ class Job(Message):
     crf: int | None = None
     pipeline: str | None = None
     started_from: tuple[Given, ...] = ()
+    scheduler: Wish = Wish()
 
 
 @dataclass(frozen=True)

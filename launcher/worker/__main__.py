@@ -44,7 +44,9 @@ def main() -> int:
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     gpus = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     threads = int(os.environ["OMP_NUM_THREADS"])
-    if (cores := numa.pin(rank, world_size, threads, gpus[rank % len(gpus)] if gpus else None)) is not None:
+    group, groups = map(int, os.environ.get(channel.PLACE_VARIABLE, "0 1").split())
+    of_all, gpu = (group * world_size + rank, groups * world_size), gpus[rank % len(gpus)] if gpus else None
+    if (cores := numa.pin(*of_all, threads, gpu)) is not None:
         print(f"rank {rank} runs on cores {sorted(cores)}, which share a NUMA node")
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.connect(os.environ.pop(channel.SOCKET_VARIABLE))

@@ -33,7 +33,8 @@ from launcher.worker.check import compare
 from launcher.worker.checks import check_tokenizers
 from launcher.worker.decoded import Frames, sound_of
 from launcher.worker.load import fetch, load_pipeline
-from launcher.worker.lora import Lora
+from launcher.worker.lora import Loras
+from launcher.worker.schedulers import scheduler
 from launcher.worker.sharing import Groups, shared
 from launcher.worker.steps import Steps
 
@@ -59,7 +60,8 @@ class Worker:
             self._load(job.load)
         else:
             self.send(Source(self.folder))
-        self.lora.wear(job.lora)
+        self.loras.wear(job.loras)
+        self.pipe.scheduler = scheduler(self.scheduler, job.scheduler)
         self.drawing = self._pipe_of(job)
         loaded = time.monotonic()
         seconds = {"load": loaded - began, "encode": 0.0, "denoise": 0.0, "decode": 0.0, "save": 0.0}
@@ -133,11 +135,13 @@ class Worker:
         check_tokenizers(pipe)
         pipe.set_progress_bar_config(disable=True)
         self.pipe = pipe
-        self.lora = Lora(self.pipe)
+        self.loras = Loras(self.pipe)
+        self.scheduler = pipe.scheduler  # as the pipeline has it
         if load.offload == "none":
             self.pipe.to(device)
         else:
             self.pipe.enable_model_cpu_offload(device=device)
+        self.loras.fuse(load.fused)
         self.loads += 1
 
     def _picture(self, job: Job, number: int, seconds: dict[str, float]) -> str:
@@ -244,9 +248,9 @@ class Worker:
 def _made_with(job: Job) -> str:
     """What numbers may have become too large for, in words."""
     halves = " with cp.cfg_degree=2" if job.sharing.cfg_degree > 1 else ""
-    if job.lora is None:
-        return job.load.dtype + halves
-    return f"{job.load.dtype}{halves} with the LoRA {Path(job.lora.path).name} at scale {job.lora.scale:g}"
+    told = [f"{one.name} at scale {one.scale:g}" for one in (*job.load.fused, *job.loras)]
+    what = "LoRA" if len(told) == 1 else "LoRAs"
+    return job.load.dtype + halves + (f" with the {what} {', '.join(told)}" if told else "")
 
 
 def _pictures(job: Job) -> dict[str, object]:

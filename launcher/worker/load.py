@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -40,8 +41,12 @@ def load_pipeline(load: Load, folder: str) -> Any:
     for name, entry in pipeline.load_config(folder).items():
         if (kind := _class(entry)) is None:
             continue
-        with _told(name):
-            part, lacking[name] = _part(kind, folder, name, dtype, load)
+        other = next((each.path for each in load.replaced if each.part == name), None)
+        with _told(name) if other is None else _told_of(f"model.{name}={Path(other).name}"):
+            if other is None:
+                part, lacking[name] = _part(kind, folder, name, dtype, load)
+            else:
+                part, lacking[name] = _other(kind, other, folder, name, dtype)
         if isinstance(part, kind):  # an AutoTokenizer gives another class, which diffusers would refuse
             parts[name] = part
     pipe = pipeline.from_pretrained(folder, torch_dtype=dtype, variant=load.variant, use_safetensors=True, **parts)
@@ -71,6 +76,51 @@ def _part(kind: Any, folder: str, name: str, dtype: torch.dtype, load: Load) -> 
         raise ValueError(f"does not fit its configuration: its files hold {left[0]}, and config.json has fewer layers")
     lacking = {weight for weight, value in part.named_parameters() if value.is_meta}
     return part, sorted(lacking | set(found["missing_keys"]))
+
+
+def _other(kind: Any, path: str, folder: str, name: str, dtype: torch.dtype) -> tuple[Any, list[str]]:
+    """A part that is given in place of the pipeline's own, all of its file used, and the weights that it lacks."""
+    if Path(path).is_dir():
+        part, found = kind.from_pretrained(path, output_loading_info=True, use_safetensors=True, torch_dtype=dtype)
+        left, lacking = list(found["unexpected_keys"]), list(found["missing_keys"])
+    else:
+        try:
+            with _warnings() as told:
+                part = kind.from_single_file(path, config=folder, subfolder=name, torch_dtype=dtype)
+        except NotImplementedError as error:  # torch moves no weights that have no data
+            raise ValueError(f"it lacks weights that a {kind.__name__} has") from error
+        left, lacking = [line for line in told if "were not used" in line], []
+    if left:
+        raise ValueError(f"it holds weights that a {kind.__name__} has no place for: {' '.join(left[0].split())[:200]}")
+    return part, sorted(lacking)
+
+
+@contextlib.contextmanager
+def _warnings() -> Iterator[list[str]]:
+    """What diffusers' single-file loader warns of while the block runs: it drops weights with no other word."""
+    told: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: told.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("diffusers.loaders.single_file_model")
+    logger.addHandler(handler)
+    try:
+        yield told
+    finally:
+        logger.removeHandler(handler)
+
+
+@contextlib.contextmanager
+def _told_of(value: str) -> Iterator[None]:
+    """Have an error of a part that was given name its setting."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # converters raise KeyError, IndexError ... at what they don't expect
+        told = " ".join(str(error).split())[:300]
+        if not isinstance(error, ValueError):
+            told = f"its weights are not those of such a part ({type(error).__name__}: {told})"
+        raise ValueError(f"{value} can't take the place of the pipeline's own part: {told}") from error
 
 
 @contextlib.contextmanager

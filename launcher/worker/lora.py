@@ -1,4 +1,4 @@
-"""A LoRA on a loaded pipeline, by diffusers and peft: put on, scaled, taken off; the weights below stay as they are.
+"""LoRAs on a loaded pipeline, by diffusers and peft: put on, scaled, taken off; the weights below stay as they are.
 
 diffusers and its converters drop what they do not know, with a line in a log at most. So what the model wears in the
 end is compared with the file, matrix by matrix and scale by scale.
@@ -23,7 +23,7 @@ from launcher import lora_keys as names
 from launcher.lora_config import PEFT_PREFIX
 from launcher.wire.protocol import LoraFile
 
-NAME = "launcher"
+ADAPTER = re.compile(r"\.lora_\w+\.")  # in the name of a parameter that an adapter has added
 # Kohya's names, which have underscores for dots.
 FLAT = {
     "lora_transformer_": "transformer",
@@ -37,34 +37,56 @@ TOLERANCE = 0.05  # of a matrix' energy: bfloat16 changes less than 0.01 of it
 FINGERPRINT = 64  # elements of a row, whose signs tell it from the other rows
 
 
-class Lora:
-    """What one pipeline wears; another file is loaded, another scale only set."""
+class Loras:
+    """What one pipeline wears, by adapters that stay loaded: only files that are new are read, scales are set."""
 
     def __init__(self, pipe: Any) -> None:
         self.pipe = pipe
-        self._file: tuple[str, int] | None = None
+        self._adapters: dict[tuple[str, int], str] = {}  # of each file that is loaded, by its path and time of change
+        self._count = 0
 
-    def wear(self, wanted: LoraFile | None) -> None:
-        """Have the pipeline wear this LoRA and no other.
+    def wear(self, wanted: tuple[LoraFile, ...]) -> None:
+        """Have the pipeline wear these LoRAs, added in this order, and no other.
 
         Args:
-            wanted: a .safetensors file in any format that diffusers reads; None for no LoRA.
+            wanted: .safetensors files in any format that diffusers reads, each once.
 
         Raises:
-            ValueError: it does not fit the model, or not all of it does.
+            ValueError: one does not fit the model, or not all of it does.
         """
-        file = None if wanted is None else (wanted.path, wanted.changed)
-        if file != self._file:
-            if self._file is not None:
-                self.pipe.unload_lora_weights()
-                self._file = None
-            if wanted is not None:
-                self._load(Path(wanted.path))
-                self._file = file
-        if wanted is not None:
-            self.pipe.set_adapters(NAME, wanted.scale)
+        files = {(one.path, one.changed): one.scale for one in wanted}
+        if not files and self._adapters:
+            self.pipe.unload_lora_weights()
+            self._adapters = {}
+        for gone in [file for file in self._adapters if file not in files]:
+            self.pipe.delete_adapters(self._adapters.pop(gone))
+        for file in [file for file in files if file not in self._adapters]:
+            name = f"launcher{self._count}"
+            self._count += 1
+            try:
+                self._load(Path(file[0]), name)
+            except BaseException:
+                self.pipe.unload_lora_weights()  # with the others: what a failed load leaves is not known
+                self._adapters = {}
+                raise
+            self._adapters[file] = name
+        if files:
+            self.pipe.set_adapters([self._adapters[file] for file in files], list(files.values()))
 
-    def _load(self, path: Path) -> None:
+    def fuse(self, wanted: tuple[LoraFile, ...]) -> None:
+        """Add these LoRAs to the pipeline's weights, for good.
+
+        Raises:
+            ValueError: as `wear`.
+        """
+        self.wear(wanted)
+        if wanted:
+            parts = [part for part in self.pipe._lora_loadable_modules if getattr(self.pipe, part, None) is not None]
+            self.pipe.fuse_lora(components=parts, adapter_names=list(self._adapters.values()))
+            self.pipe.unload_lora_weights()
+            self._adapters = {}
+
+    def _load(self, path: Path, adapter: str) -> None:
         state, metadata = _read(path)
         if flaw := names.flaw(state):
             raise ValueError(f"{path.name} {flaw}")
@@ -92,13 +114,14 @@ class Lora:
                 if isinstance(self.pipe, FluxLoraLoaderMixin):  # which knows ComfyUI's layers under kohya's names only
                     foreign = {_as_kohya(key): tensor for key, tensor in foreign.items()}
                 converted |= self.pipe.lora_state_dict(foreign)
-            self.pipe.load_lora_weights(converted, adapter_name=NAME)
+            self.pipe.load_lora_weights(converted, adapter_name=adapter)
         except Exception as error:  # a converter that meets what it does not expect: KeyError, AssertionError
             first = f" ({_some([stem for stem, layer in layers.items() if layer is None] or list(layers))})"
             raise ValueError(f"{path.name} does not fit {type(self.pipe).__name__}: {_reason(error)}{first}") from error
         if changed := [name for name, shape in self._shapes().items() if shapes.get(name, shape) != shape]:
             raise ValueError(f"{path.name} is made for a transformer of other sizes: it would widen {_some(changed)}")
-        self._compare(path, pairs, [stem for stem, parts in stems.items() if {"magnitude", "bias"} & set(parts.keys)])
+        more = [stem for stem, parts in stems.items() if {"magnitude", "bias"} & set(parts.keys)]
+        self._compare(path, adapter, pairs, more)
 
     def _layer(self, stem: str) -> str | None:
         """The layer that a stem names in diffusers' own way, behind its part of the pipeline; None if it names none."""
@@ -137,15 +160,15 @@ class Lora:
     def _shapes(self) -> dict[str, torch.Size]:
         """The sizes of the transformer's own weights."""
         named = self.pipe.transformer.named_parameters()
-        return {name.replace(".base_layer", ""): weight.shape for name, weight in named if f".{NAME}." not in name}
+        return {name.replace(".base_layer", ""): weight.shape for name, weight in named if not ADAPTER.search(name)}
 
-    def _compare(self, path: Path, pairs: list[Pair], more: list[str]) -> None:
+    def _compare(self, path: Path, adapter: str, pairs: list[Pair], more: list[str]) -> None:
         """Check that the model wears every matrix of the file, with its scale.
 
         A converter may cut `up` into the parts of a fused layer, deal the rows of `down` out to them, and move the
         scale from one to the other. All of this leaves the signs of a row of `down`, and the energy that belongs to it.
         """
-        given, worn = _energies(pairs), _energies(list(_worn(self.pipe)))
+        given, worn = _energies(pairs), _energies(list(_worn(self.pipe, adapter)))
         dropped, wrong = [], {}
         for pair in pairs:
             rows = dict.fromkeys(pair.rows())
@@ -164,7 +187,7 @@ class Lora:
         if wrong:
             factor = next(iter(wrong.values()))
             raise ValueError(f"{path.name} would be {factor:.3g} times as strong as it says at {_some(list(wrong))}")
-        if len(more) > sum(pair.more for pair in _worn(self.pipe)):
+        if len(more) > sum(pair.more for pair in _worn(self.pipe, adapter)):
             raise ValueError(f"{path.name} has biases or magnitudes that can't be used by {kind}: {_some(more)}")
 
 
@@ -204,16 +227,16 @@ def _energies(pairs: list[Pair]) -> dict[bytes, float]:
     return dict(found)
 
 
-def _worn(pipe: Any) -> Iterator[Pair]:
-    """What the pipeline's layers wear."""
+def _worn(pipe: Any, adapter: str) -> Iterator[Pair]:
+    """What the pipeline's layers wear of one adapter."""
     for part, module in pipe.components.items():
         for name, layer in module.named_modules() if isinstance(module, torch.nn.Module) else ():
-            if NAME in getattr(layer, "lora_A", ()):
-                down, up = layer.lora_A[NAME], layer.lora_B[NAME]
+            if adapter in getattr(layer, "lora_A", ()):
+                down, up = layer.lora_A[adapter], layer.lora_B[adapter]
                 if down.weight.is_meta or up.weight.is_meta:
                     continue  # peft made room for them, and nothing of the file came there
-                more = up.bias is not None or NAME in getattr(layer, "lora_magnitude_vector", ())
-                yield Pair(f"{part}.{name}", down.weight.cpu(), up.weight.cpu(), float(layer.scaling[NAME]), more)
+                more = up.bias is not None or adapter in getattr(layer, "lora_magnitude_vector", ())
+                yield Pair(f"{part}.{name}", down.weight.cpu(), up.weight.cpu(), float(layer.scaling[adapter]), more)
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

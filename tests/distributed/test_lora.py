@@ -23,9 +23,9 @@ LAYERS = (
 )
 
 
-def lora_file(path, width: int, layers=LAYERS) -> str:
+def lora_file(path, width: int, layers=LAYERS, seed: int = 0) -> str:
     """A LoRA of rank 2 in diffusers' own format."""
-    generator, state = torch.Generator().manual_seed(0), {}
+    generator, state = torch.Generator().manual_seed(seed), {}
     for layer in layers:
         for name, shape in (("lora_A", (2, width)), ("lora_B", (width, 2))):
             state[f"transformer.{layer}.{name}.weight"] = torch.randn(shape, generator=generator) / 4
@@ -47,7 +47,6 @@ def test_scales_change_without_a_reload_and_nothing_is_left_behind(tmp_path, mon
             return result.images[0].tobytes()
 
         plain, full = made(), made(style)
-        shared = np.asarray(pool.run(style).images[0]).astype(int)
         half = made(style, "lora.scale=0.5")
         assert len({plain, full, half}) == 3
         assert made(style, "lora.scale=0") == plain
@@ -62,8 +61,23 @@ def test_scales_change_without_a_reload_and_nothing_is_left_behind(tmp_path, mon
         foreign = lora_file(tmp_path / "foreign.safetensors", width, (*LAYERS, "single_transformer_blocks.9.attn.to_q"))
         with pytest.raises(Refused, match=r"with more blocks: .*single_transformer_blocks.9.attn.to_q"):
             pool.run(foreign)
-        alone = pool.run(style, "cp=none")
-        assert np.abs(np.asarray(alone.images[0]).astype(int) - shared).max() <= 1
-    assert alone.record["config"]["lora"] == {"path": ".../style.safetensors", "scale": 1.0}
+        third = lora_file(tmp_path / "third.safetensors", width, seed=1).removeprefix("lora.path=")
+        both = f"lora=[{{path: {tmp_path}/style.safetensors}},{{path: {third}, scale: 0.5, name: x}}]"
+        stacked = made(both)
+        assert made(both, "lora.scale=[1,0]") == full
+        assert made(both, "lora.scale=[0,0.5]") == made(f"lora.path={third}", "lora.scale=0.5")
+        assert made(both) == stacked
+        assert made() == plain
+        two = pool.run(both, "cp=ulysses_anything")
+        assert two.record["loads"] == 1
+        # Fused ones are in other weights, loaded anew: by one process, at the end.
+        alone = pool.run(both, "lora.fuse=true", "cp=none")
+        apart = [np.asarray(one.images[0]).astype(int) for one in (two, alone)]
+        assert np.abs(apart[0] - apart[1]).max() <= 1
+        assert two.images[0].tobytes() not in (plain, full)
+    kept = {"path": "[.../style.safetensors,.../third.safetensors]", "scale": [1.0, 0.5], "name": "[style,x]"}
+    assert alone.record["config"]["lora"] == kept | {"fuse": True, "stack": None}
+    assert set(alone.record["inputs"]) == {"lora.path[0]", "lora.path[1]"}
+    assert str(tmp_path) not in json.dumps(alone.record)
     with Image.open(alone.files[0]) as picture:
         assert str(tmp_path) not in picture.info["launcher"]

@@ -30,7 +30,7 @@ WAYS = {
     2: [("none", 1, 1)],
     4: [("ring", 2, 1), ("ulysses", 1, 2), ("ring_anything", 2, 1), ("ulysses_anything", 1, 2)],
     6: [("unified_anything", 3, 1)],
-    8: [("unified", 2, 2), ("unified_anything", 2, 2)],
+    8: [("unified", 2, 2), ("unified_anything", 2, 2), ("attention2d", 2, 2)],
 }
 # Those that `make test` starts; GUIDANCE_WORLDS=2,4,6,8 starts all.
 WORLDS = [int(world) for world in os.environ.get("GUIDANCE_WORLDS", "4,6").split(",")]
@@ -62,6 +62,17 @@ def test_two_halves_are_as_one_rank(ranks, name):
             assert error <= proof.LIMIT, (mode, error)
             assert computed == 2, "each rank computes one branch of each step"
             assert sent == alone.numel() * 4
+
+
+def test_each_half_may_be_a_grid():
+    pool = Ranks(8)
+    try:
+        told = pool.run(halves, 8, name="flux", plan=PLANS["flux"], mode="attention2d", ring=2, ulysses=2)
+    finally:
+        pool.stop()
+    for error, computed, _ in told:
+        assert error <= proof.LIMIT
+        assert computed == 2
 
 
 def test_a_result_that_is_read_too_early_is_not_finite(ranks):

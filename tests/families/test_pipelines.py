@@ -89,11 +89,19 @@ def alone(families, tmp_path_factory) -> dict[tuple[str, int], np.ndarray]:
         for height in (50, 64)
         if height == 50 or not {"ring", "ulysses"} <= set(REFUSED.get(name, {}))  # the even modes alone take the other
     }
+    found["unipc", 50] = single.run(other_scheduler(families))[0]
     film = asked(families["ltx2"], "none", 1, 1, 50)
     film.config.output.format = "mp4"
     found["sound", 50] = sound(single.make(film))
     single.close()
     return found
+
+
+def other_scheduler(families, mode: str = "none", ring: int = 1, ulysses: int = 1) -> Request:
+    request = asked(families["zimage_turbo"], mode, ring, ulysses, 50)
+    request.config.scheduler.name, request.config.scheduler.shift = "unipc", 5.0
+    assert problems(request) == []
+    return request
 
 
 def sound(made: Made) -> np.ndarray:
@@ -120,6 +128,15 @@ def test_sound_is_made_by_all_ranks_too(warm, families, alone):
     assert abs(heard.shape[1] - 16000 * 5 / 24) < 2048  # a block of AAC more or less
     assert expected.std() > 1e-3
     assert np.abs(heard - expected).max() < 1e-2
+
+
+def test_another_scheduler_is_as_exact_and_gone_afterwards(warm, families, alone):
+    world, group = warm
+    (shown,) = group.run(other_scheduler(families, "unified_anything", world, 1))
+    assert np.abs(shown - alone["unipc", 50]).max() <= 1
+    assert np.abs(shown - alone["zimage_turbo", 50]).max() > 10
+    (own,) = group.run(asked(families["zimage_turbo"], "unified_anything", world, 1, 50))
+    assert np.abs(own - alone["zimage_turbo", 50]).max() <= 1
 
 
 @pytest.mark.parametrize("name", list(pipelines.PIPELINES))

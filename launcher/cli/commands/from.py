@@ -10,10 +10,14 @@ from launcher.cli.parser import Parser
 from launcher.cli.screen import rows
 from launcher.cli.terminal import show
 from launcher.config.compose import Composer, to_config
+from launcher.config.names import SCHEDULERS
 from launcher.config.paths import user_path
 from launcher.config.schema import ModelConfig
 from launcher.config.text import quoted
+from launcher.families import sources
+from launcher.families.fits import FITS, NOISE
 from launcher.problems import Problem, Refused
+from launcher.schedulers import FLOW, SOLVERS, TAKE_SIGMAS
 from launcher.wording import shorten
 
 ABOUT = "read an A1111 or ComfyUI picture's settings, and tell the line that asks for the same here"
@@ -94,6 +98,7 @@ def asked(found: object) -> tuple[list[str], dict[str, str]]:
     model = to_config(Composer().compose([f"model={name}"] if name is not None else [])).model
     values: dict[str, object] = {"model": name, "prompt": _plain(found.prompt) or None, "seed": found.seed}
     values |= {"steps": found.steps, **_guidance(found.cfg, found.distilled, model, left)}
+    values |= _scheduler(left, model)
     if found.size is not None:
         values |= {"height": found.size[0], "width": found.size[1]}
     if found.negative:
@@ -106,9 +111,30 @@ def asked(found: object) -> tuple[list[str], dict[str, str]]:
             f"{found.strength:g}; it is of a picture to start from: type image=FILE strength={found.strength:g}"
         )
     for number, (lora, scale) in enumerate(found.loras):
-        how = f"type lora.path=FILE lora.scale={scale:g}" if not number else "one LoRA is taken"
+        how = f"type lora.path=FILE lora.scale={scale:g}"
+        if len(found.loras) > 1:
+            scales = ",".join(f"{each:g}" for _, each in found.loras)
+            files = ",".join(["FILE"] * len(found.loras))
+            how = f"number {number + 1} in lora.path=[{files}] lora.scale=[{scales}]"
         left[f"LoRA {shorten(lora)}"] = how
     return [f"{key}={_word(value)}" for key, value in values.items() if value is not None], left
+
+
+def _scheduler(left: dict[str, str], model: ModelConfig) -> dict[str, object]:
+    """The settings of the scheduler, taken from what has no counterpart so far, where the model can follow them."""
+    if model.pipeline not in FITS or model.pipeline in NOISE:
+        return {}
+    values: dict[str, object] = {}
+    node = sources.pipeline(model.pipeline)
+    for key in ("Sampler", "sampler_name"):
+        name = SCHEDULERS.get(left.get(key, "").lower(), f"scheduler={left.get(key, '').lower()}").partition("=")[2]
+        kind = SOLVERS.get(name, {}).get(FLOW)
+        if kind in TAKE_SIGMAS or (kind and node is not None and not sources.gives_sigmas(node)):
+            values["scheduler"] = name
+            del left[key]
+    if "shift" in left:
+        values["scheduler.shift"] = float(left.pop("shift"))
+    return values
 
 
 def _guidance(cfg: float | None, distilled: float | None, model: ModelConfig, left: dict[str, str]) -> dict[str, float]:

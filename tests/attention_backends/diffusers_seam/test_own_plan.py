@@ -121,8 +121,8 @@ def given(group: dist.ProcessGroup, family: str, change: str) -> None:
     ("family", "change", "says"),
     [
         ("flux", "controlnet", "controlnet_block_samples holds 17 tokens, as hidden_states does, which is split"),
-        ("wan", "two tokens with times", "timestep has 2 tokens for 3 ranks, and this model needs one on each"),
-        ("ltx", "one text token", "encoder_hidden_states has 1 tokens for 3 ranks, and this model needs one on each"),
+        ("wan", "two tokens with times", "2 tokens of timestep for 3 ranks, and this model needs one on each"),
+        ("ltx", "one text token", "1 tokens of encoder_hidden_states for 3 ranks, and this model needs one on each"),
         ("qwen", "even", "output 1 of pos_embed has 15 tokens: ring on 2 ranks needs a multiple of 2"),
         ("flux", "no gather", "cp_plan gathers nothing"),
         ("flux", "no module", "has no module 'transformer_block' there; nearest: transformer_blocks"),

@@ -54,7 +54,17 @@ def test_every_option_of_every_group_composes_and_says_nothing_unknown(composer)
 
 
 def test_groups_of_the_issue_are_there(composer):
-    assert set(composer.groups) == {"model", "cp", "attention", "runtime", "machine", "output", "tracker", "experiment"}
+    assert set(composer.groups) == {
+        "model",
+        "cp",
+        "attention",
+        "runtime",
+        "machine",
+        "output",
+        "tracker",
+        "experiment",
+        "scheduler",
+    }
     kernels = {
         to_config(composer.compose([f"attention={name}"])).attention.kernel for name in composer.groups["attention"]
     }

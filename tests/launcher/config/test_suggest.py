@@ -43,6 +43,13 @@ def test_a_suggestion_can_be_typed(name):
         ("torch_dtype=torch.float16", "type runtime.dtype=float16"),
         ("W=512", "type width=512"),
         ("lora=x.safetensors", "type lora.path=x.safetensors"),
+        ("adapter_weights=0.5", "type lora.scale=0.5"),
+        ("scheduler=FlowMatchEulerDiscreteScheduler", "type scheduler=euler"),
+        ("scheduler=karras", "type scheduler.sigmas=karras"),
+        ("scheduler=DPM++ 2M Karras", "type scheduler=dpmpp_2m scheduler.sigmas=karras"),
+        ("sampler=uni_pc", "type scheduler=unipc"),
+        ("sampler_name=Euler", "type scheduler=euler"),
+        ("flow_shift=3", "type scheduler.shift=3"),
         ("count=2", "type --help for the list"),  # model.counted is true or false
         ("resolution=512x512", "type height=1024 width=1024"),
         ("model=you/model", "type model.path=you/model beside its model=NAME, or --help for the names"),

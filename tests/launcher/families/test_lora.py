@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from launcher.config.schema import ModelConfig
-from launcher.families.lora import flaw
+from launcher.families.lora import candidates, file, flaw
 from launcher.rules import problems
 
 MODEL = ModelConfig(name="flux_tiny", pipeline="FluxPipeline", path="bundled", heads=6, head_dim=24, layers=4)
@@ -68,12 +68,32 @@ def test_a_configuration_that_is_another_loras_is_told(written, ask):
     [
         ("https://civitai.com/api/download/models/1", "is an address, and LoRAs are read from files"),
         ("owner/some-lora", "hf download owner/some-lora"),
-        ("{folder}", "type 'lora.path={folder}/x.safetensors'"),
+        ("{folder}", "holds 2 .safetensors files; type 'lora.path={folder}/x.safetensors' or 'lora.path={folder}/y"),
+        ("owner/some-lora/x.safetensors", "hf download owner/some-lora x.safetensors"),
     ],
 )
 def test_what_is_no_file_is_told_what_it_is(written, ask, typed, told):
     folder = written(pair()).parent / "with a space"
     folder.mkdir()
     (folder / "x.safetensors").touch()
+    (folder / "y.safetensors").touch()
     (problem,) = problems(ask(f"lora.path={typed.format(folder=folder)}"))
     assert told.format(folder=folder) in str(problem)
+
+
+def test_a_folder_with_one_file_is_that_file_and_so_is_a_repository_in_the_hubs_cache(written, tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    path = written(pair())
+    assert file(str(path.parent)) == path
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    folder = tmp_path / "hub" / "models--owner--style" / "snapshots" / "abc"
+    folder.mkdir(parents=True)
+    (tmp_path / "hub" / "models--owner--style" / "refs").mkdir()
+    (tmp_path / "hub" / "models--owner--style" / "refs" / "main").write_text("abc")
+    (folder / "a.safetensors").write_bytes(path.read_bytes())
+    assert file("owner/style") == file("owner/style/a.safetensors") == folder / "a.safetensors"
+    (folder / "b.safetensors").write_bytes(path.read_bytes())
+    assert list(candidates("owner/style")) == ["owner/style/a.safetensors", "owner/style/b.safetensors"]
+    with pytest.raises(FileNotFoundError):
+        file("owner/style/../x.safetensors")

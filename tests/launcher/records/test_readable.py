@@ -70,6 +70,8 @@ def test_classifier_free_guidance_has_its_own_scale():
 def test_a_value_with_signs_of_the_format_is_quoted():
     lora = {"path": ".../a, b: c.safetensors", "scale": 0.5}
     assert 'LoRA: "a, b: c.safetensors", LoRA scale: 0.5, Context' in parameters(made(lora=lora))
+    lora = {"path": "[.../a.safetensors,.../b.safetensors]", "scale": [0.5, 1]}
+    assert 'LoRA: "a.safetensors, b.safetensors", LoRA scale: "0.5, 1", LoRA hash' in parameters(made(lora=lora))
 
 
 def test_several_files_have_one_hash():

@@ -126,6 +126,9 @@ def test_a_disk_without_room_for_a_second_file_still_gets_the_last_word(tmp_path
         ("model.path='/home/bob/model'", "model.path='.../model'"),
         ("+prompt_file=~bob/p.txt", "+prompt_file=.../p.txt"),
         ("++lora.path=../../home/bob/p", "++lora.path=.../p"),
+        ("lora=[{path: /home/bob/a b, scale: 1},{path:c.x}]", "lora=[{path: .../a b, scale: 1},{path:c.x}]"),
+        ("+lora.stack=[{path: '/home/bob/a'}]", "+lora.stack=[{path: '.../a'}]"),
+        ("lora.path=[/home/bob/a,b]", "lora.path=[.../a,b]"),
         ("output.dir=a/../../secret/x", "output.dir=.../x"),
         ("output.dir=mine/x", "output.dir=mine/x"),
         ("prompt_file=${oc.env:HOME}/secret/p.txt", "prompt_file=.../p.txt"),
@@ -138,3 +141,4 @@ def test_a_disk_without_room_for_a_second_file_still_gets_the_last_word(tmp_path
 def test_a_record_keeps_no_folder_of_this_machine(word, kept):
     assert portable_override(word) == kept
     assert portable({"lora": {"path": "../../home/bob/p"}}) == {"lora": {"path": ".../p"}}
+    assert portable({"lora": {"stack": [{"path": "/home/bob/p"}]}}) == {"lora": {"stack": [{"path": ".../p"}]}}

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attention_backends.topology import Topology
 from launcher.request.mesh import Mesh, Place
 
 degree = st.integers(1, 5)
@@ -49,3 +50,15 @@ def test_a_wish_that_is_illegal_is_kept_and_is_no_place_for_ranks(mesh):
     assert not mesh.whole
     with pytest.raises(ValueError, match="ranks 0 to"):
         mesh.place(0)
+
+
+def test_ranks_of_a_row_are_neighbours_then_come_the_ring_guidance_and_data():
+    """Ranks that exchange most are next to each other, on the fastest links; attention_backends numbers them alike."""
+    mesh = Mesh(data=2, cfg=2, ring=2, ulysses=2)
+    apart = {axis: mesh.rank(Place(**{**dict.fromkeys(Place._fields, 0), axis: 1})) for axis in Place._fields}
+    assert apart == {"ulysses": 1, "ring": 2, "cfg": 4, "data": 8}
+    half = Mesh(cfg=2, ring=2, ulysses=3)
+    for rank in range(half.ranks):
+        place, topology = half.place(rank), Topology(None, rank % half.sequence, 2, 3)
+        assert topology.row == tuple(half.rank(place._replace(cfg=0, ulysses=other)) for other in range(3))
+        assert topology.ring == tuple(half.rank(place._replace(cfg=0, ring=other)) for other in range(2))

@@ -51,3 +51,8 @@ def test_a_file_that_is_read_as_it_is_has_its_hash(ask, tmp_path):
     request = ask(*SMALL, f"lora.path={tmp_path}/x.safetensors")
     assert input_hashes(request) == {"lora.path": hashlib.sha256(b"abc").hexdigest()}
     assert input_hashes(ask(*SMALL)) == {}
+    (tmp_path / "y.safetensors").write_bytes(b"y")
+    request = ask(*SMALL, f"lora.path=[{tmp_path}/x.safetensors,{tmp_path}/y.safetensors]", "lora.scale=[1,0.5]")
+    assert input_hashes(request)["lora.path[1]"] == hashlib.sha256(b"y").hexdigest()
+    kept = {"path": "[.../x.safetensors,.../y.safetensors]", "scale": [1.0, 0.5], "name": "[x,y]"}
+    assert resolved(request)["lora"] == kept | {"fuse": False, "stack": None}

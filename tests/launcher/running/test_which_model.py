@@ -14,6 +14,7 @@ from launcher import machines
 from launcher.cli.main import main
 from launcher.config.compose import Composer
 from launcher.config.schema import LaunchConfig
+from launcher.families.class_plans import facts
 from launcher.families.weights import BUNDLED
 from launcher.problems import Refused
 from launcher.running.session import Session
@@ -22,6 +23,7 @@ LTX = {
     "transformer": {"kind": "LTXVideoTransformer3DModel", "num_attention_heads": 6, "attention_head_dim": 12},
     "vae": {"kind": "AutoencoderKLLTXVideo"},
 }
+ALLEGRO = {"transformer": {"kind": "AllegroTransformer3DModel", "num_attention_heads": 24}}
 PIXART = {"transformer": {"kind": "PixArtTransformer2DModel", "num_attention_heads": 16, "sample_size": 64}}
 
 
@@ -77,7 +79,10 @@ def test_any_other_pipeline_is_read_from_its_files(session, tmp_path):
     path = pipeline(tmp_path / "Pix-Art", "PixArtSigmaPipeline", PIXART)
     config = asked(session, path, "guidance=2")
     assert (config.model.name, config.model.pipeline) == ("pix_art", "PixArtSigmaPipeline")
-    assert (config.height, config.guidance, config.model.guidance_cfg, config.model.cp_plan) == (512, 2, True, None)
+    assert (config.height, config.guidance, config.model.guidance_cfg) == (512, 2, True)
+    assert config.model.cp_plan == facts("PixArtTransformer2DModel")["cp_plan"]
+    config = asked(session, pipeline(tmp_path / "any", "AllegroPipeline", ALLEGRO))
+    assert config.model.cp_plan is None
 
 
 def test_in_a_sweep_each_job_has_its_own(session, tmp_path, monkeypatch):
@@ -90,10 +95,10 @@ def test_in_a_sweep_each_job_has_its_own(session, tmp_path, monkeypatch):
 
 def test_another_mode_says_what_to_write_and_prints_a_first_draft(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(machines, "here", lambda: LAPTOP)
-    path = pipeline(tmp_path / "Pix-Art", "PixArtSigmaPipeline", PIXART)
+    path = pipeline(tmp_path / "any", "AllegroPipeline", ALLEGRO)
     assert main([path, "cp=ring_anything", "runtime=cpu"]) == 1
     err = capsys.readouterr().err
-    assert "the ranks need a plan of what they split, and there is none for PixArtTransformer2DModel" in err
+    assert "the ranks need a plan of what they split, and there is none for AllegroTransformer3DModel" in err
     assert "type cp=none; or complete this draft, save it as FOLDER/model/NAME.yaml" in err
     assert "\ncp_plan:\n  split:\n    transformer_blocks.0:\n      hidden_states: {dim: 1}\n" in err
 

@@ -86,11 +86,9 @@ def test_numbers_that_are_not_finite_are_told_with_the_lora(rank, job, tmp_path)
     layer = "transformer.transformer_blocks.0.attn.to_k"
     down, up = torch.randn(2, 144), torch.randn(144, 2)
     save_file({f"{layer}.lora_A.weight": down, f"{layer}.lora_B.weight": up}, tmp_path / "loud.safetensors")
-    loud = LoraFile(str(tmp_path / "loud.safetensors"), 1, 1e38)
-    with pytest.raises(
-        FloatingPointError, match=r"not finite in float32 with the LoRA loud.safetensors at scale 1e\+38"
-    ):
-        worker.do(dataclasses.replace(job, lora=loud))
+    loud = LoraFile(str(tmp_path / "loud.safetensors"), 1, 1e38, "loud")
+    with pytest.raises(FloatingPointError, match=r"not finite in float32 with the LoRA loud at scale 1e\+38"):
+        worker.do(dataclasses.replace(job, loras=(loud,)))
     plain = worker.do(job)
     assert plain.digests == worker.do(job).digests  # it is taken off again
     assert not list(tmp_path.glob(".*.tmp"))

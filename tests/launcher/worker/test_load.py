@@ -6,10 +6,12 @@ import shutil
 
 import pytest
 import torch
+import twins
 from safetensors.torch import load_file, save_file
 from shared import a_job
 
 from launcher.families.weights import BUNDLED
+from launcher.wire.protocol import PartFile
 from launcher.worker.load import fetch, load_pipeline
 
 LOAD = a_job().load
@@ -77,3 +79,49 @@ def test_whatever_fails_names_its_part(tmp_path, file, changes, told):
     with pytest.raises(ValueError, match=re.escape(told)) as failed:
         load(folder)
     assert "\n" not in str(failed.value)
+
+
+def originals(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """LTX's weights under the names of its makers, as a single file for other programs has them."""
+    names = {"proj_in": "patchify_proj", "time_embed": "adaln_single", "norm_q": "q_norm", "norm_k": "k_norm"}
+    return {
+        "model.diffusion_model." + re.sub("|".join(names), lambda found: names[found.group()], key): tensor
+        for key, tensor in state.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def ltx(tmp_path_factory):
+    return twins.build("ltx_video", tmp_path_factory.mktemp("ltx"))
+
+
+@pytest.mark.parametrize("form", ["makers", "diffusers", "folder"])
+def test_another_transformer_takes_the_place_of_the_pipelines_own(ltx, tmp_path, form):
+    (file,) = (ltx / "transformer").glob("*.safetensors")
+    state = {key: tensor + 1 for key, tensor in load_file(file).items()}
+    path = tmp_path / "other.safetensors"
+    save_file(originals(state) if form == "makers" else state, path)
+    if form == "folder":
+        path = shutil.copytree(ltx / "transformer", tmp_path / "other")
+        save_file(state, path / file.name, {"format": "pt"})
+    pipe = load(ltx, pipeline="LTXPipeline", replaced=(PartFile("transformer", str(path), 1),))
+    worn = pipe.transformer.state_dict()
+    assert set(worn) == set(state)
+    assert all(torch.equal(worn[key], tensor) for key, tensor in state.items())
+
+
+def test_a_part_that_does_not_fit_is_named(ltx, tmp_path):
+    (file,) = (ltx / "transformer").glob("*.safetensors")
+    state = originals(load_file(file))
+    wrong = {
+        "it lacks weights that a LTXVideoTransformer3DModel has": {
+            key: tensor for key, tensor in state.items() if "scale_shift_table" not in key
+        },
+        "has no place for": state | {"model.diffusion_model.odd.weight": torch.ones(3)},
+        "can't take the place": {"x": torch.ones(3)},
+    }
+    for told, tensors in wrong.items():
+        save_file(tensors, tmp_path / "other.safetensors")
+        given = (PartFile("transformer", str(tmp_path / "other.safetensors"), 1),)
+        with pytest.raises(ValueError, match=told):
+            load(ltx, pipeline="LTXPipeline", replaced=given)

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from launcher.families.weights import BUNDLED
 from launcher.wire.protocol import LoraFile
-from launcher.worker.lora import Lora
+from launcher.worker.lora import Loras
 
 WIDTH = 144  # of the bundled transformer: 6 heads of 24
 RANK = 2
@@ -34,14 +34,14 @@ def wear(tmp_path):
     """Have a pipeline wear a file of these tensors; it is undressed afterwards."""
     worn = []
 
-    def put_on(pipe, state, metadata=None, config=None, scale=1.0) -> Lora:
+    def put_on(pipe, state, metadata=None, config=None, scale=1.0) -> Loras:
         save_file({key: tensor.clone() for key, tensor in state.items()}, tmp_path / "x.safetensors", metadata)
         if config is not None:
             (tmp_path / "adapter_config.json").write_text(json.dumps(config))
         worn.append(pipe)
-        lora = Lora(pipe)
-        lora.wear(LoraFile(str(tmp_path / "x.safetensors"), 1, scale))
-        return lora
+        loras = Loras(pipe)
+        loras.wear((LoraFile(str(tmp_path / "x.safetensors"), 1, scale, "x"),))
+        return loras
 
     yield put_on
     for pipe in worn:
@@ -266,3 +266,55 @@ def test_an_adapter_with_an_odd_configuration_is_named(flux, wear, config):
 def test_an_adapter_with_a_configuration_that_never_ends_is_named(flux, wear):
     with pytest.raises(ValueError, match=r"^x\.safetensors: the configuration of its adapter is not valid JSON"):
         wear(flux, pair(f"transformer.{TO_K}"), metadata={"lora_adapter_metadata": "[" * 100_000})
+
+
+def test_several_are_added_in_their_order_scaled_and_taken_off_one_by_one(flux, tmp_path):
+    """Those that stay are not read again, and the layers below are as before once all are off."""
+    seeds = {name: matrices(seed=number) for number, name in enumerate("abc")}
+    for name, (down, up) in seeds.items():
+        state = {f"transformer.{TO_K}.lora_A.weight": down, f"transformer.{TO_K}.lora_B.weight": up}
+        if name == "b":
+            layer = "text_encoder.encoder.layers.0.self_attn.q_proj"
+            width = flux.text_encoder.encoder.layers[0].self_attn.q_proj.in_features
+            state |= pair(layer, inputs=width, outputs=width)
+        save_file(state, tmp_path / f"{name}.safetensors")
+    before = flux.transformer.get_submodule(TO_K).weight.clone()
+    loras = Loras(flux)
+
+    def worn(**scales: float) -> None:
+        files = {one: str(tmp_path / f"{one}.safetensors") for one in scales}
+        loras.wear(tuple(LoraFile(files[one], 1, scale, one) for one, scale in scales.items()))
+        expected = sum(scale * seeds[one][1] @ seeds[one][0] for one, scale in scales.items())
+        assert_added(flux.transformer.get_submodule(TO_K), expected)
+
+    try:
+        worn(a=0.5, b=2.0)
+        (tmp_path / "a.safetensors").unlink()
+        worn(b=1.0, a=-1.0)
+        worn(c=0.0, b=0.25)
+        layer = flux.text_encoder.encoder.layers[0].self_attn.q_proj
+        down, up = matrices(width, width)
+        assert_added(layer, 0.25 * up @ down)
+        with pytest.raises(FileNotFoundError):
+            worn(a=1.0, c=1.0)
+        loras.wear(())
+        assert torch.equal(flux.transformer.get_submodule(TO_K).weight, before)
+    finally:
+        flux.unload_lora_weights()
+
+
+def test_fused_ones_are_in_the_weights_and_no_layer_is_left_around_them(tmp_path):
+    pipe = DiffusionPipeline.from_pretrained(BUNDLED)
+    files = []
+    for number in range(2):
+        down, up = matrices(seed=number)
+        state = {f"transformer.{TO_K}.lora_A.weight": down, f"transformer.{TO_K}.lora_B.weight": up}
+        save_file(state, tmp_path / f"{number}.safetensors")
+        files.append(LoraFile(str(tmp_path / f"{number}.safetensors"), 1, 0.5 + number, str(number)))
+    before = pipe.transformer.get_submodule(TO_K).weight.detach().clone()
+    Loras(pipe).fuse(tuple(files))
+    layer = pipe.transformer.get_submodule(TO_K)
+    assert type(layer) is torch.nn.Linear
+    (one_down, one_up), (two_down, two_up) = matrices(seed=0), matrices(seed=1)
+    expected = before + 0.5 * one_up @ one_down + 1.5 * two_up @ two_down
+    torch.testing.assert_close(layer.weight.detach(), expected, atol=1e-5, rtol=1e-5)

@@ -42,7 +42,7 @@ def test_the_line_can_be_typed_and_means_the_same(tmp_path, capsys):
     assert (config.guidance, config.model.true_cfg) == (3.2, 1)
     assert "LoRA details" in below
     assert "lora.scale=0.8" in below
-    assert "Sampler" in below
+    assert (config.scheduler.name, "Sampler" in below) == ("euler", False)
     assert "blurry; it had no effect" in below
 
 

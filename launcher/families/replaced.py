@@ -1,0 +1,120 @@
+"""Parts that are given in place of a pipeline's own: `model.transformer=` and `model.vae=`, looked at by headers."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from launcher.config.paths import is_utf8, user_path
+from launcher.config.schema import ModelConfig
+from launcher.families import safetensors
+from launcher.families.parts import read_index
+from launcher.families.shapes import misfits
+from launcher.families.weights import BASES, folder, variants, weight_files
+from launcher.problems import Problem
+from launcher.reading import UnreadableError, read_json_object
+
+PARTS = ("transformer", "vae")
+BASE = BASES["diffusers"]
+# What the rest of a pipeline, and the facts of its model, count on: sizes of latents, of text and of heads.
+SAME = (
+    "in_channels", "out_channels", "latent_channels", "z_dim", "block_out_channels", "num_attention_heads",
+    "attention_head_dim", "num_layers", "num_single_layers", "joint_attention_dim", "pooled_projection_dim", "text_dim",
+    "caption_channels", "guidance_embeds", "patch_size", "spatial_compression_ratio", "temporal_compression_ratio",
+    "scale_factor_spatial", "scale_factor_temporal",
+)  # fmt: skip
+
+
+def given(model: ModelConfig) -> dict[str, str]:
+    """What is given, by the part that it takes the place of."""
+    return {name: path for name in PARTS if (path := getattr(model, name)) is not None}
+
+
+def files(text: str) -> list[Path]:
+    """The files that a part is read from: itself, or those in a folder; the rules have found them to be there."""
+    path = user_path(text)
+    if not path.is_dir():
+        return [path]
+    names = sorted(variants(path, BASE)) or [""]
+    return list(weight_files(path, BASE, names[0]).files)
+
+
+def part_problems(model: ModelConfig) -> Iterator[Problem]:
+    """Why a part that is given can't be used."""
+    for name, text in given(model).items():
+        value = f"model.{name}={text}"
+        flaw = next(_flaws(model, name, text), None)
+        if flaw is not None:
+            yield Problem(value, flaw, f"give a .safetensors file, or the folder of a diffusers {name}")
+
+
+def _flaws(model: ModelConfig, name: str, text: str) -> Iterator[str]:
+    try:
+        path = user_path(text)
+        there = path.exists()
+    except (OSError, ValueError, RuntimeError):
+        there = False
+    if not there:
+        yield "no such file or folder on this machine"
+        return
+    if not is_utf8(path):
+        yield "a name that is not UTF-8 text"
+        return
+    kind, own = _own(model, name)
+    if path.is_dir():
+        yield from _folder_flaws(path, name, kind, own)
+    elif path.suffix != ".safetensors":
+        yield "not a .safetensors file; other formats can run code when they are read, or need packages of their own"
+    elif flaw := safetensors.flaw(path):
+        yield flaw
+    elif kind and kind not in single_files():
+        yield f"diffusers reads no {kind} from a single file"
+    elif own:
+        shapes = {key: tensor.shape for key, tensor in safetensors.read_header(path).items()}
+        yield from (f"does not fit model.path: its {name}/config.json {each}" for each in misfits(kind, own, shapes))
+
+
+def _folder_flaws(path: Path, name: str, kind: str, own: Mapping[str, Any]) -> Iterator[str]:
+    try:
+        config = read_json_object(path / "config.json")
+    except UnreadableError as error:
+        within = (path / name / "config.json").is_file()
+        yield f"its config.json {error}" + (f"; it has a folder {name}, which is one" if within else "")
+        return
+    if kind and config.get("_class_name") != kind:
+        yield f"is a {str(config.get('_class_name'))[:60]}, and model.path has a {kind}"
+    for key in SAME:
+        if key in config and key in own and config[key] != own[key]:
+            yield f"its config.json says {key}={config[key]}, and model.path's {name} has {own[key]}"
+    found = sorted(variants(path, BASE))
+    if not found:
+        yield "has no .safetensors file with weights"
+        return
+    weights = weight_files(path, BASE, found[0])
+    yield from (f"{file} is missing" for file in weights.missing)
+    yield from weights.flaws
+    if not weights.missing and not weights.flaws:
+        yield from (f"its config.json {each}" for each in misfits(kind, config, weights.shapes))
+
+
+def _own(model: ModelConfig, name: str) -> tuple[str, Mapping[str, Any]]:
+    """The class and the configuration of the pipeline's own part, as far as its files are here."""
+    here = folder(model)
+    try:
+        parts = [] if here is None else read_index(here)[1]
+        kind = next((part.kind for part in parts if part.name == name), "")
+        return kind, read_json_object(here / name / "config.json") if here is not None and kind else {}
+    except UnreadableError:  # told by whoever looks at the checkpoint
+        return "", {}
+
+
+@functools.cache
+def single_files() -> str:
+    """The text of diffusers' table of classes that it reads from one file; importing it takes seconds."""
+    found = importlib.util.find_spec("diffusers")
+    roots = [Path(root) for root in (found.submodule_search_locations or [])] if found else []
+    table = "".join((root / "loaders" / "single_file_model.py").read_text(encoding="utf-8") for root in roots)
+    return table[table.find("SINGLE_FILE_LOADABLE_CLASSES") :].partition("\n}")[0]

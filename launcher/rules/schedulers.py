@@ -1,0 +1,110 @@
+"""The scheduler: one that can follow what the model predicts, and settings that act on it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from launcher.families import sources
+from launcher.families.fits import FITS
+from launcher.families.fits import NOISE as PREDICT_NOISE
+from launcher.families.parts import installed
+from launcher.families.tasks import strength
+from launcher.problems import Problem, choices
+from launcher.request.request import Request
+from launcher.rules.rule import rule
+from launcher.schedulers import (
+    DYNAMIC_ONLY,
+    EULER,
+    FLOW,
+    SOLVERS,
+    SPACED,
+    SPACINGS,
+    TAKE_SIGMAS,
+    chosen,
+    fitting,
+    predicts,
+)
+
+AUTO = "leave it out"
+
+
+@rule
+def scheduler(request: Request) -> Iterator[Problem]:
+    """The scheduler fits the model, and each of its settings acts."""
+    wish, model = request.scheduler, request.config.model
+    value = f"scheduler={wish.name}"
+    if wish.name not in ("auto", *SOLVERS):
+        what = f"unknown option; choose from {', '.join(('auto', *SOLVERS))}"
+        yield Problem(f"scheduler.name={wish.name}", what, "type scheduler=auto")
+        return
+    if wish.sigmas is not None and wish.sigmas not in SPACINGS:
+        what = f"unknown option; choose from {', '.join(SPACINGS)}"
+        yield Problem(f"scheduler.sigmas={wish.sigmas}", what, f"type scheduler.sigmas={SPACINGS[0]}")
+        return
+    if wish.shift is not None and not (math.isfinite(wish.shift) and 0 < wish.shift <= 100):
+        yield Problem(f"scheduler.shift={wish.shift:g}", "must be above 0, and at most 100", "type scheduler.shift=3")
+        return
+    own = request.inputs.checkpoint.scheduler
+    if not own and model.pipeline in FITS and model.pipeline not in PREDICT_NOISE:  # still to be fetched
+        own = {"_class_name": EULER, "use_dynamic_shifting": True}
+    if wish.empty or not own:
+        return
+    kind = chosen(wish, own)
+    if kind is None:
+        names = fitting(own)
+        have = str(own.get("_class_name"))
+        instead = f"type {choices(f'scheduler={name}' for name in names)}" if names else AUTO
+        what = f"can't follow what {model.name} predicts, which needs " + (f"a {have}" if not names else "another")
+        yield Problem(value, what, instead)
+        return
+    flow, node = predicts(own) == FLOW, sources.pipeline(model.pipeline)
+    if flow and kind not in TAKE_SIGMAS and node is not None and sources.gives_sigmas(node):
+        what = f"can't follow the sigmas that {model.pipeline} gives its scheduler"
+        yield Problem(value, what, "type scheduler=euler or scheduler=unipc")
+    static = wish.shift is not None or not own.get("use_dynamic_shifting")
+    if flow and kind in DYNAMIC_ONLY and node is not None and static and sources.gives_mu(node):
+        what = f"takes no shift but the one that {model.pipeline} finds for each size"
+        if not own.get("use_dynamic_shifting"):
+            what = f"can't keep the shift of {model.name}, which is the same for each size"
+        yield Problem(value, what, "type scheduler=euler or scheduler=unipc")
+    if flow and kind != EULER and strength(request.config) is not None:
+        yield Problem(value, "can't start from a picture", "type scheduler=euler")
+    if wish.shift is not None and not flow:
+        what = f"shifts the sigmas of a flow, which the {own['_class_name']} of {model.name} doesn't do"
+        yield Problem(f"scheduler.shift={wish.shift:g}", what, AUTO)
+    if wish.sigmas is not None:
+        value = f"scheduler.sigmas={wish.sigmas}"
+        if kind not in SPACED or (flow and kind != EULER):
+            instead = f"type {choices(_spaced(fitting(own), flow))}" if fitting(own) else AUTO
+            yield Problem(value, f"a {kind} has no such spacing", instead)
+        elif wish.sigmas == "beta" and not installed("scipy"):
+            yield Problem(value, "needs the package scipy, which is not installed", "type pip install scipy")
+    yield from _options(request, kind)
+
+
+def _spaced(names: list[str], flow: bool) -> list[str]:
+    return [
+        f"scheduler={name}" for name in names if (name == "euler" if flow else SOLVERS[name].get("noise") in SPACED)
+    ]
+
+
+def _options(request: Request, kind: str) -> Iterator[Problem]:
+    """Each option is one of the class's, of its kind, and none that a setting of its own has."""
+    node = sources.scheduler(kind)
+    init = sources.method(node, "__init__") if node is not None else None
+    known = sources.parameters(init) if init is not None else {}
+    for name, given in (request.scheduler.options or {}).items():
+        value = f"scheduler.options={{{name}:{given}}}"
+        default = known.get(name)
+        if name in ("shift", "flow_shift"):
+            yield Problem(value, "has a setting of its own", f"type scheduler.shift={given}")
+        elif name not in known:
+            yield Problem(value, f"{kind} has no such option; it has {', '.join(sorted(known))}", AUTO)
+        elif not isinstance(given, (bool, int, float, str)):
+            yield Problem(value, "must be a number, true, false or text", AUTO)
+        elif isinstance(default, (bool, str)) and type(given) is not type(default):
+            kinds = "true or false" if isinstance(default, bool) else "text"
+            yield Problem(value, f"must be {kinds}; its default is {str(default).lower()}", AUTO)
+        elif isinstance(default, (int, float)) and not isinstance(default, bool) and type(given) not in (int, float):
+            yield Problem(value, f"must be a number; its default is {default}", AUTO)

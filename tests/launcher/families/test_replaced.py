@@ -1,0 +1,71 @@
+"""A part that is given in place of a pipeline's own is told from a wrong one by its headers."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from launcher.config.schema import ModelConfig
+from launcher.families.replaced import files, part_problems, single_files
+from launcher.families.weights import BUNDLED
+from launcher.running.first_record import input_hashes, known_weights, resolved
+from launcher.running.message import group_key
+
+TRANSFORMER = next((BUNDLED / "transformer").glob("*.safetensors"))
+
+
+def told(**given: str) -> str:
+    model = ModelConfig(name="x", pipeline="FluxPipeline", path="bundled", **given)
+    return "; ".join(map(str, part_problems(model)))
+
+
+def test_what_fits_is_taken():
+    assert told() == ""
+    assert told(transformer=str(TRANSFORMER)) == ""
+    assert told(transformer=str(BUNDLED / "transformer")) == ""
+    assert told(vae=str(BUNDLED / "vae")) == ""
+    assert files(str(BUNDLED / "transformer")) == [TRANSFORMER]
+    assert '"FluxTransformer2DModel"' in single_files()
+    assert "FluxPipeline" not in single_files()
+
+
+def test_what_does_not_fit_is_told(tmp_path):
+    assert "no such file or folder" in told(vae="/nowhere/at/all")
+    assert "and model.path has a FluxTransformer2DModel" in told(transformer=str(BUNDLED / "vae"))
+    assert "it has a folder transformer, which is one" in told(transformer=str(BUNDLED))
+    (tmp_path / "x.gguf").write_bytes(b"GGUF")
+    assert "not a .safetensors file" in told(transformer=str(tmp_path / "x.gguf"))
+    (tmp_path / "x.safetensors").write_bytes(TRANSFORMER.read_bytes()[:5000])
+    assert "cut off" in told(transformer=str(tmp_path / "x.safetensors"))
+    state = load_file(TRANSFORMER)
+    key = next(key for key in state if key.startswith("x_embedder.weight"))
+    save_file(state | {key: torch.ones(3, 3)}, tmp_path / "x.safetensors")
+    assert "does not fit model.path: its transformer/config.json" in told(transformer=str(tmp_path / "x.safetensors"))
+    folder = shutil.copytree(BUNDLED / "transformer", tmp_path / "folder")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"guidance_embeds": not config["guidance_embeds"]}))
+    assert "says guidance_embeds=" in told(transformer=str(folder))
+    (folder / "config.json").write_text(json.dumps(config))
+    next(folder.glob("*.safetensors")).unlink()
+    assert "has no .safetensors file" in told(transformer=str(folder))
+
+
+def test_it_is_in_the_record_and_asks_for_ranks_of_its_own(ask, tmp_path):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(TRANSFORMER.read_bytes())
+    request = ask("runtime=cpu", f"model.transformer={path}")
+    assert set(input_hashes(request)) == {"model.transformer"}
+    known = known_weights(request)
+    assert known is not None
+    assert not [name for name in known.files if name.startswith("transformer/")]
+    assert resolved(request)["model"]["transformer"] == ".../x.safetensors"
+    assert group_key(request) != group_key(ask("runtime=cpu"))
+
+
+@pytest.mark.parametrize("key", ["transformer", "vae"])
+def test_it_is_no_setting_of_a_stranger(ask, key):
+    from launcher.running.replay import _flaw
+
+    assert "names a file of another machine" in str(_flaw(f"model.{key}", "/etc/passwd"))
