@@ -135,12 +135,12 @@ class Session:
             raise Refused([Problem(value, "is of a sweep as a whole", "type one of them")])
         place(sweep, folder)
         notes = notes_on_prompts(sweep, words)
-        if any(job.composed is not None and job.composed.seed is None for job in jobs):
-            notes.append(f"seed={master.seed}, drawn once for all jobs")
         if all(job.problems for job in sweep.jobs):
             self.screen.opening(sweep, shown(folder), notes)
             self.screen.table(sweep)
             return sweep
+        if any(job.composed is not None and job.composed.seed is None for job in jobs):
+            notes.append(f"seed={master.seed}, drawn once for all jobs")
         try:
             with held(folder, value):
                 if master.resume:
