@@ -84,6 +84,7 @@ REFUSALS: dict[str, list[Refusal]] = {
         ("model=flux scheduler=ddim", "can't follow what flux predicts", LAPTOP),
     ],
     "words": [
+        ("tracker.project=", "tracker.project=: must have a name; type tracker.project=NAME", LAPTOP),
         ("model.guidance_branches=twice", "unknown option; choose from calls, batch", LAPTOP),
         ("cp.mode=rign", "cp.mode=rign: unknown option; choose from auto, none", LAPTOP),
         ("cp.mode=rign", "type cp=ring", LAPTOP),
@@ -199,7 +200,6 @@ REFUSALS: dict[str, list[Refusal]] = {
             "numbers of ranks that divide them: 2, 4; type cp=unified_anything",
             LAPTOP,
         ),
-        ("tracker.project=", "tracker.project=: must have a name; type tracker.project=NAME", LAPTOP),
         ("model.reference_area=-1", "model.reference_area=-1: must count pixels, from 4096 to 4294967296", LAPTOP),
         ("model=lumina2 cp=ring cp.ring_degree=2 runtime=cpu", "can't be counted before the start", LAPTOP),
         (
@@ -208,6 +208,8 @@ REFUSALS: dict[str, list[Refusal]] = {
             LAPTOP,
         ),
         ("cp=ring_anything cp.ring_degree=5", "each rank needs its own GPU; available: 4", GPUS),
+    ],
+    "shares": [
         ("cp=ring_anything cp.shares=[2,0]", "takes whole numbers from 1, one for each rank, or auto; type", LAPTOP),
         ("cp=ring_anything cp.shares=fair", "cp.shares=fair: takes whole numbers from 1", LAPTOP),
         ("cp=ring_anything cp.shares=[]", "cp.shares=[]: takes whole numbers from 1", LAPTOP),

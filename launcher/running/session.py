@@ -122,12 +122,13 @@ class Session:
         earlier = check_earlier(master, folder, value) if master.resume else None
         if seed is None:  # one for all jobs, so that they can be compared
             master.seed = drawn_seed() if earlier is None else earlier
-        groups = deal.groups_of(master.data, self.machine)
+        here = replace(self.machine, gpus=()) if master.runtime.device == "cpu" else self.machine
+        groups = deal.groups_of(master.data, here)
         listed = list(enumerate(self.composer.jobs(master, words)))
         jobs = [self._plan(master, job, number, groups or 1) for number, job in listed]
         if groups is None:
             legal = [job.request for job in jobs if job.request is not None and not job.problems]
-            groups = deal.fitting(legal, self.machine)
+            groups = deal.fitting(legal, here)
             jobs = [self._plan(master, job, number, groups) for number, job in listed] if groups > 1 else jobs
         sweep = Sweep(jobs, allow_refused)
         if "data" in sweep.varied:

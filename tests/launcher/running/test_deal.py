@@ -8,11 +8,13 @@ from collections import defaultdict
 import pytest
 from shared import GPUS, LAPTOP
 
+from launcher.config.compose import Composer
 from launcher.problems import Interrupted, Refused
 from launcher.rules import problems
 from launcher.running import deal
 from launcher.running.message import group_key
 from launcher.running.progress import UNSEEN
+from launcher.running.session import Session
 from launcher.running.starters import accelerate
 
 
@@ -30,6 +32,15 @@ def test_groups_that_can_not_be(typed, machine, said):
     with pytest.raises(Refused) as refused:
         deal.groups_of(typed, machine)
     assert said in str(refused.value.problems[0])
+
+
+def test_groups_on_the_cpu_share_its_cores(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    session, words = Session(Composer()), ["data=5", "seed=1,2", "height=0"]  # no job is legal: no rank starts
+    session.machine = GPUS
+    assert [job.status for job in session.sweep([*words, "runtime=cpu"]).jobs] == ["refused", "refused"]
+    with pytest.raises(Refused, match="5 groups have 4 GPUs to share"):
+        session.sweep(words)
 
 
 def test_auto_fills_the_machine_and_has_no_more_groups_than_jobs(ask):
