@@ -31,7 +31,7 @@ from launcher.running.hold import held
 from launcher.running.progress import Progress
 from launcher.running.screen import SILENT, Screen
 from launcher.running.slot import Slot
-from launcher.running.sweep import DONE, FAILED, REFUSED, Job, Sweep, notes_on_prompts, recorded, resume
+from launcher.running.sweep import DONE, FAILED, REFUSED, Job, Sweep, notes_on_prompts, notes_on_seed, recorded, resume
 from launcher.running.sweep_folder import check_earlier, claim, place, shown
 from launcher.running.tracking import track
 from launcher.running.which_model import with_model
@@ -140,8 +140,7 @@ class Session:
             self.screen.opening(sweep, shown(folder), notes)
             self.screen.table(sweep)
             return sweep
-        if any(job.composed is not None and job.composed.seed is None for job in jobs):
-            notes.append(f"seed={master.seed}, drawn once for all jobs")
+        notes += notes_on_seed(sweep, master.seed)
         try:
             with held(folder, value):
                 if master.resume:

@@ -98,6 +98,12 @@ class Sweep:
         return found
 
 
+def notes_on_seed(sweep: Sweep, seed: int) -> list[str]:
+    """The seed that was drawn for the jobs that name none."""
+    unnamed = any(job.composed is not None and job.composed.seed is None for job in sweep.jobs)
+    return [f"seed={seed}, drawn once for all jobs"] if unnamed else []
+
+
 def notes_on_prompts(sweep: Sweep, words: list[str]) -> list[str]:
     """How commas in prompts were read, which is not to be guessed."""
     found = []

@@ -8,7 +8,7 @@ from launcher.config.compose import Composer
 from launcher.problems import Refused
 from launcher.running.screen import Silent
 from launcher.running.session import Session
-from launcher.running.sweep import REFUSED, Job, Sweep, notes_on_prompts
+from launcher.running.sweep import REFUSED, Job, Sweep, notes_on_prompts, notes_on_seed
 
 
 @pytest.fixture
@@ -90,21 +90,15 @@ def seeds(sweep: Sweep) -> list[int]:
 
 
 def test_the_jobs_of_a_sweep_have_one_seed_where_none_is_typed(session, tmp_path):
-    notes: list[str] = []
-
-    class Screen(Silent):
-        def opening(self, sweep: Sweep, folder: Path, told: list[str]) -> None:
-            notes.extend(told)
-
-    session.screen = Screen()
-    first, second = seeds(session.sweep(["steps=0,-1"]))
+    sweep = session.sweep(["steps=0,-1"])
+    first, second = seeds(sweep)
     assert first == second
-    assert notes == [f"seed={first}, drawn once for all jobs"]
+    assert notes_on_seed(sweep, first) == [f"seed={first}, drawn once for all jobs"]
     assert seeds(session.sweep(["steps=0,-1"])) != [first, second]
-    notes.clear()
     assert seeds(session.sweep(["steps=0", "seed=1,2"])) == [1, 2]
-    assert seeds(session.sweep(["steps=0,-1", "seed=3"])) == [3, 3]
-    assert notes == []
+    sweep = session.sweep(["steps=0,-1", "seed=3"])
+    assert seeds(sweep) == [3, 3]
+    assert notes_on_seed(sweep, 3) == []
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "multirun.yaml").write_text("seed: 7\nhydra: {sweep: {subdir: '${hydra.job.num}'}}")
     assert seeds(session.sweep(["steps=0,-1", "resume=s"])) == [7, 7]
