@@ -51,6 +51,7 @@ def test_a_command_of_the_readme(launch, tmp_path, words):
     assert {"--help", "plan", "runs", "from"} & set(words) or ended.runs
 
 
+@pytest.mark.slow
 def test_the_table_of_the_readme_is_what_a_plan_prints(launch):
     (table,) = re.findall(r"```text\n(.*?)```", TEXT, re.DOTALL)
     (words,) = [words for words in LAUNCHER if "plan" in words and "--json" not in words]

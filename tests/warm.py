@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 from pathlib import Path
@@ -54,7 +55,11 @@ class Warm:
         """What the ranks answer to a request that no rule was asked about: each rank's error, or None."""
         run_dir = RunDir(self.folder / str(next(self.count)))
         run_dir.logs.mkdir(parents=True)
-        done = self.ranks(group_key(asked), run_dir).run(job_message(asked, run_dir), run_dir, 300, lambda *_: None)
+        message = job_message(asked, run_dir)
+        group = self.ranks(group_key(asked), run_dir)
+        # A rank that fails before the others do, for want of a number of threads, would come too late to the next job.
+        message = dataclasses.replace(message, threads=message.threads[:1] * group.key.processes)
+        done = group.run(message, run_dir, 300, lambda *_: None)
         return [answer.digests[0] if answer.loads < 0 else None for answer in done]
 
     def close(self) -> None:

@@ -155,12 +155,19 @@ def to_config(composed: DictConfig) -> LaunchConfig:
     """The typed configuration, every interpolation resolved."""
     with translated():
         plain = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
-        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(LaunchConfig), plain))
+        config = OmegaConf.to_object(OmegaConf.merge(_schema(), plain))
     assert isinstance(config, LaunchConfig)
     for name in PROMPTS:
         if OmegaConf.is_missing(plain, name):
             setattr(config, name, MISSING)  # three question marks, which OmegaConf reads as no value at all
     return config
+
+
+@functools.cache
+def _schema() -> DictConfig:
+    """Made once, for that takes longer than all else here; merging copies it."""
+    schema: DictConfig = OmegaConf.structured(LaunchConfig)
+    return schema
 
 
 @contextlib.contextmanager

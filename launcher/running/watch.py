@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from launcher.wire.protocol import HEARTBEAT, Alive, Message, Step
+from launcher.wire.protocol import HEARTBEAT, Alive, Done, Message, Step
 
 LONGEST_LOOK = 1.0  # seconds between two looks at the clock that count; they are TICK apart, unless something stops us
 LATE = 3 * HEARTBEAT  # seconds of silence after which a rank may be what the others wait for
@@ -45,13 +45,19 @@ class Watch:
         self._stepping = dict.fromkeys(range(processes), False)
 
     def heard(self, rank: int, message: Message) -> None:
-        """Note that a rank said something."""
+        """Note that a rank said something; one that is done is silent, however long the others take."""
+        if isinstance(message, Done):
+            for known in (self._alive, self._moved, self._stepping):
+                known.pop(rank, None)
+            return
         self._alive[rank] = self._clock()
         if not isinstance(message, Alive):
             self._moved[rank], self._stepping[rank] = self._alive[rank], isinstance(message, Step)
 
     def stalled(self) -> tuple[int, str] | None:
         """Return the first rank that stalled and how, or None."""
+        if not self._alive:
+            return None
         now, limit = self._clock(), f"runtime.stall_timeout={self.limit:g} s"
         silent = min(self._alive, key=self._alive.__getitem__)
         if now - self._alive[silent] > self.limit:

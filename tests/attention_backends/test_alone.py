@@ -71,6 +71,7 @@ def site(tmp_path_factory) -> Path:
     return folder / "site"
 
 
+@pytest.mark.slow
 def test_it_runs_where_only_torch_and_diffusers_are(site, tmp_path):
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1", "HOME": str(tmp_path)}
     for name in ("launcher", "hydra", "omegaconf", "accelerate"):

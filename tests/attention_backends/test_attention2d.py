@@ -32,6 +32,7 @@ CASES: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(f"{k}={v}" for k, v in case.items()) or "plain")
 def test_equals_float64(ranks, case):
     for ring, ulysses in GRIDS:

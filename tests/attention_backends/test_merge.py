@@ -21,6 +21,7 @@ def interpreter():
             yield pool
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["torch", "fused"])
 @pytest.mark.parametrize("blocks", [(4, 9), (1, 0, 7, 30), (5,)], ids=str)
 @pytest.mark.parametrize("dtype", LIMITS)
@@ -31,6 +32,7 @@ def test_blocks_merge_to_the_whole(interpreter, which, blocks, dtype):
     assert found["unseen"] == found["wrongly seen"] == 0
 
 
+@pytest.mark.slow
 def test_the_fused_kernel_takes_any_strides(interpreter):
     for strides in ("mixed", "heads first"):
         assert interpreter.submit(merged, "fused", "float32", (4, 9, 2), strides).result()["out"] < 1e-6

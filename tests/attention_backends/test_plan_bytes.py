@@ -80,6 +80,7 @@ def counted(
     return exchange.counters().bytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "mode", "ring", "ulysses", "drawn", "text", "shares"), [*((*case, ()) for case in CASES), *UNEVEN]
 )

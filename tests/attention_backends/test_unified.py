@@ -35,6 +35,7 @@ CASES: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(f"{k}={v}" for k, v in case.items()) or "plain")
 def test_equals_float64(ranks, case):
     for ring, ulysses in SHAPES:
@@ -50,6 +51,7 @@ def test_equals_float64(ranks, case):
             assert max(result["dq"], result["dk"], result["dv"]) <= max(2e-5, limit)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", ["gather", "staged"])
 @pytest.mark.parametrize("mask", [None, "keys", "hidden"])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

@@ -51,6 +51,7 @@ def failing(group: dist.ProcessGroup, arguments: dict[str, Any], place: str, who
     return {"errors": errors, "wrong": wrong, "seconds": max(seconds)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", MODES, ids=lambda arguments: "-".join(map(str, arguments.values())))
 @pytest.mark.parametrize("place", PLACES[:3])
 def test_a_failure_reaches_all_ranks(ranks, arguments, place):

@@ -220,6 +220,7 @@ def test_without_a_driver_or_its_library_nvidia_smi_is_asked():
     assert "LookupError" in ended.stderr or ended.stdout.startswith("([Physical(")
 
 
+@pytest.mark.slow
 def test_torch_answers_from_a_process_of_its_own(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     gpus.by_torch.cache_clear()

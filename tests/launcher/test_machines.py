@@ -73,6 +73,7 @@ def test_a_machine_that_is_not_here_is_as_its_file_says_and_as_was_typed(ask):
     assert ask("machine=h100x8", "runtime=cpu").machine.figures("cpu").tflops == machine.presets()["cpu2"]["tflops"]
 
 
+@pytest.mark.slow
 def test_what_is_typed_of_this_machine_is_added_to_what_it_has(ask):
     assert ask("machine.link_gbps=3").machine.here
     assert ask("machine.link_gbps=3").machine.figures("cpu").link_gbps == 3

@@ -11,6 +11,7 @@ from launcher import __main__ as entry
 from launcher.cli.main import SIGNALS
 
 
+@pytest.mark.slow
 def test_the_exit_code_is_passed_on():
     assert subprocess.run(command("height"), env=hermetic(), capture_output=True, check=False).returncode == 1
 
@@ -45,6 +46,7 @@ def test_a_ctrl_c_while_the_program_is_imported_prints_nothing():
     assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGINT, b"", b"")
 
 
+@pytest.mark.slow
 def test_modules_of_the_current_folder_are_none_of_ours(tmp_path):
     """`python -m` looks there first."""
     for module in ("queue", "json", "signal", "yaml", "typing", "dataclasses", "logging", "hydra", "__future__"):

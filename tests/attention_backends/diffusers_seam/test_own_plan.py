@@ -28,6 +28,7 @@ def as_an_object(group: dist.ProcessGroup, family: str) -> tuple[float, str]:
     return (shared.sample - alone.sample).abs().max().item(), type(shared).__name__
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["flux", "wan", "ltx", "qwen"])
 def test_an_output_may_be_an_object(ranks, family):
     for error, kind in ranks.run(as_an_object, 3, family=family):

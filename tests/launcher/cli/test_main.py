@@ -13,6 +13,7 @@ from shared import ROOT, hermetic
 REFUSED = ["model=flux", "cp=ring_anything", "height=1000"]
 
 
+@pytest.mark.slow
 def test_the_mission_line_on_a_laptop_says_what_is_missing_and_what_works(launch):
     ended = launch(*REFUSED)
     assert ended.code == 1
@@ -23,6 +24,7 @@ def test_the_mission_line_on_a_laptop_says_what_is_missing_and_what_works(launch
     assert not ended.folder.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [REFUSED, ["heigth=1"], ["cp=ulysses", "cp.ulysses_degree=4"], ["--help"]])
 def test_a_refusal_imports_nothing_heavy(words):
     code = f"""
@@ -43,6 +45,7 @@ def test_a_refusal_imports_nothing_heavy(words):
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.slow
 def test_help_is_a_page_worth_reading(launch):
     out = launch("--help").out
     for part in (
@@ -92,6 +95,7 @@ def test_bad_lines_are_answered_in_words(capfd, monkeypatch, tmp_path, words, sa
     assert "Traceback" not in out + err
 
 
+@pytest.mark.slow
 def test_cfg_prints_the_configuration_and_makes_nothing(launch):
     ended = launch("--cfg", "job", "--resolve", "model=flux", "height=1000")
     assert ended.code == 0
@@ -100,6 +104,7 @@ def test_cfg_prints_the_configuration_and_makes_nothing(launch):
     assert not ended.folder.exists()
 
 
+@pytest.mark.slow
 def test_options_may_stand_between_settings(launch):
     ended = launch("model=flux", "-m", "height=1000,1008")
     assert ended.code == 1
@@ -107,10 +112,12 @@ def test_options_may_stand_between_settings(launch):
     assert "2 jobs: height (1000, 1008)" in ended.out
 
 
+@pytest.mark.slow
 def test_version(launch):
     assert launch("--version").out.startswith("launcher 0.")
 
 
+@pytest.mark.slow
 def test_the_console_script_is_the_same_program():
     script = shutil.which("launcher", path=str(Path(sys.executable).parent))
     assert script
@@ -119,6 +126,7 @@ def test_the_console_script_is_the_same_program():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["logs", ".hydra"])
 def test_a_folder_that_cannot_be_written_is_told(launch, tmp_path, name):
     (tmp_path / "run").mkdir()
@@ -149,6 +157,7 @@ sys.exit(cli.main([]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "names", [["SIGQUIT"], ["SIGINT", "SIGTERM"], ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"], ["SIGHUP", "SIGINT"]]
 )

@@ -32,6 +32,7 @@ def test_what_was_asked_for_is_missed(monkeypatch):
         monkeypatch.undo()
 
 
+@pytest.mark.slow
 def test_closed_streams_are_opened_and_other_encodings_escaped():
     code = "import os, sys; from launcher.cli.terminal import prepare, say; prepare(); f = os.open('/dev/null', 0)\n"
     code += "assert f > 2, f\nsay('caf\\xe9 \\u732b', sys.stdout)"

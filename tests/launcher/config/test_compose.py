@@ -23,6 +23,7 @@ def test_there_are_files():
     assert conf_dir() == ROOT / "conf"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(conf_dir())))
 def test_a_files_first_comment_is_a_command_that_uses_it(composer, path):
     header = [
@@ -53,6 +54,7 @@ def test_every_option_of_every_group_composes_and_says_nothing_unknown(composer)
                 assert group == "experiment" or key in [*known, "defaults"]
 
 
+@pytest.mark.slow
 def test_groups_of_the_issue_are_there(composer):
     assert set(composer.groups) == {
         "model",

@@ -71,6 +71,7 @@ def test_a_folder_may_be_named_by_hydras_own_references(tmp_path):
     assert hydra_seam.folder_name(composed, "hydra.run.dir") == f"{tmp_path}/ring"
 
 
+@pytest.mark.slow
 def test_two_threads_compose_at_once():
     """Hydra's own classes keep one configuration for the whole process."""
     wrong: list[str] = []

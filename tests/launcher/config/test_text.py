@@ -33,6 +33,7 @@ AS_THEY_STAND = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", AS_THEY_STAND)
 def test_a_prompt_of_a_single_run_is_taken_as_it_stands(text):
     words = [f"+prompt={text}", f"negative_prompt={text}"]
@@ -77,6 +78,7 @@ def test_other_text_is_text_too(word, value):
     assert getattr(getattr(config, part), name) == value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("word", "prompts"),
     [
@@ -113,6 +115,7 @@ def test_quoting_is_read_back(text):
     assert override.value() == text or "${" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "word",
     [

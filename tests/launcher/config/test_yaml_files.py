@@ -37,6 +37,7 @@ def test_what_is_let_through(tmp_path, text):
     check(tmp_path / "x.yaml")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

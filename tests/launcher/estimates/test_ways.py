@@ -23,6 +23,7 @@ def test_a_step_of_flux_has_as_many_flops_as_was_counted(ask):
 DEFAULTS = to_config(Composer().compose(["model=flux", "machine=h100x8", "model.path=bundled"]))
 
 
+@pytest.mark.slow
 @given(
     processes=st.none() | st.integers(1, 9),
     ring=st.none() | st.integers(1, 5),

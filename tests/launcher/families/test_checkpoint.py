@@ -113,6 +113,7 @@ def test_a_link_to_nothing_is_missing(folder):
     assert "vae/diffusion_pytorch_model.safetensors is missing" in problem
 
 
+@pytest.mark.slow
 def test_a_run_without_a_vocabulary_does_not_start(launch, folder):
     (folder / "tokenizer" / "tokenizer.json").unlink()
     (folder / "tokenizer_2" / "tokenizer.json").unlink()
@@ -218,6 +219,7 @@ def test_several_variants_are_to_be_chosen_from(folder):
     assert said(folder, variant="fp16") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", [WEIGHTY, ("transformer", "text_encoder")])
 def test_a_variant_is_loaded_part_by_part(folder, parts):
     """What was picked here is what a rank loads: the same weights as from plain names."""

@@ -25,6 +25,7 @@ def folder(path: Path, pipeline: str, kind: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", sorted(class_plans.names()))
 def test_a_plan_is_in_order_and_its_class_is_there(kind):
     found = class_plans.facts(kind)

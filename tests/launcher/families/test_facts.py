@@ -67,6 +67,7 @@ keys = st.sampled_from(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(transformer=st.dictionaries(keys, values), vae=st.dictionaries(keys, values) | values)
 def test_any_configuration_is_compared_or_left_alone(tmp_path, transformer, vae):

@@ -87,6 +87,7 @@ def parameters(model: Any) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(FAMILIES))
 def test_facts_are_those_of_the_classes(name):
     make, texts, make_vae = FAMILIES[name]

@@ -107,6 +107,7 @@ values = st.recursive(
 names = st.sampled_from(["_class_name", "vae", "transformer", "", "..", "a/b"]) | st.text(max_size=4)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(index=st.dictionaries(names, values, max_size=5) | values)
 def test_any_index_is_read_or_told(tmp_path, index):

@@ -48,6 +48,7 @@ def test_the_arguments_of_a_call_are_pythons(kind):
             assert default == expected[name], name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MODELS)
 def test_a_models_own_plan_is_pythons(kind):
     assert has_own_plan(kind.__name__) == (getattr(kind, "_cp_plan", None) is not None)

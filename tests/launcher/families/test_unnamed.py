@@ -55,6 +55,7 @@ def test_a_pipeline_of_videos(tmp_path):
     assert found["arguments"]["frames"] == "num_frames"
 
 
+@pytest.mark.slow
 def test_guidance_that_is_embedded_is_not_classifier_free(tmp_path):
     transformer = {"kind": "FluxTransformer2DModel", "guidance_embeds": True, "num_layers": 1, "num_single_layers": 2}
     found = unnamed.facts("x", pipeline(tmp_path, "FluxControlPipeline", transformer=transformer))

@@ -15,12 +15,14 @@ from launcher.estimates.ways import resolved
 from launcher.request.inputs import read
 
 
+@pytest.mark.slow
 def test_a_seed_is_drawn_once_and_a_given_one_is_kept(ask):
     assert ask("seed=7").seed == 7
     assert 0 <= ask().seed < 2**32
     assert ask().seed != ask().seed
 
 
+@pytest.mark.slow
 def test_the_prompt_is_the_models_own_unless_given(ask, tmp_path):
     assert ask().prompts == ("red dots on a yellow background",)
     assert ask("prompt=green waves").prompts == ("green waves",)
@@ -76,6 +78,7 @@ def test_resolving_reads_nothing(composer, monkeypatch, tmp_path):
     assert first.prompts == ("a cat",)
 
 
+@pytest.mark.slow
 def test_a_file_that_looks_like_several_prompts_is_noted(ask, tmp_path):
     (tmp_path / "p.txt").write_text("a cat\n\na dog\n")
     (tmp_path / "p.jsonl").write_text('{"prompt": "a cat"}\n')

@@ -6,6 +6,7 @@ from launcher.problems import Refused
 from launcher.request.loras import Lora, flaws, loras, settings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -24,6 +25,7 @@ def test_what_is_asked_for(ask, words, expected):
     assert list(flaws(config)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "told"),
     [

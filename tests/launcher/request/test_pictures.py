@@ -151,6 +151,7 @@ def test_bad_files_are_told(tmp_path, pixels):
         assert problem.instead
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @drawn(
     data=st.binary(max_size=200),

@@ -13,6 +13,7 @@ def test_sizes_and_tokens(ask):
     assert request.tokens_per_rank == [{"text": t, "image": 1344} for t in (171, 171, 170)]
 
 
+@pytest.mark.slow
 def test_tokens_of_a_video_and_what_is_split(ask):
     wan = ask("model=wan_t2v_1_3b", "frames=80", "height=470")
     assert (wan.frames, wan.rendered_frames, str(wan.rendered)) == (80, 81, "480 x 832")

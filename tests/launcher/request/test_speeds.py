@@ -35,6 +35,7 @@ def test_threads_decide_on_a_cpu(ask):
     assert [each.compute for each in rank_speeds(crowded)] == [two.compute] * 2  # 8 threads on 2 cores
 
 
+@pytest.mark.slow
 def test_a_faster_card_is_given_more(ask):
     """By the cards' data sheets: 209.5 and 165.2 TFLOP/s."""
     request = ask(*LINE, machine=MIXED)

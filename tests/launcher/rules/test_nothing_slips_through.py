@@ -68,6 +68,9 @@ def put(config: LaunchConfig, name: str, value: object) -> None:
 def value(name: str) -> st.SearchStrategy[object]:
     """Something of a field's type, mostly odd: what a composed configuration may hold."""
     kind = str(fields()[name].type)
+    if "Any" in kind and "[" not in kind:  # one or several
+        few_of_them = st.lists(st.integers(-1, 9) | st.floats() | text, max_size=4)
+        return st.none() | st.integers(-2, 9) | st.integers() | st.floats() | text | few_of_them
     if "dict" in kind:
         return st.none() | st.dictionaries(text, text, max_size=2)
     if "list[str]" in kind:
@@ -138,6 +141,7 @@ pieces = st.text(string.printable, max_size=12) | text
 names = st.sampled_from([*fields(), *COMPOSER.groups, "hydra.run.dir", "x"]) | pieces
 
 
+@pytest.mark.slow
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(words=st.lists(st.builds("{}{}{}".format, names, st.sampled_from(["=", ":", "+", ""]), pieces), max_size=3))
 def test_random_words_are_refused_or_composed(words):
@@ -149,6 +153,7 @@ def test_random_words_are_refused_or_composed(words):
     assert told(found)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=60) | text.map(lambda said: said.encode("utf-8", "surrogatepass")))
 @pytest.mark.parametrize("suffix", [".txt", ".json"])

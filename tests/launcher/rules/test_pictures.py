@@ -34,6 +34,7 @@ def test_a_model_that_starts_from_a_picture_needs_one_to_run_and_not_to_be_plann
     assert not [problem for problem in problems(request, plan=True) if "image" in str(problem)]
 
 
+@pytest.mark.slow
 def test_what_is_looked_at_counts(ask, tmp_path):
     """Kontext doubles the sequence; Qwen-Image-Edit-Plus looks at up to three."""
     for number, size in enumerate(((800, 800), (1500, 1000), (100, 1000))):

@@ -57,6 +57,7 @@ def named(*degrees: int, **flags: bool) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_what_diffusers_takes_is_what_ours_takes():
     """Every combination of degrees and flags, with what else its constructor has: 5,776 of them."""
     tried = 0

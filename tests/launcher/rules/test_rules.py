@@ -69,6 +69,7 @@ DEFAULTS = to_config(Composer().compose([]))
 degrees = st.none() | st.integers(-2, 7)
 
 
+@pytest.mark.slow
 @given(
     mode=st.sampled_from(["auto", *MODES]),
     ring=degrees,

@@ -34,6 +34,7 @@ def test_groups_that_can_not_be(typed, machine, said):
     assert said in str(refused.value.problems[0])
 
 
+@pytest.mark.slow
 def test_groups_on_the_cpu_share_its_cores(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     session, words = Session(Composer()), ["data=5", "seed=1,2", "height=0"]  # no job is legal: no rank starts
@@ -53,6 +54,7 @@ def test_auto_fills_the_machine_and_has_no_more_groups_than_jobs(ask):
     assert deal.fitting([], LAPTOP) == 1
 
 
+@pytest.mark.slow
 def test_each_group_has_gpus_of_its_own(ask, monkeypatch, tmp_path):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
     share = deal.part(GPUS, 2)

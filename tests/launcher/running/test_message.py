@@ -41,6 +41,7 @@ def test_pictures_are_numbered_through_prompts(ask, tmp_path):
     assert job.prompts == ("one", "two")
 
 
+@pytest.mark.slow
 def test_jobs_that_load_the_same_share_their_ranks(ask):
     key = group_key(ask(*SMALL))
     assert group_key(ask(*SMALL[:-1], "seed=4", "prompt=x", "height=32")) == key

@@ -60,6 +60,7 @@ def test_words_ask_for_the_same(config, composer):
             assert dict(replay.flat(again))[name] == value, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "kept", "gone"),
     [
@@ -88,6 +89,7 @@ def test_what_is_listed_for_each_rank_is_kept_while_there_are_as_many(config, co
         assert not [word for word in words(then, [override], composer) if "[2,1]" in word]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["${oc.env:HOME}", "a, b (c)", "null", "1.10", 'say "x"', "\\${x}", "[a]", "true", ""])
 def test_text_is_a_value_and_never_a_reference(config, composer, text):
     assert asked(changed(config, negative_prompt=text), composer)["negative_prompt"] == text
@@ -95,6 +97,7 @@ def test_text_is_a_value_and_never_a_reference(config, composer, text):
     assert Session(composer).resolve(line)[1].prompts == (text,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -122,6 +125,7 @@ def test_what_a_stranger_put_there_is_refused_by_name(config, composer, change, 
     assert said in str(refused.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -196,6 +200,7 @@ def test_a_models_facts_and_plan_are_this_installations(config, composer):
     assert replay.facts_that_differ(evil, again) == ["model.pipeline", "model.heads", "model.cp_plan"]
 
 
+@pytest.mark.slow
 def test_what_neither_conf_nor_the_user_names_is_a_strangers(config, composer):
     def found(*overrides: str) -> list[str]:
         now = to_config(composer.compose(words(config, overrides, composer)))

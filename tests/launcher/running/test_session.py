@@ -89,6 +89,7 @@ def seeds(sweep: Sweep) -> list[int]:
     return [job.request.seed for job in sweep.jobs if job.request is not None]
 
 
+@pytest.mark.slow
 def test_the_jobs_of_a_sweep_have_one_seed_where_none_is_typed(session, tmp_path):
     sweep = session.sweep(["steps=0,-1"])
     first, second = seeds(sweep)

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from launcher.running.watch import AwakeClock, Watch
-from launcher.wire.protocol import Alive, Stage, Step
+from launcher.wire.protocol import Alive, Done, Stage, Step
 
 
 class Time:
@@ -28,6 +28,21 @@ def world(monkeypatch):
             clock()
 
     return moment, clock, passes
+
+
+def test_a_rank_that_is_done_may_be_silent(world):
+    """Rank 0 alone writes a film."""
+    _, clock, passes = world
+    watch = Watch(10, 2, clock)
+    watch.heard(1, Done({}, 0, (), 0))
+    for _ in range(5):
+        passes(9)
+        watch.heard(0, Alive())
+        assert watch.stalled() is None
+    passes(11)
+    assert watch.stalled() is not None
+    watch.heard(0, Done({}, 0, (), 0))
+    assert watch.stalled() is None
 
 
 def test_a_stall_is_silence_or_a_step_that_does_not_end(world):

@@ -47,6 +47,7 @@ def asked(session: Session, *words: str) -> LaunchConfig:
     return session.resolve(list(words))[1].config
 
 
+@pytest.mark.slow
 def test_a_family_whose_pipeline_it_is_gives_its_plan_and_the_files_their_facts(session, tmp_path):
     path = pipeline(tmp_path / "mine", "LTXPipeline", LTX)
     config = asked(session, path)
@@ -85,6 +86,7 @@ def test_any_other_pipeline_is_read_from_its_files(session, tmp_path):
     assert config.model.cp_plan is None
 
 
+@pytest.mark.slow
 def test_in_a_sweep_each_job_has_its_own(session, tmp_path, monkeypatch):
     one = pipeline(tmp_path / "one", "LTXPipeline", LTX).partition("=")[2]
     two = pipeline(tmp_path / "two", "PixArtSigmaPipeline", PIXART).partition("=")[2]

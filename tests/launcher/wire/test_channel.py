@@ -19,6 +19,7 @@ some = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(some, max_size=5))
 def test_what_is_sent_arrives_in_order(messages):
     left, right = socket.socketpair()

@@ -14,6 +14,7 @@ from launcher.cli.commands.plan import page
 from launcher.estimates.plan import plan
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("machine", [LAPTOP, GPUS])
 def test_the_page_fits_a_terminal(ask, machine):
     for words in (["cp=auto"], ["cp=ulysses", "cp.ulysses_degree=5"], ["model=flux", "cp=unified"], ["height=-5"]):
@@ -35,6 +36,7 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=hermetic(), cwd=ROOT, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_a_plan_needs_no_gpu_no_weights_and_no_torch(tmp_path):
     ended = run("plan", "machine=h100x8", "model=flux", "height=1000")
     assert ended.returncode == 0, ended.stderr
@@ -51,6 +53,7 @@ def test_a_plan_needs_no_gpu_no_weights_and_no_torch(tmp_path):
     assert "all modes" in refused.stdout
 
 
+@pytest.mark.slow
 def test_the_data_say_the_same(ask):
     ended = run("plan", "--json", "cp=ring_anything", "height=1000", "runtime=cpu")
     data = json.loads(ended.stdout)
@@ -63,6 +66,7 @@ def test_the_data_say_the_same(ask):
     assert str(Path.home()) not in ended.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -88,6 +92,7 @@ def test_bad_lines_are_answered_in_words(capfd, monkeypatch, tmp_path, words, sa
     assert said in out + err
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_enough_is_no_error():
     line = f"{sys.executable} -m launcher plan --json | true; exit ${{PIPESTATUS[0]}}"
     ended = subprocess.run(["bash", "-c", line], env=hermetic(), cwd=ROOT, capture_output=True, text=True, check=False)

@@ -13,6 +13,7 @@ def test_its_name_may_be_left_out(capsys, words):
     assert "steps=0: must be at least 1" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_hydra_answers_questions_about_the_configuration(launch):
     out = launch("--cfg", "job", "prompt=a cat, (sitting)!").out
     assert "prompt: a cat, (sitting)!" in out
@@ -20,6 +21,7 @@ def test_hydra_answers_questions_about_the_configuration(launch):
     assert "bash" in launch("--hydra-help").out
 
 
+@pytest.mark.slow
 def test_tab_completion_is_hydras(launch):
     assert "complete" in launch("-sc", "install=bash").out
 
@@ -30,6 +32,7 @@ def test_conf_is_not_replaced(capsys, option):
     assert "type --config-dir DIR" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["--info", "--cfg=job"])
 @pytest.mark.parametrize("setting", ["+hydra.callbacks.x._target_", "+hydra.hydra_logging.handlers.x.()"])
 def test_a_question_runs_no_code_of_the_configuration(launch, tmp_path, option, setting):
