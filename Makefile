@@ -24,7 +24,7 @@ test: check
 	PYTHONPATH=$(CURDIR)/tests/line_coverage $(VENV)/bin/python -m pytest -m "slow or gpu" $(CORES)
 	$(VENV)/bin/python tests/line_coverage/report.py $(COVERAGE_FOLDER)
 
-# What is neither slow nor needs a GPU, on all cores at once: about two minutes on 2.
+# What is neither slow nor needs a GPU, on all cores at once: about a minute on 2.
 quick: $(VENV)/ready-to-test
 	$(VENV)/bin/python -m pytest $(QUICK)
 
