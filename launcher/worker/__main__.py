@@ -32,6 +32,8 @@ Jobs = queue.Queue[Job | None]  # None: no more are to come
 OUT_OF_MEMORY = b"MemoryError: not enough is left to say where\n"  # made beforehand
 # What C++ and Python say when the system makes no thread: its stack has no room, or a limit is met.
 NO_THREAD = ("Resource temporarily unavailable", "can't start new thread")
+NO_MEMORY = ("failed to map segment from shared object", "bad_alloc")  # of the dynamic loader, and of C++
+NO_MEMORY_TOLD = "out of memory, or of what a limit leaves of it (see ulimit -v and a container's limits)"
 NO_THREAD_TOLD = (
     "no thread can be started: memory or a limit is used up (see ulimit -v and -u, and a container's limits)"
 )
@@ -95,6 +97,8 @@ def describe(error: BaseException) -> str:
         return _out_of_gpu_memory(str(error))
     if isinstance(error, RuntimeError) and str(error) in NO_THREAD:
         return NO_THREAD_TOLD
+    if any(words in str(error) for words in NO_MEMORY):
+        return NO_MEMORY_TOLD
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}" + (f": {Path(str(error.filename)).name}" if error.filename else "")
     said: list[str] = []

@@ -22,6 +22,11 @@ def test_a_thread_that_the_system_does_not_make_is_told_with_the_limits():
         assert describe(RuntimeError(told)).startswith("no thread can be started: memory or a limit ")
 
 
+def test_memory_that_libraries_do_not_get_is_told_as_that():
+    for told in ("Failed to import x:\nlibx.so: failed to map segment from shared object", "std::bad_alloc"):
+        assert describe(ImportError(told)).startswith("out of memory, or of what a limit leaves of it (see ulimit -v")
+
+
 def test_other_errors_keep_their_words():
     assert describe(ValueError("one\ntwo")) == "ValueError: one"
     assert describe(FileNotFoundError(2, "No such file or directory", "/a/b.png")) == "No such file or directory: b.png"
