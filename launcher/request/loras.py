@@ -31,8 +31,8 @@ class Lora:
 def loras(config: LoraConfig) -> tuple[Lora, ...]:
     """What is asked for, in the order that it is applied in; nothing where that can't be read: see `flaws`."""
     paths, scales, names = _columns(config)
-    if next(flaws(config), None) is not None:
-        return ()
+    if not paths or next(flaws(config), None) is not None:
+        return ()  # a scale of 1 needs no LoRA
     several = len(paths) > 1
     return tuple(
         Lora(f"lora.path[{number}]" if several else "lora.path", path, float(scale), name or Path(path).stem)

@@ -11,6 +11,7 @@ from launcher.request.loras import Lora, flaws, loras, settings
     ("words", "expected"),
     [
         ([], []),
+        (["lora.scale=1"], []),
         (["lora.path=a/style.safetensors"], [("a/style.safetensors", 1.0, "style")]),
         (["lora.path=a", "lora.scale=-0.5", "lora.name=loud"], [("a", -0.5, "loud")]),
         (["lora.path=[a.x,b]", "lora.scale=[1,0.5]", "lora.name=[one,two]"], [("a.x", 1.0, "one"), ("b", 0.5, "two")]),

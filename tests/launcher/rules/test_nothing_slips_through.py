@@ -19,7 +19,8 @@ from attention_backends.catalog import KERNELS, MODES
 from launcher.cli.commands.plan import page
 from launcher.cli.main import main
 from launcher.config.compose import Composer, to_config
-from launcher.config.schema import LaunchConfig
+from launcher.config.paths import PICTURES
+from launcher.config.schema import LaunchConfig, TaskConfig
 from launcher.config.text import fields, is_text
 from launcher.estimates.plan import plan
 from launcher.estimates.ways import resolve
@@ -71,6 +72,10 @@ def value(name: str) -> st.SearchStrategy[object]:
     if "Any" in kind and "[" not in kind:  # one or several
         few_of_them = st.lists(st.integers(-1, 9) | st.floats() | text, max_size=4)
         return st.none() | st.integers(-2, 9) | st.integers() | st.floats() | text | few_of_them
+    if "TaskConfig" in kind:  # the schema lets nothing else be the value of a key
+        needs, none = st.lists(text | st.sampled_from(PICTURES), max_size=2), st.none()
+        task = st.builds(TaskConfig, needs, none | text, none | st.floats(), st.integers(-1, 4))
+        return st.dictionaries(text, none | task, max_size=2)
     if "dict" in kind:
         return st.none() | st.dictionaries(text, text, max_size=2)
     if "list[str]" in kind:
