@@ -21,8 +21,15 @@ Ask = Callable[..., Request]  # of words and a `machine`
 
 # A shell that starts the tests in the background has SIGINT ignored in them, and in all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-hypothesis.settings.register_profile("shared machine", deadline=None)  # timings are no assertions
-hypothesis.settings.load_profile("shared machine")
+# Timings are no assertions; and a change is judged by what it changes, not by what is drawn: --hypothesis-seed=N draws.
+hypothesis.settings.register_profile("same", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("drawn", deadline=None)
+hypothesis.settings.load_profile("same")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("hypothesis_seed") is not None:
+        hypothesis.settings.load_profile("drawn")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
