@@ -70,4 +70,4 @@ def _together(state: ContextParallel, hook: Any, added: torch.Tensor) -> bool:
     state.wire.move_on("the decision of FirstBlockCache")
     told = guarded(state.wire, lambda: exchange.exchange_lengths(mine, state.topology.group, added.device))
     changed, held = (sum(number(rank[which]) for rank in told) for which in (0, 1))
-    return changed > hook.threshold * held
+    return bool(changed > hook.threshold * held)

@@ -149,9 +149,16 @@ def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, progress: P
         loads=done[0].loads,
         kernel=done[0].kernel,
         scheduler=done[0].scheduler,
+        skipped_steps=_together([told.skipped_steps for told in done]),
         environment=run_dir.record.environment | done[0].environment,
     )
     return Made(run_dir.path, run_dir.record)
+
+
+def _together(ranks: list[tuple[tuple[int, ...], ...]]) -> tuple[tuple[int, ...], ...]:
+    """The steps of each picture that any rank has skipped in part: the branches of guidance may differ in them."""
+    pictures = [tuple(sorted({step for steps in same for step in steps})) for same in zip(*ranks, strict=True)]
+    return tuple(pictures) if any(pictures) else ()
 
 
 def _judge(checks: list[Check], request: Request, run_dir: RunDir) -> None:
