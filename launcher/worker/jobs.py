@@ -33,6 +33,7 @@ from launcher.worker.caches import cached, forget
 from launcher.worker.check import compare
 from launcher.worker.checks import check_tokenizers
 from launcher.worker.decoded import Frames, sound_of
+from launcher.worker.decoding import decoded_by
 from launcher.worker.load import fetch, load_pipeline
 from launcher.worker.lora import Loras
 from launcher.worker.schedulers import scheduler
@@ -74,6 +75,7 @@ class Worker:
         skipped: list[tuple[int, ...]] = []
         with (
             shared(self.drawing, job.sharing, self.groups),
+            decoded_by(getattr(self.drawing, "vae", None), job.decoding),
             cached(self.drawing, job.sharing.transformers, job.cache, job.load.dtype) as self.skips,
         ):
             digests = []
@@ -163,7 +165,9 @@ class Worker:
         def drawn() -> None:
             if not steps.finite:
                 raise FloatingPointError(f"the latents are not finite in {_made_with(job)}")
-            if self.rank == 0:  # the other ranks are done: their cores are free for decoding
+            if (
+                self.rank == 0 and not job.decoding.shared
+            ):  # the other ranks are done: their cores are free for decoding
                 torch.set_num_threads(min(job.cores, _cores()))
             self.send(Stage("decoding"))
             ended[:] = [time.monotonic()]
@@ -177,7 +181,8 @@ class Worker:
         try:
             seen = steps.of(self.drawing), self._first_forward(job, moments)
             with seen[0], seen[1] as first, np.errstate(invalid="raise"):  # NaN would be saved as black
-                output = "latent" if self.rank != 0 else "pil" if job.frames is None else "pt"
+                decodes = self.rank == 0 or job.decoding.shared
+                output = "latent" if not decodes else "pil" if job.frames is None else "pt"
                 result = self._draw(job, job.prompts[picture.prompt], picture.seed, output)
                 decoded = time.monotonic()
                 torch.set_num_threads(job.threads[self.rank])
