@@ -13,7 +13,7 @@ from launcher.codec import MalformedError
 from launcher.records.record import Check, File, Recipe, Scheduler
 from launcher.schedulers import Wish
 
-VERSION = 4
+VERSION = 5
 HEARTBEAT = 1.0  # seconds between two signs of life of a rank that works
 OUT_OF_GPU_MEMORY = "out of GPU memory"  # how the cause of a rank that met its GPU's limit begins
 
@@ -243,6 +243,7 @@ class Job(Message):
         recipe: of all pictures; each file carries Recipe.of.
         check: before anything is drawn, compare the first step of all ranks with one rank's: "step", the whole model,
             or "block". There may be no pictures then.
+        first_rank: the number of the first rank that does this, where several groups make a run's pictures.
     """
 
     kind: ClassVar[str] = "job"
@@ -268,6 +269,7 @@ class Job(Message):
     pipeline: str | None = None
     started_from: tuple[Given, ...] = ()
     scheduler: Wish = Wish()
+    first_rank: int = 0
 
 
 @dataclass(frozen=True)
