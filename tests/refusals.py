@@ -107,6 +107,12 @@ REFUSALS: dict[str, list[Refusal]] = {
         ("model=flux scheduler=ddim", "can't follow what flux predicts", LAPTOP),
     ],
     "words": [
+        ("objective=fast", "objective=fast: unknown option; choose from latency, throughput", LAPTOP),
+        (
+            "objective=throughput data=2 cp=none",
+            "data=2 and cp=none leave it nothing to decide; leave it out, or type data=auto",
+            LAPTOP,
+        ),
         ("tracker.project=", "tracker.project=: must have a name; type tracker.project=NAME", LAPTOP),
         ("model.guidance_branches=twice", "unknown option; choose from calls, batch", LAPTOP),
         ("cp.mode=rign", "cp.mode=rign: unknown option; choose from auto, none", LAPTOP),

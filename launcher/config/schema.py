@@ -332,8 +332,14 @@ class LaunchConfig:
     check: bool = option(
         False, "compare the first step of all ranks with one rank's before anything is drawn; recorded in run.json"
     )
-    data: str = option(
-        "1", "groups of ranks that run a sweep's jobs (-m) at once: a number, or auto, as many as fill the machine"
+    data: Optional[str] = option(
+        None,
+        "groups of ranks that make a run's pictures, or a sweep's jobs (-m), at once: a number, or auto, as many as "
+        "fill the machine; default: 1, or auto with objective=throughput",
+    )
+    objective: str = option(
+        "latency",
+        "what cp=auto and data=auto look for: latency, the least time for one picture, or throughput, for all of them",
     )
     fail_fast: bool = option(False, "stop a sweep (-m) at its first failed job")
     allow_refused: bool = option(
