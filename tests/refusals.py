@@ -121,6 +121,12 @@ REFUSALS: dict[str, list[Refusal]] = {
         ("model=flux scheduler=ddim", "can't follow what flux predicts", LAPTOP),
     ],
     "words": [
+        ("objective=fast", "objective=fast: unknown option; choose from latency, throughput", LAPTOP),
+        (
+            "objective=throughput data=2 cp=none",
+            "data=2 and cp=none leave it nothing to decide; leave it out, or type data=auto",
+            LAPTOP,
+        ),
         ("tracker.project=", "tracker.project=: must have a name; type tracker.project=NAME", LAPTOP),
         ("model.guidance_branches=twice", "unknown option; choose from calls, batch", LAPTOP),
         ("cp.mode=rign", "cp.mode=rign: unknown option; choose from auto, none", LAPTOP),
@@ -325,6 +331,8 @@ REFUSALS: dict[str, list[Refusal]] = {
         ("model.cp_plan={gather:{single_transformer_block.*:{dim:1}}}", "nearest: single_transformer_blocks", LAPTOP),
         ("model.transformers=[transfromer]", "FluxPipeline has no part transfromer; it has scheduler, vae,", LAPTOP),
         ("model=ltx_video guidance=1 negative_prompt=blue runtime=cpu", "no effect while guidance is 1 (off)", LAPTOP),
+        ("model=ideogram4 steps=20 runtime=cpu", "has 48 steps; type steps=48, or one scale: guidance=7", LAPTOP),
+        ("model=flux2 model.true_cfg=2 runtime=cpu", "flux2 takes no scale of classifier-free guidance", LAPTOP),
         ("model=qwenimage guidance=3 runtime=cpu", "takes no distilled guidance scale", LAPTOP),
         ("model.text_tokens=513", "FluxPipeline takes at most 512", LAPTOP),
         ("model=qwenimage model.text_tokens=1025 runtime=cpu", "QwenImagePipeline takes at most 1024", LAPTOP),

@@ -93,6 +93,8 @@ def rows(told: dict[str, str], width: int | None = None) -> str:
 
 def _devices(request: Request) -> str:
     ranks = plural(request.mesh.ranks, "rank")
+    if request.groups > 1:
+        ranks = f"{request.groups} groups at once, each of {ranks}"
     if request.device == "cpu":
         threads = f"{plural(request.threads[0], 'thread')} each"
         if len(set(request.threads)) > 1:

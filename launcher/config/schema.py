@@ -47,6 +47,7 @@ class ArgumentNames:
     fps: Optional[str] = fact(None, "the frame rate, where it changes what is made and not only how fast it is shown")
     steps: Optional[str] = fact("num_inference_steps", "denoising steps")
     guidance: Optional[str] = fact("guidance_scale", "the guidance scale")
+    guidance_schedule: Optional[str] = fact(None, "its own guidance schedule, which guidance= takes the place of")
     true_cfg: Optional[str] = fact("true_cfg_scale", "the scale of classifier-free guidance beside a distilled one")
     negative_prompt: Optional[str] = fact("negative_prompt", "what to avoid")
     text_tokens: Optional[str] = fact("max_sequence_length", "the most text tokens")
@@ -114,6 +115,9 @@ class ModelConfig:
     cross_attention: bool = fact(False, "the text is attended to by itself, not in one sequence with what is drawn")
     guidance_embeds: bool = fact(False, "takes a distilled guidance scale")
     guidance_cfg: bool = fact(False, "guidance is classifier-free: above 1 it uses negative_prompt, at twice the work")
+    guidance_steps: Optional[int] = fact(
+        None, "denoising steps of a guidance schedule of its own, which it follows without guidance=; null: it has none"
+    )
     guidance_branches: Optional[str] = fact(
         None,
         "how the pipeline has its transformer compute the two branches of guidance, for cp.cfg_degree=2 to divide: "
@@ -337,8 +341,14 @@ class LaunchConfig:
     check: bool = option(
         False, "compare the first step of all ranks with one rank's before anything is drawn; recorded in run.json"
     )
-    data: str = option(
-        "1", "groups of ranks that run a sweep's jobs (-m) at once: a number, or auto, as many as fill the machine"
+    data: Optional[str] = option(
+        None,
+        "groups of ranks that make a run's pictures, or a sweep's jobs (-m), at once: a number, or auto, as many as "
+        "fill the machine; default: 1, or auto with objective=throughput",
+    )
+    objective: str = option(
+        "latency",
+        "what cp=auto and data=auto look for: latency, the least time for one picture, or throughput, for all of them",
     )
     fail_fast: bool = option(False, "stop a sweep (-m) at its first failed job")
     allow_refused: bool = option(

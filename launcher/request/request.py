@@ -35,11 +35,13 @@ class Request:
     threads: that each rank computes with. shares: of the tokens and heads, one a rank of a sequence; empty: equal ones.
     schedule: how a ring moves keys and values, "gather" or "staged"; "" in a mode without a ring. why: what decided
     cp=auto. ways: the table of all modes, priced; empty where nothing has needed it yet. folder: what hydra.run.dir
-    names; None of a sweep's job.
+    names; None of a sweep's job. groups: of ranks that share the whole machine and work at once; the request is that of
+    one of them, on its part.
     """
 
     config: LaunchConfig
     machine: Machine
+    whole: Machine
     device: str
     devices: tuple[int, ...]
     dtype: str
@@ -57,6 +59,7 @@ class Request:
     why: str = ""
     ways: tuple[Way, ...] = ()
     folder: str | None = None
+    groups: int = 1
 
     @property
     def multiple(self) -> int:
@@ -77,6 +80,17 @@ class Request:
     def problems(self) -> tuple[Problem, ...]:
         """What was found while reading prompts."""
         return self.inputs.problems
+
+    @property
+    def usable(self) -> tuple[int, ...]:
+        """The GPUs that the ranks may use, by index, in the order in which they are given out."""
+        chosen = self.config.runtime.devices if self.groups == 1 else None
+        return tuple(chosen) if chosen is not None else tuple(gpu.index for gpu in self.machine.gpus)
+
+    @property
+    def pictures(self) -> int:
+        """Pictures, or videos, of the whole run."""
+        return len(self.prompts) * self.config.images
 
     @property
     def negative_prompt(self) -> str | None:

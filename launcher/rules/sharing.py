@@ -139,7 +139,7 @@ def transport(request: Request) -> Iterator[Problem]:
 @rule
 def a_device_each(request: Request) -> Iterator[Problem]:
     """One GPU a rank, unless they exchange by host memory; a CPU has cores for its ranks."""
-    machine, chosen, world = request.machine, request.config.runtime.devices, request.mesh.ranks
+    machine, world = request.machine, request.mesh.ranks
     if world > MAX_RANKS:
         yield Problem(f"{world} ranks", f"one host runs at most {MAX_RANKS}", _fewer(request, MAX_RANKS))
     elif request.device == "cpu" and world > RANKS_PER_CORE * machine.cores:
@@ -147,7 +147,7 @@ def a_device_each(request: Request) -> Iterator[Problem]:
         what = f"{plural(machine.cores, 'core')} can serve at most {most}"
         yield Problem(f"{world} ranks on a CPU", what, _fewer(request, most))
     elif request.device == "cuda" and machine.gpus:
-        available = len(chosen) if chosen is not None else len(machine.gpus)
+        available = len(request.usable)
         if request.config.cp.transport == "host":
             if world > (most := RANKS_PER_GPU * available):
                 yield Problem(

@@ -248,6 +248,7 @@ class Job(Message):
         recipe: of all pictures; each file carries Recipe.of.
         check: before anything is drawn, compare the first step of all ranks with one rank's: "step", the whole model,
             or "block". There may be no pictures then.
+        first_rank: the number of the first rank that does this, where several groups make a run's pictures.
     """
 
     kind: ClassVar[str] = "job"
@@ -275,6 +276,7 @@ class Job(Message):
     scheduler: Wish = Wish()
     cache: Cache = Cache()
     decoding: Decoding = Decoding()
+    first_rank: int = 0
 
 
 @dataclass(frozen=True)
