@@ -34,6 +34,7 @@ from launcher.worker.check import compare
 from launcher.worker.checks import check_tokenizers
 from launcher.worker.decoded import Frames, sound_of
 from launcher.worker.decoding import decoded_by
+from launcher.worker.embeddings import Embeddings
 from launcher.worker.load import fetch, load_pipeline
 from launcher.worker.lora import Loras
 from launcher.worker.schedulers import scheduler
@@ -50,6 +51,7 @@ class Worker:
         self.send, self.rank, self.world_size = send, rank, world_size
         self.pipe: Any = None
         self.groups = Groups()
+        self.embeddings = Embeddings()
         self.folder = ""  # that the pipeline was loaded from
         self.loads = 0
 
@@ -63,6 +65,7 @@ class Worker:
         else:
             self.send(Source(self.folder))
         self.loras.wear(job.loras)
+        self.embeddings.forget_if(job.loras)
         self.pipe.scheduler = scheduler(self.scheduler, job.scheduler)
         self.drawing = self._pipe_of(job)
         loaded = time.monotonic()
@@ -114,12 +117,13 @@ class Worker:
     def _draw(self, job: Job, prompt: str, seed: int, output: str) -> Any:
         """Call the pipeline."""
         torch.manual_seed(seed)
-        return self.drawing(
-            **_accepted(self.drawing, job.call | _pictures(job)),
-            prompt=prompt,
-            generator=torch.Generator("cpu").manual_seed(seed),  # the same noise everywhere
-            output_type=output,
-        )
+        with self.embeddings.of(self.drawing):
+            return self.drawing(
+                **_accepted(self.drawing, job.call | _pictures(job)),
+                prompt=prompt,
+                generator=torch.Generator("cpu").manual_seed(seed),  # the same noise everywhere
+                output_type=output,
+            )
 
     def _load(self, load: Load) -> None:
         self.send(Stage("loading"))
