@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from attention_backends.layout import split_lengths
+from launcher.caches import SETTINGS, WARM, Cache
 from launcher.config.schema import LaunchConfig
 from launcher.families.call import negative_prompt
 from launcher.families.tasks import denoising_steps
@@ -134,6 +136,22 @@ class Request:
         """What is asked of the scheduler."""
         config = self.config.scheduler
         return Wish(config.name, config.shift, config.sigmas, config.options or None)
+
+    @property
+    def cache(self) -> Cache:
+        """The cache of steps, with the defaults of its settings."""
+        asked, steps = self.config.cache, self.denoising_steps
+        usual = SETTINGS.get(asked.name, {})
+
+        def value(name: str) -> Any:
+            given = getattr(asked, name) if name in usual else None
+            return usual.get(name) if given is None else given
+
+        warmup = value("warmup")
+        if warmup is None and "warmup" in usual:
+            warmup = max(1, round(WARM * steps))
+        ratios = tuple(asked.ratios or self.config.model.mag_ratios) if "ratios" in usual else ()
+        return Cache(asked.name, value("threshold"), value("interval"), warmup, value("order"), ratios, steps)
 
     @property
     def format(self) -> str:

@@ -39,6 +39,9 @@ def resolved(request: Request) -> Config:
         "schedule": request.schedule or "auto",  # which decides nothing in a mode without a ring
         "transport": request.config.cp.transport,
     }
+    cache = request.cache
+    config["cache"] |= {key: getattr(cache, key) for key in ("threshold", "interval", "warmup", "order")}
+    config["cache"]["ratios"] = list(cache.ratios) or None
     config["lora"] = settings(request.config.lora)
     config["runtime"] |= {"device": request.device, "dtype": request.dtype}
     same = len(set(request.threads)) == 1

@@ -83,6 +83,7 @@ def job_message(request: Request, run_dir: RunDir, weights: Weights | None = Non
         pipeline=None if task is None else task.pipeline,
         started_from=_given(request, run_dir),
         scheduler=request.scheduler,
+        cache=request.cache,
         prompts=request.prompts,
         pictures=pictures_of(request),
         recipe=Recipe(

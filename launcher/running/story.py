@@ -6,7 +6,7 @@ import itertools
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from launcher.families.facts import fact_problems
 from launcher.problems import RunFailed
@@ -16,6 +16,8 @@ from launcher.records.run_dir import RunDir
 from launcher.request.request import Request
 from launcher.running.progress import Progress
 from launcher.wire.protocol import Alive, Checked, Done, Message, Saved, Source, Stage, Step
+
+T = TypeVar("T")
 
 
 class Story:
@@ -94,15 +96,27 @@ def summed_up(done: Sequence[Sequence[Done]]) -> dict[str, Any]:
         if different := [rank for rank, told in enumerate(said) if told.digests != said[0].digests]:
             raise RunFailed(f"ranks {different} ended with other latents than rank 0: the pictures can't be trusted")
     firsts, everyone = [said[0] for said in done], [told for said in done for told in said]
-    dealt = itertools.zip_longest(*(told.step_seconds for told in firsts))
+    steps = _dealt([told.step_seconds for told in firsts])
+    skipped = _dealt([_together([told.skipped_steps for told in said]) for said in done])
     sent = [told.sent_bytes for told in everyone]
     return {
         "times": {stage: max(told.seconds.get(stage, 0.0) for told in firsts) for stage in firsts[0].seconds},
-        "step_seconds": tuple(steps for turn in dealt for steps in turn if steps is not None),
+        "step_seconds": steps,
         "peak_bytes": tuple(told.peak_bytes for told in everyone),
         "peak_host_bytes": tuple(told.peak_host_bytes for told in everyone),
         "sent_bytes": None if None in sent else tuple(sent),
         "loads": max(told.loads for told in firsts),
         "kernel": firsts[0].kernel,
         "scheduler": firsts[0].scheduler,
+        "skipped_steps": skipped if any(skipped) else (),
     }
+
+
+def _dealt(groups: Sequence[tuple[T, ...]]) -> tuple[T, ...]:
+    """What groups tell of their pictures, in the pictures' order: they were dealt out one by one."""
+    return tuple(of for turn in itertools.zip_longest(*groups) for of in turn if of is not None)
+
+
+def _together(ranks: Sequence[tuple[tuple[int, ...], ...]]) -> tuple[tuple[int, ...], ...]:
+    """The steps of each picture that any rank has skipped in part: the branches of guidance may differ in them."""
+    return tuple(tuple(sorted({step for steps in same for step in steps})) for same in zip(*ranks, strict=True))

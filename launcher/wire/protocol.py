@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from launcher import codec
+from launcher.caches import Cache
 from launcher.codec import MalformedError
 from launcher.records.record import Check, File, Recipe, Scheduler
 from launcher.schedulers import Wish
@@ -107,6 +108,7 @@ class Done(Message):
         loads: how often the rank has loaded weights so far.
         kernel: what attention was computed with.
         step_seconds: of each picture's denoising steps; rank 0 alone tells.
+        skipped_steps: of each picture: those in which a cache stood in for something that this rank would compute.
     """
 
     kind: ClassVar[str] = "done"
@@ -120,6 +122,7 @@ class Done(Message):
     scheduler: Scheduler | None = None
     environment: dict[str, str] = field(default_factory=dict)
     step_seconds: tuple[tuple[float, ...], ...] = ()
+    skipped_steps: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -239,6 +242,7 @@ class Job(Message):
         pipeline: the class that makes them, of the weights that are loaded; None: the one that was loaded.
         started_from: pictures.
         scheduler: what is asked of it; an empty wish leaves it as the pipeline has it.
+        cache: of steps.
         metadata: a word of METADATA there.
         recipe: of all pictures; each file carries Recipe.of.
         check: before anything is drawn, compare the first step of all ranks with one rank's: "step", the whole model,
@@ -269,6 +273,7 @@ class Job(Message):
     pipeline: str | None = None
     started_from: tuple[Given, ...] = ()
     scheduler: Wish = Wish()
+    cache: Cache = Cache()
     first_rank: int = 0
 
 

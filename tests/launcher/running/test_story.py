@@ -61,3 +61,12 @@ def test_what_groups_say_at_the_end_is_by_picture_and_by_rank():
     assert (told["loads"], told["times"]) == (2, {"load": 3.0})
     with pytest.raises(RunFailed, match=r"ranks \[1\] ended with other latents than rank 0"):
         summed_up([[said()], [said(), said(digest="y")]])
+
+
+def test_a_step_that_any_rank_has_skipped_is_told_of_its_picture():
+    def skipped(*pictures: tuple[int, ...]) -> Done:
+        return Done({}, 1, ("x",), 1, skipped_steps=pictures)
+
+    told = summed_up([[skipped((3,), ()), skipped((2, 3), ())], [skipped((5,)), skipped(())]])
+    assert told["skipped_steps"] == ((2, 3), (5,), ())
+    assert summed_up([[skipped((), ())], [skipped(())]])["skipped_steps"] == ()
