@@ -96,12 +96,17 @@ def ask(endpoint: str, model: ModelConfig) -> Answer:
     return told[0] if told else Answer(flaw=f"no answer within {2 * PATIENCE:g} s")
 
 
-def answer_problems(model: ModelConfig, endpoint: str) -> Iterator[Problem]:
-    """Weights that are not here come from the hub: it must answer, have the repository, and let this user in."""
+def answer_problems(model: ModelConfig, endpoint: str, lacking: str = "") -> Iterator[Problem]:
+    """Weights that are not here come from the hub: it must answer, have the repository, and let this user in.
+
+    Args:
+        lacking: what the cache does not have of a repository that is there in part.
+    """
     value, local = f"model.path={model.path}", f"type model.path=FOLDER for a local copy, {HERE}"
     answer = ask(endpoint, model)
     if answer.flaw:
-        rule = f"no folder here and no weights in the cache; {endpoint} can't be reached ({answer.flaw})"
+        where = f"in the cache, {lacking}" if lacking else "no folder here and no weights in the cache"
+        rule = f"{where}; {endpoint} can't be reached ({answer.flaw})"
         yield Problem(value, rule, f"connect, or {local}")
     elif answer.error == "GatedRepo" or (not answer.error and answer.status in (401, 403) and model.gated):
         rule = "this repository is gated, and the hub lets only those in who accepted its licence"
