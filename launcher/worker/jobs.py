@@ -33,6 +33,8 @@ from launcher.worker.caches import cached, forget
 from launcher.worker.check import compare
 from launcher.worker.checks import check_tokenizers
 from launcher.worker.decoded import Frames, sound_of
+from launcher.worker.decoding import decoded_by
+from launcher.worker.embeddings import Embeddings
 from launcher.worker.load import fetch, load_pipeline
 from launcher.worker.lora import Loras
 from launcher.worker.schedulers import scheduler
@@ -49,6 +51,7 @@ class Worker:
         self.send, self.rank, self.world_size = send, rank, world_size
         self.pipe: Any = None
         self.groups = Groups()
+        self.embeddings = Embeddings()
         self.folder = ""  # that the pipeline was loaded from
         self.loads = 0
 
@@ -62,6 +65,7 @@ class Worker:
         else:
             self.send(Source(self.folder))
         self.loras.wear(job.loras)
+        self.embeddings.forget_if(job.loras)
         self.pipe.scheduler = scheduler(self.scheduler, job.scheduler)
         self.drawing = self._pipe_of(job)
         loaded = time.monotonic()
@@ -74,6 +78,7 @@ class Worker:
         skipped: list[tuple[int, ...]] = []
         with (
             shared(self.drawing, job.sharing, self.groups),
+            decoded_by(getattr(self.drawing, "vae", None), job.decoding),
             cached(self.drawing, job.sharing.transformers, job.cache, job.load.dtype) as self.skips,
         ):
             digests = []
@@ -112,12 +117,13 @@ class Worker:
     def _draw(self, job: Job, prompt: str, seed: int, output: str) -> Any:
         """Call the pipeline."""
         torch.manual_seed(seed)
-        return self.drawing(
-            **_accepted(self.drawing, job.call | _pictures(job)),
-            prompt=prompt,
-            generator=torch.Generator("cpu").manual_seed(seed),  # the same noise everywhere
-            output_type=output,
-        )
+        with self.embeddings.of(self.drawing):
+            return self.drawing(
+                **_accepted(self.drawing, job.call | _pictures(job)),
+                prompt=prompt,
+                generator=torch.Generator("cpu").manual_seed(seed),  # the same noise everywhere
+                output_type=output,
+            )
 
     def _load(self, load: Load) -> None:
         self.send(Stage("loading"))
@@ -163,7 +169,9 @@ class Worker:
         def drawn() -> None:
             if not steps.finite:
                 raise FloatingPointError(f"the latents are not finite in {_made_with(job)}")
-            if self.rank == 0:  # the other ranks are done: their cores are free for decoding
+            if (
+                self.rank == 0 and not job.decoding.shared
+            ):  # the other ranks are done: their cores are free for decoding
                 torch.set_num_threads(min(job.cores, _cores()))
             self.send(Stage("decoding"))
             ended[:] = [time.monotonic()]
@@ -177,7 +185,8 @@ class Worker:
         try:
             seen = steps.of(self.drawing), self._first_forward(job, moments)
             with seen[0], seen[1] as first, np.errstate(invalid="raise"):  # NaN would be saved as black
-                output = "latent" if self.rank != 0 else "pil" if job.frames is None else "pt"
+                decodes = self.rank == 0 or job.decoding.shared
+                output = "latent" if not decodes else "pil" if job.frames is None else "pt"
                 result = self._draw(job, job.prompts[picture.prompt], picture.seed, output)
                 decoded = time.monotonic()
                 torch.set_num_threads(job.threads[self.rank])
