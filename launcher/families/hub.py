@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -54,6 +53,11 @@ def fetch_configs(model: ModelConfig) -> None:
 
 def token() -> str | None:
     """The user's token, wherever huggingface_hub finds one: environment, file or notebook."""
+    from huggingface_hub import constants
+
+    told = any(name.startswith(("HF_", "HUGGING_FACE", "COLAB")) for name in os.environ)
+    if not told and not os.path.exists(constants.HF_TOKEN_PATH):
+        return None  # known without huggingface_hub's HTTP client, whose import takes longer than a plan
     from huggingface_hub import get_token
 
     return get_token()
@@ -70,6 +74,9 @@ class Answer:
 
 def ask(endpoint: str, model: ModelConfig) -> Answer:
     """Ask for the headers of a repository's first file."""
+    import urllib.error  # with an HTTP client, that only a run waits for
+    import urllib.request
+
     revision = model.revision or "main"
     told: list[Answer] = []
 
