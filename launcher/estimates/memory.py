@@ -64,8 +64,8 @@ def of_ranks(request: Request) -> list[Memory]:
             base=BASE.get(request.device, 0),
             weights=_weights(request),
             buffers=buffers[rank] if request.mesh.sequence > 1 else 0,
-            activations=ACTIVATIONS * sum(held.values()) * shape.heads * shape.head_dim * size,
-            decoding=decoding + PIXEL * pixels * frames if rank == 0 else 0,
+            activations=ACTIVATIONS * shape.batch * sum(held.values()) * shape.heads * shape.head_dim * size,
+            decoding=shape.batch * (decoding + PIXEL * pixels * frames) if rank == 0 else 0,
         )
         for rank, held in enumerate(request.tokens_per_rank)
     ]

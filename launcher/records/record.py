@@ -67,7 +67,7 @@ class Recipe:
 
     def of(self, prompt: str, seed: int) -> Recipe:
         """The recipe of one picture of a job: it asks for that one alone."""
-        one = {"prompt": prompt, "prompt_file": None, "images": 1, "seed": seed}
+        one = {"prompt": prompt, "prompt_file": None, "images": 1, "batch": 1, "seed": seed}
         return dataclasses.replace(self, config=self.config | one)
 
 
@@ -140,7 +140,8 @@ class Check:
         part: "step": the whole model; "block": one block of each list, where one rank's memory does not hold the whole.
         absolute: the largest difference of latents after the step.
         relative: that of the prediction (guidance included), in parts of its largest number; `bound` is its limit.
-        close: within the bound. Of all ranks the one that is farthest off is told.
+        batch: how far a call's first picture is from the same drawn alone, on one rank; None where each is alone.
+        close: both within the bound. Of all ranks the one that is farthest off is told.
     """
 
     part: str
@@ -149,6 +150,7 @@ class Check:
     relative: float
     bound: float
     close: bool
+    batch: float | None = None
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ class Record:
         command: the line that asks for the same again, its seed included, without folders of this machine.
         text_tokens: of each call of the transformer that differs; None: not known before the start.
         seconds: of the whole run; times are those of each stage.
-        step_seconds: of each picture's denoising steps, on rank 0.
+        step_seconds: of the denoising steps of each call of the pipeline (a picture, or batch= of them), on rank 0.
         peak_bytes: the most memory that each rank held, on its GPU if it uses one; peak_host_bytes: in main memory.
         sent_bytes: by each rank to others, in attention; None where diffusers' own modes ran, which count none.
         check: of `check=true`.

@@ -21,6 +21,7 @@ from launcher.request.way import Way
 from launcher.schedulers import Wish
 
 MAX_RANKS = 256  # of one host
+MAX_PICTURES = 10_000  # of a run: files are named 0000 to 9999, and a run's record stays readable
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,48 @@ class Request:
         return self.inputs.prompts
 
     @property
+    def images(self) -> int:
+        """Pictures of each prompt."""
+        typed, batch = self.config.images, self.config.batch
+        return typed if typed is not None else batch if len(self.prompts) == 1 else 1
+
+    @cached_property
+    def calls(self) -> tuple[tuple[int, ...], ...]:
+        """The calls of the pipeline: the number of the prompt of each picture that a call draws."""
+        images, batch = self.images, max(1, self.config.batch)
+        if not 1 <= images * len(self.prompts) <= MAX_PICTURES:  # named by a rule
+            return ()
+        numbers = range(len(self.prompts))
+        together = [[number] * images for number in numbers]
+        if self.config.model.batch != "same":
+            together = [[number for each in together for number in each]]
+        return tuple(tuple(each[start : start + batch]) for each in together for start in range(0, len(each), batch))
+
+    @property
+    def batch(self) -> int:
+        """The most pictures that a call draws."""
+        return max((len(call) for call in self.calls), default=1)
+
+    @property
+    def masked(self) -> bool:
+        """Whether attention gets a mask: always, or where the prompts of a call are not equally long."""
+        tokens, batch = self.inputs.tokens, self.config.model.batch
+
+        def unequal(call: tuple[int, ...]) -> bool:
+            counts = {tokens[number] for number in call}
+            return len(set(call)) > 1 and (None in counts or len(counts) > 1)
+
+        return self.config.model.mask or (batch == "masked" and any(map(unequal, self.calls)))
+
+    @property
+    def masked_why(self) -> str:
+        """What has a mask, and where."""
+        model = self.config.model
+        if model.mask:
+            return f"{model.name} always uses one"
+        return f"{model.name} uses one where the prompts of a call (batch={self.config.batch}) are not equally long"
+
+    @property
     def seed(self) -> int:
         """The first picture's seed."""
         return self.inputs.seed
@@ -103,7 +146,9 @@ class Request:
         counted = [count for count in (*inputs.tokens, *negative) if count is not None]
         if not counted or len(counted) < len(inputs.tokens) + len(negative):
             return None
-        return tuple(dict.fromkeys(min(count, model.text_tokens) for count in counted))
+        longest = [max(inputs.tokens[number] or 0 for number in call) for call in self.calls]
+        lengths = (*longest, *(count or 0 for count in negative))
+        return tuple(dict.fromkeys(min(count, model.text_tokens) for count in lengths))
 
     @property
     def streams(self) -> dict[str, int]:

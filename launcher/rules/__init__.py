@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from launcher.problems import Problem
 from launcher.request.request import Request
-from launcher.rules import devices, files, kernels, model, numbers, pictures, schedulers, shares, sharing, words
+from launcher.rules import (
+    batches,
+    devices,
+    files,
+    kernels,
+    model,
+    numbers,
+    pictures,
+    schedulers,
+    shares,
+    sharing,
+    words,
+)
 from launcher.rules.rule import Rule, of
 
-ROOMS = (words, numbers, devices, sharing, shares, model, pictures, schedulers, kernels, files)
+ROOMS = (words, numbers, batches, devices, sharing, shares, model, pictures, schedulers, kernels, files)
 RULES: tuple[Rule, ...] = of(*(room.__name__ for room in ROOMS))
 
 

@@ -23,7 +23,8 @@ from launcher.request.request import Request
 
 def resolved(request: Request) -> Config:
     """The configuration with everything that was left out filled in: with it, the same is made again."""
-    config = dataclasses.asdict(request.config) | {"seed": request.seed, "strength": strength(request.config)}
+    config = dataclasses.asdict(request.config)
+    config |= {"seed": request.seed, "strength": strength(request.config), "images": request.images}
     config["output"]["format"] = request.format
     if request.codec is not None:
         crf = request.codec.crf if request.config.output.crf is None else request.config.output.crf

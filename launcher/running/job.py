@@ -127,7 +127,7 @@ def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, progress: P
             known = hashed.result()
         run_dir.write(weights=known)
         job = job_message(request, run_dir, known)
-        job = dataclasses.replace(job, pictures=()) if only_check else job
+        job = dataclasses.replace(job, only_check=only_check)
         started = time.monotonic()
         done = ranks.run(job, run_dir, request.config.runtime.stall_timeout, on_event)
     except RunFailed as error:
@@ -156,11 +156,13 @@ def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, progress: P
 
 def _judge(checks: list[Check], request: Request, run_dir: RunDir) -> None:
     """Record what the ranks have found, and end the run if they are not close to one rank."""
-    worst = max(checks, key=lambda check: (not check.close, check.relative))
+    worst = max(checks, key=lambda check: (not check.close, check.relative, check.batch or 0.0))
     run_dir.write(check=worst)
     if worst.close:
         return
     what = f"cp={request.mode} is off by {worst.relative:.1e} of what one rank predicts in the first step"
+    if worst.relative <= worst.bound and worst.batch is not None:
+        what = f"batch={request.config.batch} is off by {worst.batch:.1e} of what is predicted for one picture alone"
     limit = f"the bound in {worst.dtype} is {worst.bound:.0e}"
     sharper = "" if worst.dtype == "float32" else "; runtime.dtype=float32 tells rounding from a mistake"
     raise RunFailed(

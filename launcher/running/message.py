@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,9 +54,9 @@ def job_message(request: Request, run_dir: RunDir, weights: Weights | None = Non
     crop = crop_box(request.rendered, request.requested)
     suffix = FORMATS[request.format].suffix
     task = task_of(config)
-    numbers = [number for number in range(len(request.prompts)) for _ in range(config.images)]
     pictures = tuple(
-        Picture(prompt, request.seed + number, f"{number:04d}{suffix}") for number, prompt in enumerate(numbers)
+        Picture(prompt, request.seed + number, f"{number:04d}{suffix}")
+        for number, prompt in enumerate(itertools.chain(*request.calls))
     )
     return Job(
         folder=str(run_dir.path.absolute()),
@@ -90,6 +91,7 @@ def job_message(request: Request, run_dir: RunDir, weights: Weights | None = Non
         scheduler=request.scheduler,
         prompts=request.prompts,
         pictures=pictures,
+        calls=tuple(map(len, request.calls)),
         recipe=Recipe(
             SCHEMA,
             _of_a_picture(resolved(request)),

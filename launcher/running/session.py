@@ -286,8 +286,8 @@ class Session:
 
 
 def steps_of(request: Request) -> int:
-    """Denoising steps of all pictures of a job."""
-    return request.denoising_steps * len(request.prompts) * request.config.images
+    """Denoising steps of all calls of a job."""
+    return request.denoising_steps * len(request.calls)
 
 
 def _single(composed: DictConfig, words: list[str]) -> LaunchConfig:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import twins
 from shared import LAPTOP
 from warm import Warm
 
@@ -19,7 +22,9 @@ import pipelines
 
 from launcher.config.compose import Composer, to_config
 from launcher.config.schema import LaunchConfig
-from launcher.estimates.ways import resolve
+from launcher.estimates.ways import resolve, resolved
+from launcher.families.text import count_tokens
+from launcher.records.picture import read_frames
 from launcher.request.request import Request
 from launcher.rules import problems
 from launcher.running.job import Made
@@ -167,3 +172,71 @@ def test_ranks_make_what_one_process_makes(warm, families, alone, name):
         (shown,) = group.run(request)
         assert shown.std() > 1
         assert np.abs(shown - alone[name, height]).max() <= 1, (mode, ring, ulysses)
+
+
+def together(config: LaunchConfig, mode: str, world: int, batch: int = 2) -> Request:
+    """Three pictures of unequal prompts, two in a call and one alone."""
+    config = copy.deepcopy(config)
+    config.prompt, config.batch, config.images = None, batch, 1
+    request = asked(config, mode, *((world, 1) if mode == "ring_anything" else (1, world)), 50)
+    prompts = ("a blue cat", "a red dog that sits on a green hill far away, by night", "a pot")
+    counted = count_tokens(request.config.model, prompts)
+    inputs = dataclasses.replace(request.inputs, prompts=prompts, tokens=tuple(counted))
+    return resolved(request.config, inputs, LAPTOP)
+
+
+@pytest.fixture(scope="module")
+def batched(families, tmp_path_factory) -> dict[str, LaunchConfig]:
+    """The families whose calls draw several pictures: a sample of them, or with BATCHES=all each."""
+    words = [*twins.FACTS["qwenimage"], f"model.path={twins.build('qwenimage', tmp_path_factory.mktemp('qwen'))}"]
+    always = ["output=png", "runtime=cpu", "runtime.timeout=30", "seed=1", "steps=2"]
+    everyone = {**families, "qwenimage": to_config(Composer().compose([*words, *always]))}
+    names = everyone if os.environ.get("BATCHES") == "all" else ("qwenimage", "zimage_turbo", "sd35_medium", "ltx2")
+    return {name: everyone[name] for name in names if everyone[name].model.batch in ("any", "masked")}
+
+
+@pytest.fixture(scope="module")
+def one_by_one(batched, tmp_path_factory) -> dict[str, list[np.ndarray]]:
+    """What a call for each picture makes."""
+    single = Warm(tmp_path_factory.mktemp("one_by_one"))
+    found = {name: single.run(together(config, "none", 1, batch=1)) for name, config in batched.items()}
+    for name, config in batched.items():
+        assert close(single.run(together(config, "none", 1)), found[name])
+    single.close()
+    return found
+
+
+def close(shown: list[np.ndarray], expected: list[np.ndarray]) -> bool:
+    assert len(shown) == len(expected) == 3
+    assert min(np.abs(expected[0] - other).max() for other in expected[1:]) > 10
+    return all(np.abs(one - two).max() <= 1 for one, two in zip(shown, expected, strict=True))
+
+
+@pytest.mark.parametrize("mode", ["ulysses_anything", "ring_anything", "unified_anything"])
+def test_each_picture_of_a_call_is_as_it_is_alone(warm, batched, one_by_one, mode):
+    world, group = warm
+    for name, config in batched.items():
+        request = together(config, mode, world)
+        if found := problems(request):
+            assert request.masked
+            assert mode == "ring_anything"
+            assert "not equally long" in found[0].rule or "always uses one" in found[0].rule
+            continue
+        made = group.make(request)
+        assert close(frames_of(made), one_by_one[name]), name
+        assert [len(request.calls), len(made.record.step_seconds)] == [2, 2]
+
+
+def test_halves_of_guidance_share_a_call_of_several_pictures(warm, batched, one_by_one):
+    world, group = warm
+    for name, config in batched.items():
+        request = together(config, "none", 1)
+        if world != 2 or request.negative_prompt is None or config.model.guidance_branches is None:
+            continue
+        request.config.cp.cfg_degree = 2
+        assert close(group.run(resolved(request.config, request.inputs, LAPTOP)), one_by_one[name]), name
+
+
+def frames_of(made: Made) -> list[np.ndarray]:
+    shown = [read_frames(made.folder / file.file, made.record.frames.fps) for file in made.record.files]
+    return [np.stack([np.asarray(frame) for frame in frames]).astype(int) for frames in shown]
