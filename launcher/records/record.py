@@ -53,6 +53,8 @@ class Recipe:
         crop: left, top, right and bottom, in pixels of what was rendered.
         rendered_frames: of a video; None of a picture.
         scheduler: its class.
+        together: how many pictures the pipeline's call drew, this one among them; drawn alone it is the same up to the
+            rounding of float numbers.
         inputs: the SHA-256 of each file that a setting names, by the setting.
     """
 
@@ -64,6 +66,7 @@ class Recipe:
     scheduler: str | None = None
     weights: Weights | None = None
     inputs: dict[str, str] = field(default_factory=dict)
+    together: int = 1
 
     def of(self, prompt: str, seed: int) -> Recipe:
         """The recipe of one picture of a job: it asks for that one alone."""

@@ -100,13 +100,11 @@ class Request:
 
         return self.config.model.mask or (batch == "masked" and any(map(unequal, self.calls)))
 
-    @property
-    def masked_why(self) -> str:
-        """What has a mask, and where."""
+    def why_masked(self, a_mask: str = "one") -> str:
+        """What has a mask, and where; `a_mask` is what a mask is called there."""
         model = self.config.model
-        if model.mask:
-            return f"{model.name} always uses one"
-        return f"{model.name} uses one where the prompts of a call (batch={self.config.batch}) are not equally long"
+        always = f"{model.name} always uses {a_mask}"
+        return always if model.mask else f"{model.name} uses {a_mask} where the prompts of a call are not equally long"
 
     @property
     def seed(self) -> int:

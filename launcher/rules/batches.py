@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from launcher.families.tasks import given, task_of
+from launcher.families.tasks import task_of, tasks
 from launcher.problems import Problem
 from launcher.request.request import Request
 from launcher.rules.rule import rule
@@ -18,13 +18,15 @@ def batches(request: Request) -> Iterator[Problem]:
     batch, total = config.batch, images * prompts
     if batch < 2 or total < 1:
         return  # named by counts
-    value, task, apart = f"batch={batch}", task_of(config), "leave it out: pictures are drawn one after the other"
+    value, apart = f"batch={batch}", "leave it out: pictures are drawn one after the other"
+    asked = task_of(config)
+    possible = [asked] if asked is not None else list(tasks(model).values())
     if model.batch is None:
         what = f"nobody has shown that {model.name} draws each picture of a call as it draws it alone"
         yield Problem(value, what, apart)
-    elif given(config) and task is not None and not task.batch:
-        with_ = " and ".join(f"{name}=" for name in given(config))
-        yield Problem(value, f"with {with_} a call of {model.name} draws one picture", apart)
+    elif not any(task.batch or not task.needs for task in possible):
+        needs = " and ".join(f"{name}=" for name in possible[0].needs)
+        yield Problem(value, f"with {needs} a call of {model.name} draws one picture", apart)
     elif model.batch == "same" and prompts > 1 and images < batch:
         what = f"a call of {model.name} takes one prompt, which has {plural(images, 'picture')} here"
         yield Problem(value, what, f"type images={batch}, or {apart}")

@@ -107,7 +107,8 @@ def implementation(request: Request) -> Iterator[Problem]:
     if kind and sources.transformer(kind) and not sources.has_own_plan(kind):
         yield Problem(value, f"diffusers has no plan of what {kind} splits", own)
     if request.masked and mode.has_ring:
-        what = f"has a mask ({request.masked_why}), of which diffusers' {mode.name} applies one rank's to all"
+        why = request.why_masked("an attention mask")
+        what = f"{why}, of which diffusers' {mode.name} applies one rank's to all"
         yield Problem(value, what, own)
     if request.mesh.cfg > 1:
         yield Problem(value, "diffusers divides no guidance", "type cp.cfg_degree=1")
@@ -232,7 +233,7 @@ def masks(request: Request) -> Iterator[Problem]:
     if not request.masked or mode is None:
         return
     if not mode.masks:
-        what = f"doesn't support attention masks, and {request.masked_why}"
+        what = f"doesn't support attention masks, and {request.why_masked()}"
         same = f"type cp=unified_anything cp.ring_degree={request.mesh.ring} cp.ulysses_degree=1"
         yield Problem(f"cp={mode.name}", what, same)
 

@@ -58,6 +58,7 @@ class Original:
         path: of the picture, or of the run's folder. pictures: the files to compare with, in the order they were made.
         prompts: all of them; `config` has one at most.
         recorded: versions, environment, weights ... by name, as far as they are known.
+        together: pictures of the pipeline's call that a picture was drawn in; here it is drawn alone.
     """
 
     path: Path
@@ -66,6 +67,7 @@ class Original:
     pictures: tuple[Path, ...]
     digests: tuple[str, ...]
     recorded: dict[str, dict[str, str]]
+    together: int = 1
 
 
 def original(path: Path) -> Original:
@@ -101,7 +103,7 @@ def _of_recipe(path: Path, recipe: Recipe) -> Original:
     prompt = recipe.config.get("prompt")
     if not isinstance(prompt, str):
         raise ValueError("has no prompt in its recipe")
-    return Original(path, recipe.config, (prompt,), (path,), ("",), recorded(recipe))
+    return Original(path, recipe.config, (prompt,), (path,), ("",), recorded(recipe), recipe.together)
 
 
 def recorded(told: Recipe | Record) -> dict[str, dict[str, str]]:

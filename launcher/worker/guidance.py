@@ -36,7 +36,12 @@ class Branches:
     """
 
     def __init__(
-        self, forward: Forward, half: int, pair: dist.ProcessGroup, shapes: Shapes, together: Callable[[], int]
+        self,
+        forward: Forward,
+        half: int,
+        pair: dist.ProcessGroup,
+        shapes: Shapes,
+        together: Callable[[], int] = lambda: 1,
     ) -> None:
         self.forward, self.half, self.pair, self.shapes, self.together = forward, half, pair, shapes, together
         self._first: Any = None  # the first call's result, between the two calls of a step

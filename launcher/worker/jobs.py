@@ -180,8 +180,8 @@ class Worker:
                 decoded = time.monotonic()
                 torch.set_num_threads(job.threads[self.rank])
                 if self.rank == 0:
-                    for place, number in enumerate(numbers):
-                        self._save(job, number, result, place)
+                    for number in numbers:
+                        self._save(job, number, result, numbers)
         except FloatingPointError as error:
             if not ended:
                 raise
@@ -225,9 +225,10 @@ class Worker:
             pipe.enable_model_cpu_offload(device=torch.device("cuda", torch.cuda.current_device()))
         return pipe
 
-    def _save(self, job: Job, number: int, result: Any, place: int) -> None:
-        """Save a picture, which has this place in what the pipeline's call returned."""
+    def _save(self, job: Job, number: int, result: Any, call: range) -> None:
+        """Save one of the pictures that a call of the pipeline drew."""
         self.send(Stage("saving"))
+        place = number - call.start
         picture = job.pictures[number]
         path = Path(job.folder) / picture.file
         shown = result[0]  # the first output is what was asked for, under whatever name
@@ -240,6 +241,7 @@ class Worker:
         recipe = dataclasses.replace(
             recipe,
             scheduler=surroundings.scheduler(self.pipe).name,
+            together=len(call),
             config=at_commit(recipe.config, self.folder),
             weights=job.recipe.weights or weights(Path(self.folder)),
         )

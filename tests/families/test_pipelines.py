@@ -191,7 +191,7 @@ def batched(families, tmp_path_factory) -> dict[str, LaunchConfig]:
     words = [*twins.FACTS["qwenimage"], f"model.path={twins.build('qwenimage', tmp_path_factory.mktemp('qwen'))}"]
     always = ["output=png", "runtime=cpu", "runtime.timeout=30", "seed=1", "steps=2"]
     everyone = {**families, "qwenimage": to_config(Composer().compose([*words, *always]))}
-    names = everyone if os.environ.get("BATCHES") == "all" else ("qwenimage", "zimage_turbo", "sd35_medium", "ltx2")
+    names = everyone if os.environ.get("BATCHES") == "all" else ("qwenimage", "ltx2")
     return {name: everyone[name] for name in names if everyone[name].model.batch in ("any", "masked")}
 
 
