@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # The versions that were tested. `make CONSTRAINTS=/dev/null ...` takes what pyproject.toml allows.
 CONSTRAINTS ?= constraints.txt
-# Tests of a file stay in one process: they share ranks.
-CORES = --numprocesses auto --dist loadfile
+# Tests of a file stay in one process: they share ranks. One process more than cores, for tests wait for ranks and faults.
+CORES = --numprocesses $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist loadfile
 QUICK = -m "not slow and not gpu" --numprocesses auto --dist worksteal
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 

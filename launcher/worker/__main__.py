@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import faulthandler
+import gc
 import os
 import queue
 import re
@@ -82,9 +83,15 @@ def serve(peer: Channel, jobs: Jobs, busy: threading.Event, rank: int, world_siz
         began = time.monotonic()
         if worker is None:
             peer.send(Stage("importing"))
-            from launcher.worker.jobs import Worker  # torch and diffusers: seconds
+            gc.disable()  # modules stay: to search a million objects again and again takes a quarter of an import
+            import diffusers  # seconds, with torch
 
+            from launcher.worker.jobs import Worker
+
+            getattr(diffusers, job.load.pipeline)  # it imports a class when asked for it
             worker = Worker(peer.send, rank, world_size)
+            gc.freeze()
+            gc.enable()
         imported = time.monotonic() - began
         done = worker.do(job)
         busy.clear()

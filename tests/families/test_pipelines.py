@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import av
@@ -31,6 +32,9 @@ from launcher.running.job import Made
 from launcher.running.which_model import with_model
 
 pytestmark = pytest.mark.slow
+
+Families = Callable[[str], LaunchConfig]
+Alone = Callable[..., np.ndarray]  # of a name and a height
 
 # Mode, ring, Ulysses; 50 x 40 is uneven for every family, 64 x 64 even for all that count their tokens.
 WAYS = {
@@ -62,15 +66,21 @@ REFUSED = {
 
 
 @pytest.fixture(scope="module")
-def families(tmp_path_factory) -> dict[str, LaunchConfig]:
-    composer, folder = Composer(), tmp_path_factory.mktemp("families")
+def families(tmp_path_factory) -> Families:
+    """Each family's configuration, its pipeline built when it is asked for."""
+    folder = tmp_path_factory.mktemp("families")
+    composer = Composer()
     always = ["output=png", "runtime=cpu", "runtime.timeout=30", "seed=1", "prompt=a blue cat"]
-    found = {}
-    for name in pipelines.PIPELINES:
-        words = pipelines.words(name, pipelines.build(name, folder / name))
+
+    def config(name: str) -> LaunchConfig:
+        if name in twins.FACTS:
+            words = [*twins.FACTS[name], f"model.path={twins.build(name, folder / name)}"]
+        else:
+            words = pipelines.words(name, pipelines.build(name, folder / name))
         steps = [] if any(word.startswith("steps=") for word in words) else ["steps=2"]
-        found[name] = to_config(with_model(composer.compose([*words, *steps, *always]), composer))
-    return found
+        return to_config(with_model(composer.compose([*words, *steps, *always]), composer))
+
+    return functools.cache(config)
 
 
 def asked(config: LaunchConfig, mode: str, ring: int, ulysses: int, height: int) -> Request:
@@ -85,25 +95,30 @@ def asked(config: LaunchConfig, mode: str, ring: int, ulysses: int, height: int)
 
 
 @pytest.fixture(scope="module")
-def alone(families, tmp_path_factory) -> dict[tuple[str, int], np.ndarray]:
-    """What one process makes."""
-    single = Warm(tmp_path_factory.mktemp("alone"))
-    found = {
-        (name, height): single.run(asked(config, "none", 1, 1, height))[0]
-        for name, config in families.items()
-        for height in (50, 64)
-        if height == 50 or not {"ring", "ulysses"} <= set(REFUSED.get(name, {}))  # the even modes alone take the other
-    }
-    found["unipc", 50] = single.run(other_scheduler(families))[0]
-    film = asked(families["ltx2"], "none", 1, 1, 50)
-    film.config.output.format = "mp4"
-    found["sound", 50] = sound(single.make(film))
-    single.close()
-    return found
+def single(tmp_path_factory) -> Iterator[Warm]:
+    group = Warm(tmp_path_factory.mktemp("alone"))
+    yield group
+    group.close()
 
 
-def other_scheduler(families, mode: str = "none", ring: int = 1, ulysses: int = 1) -> Request:
-    request = asked(families["zimage_turbo"], mode, ring, ulysses, 50)
+@pytest.fixture(scope="module")
+def alone(families, single) -> Alone:
+    """What one process makes, once it is asked for."""
+
+    def made(name: str, height: int = 50) -> np.ndarray:
+        if name == "unipc":
+            return single.run(other_scheduler(families))[0]
+        if name == "sound":
+            film = asked(families("ltx2"), "none", 1, 1, height)
+            film.config.output.format = "mp4"
+            return sound(single.make(film))
+        return single.run(asked(families(name), "none", 1, 1, height))[0]
+
+    return functools.cache(made)
+
+
+def other_scheduler(families: Families, mode: str = "none", ring: int = 1, ulysses: int = 1) -> Request:
+    request = asked(families("zimage_turbo"), mode, ring, ulysses, 50)
     request.config.scheduler.name, request.config.scheduler.shift = "unipc", 5.0
     assert problems(request) == []
     return request
@@ -126,9 +141,9 @@ def warm(request, tmp_path_factory) -> Iterator[tuple[int, Warm]]:
 
 def test_sound_is_made_by_all_ranks_too(warm, families, alone):
     world, group = warm
-    request = asked(families["ltx2"], "ulysses_anything", 1, world, 50)
+    request = asked(families("ltx2"), "ulysses_anything", 1, world, 50)
     request.config.output.format = "mp4"
-    heard, expected = sound(group.make(request)), alone["sound", 50]
+    heard, expected = sound(group.make(request)), alone("sound")
     assert heard.shape == expected.shape == (2, heard.shape[1])
     assert abs(heard.shape[1] - 16000 * 5 / 24) < 2048  # a block of AAC more or less
     assert expected.std() > 1e-3
@@ -138,16 +153,16 @@ def test_sound_is_made_by_all_ranks_too(warm, families, alone):
 def test_another_scheduler_is_as_exact_and_gone_afterwards(warm, families, alone):
     world, group = warm
     (shown,) = group.run(other_scheduler(families, "unified_anything", world, 1))
-    assert np.abs(shown - alone["unipc", 50]).max() <= 1
-    assert np.abs(shown - alone["zimage_turbo", 50]).max() > 10
-    (own,) = group.run(asked(families["zimage_turbo"], "unified_anything", world, 1, 50))
-    assert np.abs(own - alone["zimage_turbo", 50]).max() <= 1
+    assert np.abs(shown - alone("unipc")).max() <= 1
+    assert np.abs(shown - alone("zimage_turbo")).max() > 10
+    (own,) = group.run(asked(families("zimage_turbo"), "unified_anything", world, 1, 50))
+    assert np.abs(own - alone("zimage_turbo")).max() <= 1
 
 
 @pytest.mark.parametrize("name", list(pipelines.PIPELINES))
 def test_two_halves_compute_a_branch_of_guidance_each(warm, families, alone, name):
     world, group = warm
-    request = asked(families[name], "none", 1, 1, 50)
+    request = asked(families(name), "none", 1, 1, 50)
     if world != 2 or request.negative_prompt is None or request.config.model.guidance_branches is None:
         return
     config = copy.deepcopy(request.config)
@@ -155,14 +170,14 @@ def test_two_halves_compute_a_branch_of_guidance_each(warm, families, alone, nam
     request = resolve(config, LAPTOP)
     assert problems(request) == []
     (shown,) = group.run(request)
-    assert np.abs(shown - alone[name, 50]).max() <= 1
+    assert np.abs(shown - alone(name)).max() <= 1
 
 
 @pytest.mark.parametrize("name", list(pipelines.PIPELINES))
 def test_ranks_make_what_one_process_makes(warm, families, alone, name):
     world, group = warm
     for mode, ring, ulysses, height in WAYS[world]:
-        request = asked(families[name], mode, ring, ulysses, height)
+        request = asked(families(name), mode, ring, ulysses, height)
         said = " ".join(str(problem) for problem in problems(request))
         expected = REFUSED.get(name, {}).get(mode)
         if expected is not None:
@@ -171,13 +186,17 @@ def test_ranks_make_what_one_process_makes(warm, families, alone, name):
         assert not said, (mode, said)
         (shown,) = group.run(request)
         assert shown.std() > 1
-        assert np.abs(shown - alone[name, height]).max() <= 1, (mode, ring, ulysses)
+        assert np.abs(shown - alone(name, height)).max() <= 1, (mode, ring, ulysses)
+
+
+# Those whose calls draw several pictures; all of them take five minutes.
+SEVERAL = ["qwenimage", "ltx2"] if os.environ.get("BATCHES") != "all" else ["qwenimage", *pipelines.PIPELINES]
 
 
 def together(config: LaunchConfig, mode: str, world: int, batch: int = 2) -> Request:
     """Three pictures of unequal prompts, two in a call and one alone."""
     config = copy.deepcopy(config)
-    config.prompt, config.batch, config.images = None, batch, 1
+    config.prompt, config.batch = None, batch
     request = asked(config, mode, *((world, 1) if mode == "ring_anything" else (1, world)), 50)
     prompts = ("a blue cat", "a red dog that sits on a green hill far away, by night", "a pot")
     counted = count_tokens(request.config.model, prompts)
@@ -186,24 +205,15 @@ def together(config: LaunchConfig, mode: str, world: int, batch: int = 2) -> Req
 
 
 @pytest.fixture(scope="module")
-def batched(families, tmp_path_factory) -> dict[str, LaunchConfig]:
-    """The families whose calls draw several pictures: a sample of them, or with BATCHES=all each."""
-    words = [*twins.FACTS["qwenimage"], f"model.path={twins.build('qwenimage', tmp_path_factory.mktemp('qwen'))}"]
-    always = ["output=png", "runtime=cpu", "runtime.timeout=30", "seed=1", "steps=2"]
-    everyone = {**families, "qwenimage": to_config(Composer().compose([*words, *always]))}
-    names = everyone if os.environ.get("BATCHES") == "all" else ("qwenimage", "ltx2")
-    return {name: everyone[name] for name in names if everyone[name].model.batch in ("any", "masked")}
+def one_by_one(families, single) -> Callable[[str], list[np.ndarray]]:
+    """What a call for each picture makes on one rank; a call for two makes the same there."""
 
+    def made(name: str) -> list[np.ndarray]:
+        found = single.run(together(families(name), "none", 1, batch=1))
+        assert close(single.run(together(families(name), "none", 1)), found)
+        return found
 
-@pytest.fixture(scope="module")
-def one_by_one(batched, tmp_path_factory) -> dict[str, list[np.ndarray]]:
-    """What a call for each picture makes."""
-    single = Warm(tmp_path_factory.mktemp("one_by_one"))
-    found = {name: single.run(together(config, "none", 1, batch=1)) for name, config in batched.items()}
-    for name, config in batched.items():
-        assert close(single.run(together(config, "none", 1)), found[name])
-    single.close()
-    return found
+    return functools.cache(made)
 
 
 def close(shown: list[np.ndarray], expected: list[np.ndarray]) -> bool:
@@ -212,31 +222,25 @@ def close(shown: list[np.ndarray], expected: list[np.ndarray]) -> bool:
     return all(np.abs(one - two).max() <= 1 for one, two in zip(shown, expected, strict=True))
 
 
-@pytest.mark.parametrize("mode", ["ulysses_anything", "ring_anything", "unified_anything"])
-def test_each_picture_of_a_call_is_as_it_is_alone(warm, batched, one_by_one, mode):
+@pytest.mark.parametrize("name", SEVERAL)
+def test_each_picture_of_a_call_is_as_it_is_alone(warm, families, one_by_one, name):
     world, group = warm
-    for name, config in batched.items():
-        request = together(config, mode, world)
+    if families(name).model.batch not in ("any", "masked"):
+        assert "batch=2" in str(problems(together(families(name), "none", 1)))
+        return
+    for mode in ("ulysses_anything", "ring_anything", "unified_anything"):
+        request = together(families(name), mode, world)
         if found := problems(request):
             assert request.masked
             assert mode == "ring_anything"
             assert "not equally long" in found[0].rule or "always uses one" in found[0].rule
             continue
         made = group.make(request)
-        assert close(frames_of(made), one_by_one[name]), name
+        shown = [read_frames(made.folder / file.file, made.record.frames.fps) for file in made.record.files]
+        shown = [np.stack([np.asarray(frame) for frame in frames]).astype(int) for frames in shown]
+        assert close(shown, one_by_one(name)), mode
         assert [len(request.calls), len(made.record.step_seconds)] == [2, 2]
-
-
-def test_halves_of_guidance_share_a_call_of_several_pictures(warm, batched, one_by_one):
-    world, group = warm
-    for name, config in batched.items():
-        request = together(config, "none", 1)
-        if world != 2 or request.negative_prompt is None or config.model.guidance_branches is None:
-            continue
+    request = together(families(name), "none", 1)
+    if world == 2 and request.negative_prompt is not None and request.config.model.guidance_branches is not None:
         request.config.cp.cfg_degree = 2
-        assert close(group.run(resolved(request.config, request.inputs, LAPTOP)), one_by_one[name]), name
-
-
-def frames_of(made: Made) -> list[np.ndarray]:
-    shown = [read_frames(made.folder / file.file, made.record.frames.fps) for file in made.record.files]
-    return [np.stack([np.asarray(frame) for frame in frames]).astype(int) for frames in shown]
+        assert close(group.run(resolved(request.config, request.inputs, LAPTOP)), one_by_one(name))
