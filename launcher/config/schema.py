@@ -71,7 +71,10 @@ class ModelConfig:
     name: str = fact("", "the model's name")
     pipeline: str = fact("", "the diffusers pipeline class")
     task: str = fact("text-to-image", "text-to-image, text-to-video, image-to-video, image-edit or inpaint")
-    path: str = option("", "a hub repository, a local folder, or 'bundled'")
+    path: str = option("", "a hub repository, a local folder, 'bundled', or with base a single .safetensors file")
+    base: Optional[str] = option(
+        None, "where model.path is a single file: the repository or folder of what it does not hold, text encoders ..."
+    )
     revision: Optional[str] = option(None, "branch, tag or commit of the hub repository")
     variant: Optional[str] = option(None, "weight files to use: fp16 for model.fp16.safetensors; default: plain")
     transformer: Optional[str] = option(

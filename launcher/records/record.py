@@ -236,7 +236,7 @@ def at_commit(config: Config, folder: str) -> Config:
     place, model = Path(folder), config.get("model")
     if not isinstance(model, dict) or place.parent.name != "snapshots":
         return config
-    if place.parent.parent.name != f"models--{str(model.get('path')).replace('/', '--')}":
+    if place.parent.parent.name != f"models--{str(model.get('base') or model.get('path')).replace('/', '--')}":
         return config
     return config | {"model": model | {"revision": place.name}}
 

@@ -98,7 +98,8 @@ def input_hashes(request: Request) -> dict[str, str]:
     for name, text in replaced.given(request.config.model).items():
         files = replaced.files(text)
         for path in files:
-            found[f"model.{name}" if len(files) == 1 else f"model.{name}: {path.name}"] = cached_sha256(path)
+            key = replaced.setting(request.config.model, name)
+            found[key if len(files) == 1 else f"{key}: {path.name}"] = cached_sha256(path)
     for setting, pictures in itertools.groupby(request.inputs.pictures, lambda one: one.setting):
         several = list(pictures)
         for number, one in enumerate(several):

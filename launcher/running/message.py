@@ -145,7 +145,8 @@ def _loras(config: LaunchConfig) -> tuple[LoraFile, ...]:
 
 def _replaced(model: ModelConfig) -> Iterator[PartFile]:
     for name, text in replaced.given(model).items():
-        yield PartFile(name, str(user_path(text)), max(path.stat().st_mtime_ns for path in replaced.files(text)))
+        changed = max(path.stat().st_mtime_ns for path in replaced.files(text))
+        yield PartFile(name, str(user_path(text)), changed, replaced.setting(model, name))
 
 
 def _of_a_picture(config: Config) -> Config:

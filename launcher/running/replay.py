@@ -230,14 +230,15 @@ def _flaw(name: str, value: Any) -> Problem | None:
         return Problem(told, "not a value that this setting takes", "nothing was run")
     if name not in PATHS or value is None:
         return None
-    if name == "model.path" and (value == "bundled" or (HUB.fullmatch(str(value)) and not Path(str(value)).exists())):
+    named = name in ("model.path", "model.base")
+    if named and (value == "bundled" or (HUB.fullmatch(str(value)) and not Path(str(value)).exists())):
         return None
     several = str(value).count(",") + 1 if str(value).startswith("[") else 0
     file = f"[{','.join(['FILE'] * several)}]" if several else "FILE"
     if name in (*PICTURES, "lora.path"):
         where = "in the run's folder, nor where it was named" if name in PICTURES else "where it was named"
         return Problem(told, f"no file with the recorded SHA-256 is {where}", f"type {name}={file}")
-    kind = "FOLDER" if name == "model.path" else file
+    kind = "FOLDER" if named else file
     return Problem(told, "names a file of another machine, which is not taken from a recipe", f"type {name}={kind}")
 
 
@@ -265,7 +266,7 @@ def strangers(config: LaunchConfig, overrides: Sequence[str], composer: Composer
     """What would be fetched that neither the model's file nor the user's own words name."""
     typed = [word.partition("=")[0].lstrip("+") for word in overrides]
     known = to_config(composer.compose([f"model={config.model.name}"])).model
-    found = {"model.path": (config.model.path, known.path), "model.revision": (config.model.revision, known.revision)}
+    found = {f"model.{key}": (getattr(config.model, key), getattr(known, key)) for key in ("path", "base", "revision")}
     return [f"{name}={now}" for name, (now, usual) in found.items() if now not in (None, usual) and name not in typed]
 
 

@@ -145,11 +145,15 @@ class LoraFile:
 
 @dataclass(frozen=True)
 class PartFile:
-    """A file or folder that a part of the pipeline is read from instead; `changed` is its time of change in ns."""
+    """A file or folder that a part of the pipeline is read from instead, and the setting that gives it.
+
+    `changed` is its time of change in ns.
+    """
 
     part: str
     path: str
     changed: int
+    setting: str
 
 
 @dataclass(frozen=True)
