@@ -91,6 +91,13 @@ SCHEDULERS = {
     "beta": "scheduler.sigmas=beta", "simple": "scheduler=auto", "normal": "scheduler=auto",
     "default": "scheduler=auto",
 }  # fmt: skip
+# Options that other programs, or diffusers, have and this one does not, by the choice, with the reason.
+NOT_OFFERED = {
+    "cache": dict.fromkeys(
+        ("faster", "fastercache", "faster_cache", "seacache", "sea", "teacache", "dbcache", "text_kv"),
+        ("is not offered: it was not tested with ranks that share a picture", "type cache=first_block"),
+    )
+}
 # What other programs ask for and this one does not, with the reason.
 NOT_NEEDED = {
     "rotate_method": ("cp.schedule says how a ring moves keys and values", "type cp.schedule=gather or leave it out"),
@@ -106,6 +113,5 @@ NOT_NEEDED = {
     "torch_compile": ("pictures are drawn without torch.compile", "leave it out"),
     "quantization": ("weights are used as they are, in runtime.dtype", "leave it out"),
     "quantize": ("weights are used as they are, in runtime.dtype", "leave it out"),
-    "cache": ("every step is computed: there is no cache of steps", "leave it out"),
-    "teacache": ("every step is computed: there is no cache of steps", "leave it out"),
+    "teacache": ("unknown setting; a cache of steps is chosen by its name", "type cache=first_block"),
 }

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 
 from attention_backends import prices
 from attention_backends.catalog import MODES
+from launcher.caches import HELD
 from launcher.estimates.attentions import ELEMENT_SIZE, attentions, countable
 from launcher.request.mesh import Mesh
 from launcher.request.request import Request
@@ -64,7 +65,12 @@ def of_ranks(request: Request) -> list[Memory]:
             base=BASE.get(request.device, 0),
             weights=_weights(request),
             buffers=buffers[rank] if request.mesh.sequence > 1 else 0,
-            activations=ACTIVATIONS * shape.batch * sum(held.values()) * shape.heads * shape.head_dim * size,
+            activations=shape.batch
+            * (ACTIVATIONS + _cached(request))
+            * sum(held.values())
+            * shape.heads
+            * shape.head_dim
+            * size,
             decoding=shape.batch * (decoding + PIXEL * pixels * frames) if rank == 0 else 0,
         )
         for rank, held in enumerate(request.tokens_per_rank)
@@ -121,6 +127,14 @@ def free_gib(request: Request, rank: int | None = None) -> float | None:
         free = min((gpu.memory_mib - gpu.used_mib for gpu in gpus), default=0) / 1024
         return free / request.ranks_per_device or None
     return request.machine.free_gib / max(1, request.mesh.ranks) or None
+
+
+def _cached(request: Request) -> int:
+    """Copies of a rank's hidden states that a cache of steps holds, for each branch of guidance that it computes."""
+    name, layers = request.cache.name, request.config.model.layers
+    branches = -(-request.passes // request.mesh.cfg)
+    orders = (request.cache.order or 0) + 1 if name == "taylorseer" else 1
+    return branches * (HELD.get(name, 0) + layers * orders * (name in ("taylorseer", "pab")))
 
 
 def _weights(request: Request) -> int | None:

@@ -6,6 +6,7 @@ from launcher.problems import Problem
 from launcher.request.request import Request
 from launcher.rules import (
     batches,
+    caches,
     devices,
     files,
     kernels,
@@ -19,7 +20,7 @@ from launcher.rules import (
 )
 from launcher.rules.rule import Rule, of
 
-ROOMS = (words, numbers, batches, devices, sharing, shares, model, pictures, schedulers, kernels, files)
+ROOMS = (words, numbers, batches, devices, sharing, shares, model, pictures, schedulers, caches, kernels, files)
 RULES: tuple[Rule, ...] = of(*(room.__name__ for room in ROOMS))
 
 

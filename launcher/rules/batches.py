@@ -30,5 +30,8 @@ def batches(request: Request) -> Iterator[Problem]:
     elif model.batch == "same" and prompts > 1 and images < batch:
         what = f"a call of {model.name} takes one prompt, which has {plural(images, 'picture')} here"
         yield Problem(value, what, f"type images={batch}, or {apart}")
+    elif request.cache.on:
+        what = f"cache={config.cache.name} decides for all pictures of a call, and each would not be what it is alone"
+        yield Problem(value, what, f"{apart}, or leave out the cache")
     elif total < batch:
         yield Problem(value, f"the run makes {plural(total, 'picture')}", f"type batch={total}, or more images=")

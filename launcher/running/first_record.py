@@ -25,6 +25,7 @@ def resolved(request: Request) -> Config:
     """The configuration with everything that was left out filled in: with it, the same is made again."""
     config = dataclasses.asdict(request.config)
     config |= {"seed": request.seed, "strength": strength(request.config), "images": request.images}
+    config["data"] = str(request.groups)
     config["output"]["format"] = request.format
     if request.codec is not None:
         crf = request.codec.crf if request.config.output.crf is None else request.config.output.crf
@@ -39,6 +40,9 @@ def resolved(request: Request) -> Config:
         "schedule": request.schedule or "auto",  # which decides nothing in a mode without a ring
         "transport": request.config.cp.transport,
     }
+    cache = request.cache
+    config["cache"] |= {key: getattr(cache, key) for key in ("threshold", "interval", "warmup", "order")}
+    config["cache"]["ratios"] = list(cache.ratios) or None
     config["lora"] = settings(request.config.lora)
     config["runtime"] |= {"device": request.device, "dtype": request.dtype}
     same = len(set(request.threads)) == 1

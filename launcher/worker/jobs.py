@@ -30,6 +30,7 @@ from launcher.records.record import File, at_commit
 from launcher.wire.channel import STORE_VARIABLE
 from launcher.wire.protocol import Checked, Done, Job, Load, Message, Picture, Saved, Source, Stage, Step
 from launcher.worker import surroundings
+from launcher.worker.caches import cached, forget
 from launcher.worker.check import compare
 from launcher.worker.checks import check_tokenizers
 from launcher.worker.decoded import Frames, sound_of
@@ -71,9 +72,17 @@ class Worker:
             seconds["check"] = time.monotonic() - loaded
         self.steps: list[tuple[float, ...]] = []
         sent = counters().bytes
-        with shared(self.drawing, job.sharing, self.groups):
-            calls = () if job.only_check else _calls(job)
-            digests = tuple(digest for call in calls for digest in self._draw_call(job, call, seconds))
+        skipped: list[tuple[int, ...]] = []
+        with (
+            shared(self.drawing, job.sharing, self.groups),
+            cached(self.drawing, job.sharing.transformers, job.cache, job.load.dtype) as self.skips,
+        ):
+            digests: list[str] = []
+            for call in () if job.only_check else _calls(job):
+                if job.cache.on:
+                    forget(self.drawing, job.sharing.transformers)
+                digests += self._draw_call(job, call, seconds)
+                skipped.append(self.skips.taken())
             kernel = surroundings.kernel(getattr(self.pipe, job.sharing.transformers[0]))
             kernel = job.sharing.kernel if job.sharing.mode == "none" and job.sharing.kernel != "auto" else kernel
         return Done(
@@ -81,12 +90,13 @@ class Worker:
             peak_bytes=surroundings.peak_memory(),
             peak_host_bytes=surroundings.peak_host_memory(),
             sent_bytes=None if job.sharing.implementation == "diffusers" else counters().bytes - sent,
-            digests=digests,
+            digests=tuple(digests),
             loads=self.loads,
             kernel=kernel,
             scheduler=surroundings.scheduler(self.pipe),
             environment=surroundings.environment(job.load.device),
             step_seconds=tuple(self.steps) if self.rank == 0 else (),
+            skipped_steps=tuple(skipped) if job.cache.on else (),
         )
 
     def _check(self, job: Job, part: str) -> None:
@@ -169,6 +179,7 @@ class Worker:
 
         def stepped(step: int) -> None:
             moments.mark()
+            self.skips.step(step)
             self.send(Step(numbers.start, step))
 
         steps, moments = Steps(stepped, drawn), surroundings.Moments()

@@ -31,6 +31,12 @@ def test_a_batch_alone_makes_as_many_pictures_of_a_single_prompt(ask):
     assert (several.images, several.calls, several.batch) == (1, ((0, 1), (2,)), 2)
 
 
+def test_groups_are_dealt_calls(ask):
+    request = ask("batch=2", "images=5")
+    assert request.share(0, 1) == ((0, 1), (2, 3), (4,))
+    assert (request.share(0, 2), request.share(1, 2)) == (((0, 1), (4,)), ((2, 3),))
+
+
 def test_calls_of_one_prompt_end_with_it(ask):
     request = prompts(ask("model=kandinsky5_t2v_lite", "batch=2", "images=3", machine=GPUS), "a", "b")
     assert request.calls == ((0, 0), (0,), (1, 1), (1,))
