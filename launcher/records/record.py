@@ -189,7 +189,7 @@ class Record:
         generator: the device that noise was drawn on.
         kernel: what attention was computed with.
         environment: operating system, processor, driver, libraries below torch, and torch's switches.
-        skipped_steps: of each picture, or batch, from 1: those in which a cache of steps stood in for a part of what is computed.
+        skipped_steps: of each picture or batch, from 1: those in which a cache stood in for a part of what is computed.
         checkout: of this program; None where it was installed from a package.
 
     What a failed run has not come to, and what older versions did not write, is None or empty.
