@@ -49,6 +49,7 @@ def test_groups_that_can_not_be(deal, words, machine, said):
     assert said in str(refused.value.problems[0])
 
 
+@pytest.mark.slow
 def test_auto_fills_the_machine_and_has_no_more_groups_than_pictures(deal):
     two = ["model=flux", "cp=ring_anything", "cp.ring_degree=2", "data=auto"]
     assert [deal(*two, f"images={count}").groups for count in (1, 2, 8)] == [1, 2, 2]
@@ -58,6 +59,7 @@ def test_auto_fills_the_machine_and_has_no_more_groups_than_pictures(deal):
     assert deal(*two).groups == deal(*two[:3], "images=8").groups == 1
 
 
+@pytest.mark.slow
 def test_an_objective_decides_how_many_ranks_a_picture_gets(deal):
     """Ranks of a picture exchange keys, so fewer make more pictures an hour, and take longer for one."""
     line = ["model=flux", "machine=h100x8"]
@@ -78,6 +80,7 @@ def test_an_objective_decides_how_many_ranks_a_picture_gets(deal):
     assert deal(*line, "images=8", "objective=throughput", "data=2").groups == 2
 
 
+@pytest.mark.slow
 def test_throughput_takes_ways_that_memory_holds_where_there_are_any(deal):
     """FLUX at 4096 x 4096 with a small decoder: 41 GiB for one rank, 37 for each of four."""
     line = ["model=flux", "machine=rtx4090x4", "images=8", "objective=throughput", "height=4096", "width=4096"]

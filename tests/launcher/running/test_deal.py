@@ -90,6 +90,7 @@ def loads(done: list[list[str]]) -> int:
     return sum(len(list(itertools.groupby(each))) for each in done)
 
 
+@pytest.mark.slow
 @given(kinds=st.lists(st.sampled_from("abcd"), min_size=1, max_size=12), groups=st.integers(1, 4))
 def test_a_kind_is_loaded_once_where_groups_do_not_outnumber_kinds(kinds, groups):
     """No group can work without a load, and no kind; a group loads again only to help with what others have left."""

@@ -26,6 +26,7 @@ def test_the_page_fits_a_terminal(ask, machine):
         assert all(f"  {mode} " in text or f"* {mode} " in text for mode in MODES)
 
 
+@pytest.mark.slow
 def test_the_page_tells_one_picture_and_an_hour(ask, composer):
     request = ask("model=flux", "machine=h100x8")
     made = plan(request)
