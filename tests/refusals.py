@@ -84,6 +84,20 @@ REFUSALS: dict[str, list[Refusal]] = {
         ),
         ("cache.name=fast", "cache.name=fast: unknown option; choose from none, first_block", LAPTOP),
     ],
+    "decoding": [
+        ("vae.tile=256", "vae.tile=256: the VAE decodes all at once; type vae.tiling=true", LAPTOP),
+        ("vae.shared=true", "ranks are dealt tiles, and the VAE decodes all at once", LAPTOP),
+        ("vae.tiling=true", "512 x 512 pixels fit into one tile of 512; type vae.tile=256", LAPTOP),
+        ("vae.tiling=true vae.tile=250", "must be a multiple of 32 pixels; type vae.tile=256", LAPTOP),
+        ("vae.tiling=true vae.tile=0", "must be a multiple of 32 pixels; type vae.tile=32", LAPTOP),
+        ("vae.tiling=true vae.tile=256 vae.shared=true cp=none", "there is one rank; type cp=ring_anything", LAPTOP),
+        ("vae.tiling=true model=hunyuan_image_21", "was not tested with AutoencoderKLHunyuanImage", GPUS),
+        (
+            "vae.tiling=true vae.shared=true model=wan_t2v_1_3b vae.tile=256",
+            "AutoencoderKLWan keeps what it computed of a tile's frames",
+            GPUS,
+        ),
+    ],
     "schedulers": [
         ("scheduler.name=eulr", "scheduler.name=eulr: unknown option; choose from auto, euler, unipc", LAPTOP),
         ("scheduler=ddim", "can't follow what flux_tiny predicts, which needs another; type scheduler=euler", LAPTOP),

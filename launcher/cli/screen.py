@@ -63,6 +63,9 @@ def rows_of(request: Request) -> dict[str, str]:
         told["scheduler"] += f", shift {wish.shift:g}" if wish.shift is not None else ""
         told["scheduler"] += f", {wish.sigmas} sigmas" if wish.sigmas is not None else ""
         told["scheduler"] += "".join(f", {key} {item}" for key, item in (wish.options or {}).items())
+    if request.config.vae.tiling:
+        told["vae"] = f"decodes in tiles of {request.tile} pixels"
+        told["vae"] += ", shared by all ranks" if request.config.vae.shared else ""
     if (cache := request.cache).on:
         numbers = {key: getattr(cache, key) for key in ("threshold", "interval", "warmup", "order")}
         told["cache"] = cache.name + "".join(f", {key} {x:g}" for key, x in numbers.items() if x is not None)

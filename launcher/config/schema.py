@@ -233,6 +233,15 @@ class CacheConfig:
 
 
 @dataclass
+class VaeConfig:
+    """How the VAE turns latents into pixels."""
+
+    tiling: bool = option(False, "decode in tiles that overlap: less memory, and another picture at their seams")
+    tile: Optional[int] = option(None, "the side of a tile, pixels; default: 512")
+    shared: bool = option(False, "with vae.tiling: all ranks decode tiles, which changes nothing more")
+
+
+@dataclass
 class RuntimeConfig:
     """Where and how the ranks run."""
 
@@ -363,6 +372,7 @@ class LaunchConfig:
     attention: AttentionConfig = field(default_factory=AttentionConfig)
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
+    vae: VaeConfig = field(default_factory=VaeConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     machine: MachineConfig = field(default_factory=MachineConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
+from launcher.decoding import TILED
 from launcher.estimates import memory
+from launcher.families import sources
 from launcher.families.replaced import unread
 from launcher.records.film import pixel_format
 from launcher.request.geometry import whole_size
@@ -24,6 +27,8 @@ def notes(request: Request) -> list[str]:
         elif request.device == "cuda" and need.total - (need.weights or 0) < free * memory.GIB:
             offloads = request.config.runtime.offload != "none"
             advice = "a GPU with more memory is needed" if offloads else "type runtime=gpu_offload"
+        if _tiles_suffice(request):
+            advice = "type vae.tiling=true, with which it fits"
         who = f"rank {rank} needs" if request.shares else "each rank needs"
         needed = f"{who} about {need.total / memory.GIB:.1f} GiB, and {free:.1f} GiB are free"
         found.append(f"{needed}: it may run out of memory; {advice}")
@@ -38,6 +43,8 @@ def notes(request: Request) -> list[str]:
             "float16 on a CPU is about 50 times slower than float32 (measured: 2 and 103 GFLOP/s a core); type "
             "runtime.dtype=bfloat16"
         )
+    if request.config.vae.tiling:
+        found.append("vae.tiling=true makes another picture than without it, where tiles meet")
     if request.cache.on:
         what = "makes another picture than without it, and a step's time above is of one that is computed"
         found.append(f"cache={request.cache.name} {what}; run.json tells which steps were not")
@@ -66,6 +73,16 @@ def notes(request: Request) -> list[str]:
     if not request.machine.here:
         found += [f"not here: {problem.value}: {problem.rule}" for problem in request.inputs.checkpoint.problems]
     return found
+
+
+def _tiles_suffice(request: Request) -> bool:
+    """Whether the ranks have the memory for the request if its VAE decodes in tiles, which it doesn't yet."""
+    config, size = request.config, request.rendered
+    known = sources.part_of(config.model.pipeline, "vae") in TILED
+    if config.vae.tiling or not known or max(size.height, size.width) <= request.tile:
+        return False
+    tiled = dataclasses.replace(config, vae=dataclasses.replace(config.vae, tiling=True))
+    return not memory.lacking(dataclasses.replace(request, config=tiled))
 
 
 def _pictures(request: Request) -> list[str]:

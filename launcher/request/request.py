@@ -10,6 +10,7 @@ from typing import Any
 from attention_backends.layout import split_lengths
 from launcher.caches import SETTINGS, WARM, Cache
 from launcher.config.schema import LaunchConfig
+from launcher.decoding import TILE, Decoding
 from launcher.families.call import negative_prompt
 from launcher.families.tasks import denoising_steps
 from launcher.machines import Machine
@@ -185,6 +186,16 @@ class Request:
         """What is asked of the scheduler."""
         config = self.config.scheduler
         return Wish(config.name, config.shift, config.sigmas, config.options or None)
+
+    @property
+    def tile(self) -> int:
+        """The side of a tile of the VAE, in pixels, where it decodes in tiles."""
+        return TILE if self.config.vae.tile is None else self.config.vae.tile
+
+    @property
+    def decoding(self) -> Decoding:
+        """How the VAE decodes."""
+        return Decoding(self.tile, self.config.vae.shared) if self.config.vae.tiling else Decoding()
 
     @property
     def cache(self) -> Cache:

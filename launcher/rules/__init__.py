@@ -7,6 +7,7 @@ from launcher.request.request import Request
 from launcher.rules import (
     batches,
     caches,
+    decoding,
     devices,
     files,
     kernels,
@@ -20,7 +21,9 @@ from launcher.rules import (
 )
 from launcher.rules.rule import Rule, of
 
-ROOMS = (words, numbers, batches, devices, sharing, shares, model, pictures, schedulers, caches, kernels, files)
+ROOMS = (
+    words, numbers, batches, devices, sharing, shares, model, pictures, schedulers, caches, decoding, kernels, files,
+)  # fmt: skip
 RULES: tuple[Rule, ...] = of(*(room.__name__ for room in ROOMS))
 
 

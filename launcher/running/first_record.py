@@ -40,6 +40,8 @@ def resolved(request: Request) -> Config:
         "schedule": request.schedule or "auto",  # which decides nothing in a mode without a ring
         "transport": request.config.cp.transport,
     }
+    if request.config.vae.tiling:
+        config["vae"]["tile"] = request.tile
     cache = request.cache
     config["cache"] |= {key: getattr(cache, key) for key in ("threshold", "interval", "warmup", "order")}
     config["cache"]["ratios"] = list(cache.ratios) or None

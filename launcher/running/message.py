@@ -85,6 +85,7 @@ def job_message(request: Request, run_dir: RunDir, weights: Weights | None = Non
         started_from=_given(request, run_dir),
         scheduler=request.scheduler,
         cache=request.cache,
+        decoding=request.decoding,
         prompts=request.prompts,
         pictures=pictures_of(request),
         calls=tuple(map(len, request.calls)),

@@ -11,6 +11,7 @@ from typing import ClassVar
 from launcher import codec
 from launcher.caches import Cache
 from launcher.codec import MalformedError
+from launcher.decoding import Decoding
 from launcher.records.record import Check, File, Recipe, Scheduler
 from launcher.schedulers import Wish
 
@@ -246,7 +247,7 @@ class Job(Message):
         pipeline: the class that makes them, of the weights that are loaded; None: the one that was loaded.
         started_from: pictures.
         scheduler: what is asked of it; an empty wish leaves it as the pipeline has it.
-        cache: of steps.
+        cache: of steps. decoding: how the VAE does it.
         metadata: a word of METADATA there.
         recipe: of all pictures; each file carries Recipe.of.
         check: before anything is drawn, compare the first step of all ranks with one rank's: "step", the whole model,
@@ -281,6 +282,7 @@ class Job(Message):
     started_from: tuple[Given, ...] = ()
     scheduler: Wish = Wish()
     cache: Cache = Cache()
+    decoding: Decoding = Decoding()
     first_rank: int = 0
 
 

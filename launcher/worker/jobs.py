@@ -34,6 +34,8 @@ from launcher.worker.caches import cached, forget
 from launcher.worker.check import compare
 from launcher.worker.checks import check_tokenizers
 from launcher.worker.decoded import Frames, sound_of
+from launcher.worker.decoding import decoded_by
+from launcher.worker.embeddings import Embeddings
 from launcher.worker.load import fetch, load_pipeline
 from launcher.worker.lora import Loras
 from launcher.worker.schedulers import scheduler
@@ -50,6 +52,7 @@ class Worker:
         self.send, self.rank, self.world_size = send, rank, world_size
         self.pipe: Any = None
         self.groups = Groups()
+        self.embeddings = Embeddings()
         self.folder = ""  # that the pipeline was loaded from
         self.loads = 0
 
@@ -63,6 +66,7 @@ class Worker:
         else:
             self.send(Source(self.folder))
         self.loras.wear(job.loras)
+        self.embeddings.forget_if(job.loras)
         self.pipe.scheduler = scheduler(self.scheduler, job.scheduler)
         self.drawing = self._pipe_of(job)
         loaded = time.monotonic()
@@ -75,6 +79,7 @@ class Worker:
         skipped: list[tuple[int, ...]] = []
         with (
             shared(self.drawing, job.sharing, self.groups),
+            decoded_by(getattr(self.drawing, "vae", None), job.decoding),
             cached(self.drawing, job.sharing.transformers, job.cache, job.load.dtype) as self.skips,
         ):
             digests: list[str] = []
@@ -119,13 +124,15 @@ class Worker:
         torch.manual_seed(pictures[0].seed)
         self.groups.together = len(pictures)
         call = _accepted(self.drawing, job.call | _pictures(job))
-        prompts = [job.prompts[picture.prompt] for picture in pictures]
-        noise = [torch.Generator("cpu").manual_seed(picture.seed) for picture in pictures]  # the same everywhere
+        prompts: Any = [job.prompts[picture.prompt] for picture in pictures]
+        noise: Any = [torch.Generator("cpu").manual_seed(picture.seed) for picture in pictures]  # the same everywhere
         if len(pictures) == 1:
-            return self.drawing(**call, prompt=prompts[0], generator=noise[0], output_type=output)
-        each = {"negative_prompt", *(given.argument for given in job.started_from)}
-        call = {key: [value] * len(pictures) if key in each else value for key, value in call.items()}
-        return self.drawing(**call, prompt=prompts, generator=noise, output_type=output)
+            (prompts,), (noise,) = prompts, noise
+        else:
+            each = {"negative_prompt", *(given.argument for given in job.started_from)}
+            call = {key: [value] * len(pictures) if key in each else value for key, value in call.items()}
+        with self.embeddings.of(self.drawing):
+            return self.drawing(**call, prompt=prompts, generator=noise, output_type=output)
 
     def _load(self, load: Load) -> None:
         self.send(Stage("loading"))
@@ -172,7 +179,9 @@ class Worker:
         def drawn() -> None:
             if not steps.finite:
                 raise FloatingPointError(f"the latents are not finite in {_made_with(job)}")
-            if self.rank == 0:  # the other ranks are done: their cores are free for decoding
+            if (
+                self.rank == 0 and not job.decoding.shared
+            ):  # the other ranks are done: their cores are free for decoding
                 torch.set_num_threads(min(job.cores, _cores()))
             self.send(Stage("decoding"))
             ended[:] = [time.monotonic()]
@@ -186,7 +195,8 @@ class Worker:
         try:
             seen = steps.of(self.drawing), self._first_forward(job, moments)
             with seen[0], seen[1] as first, np.errstate(invalid="raise"):  # NaN would be saved as black
-                output = "latent" if self.rank != 0 else "pil" if job.frames is None else "pt"
+                decodes = self.rank == 0 or job.decoding.shared
+                output = "latent" if not decodes else "pil" if job.frames is None else "pt"
                 result = self._draw(job, pictures, output)
                 decoded = time.monotonic()
                 torch.set_num_threads(job.threads[self.rank])

@@ -123,7 +123,6 @@ output.metadata=all
 data=x
 data=2
 data=3 images=8
-data=2 images=4 cp=ulysses
 objective=fast
 objective=throughput data=2 images=2 cp=none
 -m data=3 seed=1,2
@@ -152,6 +151,7 @@ ON_FOUR_GPUS = r"""
 model=flux cp=ring_anything height=1000
 cp=ring_anything cp.ring_degree=5
 cp=ulysses cp.ulysses_degree=4
+data=4 images=4 cp=ulysses
 runtime.devices=[4]
 runtime.devices=[1,1]
 attention=native_flash runtime.dtype=float32

@@ -1,4 +1,4 @@
-"""Caches of steps on real ranks: they skip what one rank skips, and draw its picture."""
+"""Caches of steps and tiles of the VAE on real ranks: they skip what one rank skips, and decode what one decodes."""
 
 from __future__ import annotations
 
@@ -53,3 +53,10 @@ def test_two_ranks_skip_what_one_skips(ranks, alone, words, tmp_path):
     assert made.record.skipped_steps == expected != ((),)
     assert made.record.config["cache"]["name"] == words[0].removeprefix("cache=")
     assert made.record.status == "done"  # all ranks ended with the same latents
+
+
+def test_shared_tiles_are_those_of_one_rank_to_the_bit(ranks):
+    words = ["cp=ring_anything", "cp.ring_degree=2", "vae.tiling=true", "vae.tile=32"]
+    alone, shared, whole = (ranks.run(asked(*each))[0] for each in (words, [*words, "vae.shared=true"], words[:2]))
+    assert (alone == shared).all()
+    assert (alone != whole).any(), "tiles change nothing"
