@@ -22,8 +22,20 @@ from launcher.rules import (
 from launcher.rules.rule import Rule, of
 
 ROOMS = (
-    words, numbers, batches, devices, sharing, shares, model, pictures, schedulers, caches, decoding, kernels, files,
-)  # fmt: skip
+    words,
+    numbers,
+    batches,
+    devices,
+    sharing,
+    shares,
+    model,
+    pictures,
+    schedulers,
+    caches,
+    decoding,
+    kernels,
+    files,
+)
 RULES: tuple[Rule, ...] = of(*(room.__name__ for room in ROOMS))
 
 

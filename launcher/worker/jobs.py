@@ -124,13 +124,13 @@ class Worker:
         torch.manual_seed(pictures[0].seed)
         self.groups.together = len(pictures)
         call = _accepted(self.drawing, job.call | _pictures(job))
-        prompts: Any = [job.prompts[picture.prompt] for picture in pictures]
-        noise: Any = [torch.Generator("cpu").manual_seed(picture.seed) for picture in pictures]  # the same everywhere
+        prompts = [job.prompts[picture.prompt] for picture in pictures]
+        noise = [torch.Generator("cpu").manual_seed(picture.seed) for picture in pictures]  # the same everywhere
         if len(pictures) == 1:
-            (prompts,), (noise,) = prompts, noise
-        else:
-            each = {"negative_prompt", *(given.argument for given in job.started_from)}
-            call = {key: [value] * len(pictures) if key in each else value for key, value in call.items()}
+            with self.embeddings.of(self.drawing):
+                return self.drawing(**call, prompt=prompts[0], generator=noise[0], output_type=output)
+        each = {"negative_prompt", *(given.argument for given in job.started_from)}
+        call = {key: [value] * len(pictures) if key in each else value for key, value in call.items()}
         with self.embeddings.of(self.drawing):
             return self.drawing(**call, prompt=prompts, generator=noise, output_type=output)
 
@@ -179,9 +179,7 @@ class Worker:
         def drawn() -> None:
             if not steps.finite:
                 raise FloatingPointError(f"the latents are not finite in {_made_with(job)}")
-            if (
-                self.rank == 0 and not job.decoding.shared
-            ):  # the other ranks are done: their cores are free for decoding
+            if self.rank == 0 and not job.decoding.shared:  # the other ranks are done: their cores are free
                 torch.set_num_threads(min(job.cores, _cores()))
             self.send(Stage("decoding"))
             ended[:] = [time.monotonic()]
