@@ -60,7 +60,8 @@ _ALL = (
         "h265", "libx265", 20, 51, 64, 8192, True,
         {
             "preset": "fast",
-            "x265-params": "log-level=1:frame-threads=1:rc-lookahead=5:bframes=2:ref=2:allow-non-conformance=1",
+            "x265-params": "log-level=1:frame-threads=1:pools=none:wpp=0:lookahead-slices=0:rc-lookahead=1:bframes=0:"
+            "ref=1:allow-non-conformance=1",
         },
         tag="hvc1",  # by which Apple's players know it
     ),
