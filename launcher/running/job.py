@@ -160,7 +160,8 @@ def _judge(checks: list[Check], request: Request, run_dir: RunDir) -> None:
     run_dir.write(check=worst)
     if worst.close:
         return
-    what = f"cp={request.mode} is off by {worst.relative:.1e} of what one rank predicts in the first step"
+    where = "in the first step" if worst.part == "step" else "in one block of each kind, as all do not fit on a rank"
+    what = f"cp={request.mode} is off by {worst.relative:.1e} of what one rank predicts {where}"
     limit = f"the bound in {worst.dtype} is {worst.bound:.0e}"
     sharper = "" if worst.dtype == "float32" else "; runtime.dtype=float32 tells rounding from a mistake"
     raise RunFailed(
