@@ -77,7 +77,10 @@ class Story:
         self.run_dir.write(check=worst)
         if worst.close:
             return
-        what = f"cp={self.request.mode} is off by {worst.relative:.1e} of what one rank predicts in the first step"
+        where = (
+            "in the first step" if worst.part == "step" else "in one block of each kind, as all do not fit on a rank"
+        )
+        what = f"cp={self.request.mode} is off by {worst.relative:.1e} of what one rank predicts {where}"
         limit = f"the bound in {worst.dtype} is {worst.bound:.0e}"
         sharper = "" if worst.dtype == "float32" else "; runtime.dtype=float32 tells rounding from a mistake"
         raise RunFailed(
