@@ -7,7 +7,7 @@ With s tokens on this rank, d = H D channels, b bytes an element:
                      MLP four times as wide, and what they are concatenated to
     decoding         6 c P b, c channels of the VAE's last stage and P pixels that it decodes at once, on rank 0, and
                      12 bytes a pixel of the whole picture or video, in float32; in tiles P is a tile's, on each rank
-                     that decodes some, and rank 0 holds 12 b a pixel of the whole beside it
+                     that decodes some, and rank 0 holds 24 b a pixel of the whole beside it
 
 Denoising and decoding follow each other, so the larger one counts. Measured on a CPU with flux_tiny at 512 to 2000 x
 1024, alone and on two ranks, peaks were 0 to 20% above it; a test allows for 40% (tests/distributed/test_pictures.py).
@@ -32,7 +32,9 @@ GIB = 2**30  # bytes
 BASE = {"cpu": 480 << 20, "cuda": 800 << 20}
 ACTIVATIONS = 24  # elements of activations a token and channel
 DECODING = 6  # elements that the VAE's last stage holds a pixel and channel
-TILES = 12  # elements a pixel of tiles that are decoded, of the rows that they are joined to, and of the whole
+# Elements a pixel of tiles that are decoded, of the rows that they are joined to, of the whole and of its copies:
+# measured with flux_tiny at 2048 x 1024 in tiles of 256 (727 MiB; 735 where two ranks share them).
+TILES = 24
 PIXEL = 12  # bytes of a finished pixel: three channels in float32
 
 

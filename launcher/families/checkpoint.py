@@ -53,6 +53,7 @@ class Checkpoint:
         source: what `from_pretrained` is given: a folder, or a repository of the hub that has to be fetched from.
         revision: of that repository; None with a folder.
         whole: nothing is missing here, so no network is needed.
+        lacking: what is missing first, of a repository that is in the cache in part.
         variant: of the weight files, "fp16" of `model.fp16.safetensors`; None for the plain ones.
         parameters: numbers of each part with weights, as far as its files are here.
         planless: the class of what is shared, where neither the model's file nor that class has a plan; else "".
@@ -65,6 +66,7 @@ class Checkpoint:
     source: str
     revision: str | None
     whole: bool = False
+    lacking: str = ""
     variant: str | None = None
     parameters: dict[str, int] = field(default_factory=dict)
     planless: str = ""
@@ -95,8 +97,9 @@ def inspect(model: ModelConfig) -> Checkpoint:
     broken = [Problem(value, what, "fetch this file again") for what in look.broken]
     missing = [Problem(value, what, "fetch the folder again") for what in look.missing]
     whole = not missing
-    if missing and fetched:  # the rest is fetched, if it can be
-        missing = list(access_problems(model, missing[0].rule))
+    lacking = missing[0].rule if missing and fetched else ""
+    if lacking:  # the rest is fetched, if it can be
+        missing = list(access_problems(model, lacking))
     if whole and fetched:
         source = str(here)
     contradicted = [*look.contradicted, *fits.misfits(pipeline, parts, here)]
@@ -112,6 +115,7 @@ def inspect(model: ModelConfig) -> Checkpoint:
         source=source,
         revision=revision,
         whole=whole,
+        lacking=lacking,
         variant=look.variant,
         parameters=look.parameters,
         planless=planless,
@@ -213,7 +217,7 @@ class _Look:
         weighty = [part for part in there if part.role == "model" and part.library in BASES]
         self._found = {part: variants(here / part.name, BASES[part.library]) for part in weighty}
         self.variant = self._choose()
-        for part in weighty:
+        for part in self._found:
             self._weigh(part)
 
     def _choose(self) -> str | None:
@@ -237,8 +241,20 @@ class _Look:
                 f"{', '.join(needed)}: there are {fitting[0]} weights only, which are used (model.variant={fitting[0]})"
             )
             return fitting[0]
-        what = f"'{needed[0]}' has no plain weights, but the variants {', '.join(known)}"
-        self.refusals.append(Problem(f"model.path={self.model.path}", what, f"type model.variant={known[0]}"))
+        value = f"model.path={self.model.path}"
+        if fitting:
+            what = f"'{needed[0]}' has no plain weights, but the variants {', '.join(fitting)}"
+            self.refusals.append(Problem(value, what, f"type model.variant={fitting[0]}"))
+        else:
+            have = ", ".join(
+                f"'{part.name}' has {', '.join(sorted(found - {''}))}"
+                for part, found in self._found.items()
+                if found - {""}
+            )
+            self.refusals.append(
+                Problem(value, f"its parts have no variant in common: {have}", "fetch the folder again")
+            )
+        self._found = {part: found for part, found in self._found.items() if not found or "" in found}
         return None
 
     def _weigh(self, part: Part) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -54,6 +53,11 @@ def fetch_configs(model: ModelConfig) -> None:
 
 def token() -> str | None:
     """The user's token, wherever huggingface_hub finds one: environment, file or notebook."""
+    from huggingface_hub import constants
+
+    told = any(name.startswith(("HF_", "HUGGING_FACE", "COLAB")) for name in os.environ)
+    if not told and not os.path.exists(constants.HF_TOKEN_PATH):
+        return None  # known without huggingface_hub's HTTP client, whose import takes longer than a plan
     from huggingface_hub import get_token
 
     return get_token()
@@ -70,6 +74,9 @@ class Answer:
 
 def ask(endpoint: str, model: ModelConfig) -> Answer:
     """Ask for the headers of a repository's first file."""
+    import urllib.error  # with an HTTP client, that only a run waits for
+    import urllib.request
+
     revision = model.revision or "main"
     told: list[Answer] = []
 
@@ -96,12 +103,17 @@ def ask(endpoint: str, model: ModelConfig) -> Answer:
     return told[0] if told else Answer(flaw=f"no answer within {2 * PATIENCE:g} s")
 
 
-def answer_problems(model: ModelConfig, endpoint: str) -> Iterator[Problem]:
-    """Weights that are not here come from the hub: it must answer, have the repository, and let this user in."""
+def answer_problems(model: ModelConfig, endpoint: str, lacking: str = "") -> Iterator[Problem]:
+    """Weights that are not here come from the hub: it must answer, have the repository, and let this user in.
+
+    Args:
+        lacking: what the cache does not have of a repository that is there in part.
+    """
     value, local = f"model.path={model.path}", f"type model.path=FOLDER for a local copy, {HERE}"
     answer = ask(endpoint, model)
     if answer.flaw:
-        rule = f"no folder here and no weights in the cache; {endpoint} can't be reached ({answer.flaw})"
+        where = f"in the cache, {lacking}" if lacking else "no folder here and no weights in the cache"
+        rule = f"{where}; {endpoint} can't be reached ({answer.flaw})"
         yield Problem(value, rule, f"connect, or {local}")
     elif answer.error == "GatedRepo" or (not answer.error and answer.status in (401, 403) and model.gated):
         rule = "this repository is gated, and the hub lets only those in who accepted its licence"

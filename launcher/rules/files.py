@@ -198,4 +198,4 @@ def reachable(request: Request) -> Iterator[Problem]:
         return
     from huggingface_hub import constants  # milliseconds; the rest of that package takes a second
 
-    yield from answer_problems(request.config.model, constants.ENDPOINT)
+    yield from answer_problems(request.config.model, constants.ENDPOINT, request.inputs.checkpoint.lacking)
