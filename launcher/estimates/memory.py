@@ -59,7 +59,7 @@ def of_ranks(request: Request) -> list[Memory]:
     if not countable(request):
         return []
     model, largest = request.config.model, attentions(request)[0]
-    shape, size = largest.shape, largest.shape.element_size
+    shape, size, batch = largest.shape, largest.shape.element_size, largest.shape.batch
     price = prices.price(MODES.get(request.mode, MODES["none"]))
     buffers = price.held(largest, partial_size=4 if request.device == "cpu" else 0)
     pixels, frames = request.rendered.height * request.rendered.width, request.rendered_frames or 1
@@ -73,8 +73,13 @@ def of_ranks(request: Request) -> list[Memory]:
             base=BASE.get(request.device, 0),
             weights=_weights(request),
             buffers=buffers[rank] if request.mesh.sequence > 1 else 0,
-            activations=(ACTIVATIONS + _cached(request)) * sum(held.values()) * shape.heads * shape.head_dim * size,
-            decoding=decoding + kept if rank == 0 else decoding if request.decoding.shared else 0,
+            activations=batch
+            * (ACTIVATIONS + _cached(request))
+            * sum(held.values())
+            * shape.heads
+            * shape.head_dim
+            * size,
+            decoding=batch * (decoding + kept if rank == 0 else decoding if request.decoding.shared else 0),
         )
         for rank, held in enumerate(request.tokens_per_rank)
     ]

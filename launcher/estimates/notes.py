@@ -8,6 +8,7 @@ from pathlib import Path
 from launcher.decoding import TILED
 from launcher.estimates import memory
 from launcher.families import sources
+from launcher.families.replaced import unread
 from launcher.records.film import pixel_format
 from launcher.request.geometry import whole_size
 from launcher.request.request import Request
@@ -60,6 +61,7 @@ def notes(request: Request) -> list[str]:
         found.append(f"{which} has {count} tokens and {model.name} reads the first {model.text_tokens}; {advice}")
     found += _film(request) + _pictures(request)
     found += request.inputs.checkpoint.notes
+    found += [note] if (note := unread(model)) else []
     if kind := request.inputs.checkpoint.planless:
         found.append(f"{kind} is of no family here: its facts are read from its files, and times and memory are rough")
     if (path := request.config.prompt_file) is not None and request.prompts and not path.endswith(".json"):

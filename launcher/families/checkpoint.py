@@ -28,7 +28,9 @@ from launcher.families.weights import (
     FOLDER,
     HERE,
     VARIANT,
+    as_typed,
     folder,
+    home,
     is_hub,
     location,
     not_a_folder,
@@ -80,12 +82,12 @@ class Checkpoint:
 def inspect(model: ModelConfig) -> Checkpoint:
     """Look at a model's files."""
     here, fetched, source = folder(model), is_hub(model), location(model)
-    value = f"model.path={model.path}"
+    value = as_typed(model)
     if here is None:
         planless = _planless(model, [])
         return Checkpoint(source, model.revision, planless=planless, problems=tuple(access_problems(model)))
     if not here.is_dir():
-        return Checkpoint(source, None, problems=(Problem(value, *not_a_folder(model.path)),))
+        return Checkpoint(source, None, problems=(Problem(value, *not_a_folder(home(model))),))
     if not is_utf8(here):
         return Checkpoint(source, None, problems=(Problem(value, NOT_UTF8, RENAME),))
     try:
@@ -160,7 +162,7 @@ def _pipeline_near(here: Path) -> str:
 
 def _misfits(model: ModelConfig, pipeline: str, parts: list[Part]) -> Iterable[Problem]:
     """The pipeline is the model's, and one that ranks can share."""
-    value, names = f"model.path={model.path}", [part.name for part in parts]
+    value, names = as_typed(model), [part.name for part in parts]
     if pipeline != model.pipeline:
         rule = f"holds a {pipeline}, and model={model.name} is a {model.pipeline}"
         yield Problem(value, rule, "choose the model= that fits")
@@ -194,7 +196,7 @@ def _absent(model: ModelConfig, parts: list[Part], here: Path) -> Iterable[Probl
     """Packages that reading the parts needs."""
     for package in dict.fromkeys(name for part in parts for name in packages(part, here)):
         what = f"its tokenizer needs the package {package}, which is not installed"
-        yield Problem(f"model.path={model.path}", what, f"type pip install {package}")
+        yield Problem(as_typed(model), what, f"type pip install {package}")
 
 
 class _Look:
@@ -241,7 +243,7 @@ class _Look:
                 f"{', '.join(needed)}: there are {fitting[0]} weights only, which are used (model.variant={fitting[0]})"
             )
             return fitting[0]
-        value = f"model.path={self.model.path}"
+        value = as_typed(self.model)
         if fitting:
             what = f"'{needed[0]}' has no plain weights, but the variants {', '.join(fitting)}"
             self.refusals.append(Problem(value, what, f"type model.variant={fitting[0]}"))
@@ -276,7 +278,7 @@ class _Look:
         if packed := self._packed(part, files.shapes):
             rule = f"'{name}' is quantised ({packed}), and weights are used as they are"
             instead = f"give a folder with whole weights, in bfloat16, say, {HERE}"
-            self.refusals.append(Problem(f"model.path={self.model.path}", rule, instead))
+            self.refusals.append(Problem(as_typed(self.model), rule, instead))
         elif not files.missing and not files.flaws:
             with contextlib.suppress(UnreadableError):  # told above
                 config = read_json_object(self.here / name / "config.json")
