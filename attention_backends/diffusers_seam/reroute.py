@@ -4,7 +4,7 @@ Half of diffusers' transformers do not ask its dispatcher but call torch. A func
 forward sees that call, whoever makes it, so no processor is replaced.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,12 @@ from attention_backends.state import ContextParallel
 
 Fit = Callable[[torch.Tensor], torch.Tensor]
 _SDPA = torch.nn.functional.scaled_dot_product_attention
+
+
+def _unflatten(tensor: torch.Tensor, dim: int, sizes: Sequence[int]) -> torch.Tensor:
+    """The same as Tensor.unflatten, whose super() torch.compile can't trace under a function mode."""
+    place = dim % tensor.ndim
+    return tensor.reshape(*tensor.shape[:place], *sizes, *tensor.shape[place + 1 :])
 
 
 class Reroute(TorchFunctionMode):
@@ -41,6 +47,8 @@ class Reroute(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is _SDPA:
             return self._attend(*args, **(kwargs or {}))
+        if func is torch.Tensor.unflatten and torch.compiler.is_compiling():
+            return _unflatten(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
     def _attend(

@@ -79,6 +79,11 @@ def of_vae(config: Config) -> dict[str, object]:
         found["vae_scale"] = 2 ** len(halves)
     elif config.get("_class_name") in HALVING and isinstance(blocks, list) and blocks:
         found["vae_scale"] = 2 ** (len(blocks) - 1)
+    elif (
+        isinstance(deep := config.get("decoder_block_out_channels"), list)
+        and config.get("_class_name") == "AutoencoderDC"
+    ):
+        found["vae_scale"] = 2 ** (len(deep) - 1)
     for key in ("temporal_compression_ratio", "scale_factor_temporal"):
         if _count(config.get(key)):
             found["frames_per_latent"] = config[key]

@@ -89,6 +89,16 @@ def gives_sigmas(node: ast.ClassDef) -> bool:
     return made
 
 
+def multiple(node: ast.ClassDef) -> int:
+    """What a pipeline says that a height must be a multiple of, where it does by a plain number; else 1."""
+    for each in ast.walk(node):
+        if isinstance(each, ast.BinOp) and isinstance(each.op, ast.Mod) and ast.unparse(each.left) == "height":
+            number = _plain(each.right)
+            if type(number) is int and number > 0:
+                return number
+    return 1
+
+
 def gives_mu(node: ast.ClassDef) -> bool:
     """Whether a pipeline gives its scheduler a shift that depends on the size."""
     return any(isinstance(each, ast.keyword) and each.arg == "mu" for each in ast.walk(node))

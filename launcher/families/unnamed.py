@@ -49,7 +49,7 @@ def facts(path: str, folder: Path) -> dict[str, Any]:
     value = f"model.path={path}"
     node = sources.pipeline(pipeline)
     call = sources.method(node, "__call__") if node is not None else None
-    if call is None:
+    if node is None or call is None:
         told = f"holds a {pipeline}, which is not a pipeline of the installed diffusers"
         raise Refused([Problem(value, told, "type pip install --upgrade diffusers, or give another folder")])
     names = [part.name for part in parts]
@@ -65,6 +65,8 @@ def facts(path: str, folder: Path) -> dict[str, Any]:
     if "patch" not in found:  # pipelines pack latents by two, or ask for multiples of 8 or 16 pixels, and don't say so
         scale = found.setdefault("vae_scale", 8)
         found["patch"] = math.lcm(scale, 16) // scale
+    scale = found.setdefault("vae_scale", 8)
+    found["patch"] = math.lcm(scale * found["patch"], sources.multiple(node)) // scale
     if "num_frames" not in given:
         found["frames_per_latent"] = None
     return found | _call(given, model, found) | _tokenizer(parts)

@@ -79,7 +79,10 @@ class Story:
         self.run_dir.write(check=worst)
         if worst.close:
             return
-        what = f"cp={self.request.mode} is off by {worst.relative:.1e} of what one rank predicts in the first step"
+        where = (
+            "in the first step" if worst.part == "step" else "in one block of each kind, as all do not fit on a rank"
+        )
+        what = f"cp={self.request.mode} is off by {worst.relative:.1e} of what one rank predicts {where}"
         if worst.relative <= worst.bound and worst.batch is not None:
             what = f"batch={self.request.config.batch} is off by {worst.batch:.1e} of what one picture alone predicts"
         limit = f"the bound in {worst.dtype} is {worst.bound:.0e}"

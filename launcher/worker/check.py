@@ -96,8 +96,15 @@ def _anywhere(here: bool) -> bool:
 
 @contextlib.contextmanager
 def one_block(transformer: Any) -> Iterator[None]:
-    """Leave the first block of each of a transformer's lists while the block runs."""
-    lists = {name: each for name, each in transformer.named_children() if isinstance(each, torch.nn.ModuleList)}
+    """Leave the first block of each of a transformer's lists of blocks while the `with` block runs.
+
+    Those with attention in them: other lists (projections, one for each layer of a text encoder) are read by number.
+    """
+    lists = {
+        name: each
+        for name, each in transformer.named_children()
+        if isinstance(each, torch.nn.ModuleList) and any(hasattr(part, "processor") for part in each.modules())
+    }
     try:
         for name, blocks in lists.items():
             setattr(transformer, name, torch.nn.ModuleList(blocks[:1]))

@@ -12,6 +12,7 @@ import torch.distributed as dist
 from launcher.wire.protocol import Done, Job, Load
 from launcher.worker import __main__ as worker
 from launcher.worker import jobs
+from launcher.worker.embeddings import Embeddings
 
 do, init = jobs.Worker.do, dist.init_process_group
 loaded: list[Load] = []
@@ -20,7 +21,7 @@ loaded: list[Load] = []
 def forgiving(self: jobs.Worker, job: Job) -> Done:
     """Errors are answered, not raised."""
     if loaded != [job.load]:
-        self.pipe = None
+        self.pipe, self.embeddings = None, Embeddings()  # the other model's, of the same prompt
     loaded[:] = [job.load]
     stand_in(job.load.pipeline)
     try:

@@ -72,6 +72,7 @@ def test_a_wrong_one_is_seen_in_one_block(warm, own):
     assert (found.part, found.close) == ("block", False)
     assert found.relative > 10 * found.bound
     assert "off by" in error
+    assert "in one block of each kind, as all do not fit on a rank" in error
     assert "type cp=none" in error
 
 

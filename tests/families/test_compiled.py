@@ -25,8 +25,9 @@ import attention_backends
 
 pytestmark = pytest.mark.slow
 
-# Through the dispatcher, by torch's own attention with a text that is split, and with positions that are.
-NAMES = ["chronoedit", "cogvideox", "sd3", "auraflow"]
+# Through the dispatcher, by torch's own attention with a text that is split, and with positions that are;
+# by Tensor.unflatten.
+NAMES = ["chronoedit", "cogvideox", "sd3", "auraflow", "cogview4"]
 SAMPLE = NAMES if "FAMILY_SAMPLES" in os.environ else NAMES[:1]  # a quarter of a minute each
 
 

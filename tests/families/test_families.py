@@ -269,6 +269,21 @@ def test_what_a_case_is_compared_with_is_one_process():
     assert model_of("flux") is model_of("flux")
 
 
+@pytest.mark.parametrize("name", ["flux", "wan_vace", "hidream", "bria_fibo", "hunyuan_dit"])
+def test_one_block_of_each_kind_is_a_model_too(name):
+    """Which `check=true` looks at where one rank's memory does not hold all of them."""
+    from launcher.worker.check import one_block
+
+    model, given = TINY[name].build(), TINY[name].given(Size())
+    with torch.no_grad():
+        whole = output(model(**given))
+        with one_block(model):
+            part = output(model(**given))
+        assert part.shape == whole.shape
+        assert not torch.equal(part, whole)
+        assert torch.equal(output(model(**given)), whole)
+
+
 def test_the_table_of_classes_is_current():
     import classes
 

@@ -41,6 +41,16 @@ def test_a_pipeline_of_pictures(tmp_path):
     assert (found["arguments"]["text_tokens"], found["arguments"]["guidance"]) == (None, "guidance_scale")
 
 
+def test_a_pipeline_that_says_what_sizes_it_takes(tmp_path):
+    """Sana's autoencoder has another list of channels, and its pipeline asks for multiples of 32 pixels."""
+    transformer = {"kind": "SanaTransformer2DModel", "patch_size": 1, "num_attention_heads": 70}
+    for blocks, scale, patch in (([8] * 6, 32, 1), ([8] * 2, 2, 16)):
+        vae = {"kind": "AutoencoderDC", "_class_name": "AutoencoderDC", "decoder_block_out_channels": blocks}
+        folder = pipeline(tmp_path / str(scale), "SanaPipeline", transformer=dict(transformer), vae=vae)
+        found = unnamed.facts("x", folder)
+        assert (found["vae_scale"], found["patch"]) == (scale, patch)
+
+
 def test_a_pipeline_of_videos(tmp_path):
     transformer = {"kind": "AllegroTransformer3DModel", "num_attention_heads": 24, "attention_head_dim": 96}
     vae = {"kind": "AutoencoderKLAllegro", "temporal_compression_ratio": 4, "spatial_compression_ratio": 8}

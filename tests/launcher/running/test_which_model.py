@@ -122,6 +122,7 @@ def test_a_pipeline_that_no_family_has_makes_a_picture(launch, tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(BUNDLED / "tokenizer")
     tokenizer.model_max_length = 77
     sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
+    sizes |= {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     diffusers.StableDiffusionPipeline(
         tokenizer=tokenizer,
         text_encoder=CLIPTextModel(CLIPTextConfig(vocab_size=len(tokenizer), **sizes)),

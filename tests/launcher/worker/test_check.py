@@ -21,6 +21,8 @@ class Transformer(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.blocks = torch.nn.ModuleList(torch.nn.Identity() for _ in range(3))
+        for block in self.blocks:
+            block.processor = object()  # as each attention has one
         self.off = 0.0
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
@@ -157,10 +159,13 @@ def test_one_block_of_each_list_is_left_and_all_come_back():
     model = torch.nn.Module()
     model.blocks = torch.nn.ModuleList(torch.nn.Linear(1, 1) for _ in range(3))
     model.more = torch.nn.ModuleList([torch.nn.ModuleList(torch.nn.Linear(1, 1) for _ in range(2))])
+    for block in model.blocks:
+        block.processor = object()
     model.last = torch.nn.Linear(1, 1)
     before, names = model.blocks, [name for name, _ in model.named_modules()]
     with one_block(model):
         assert len(model.blocks) == 1
         assert model.blocks[0] is before[0]
+        assert len(model.more[0]) == 2  # no blocks: there is no attention in them
     assert model.blocks is before
     assert [name for name, _ in model.named_modules()] == names
