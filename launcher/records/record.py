@@ -185,6 +185,7 @@ class Record:
         kernel: what attention was computed with.
         environment: operating system, processor, driver, libraries below torch, and torch's switches.
         checkout: of this program; None where it was installed from a package.
+        hosts: the machines that its ranks were on, where those were several.
 
     What a failed run has not come to, and what older versions did not write, is None or empty.
     """
@@ -221,6 +222,7 @@ class Record:
     sent_bytes: tuple[int, ...] | None = None
     environment: dict[str, str] = field(default_factory=dict)
     checkout: Checkout | None = None
+    hosts: tuple[str, ...] = ()
 
 
 def at_commit(config: Config, folder: str) -> Config:

@@ -33,9 +33,9 @@ def _speeds(request: Request, rank: int, ranks: int) -> Speeds:
     cores, sharing = 1.0, 1
     if device == "cpu":
         threads = request.threads[rank]
-        cores = threads * min(1.0, request.machine.cores / sum(request.threads))
+        cores = threads * min(1.0, request.machine.nodes * request.machine.cores / sum(request.threads))
     elif devices:
-        sharing = len(range(rank % len(devices), ranks, len(devices)))
+        sharing = len(range(rank % len(devices), max(1, ranks // request.machine.nodes), len(devices)))
     if device == "cuda" and request.config.cp.transport == "host":
         latency, bandwidth = BY_HOST
     return Speeds(

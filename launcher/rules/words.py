@@ -14,6 +14,7 @@ from launcher.rules.rule import rule
 
 IMPLEMENTATIONS = ("own", "diffusers")
 BRANCHES = ("calls", "batch")
+CLUSTERS = ("none", "env")
 TRACKERS = ("none", "tensorboard", "mlflow", "wandb")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -34,6 +35,7 @@ def words(request: Request) -> Iterator[Problem]:
         "output.format": (output.format, ("auto", *FORMATS), "output="),
         "output.codec": (output.codec or next(iter(CODECS)), tuple(CODECS), "output.codec="),
         "output.metadata": (output.metadata, METADATA, "output.metadata="),
+        "cluster.name": (request.config.cluster.name, CLUSTERS, "cluster="),
         "tracker.name": (request.config.tracker.name, TRACKERS, "tracker="),
         "model.text": (model.text, ("padded", "prompt", "whole", "joined"), "model.text="),
         "model.guidance_branches": (model.guidance_branches or "calls", BRANCHES, "model.guidance_branches="),

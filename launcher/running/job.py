@@ -125,6 +125,8 @@ def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, progress: P
             hashed = thread.submit(known_weights, request)
             ranks = get_ranks(group_key(request), run_dir)
             known = hashed.result()
+        if ranks.hosts:
+            run_dir.write(hosts=ranks.hosts)
         run_dir.write(weights=known)
         job = job_message(request, run_dir, known)
         job = dataclasses.replace(job, pictures=()) if only_check else job

@@ -38,6 +38,7 @@ from launcher.running.which_model import with_model
 from launcher.wording import shorten
 
 if TYPE_CHECKING:
+    from launcher.running.cluster import Cluster
     from launcher.running.job import Made
 
 
@@ -54,17 +55,21 @@ class Session:
         self.screen = screen or SILENT
         self.machine = machines.here()
         self._slots = [Slot()]
+        self._cluster: Cluster | None = None
 
     def __enter__(self) -> Session:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: object, error: BaseException | None, *_: object) -> None:
+        self.close("" if error is None else str(error) or type(error).__name__)
 
-    def close(self) -> None:
-        """End the ranks."""
+    def close(self, failed: str = "") -> None:
+        """End the ranks, and the agents of other machines; `failed` is what they are told of the reason."""
         for slot in self._slots:
             slot.close()
+        if self._cluster is not None:
+            self._cluster.close(1 if failed else 0, failed)
+            self._cluster = None
 
     def resolve(self, words: list[str]) -> tuple[DictConfig, Request]:
         """The composed configuration of one run, and the request that it makes.
@@ -83,7 +88,25 @@ class Session:
         given = {name: attrgetter(name)(config) for name in PATHS}
         if found := list(path_problems(given)):
             raise Refused(found)
-        return resolve(deal.chosen(config, self.machine, groups), deal.part(self.machine, groups))
+        machine = self.machine
+        if config.cluster.name == "env":
+            from launcher.nodes import from_environment
+
+            machine = replace(machine, nodes=from_environment(config.cluster.port).count)
+        return resolve(deal.chosen(config, machine, groups), deal.part(machine, groups))
+
+    def _joined(self, config: LaunchConfig) -> Cluster | None:
+        """The machines whose ranks work together, once all of them are there; None for this one alone."""
+        if config.cluster.name != "env":
+            return None
+        if self._cluster is None:
+            from launcher.nodes import from_environment
+            from launcher.running.cluster import Cluster
+
+            node = from_environment(config.cluster.port)
+            if node.count > 1:
+                self._cluster = Cluster(node, config.cluster.join_timeout, self.screen.note)
+        return self._cluster
 
     def run(self, words: list[str], only_check: bool = False) -> Made:
         """Run one job; with `only_check` its check and no more.
@@ -251,6 +274,7 @@ class Session:
         """Make a job's pictures in a folder, which is claimed before anything is written there."""
         from launcher.running.job import execute  # with what a refused request should not wait for: Pillow, psutil
 
+        slot.cluster = self._joined(request.config)
         run_dir = RunDir(shown(folder))
         progress = progress or self.screen.progress(steps_of(request), brief)
         try:

@@ -13,7 +13,7 @@ from launcher.codec import MalformedError
 from launcher.records.record import Check, File, Recipe, Scheduler
 from launcher.schedulers import Wish
 
-VERSION = 4
+VERSION = 5
 HEARTBEAT = 1.0  # seconds between two signs of life of a rank that works
 OUT_OF_GPU_MEMORY = "out of GPU memory"  # how the cause of a rank that met its GPU's limit begins
 
@@ -29,18 +29,57 @@ class Message:
     kind: ClassVar[str]
 
 
+@dataclass(frozen=True)
+class Address:
+    """Where a rank can be reached: its host's name, and the interface's, with its address and a port."""
+
+    host: str
+    interface: str
+    address: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host} ({self.interface}, {self.address})"
+
+
 # From a rank to the launcher.
 
 
 @dataclass(frozen=True)
 class Hello(Message):
-    """The first words of a rank. `secret` is the group's, which only its ranks were given."""
+    """The first words of a rank. `secret` is the group's, which only its ranks were given.
+
+    address: where it listens for a try of the link to it, of a group on several machines.
+    """
 
     kind: ClassVar[str] = "hello"
     version: int
     secret: str
     rank: int
     pid: int
+    address: Address | None = None
+
+
+@dataclass(frozen=True)
+class Linked(Message):
+    """A rank has reached all ranks on other machines."""
+
+    kind: ClassVar[str] = "linked"
+
+
+@dataclass(frozen=True)
+class Ask(Message):
+    """A rank sets or asks for what ranks tell each other to connect: torch's store, kept by the launcher.
+
+    Args:
+        what: a word of QUESTIONS. value: in hexadecimal, of a set; the number of an add; seconds of a wait.
+    """
+
+    kind: ClassVar[str] = "ask"
+    number: int
+    what: str
+    keys: tuple[str, ...]
+    value: str = ""
 
 
 @dataclass(frozen=True)
@@ -271,15 +310,119 @@ class Job(Message):
 
 
 @dataclass(frozen=True)
+class Links(Message):
+    """Where the ranks of all machines are, in rank order: a rank tries to reach those on other machines."""
+
+    kind: ClassVar[str] = "links"
+    addresses: tuple[Address, ...]
+
+
+@dataclass(frozen=True)
+class Told(Message):
+    """The answer to an Ask of this number, in hexadecimal."""
+
+    kind: ClassVar[str] = "told"
+    number: int
+    value: str = ""
+
+
+@dataclass(frozen=True)
 class Stop(Message):
     """No more jobs: the rank ends."""
 
     kind: ClassVar[str] = "stop"
 
 
+# Between the launcher and the agents of other machines.
+
+
+@dataclass(frozen=True)
+class Join(Message):
+    """The first words of an agent: which node it is, and what the launcher compares with its own.
+
+    Args:
+        clock: seconds since 1970. devices: names of GPUs, or how many cores.
+    """
+
+    kind: ClassVar[str] = "join"
+    version: int
+    node: int
+    count: int
+    host: str
+    clock: float
+    versions: dict[str, str]
+    devices: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Look(Message):
+    """What does the agent see of a run's folder, in which `token` stands, and of a model's?"""
+
+    kind: ClassVar[str] = "look"
+    path: str
+    token: str
+    model: str
+
+
+@dataclass(frozen=True)
+class Seen(Message):
+    """Whether it sees the run's folder, and each file of the model's, by name: its size, or its SHA-256 if small."""
+
+    kind: ClassVar[str] = "seen"
+    shared: bool
+    files: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Start(Message):
+    """The agent starts its ranks.
+
+    Args:
+        token: of the group. processes: of all machines. port: on which torch's elastic agents meet, at the first node.
+        log: the file for what the starting process says.
+    """
+
+    kind: ClassVar[str] = "start"
+    token: str
+    processes: int
+    port: int
+    device: str
+    devices: tuple[int, ...]
+    threads: tuple[int, ...]
+    deterministic: bool
+    log: str
+
+
+@dataclass(frozen=True)
+class Ended(Message):
+    """An agent's ranks have ended, as they were told to (empty `cause`), or not."""
+
+    kind: ClassVar[str] = "ended"
+    cause: str
+
+
+@dataclass(frozen=True)
+class End(Message):
+    """The agent ends its ranks: at once, or when they have had a moment to leave by themselves."""
+
+    kind: ClassVar[str] = "end"
+    now: bool
+
+
+@dataclass(frozen=True)
+class Leave(Message):
+    """No more groups: the agent ends, with this exit code, and says these words if there are any."""
+
+    kind: ClassVar[str] = "leave"
+    code: int
+    words: str
+
+
 Kinds = tuple[type[Message], ...]
-FROM_RANK: Kinds = (Hello, Stage, Source, Step, Alive, Checked, Saved, Done, Error)
-FROM_LAUNCHER: Kinds = (Job, Stop)
+FROM_RANK: Kinds = (Hello, Linked, Ask, Stage, Source, Step, Alive, Checked, Saved, Done, Error)
+FROM_LAUNCHER: Kinds = (Job, Stop, Links, Told)
+FROM_AGENT: Kinds = (Join, Seen, Ended)
+TO_AGENT: Kinds = (Look, Start, End, Leave)
 
 
 def pack(message: Message) -> bytes:

@@ -34,9 +34,11 @@ from launcher.worker.checks import check_tokenizers
 from launcher.worker.decoded import Frames, sound_of
 from launcher.worker.load import fetch, load_pipeline
 from launcher.worker.lora import Loras
+from launcher.worker.questions import Questions
 from launcher.worker.schedulers import scheduler
 from launcher.worker.sharing import Groups, shared
 from launcher.worker.steps import Steps
+from launcher.worker.store import LauncherStore
 
 Send = Callable[[Message], None]
 
@@ -44,8 +46,8 @@ Send = Callable[[Message], None]
 class Worker:
     """One rank's state between jobs: its device, the process group and the loaded pipeline."""
 
-    def __init__(self, send: Send, rank: int, world_size: int) -> None:
-        self.send, self.rank, self.world_size = send, rank, world_size
+    def __init__(self, send: Send, rank: int, world_size: int, questions: Questions | None = None) -> None:
+        self.send, self.rank, self.world_size, self.questions = send, rank, world_size, questions
         self.pipe: Any = None
         self.groups = Groups()
         self.folder = ""  # that the pipeline was loaded from
@@ -119,12 +121,11 @@ class Worker:
         if load.deterministic:
             surroundings.deterministic()
         if self.world_size > 1:
+            self.store = self._store(load)  # torch keeps what is behind it, and not the object with its methods
             nccl = cuda and load.transport != "host" and (load.transport == "nccl" or dist.is_nccl_available())
             dist.init_process_group(
                 "cpu:gloo,cuda:nccl" if nccl else "gloo",
-                store=dist.FileStore(  # type: ignore[attr-defined]
-                    os.environ[STORE_VARIABLE], self.world_size
-                ),
+                store=self.store,
                 rank=self.rank,
                 world_size=self.world_size,
                 timeout=timedelta(seconds=load.timeout),
@@ -143,6 +144,12 @@ class Worker:
             self.pipe.enable_model_cpu_offload(device=device)
         self.loras.fuse(load.fused)
         self.loads += 1
+
+    def _store(self, load: Load) -> Any:
+        """Where ranks find each other: a file on one machine, and what the launcher keeps for several."""
+        if self.questions is not None:
+            return LauncherStore(self.questions, load.timeout)
+        return dist.FileStore(os.environ[STORE_VARIABLE], self.world_size)  # type: ignore[attr-defined]
 
     def _picture(self, job: Job, number: int, seconds: dict[str, float]) -> str:
         picture = job.pictures[number]
