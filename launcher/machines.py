@@ -115,7 +115,7 @@ def _preset(card: str) -> tuple[dict[str, Any], str]:
     """The figures of a GPU by its name, and where they come from."""
     for preset in presets().values():
         known = preset.get("card", "").lower()
-        if known and (known in card.lower() or card.lower() in known):
+        if known and "nodes" not in preset and (known in card.lower() or card.lower() in known):
             return preset, f"machine={preset['name']}"
     return presets()[UNKNOWN_CARD], f"machine={UNKNOWN_CARD}, for want of figures for {card}"
 

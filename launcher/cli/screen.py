@@ -87,6 +87,8 @@ def rows(told: dict[str, str], width: int | None = None) -> str:
 
 def _devices(request: Request) -> str:
     ranks = plural(request.mesh.ranks, "rank")
+    if request.machine.nodes > 1:
+        ranks += f" of {request.machine.nodes} machines"
     if request.device == "cpu":
         threads = f"{plural(request.threads[0], 'thread')} each"
         if len(set(request.threads)) > 1:

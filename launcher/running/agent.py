@@ -42,8 +42,7 @@ def serve(node: Node, timeout: float) -> int:
     try:
         return agent.serve()
     except Interrupted as interrupted:
-        agent.end(now=True)
-        agent.tell(f"was stopped by {signal.Signals(interrupted.signum).name}")
+        agent.tell(f"was stopped by {signal.Signals(interrupted.signum).name}", stopped=True)
         raise
     finally:
         agent.end(now=True)
@@ -106,10 +105,10 @@ class _Agent:
                 self.end(now=True)
                 self.tell(failures.how_it_died(code, self._log))
 
-    def tell(self, cause: str) -> None:
+    def tell(self, cause: str, stopped: bool = False) -> None:
         """Tell how the ranks here ended; whoever is gone needs no telling."""
         with contextlib.suppress(OSError):
-            self._peer.send(Ended(cause))
+            self._peer.send(Ended(cause, stopped))
 
     def _start(self, start: Start) -> None:
         self.end(now=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import secrets
 import select
 import socket
@@ -35,7 +36,7 @@ TOKEN = ".launcher-shared"  # the file in a run's folder by which another machin
 
 
 class Agent:
-    """One of the other machines. `ended`: how its ranks ended, None while they run; `lost`: it does not answer."""
+    """One of the other machines. `ended`: how its ranks ended, None while they run; `lost`: it is gone, or leaves."""
 
     def __init__(self, join: Join, channel: Channel) -> None:
         self.node, self.host, self.channel = join.node, shorten(join.host, 60), channel
@@ -53,8 +54,8 @@ class Agent:
             messages, self.channel.closed = [], True
         for message in messages:
             if isinstance(message, Ended):
-                self.ended = message.cause
-        self.lost = self.channel.closed
+                self.ended, self.lost = message.cause, self.lost or message.stopped
+        self.lost = self.lost or self.channel.closed
         return messages
 
     def send(self, message: Message) -> None:
@@ -233,8 +234,7 @@ class Cluster:
             for agent in self.agents.values():
                 if agent.channel.connection in ready:
                     agent.receive()
-        over = (agent for agent in self.agents.values() if agent.ended is not None)
-        return self.lost() or next((f"{agent}: {agent.ended or 'its ranks ended'}" for agent in over), "")
+        return self.lost() or next((f"{agent}: {agent.ended}" for agent in self.agents.values() if agent.ended), "")
 
     def wait(self, timeout: float) -> None:
         """Wait until the agents have told how their ranks ended."""
@@ -276,10 +276,8 @@ def _listen(node: Node) -> tuple[socket.socket, str]:
     try:
         return socket.create_server((str(address[0]), node.port), backlog=512), interface
     except OSError as error:
-        rule = f"can't be listened at: {error.strerror}"
-        instead = (
-            "type cluster.port=NUMBER , a free one, on every machine (torchrun itself uses MASTER_PORT)"
-        )
+        rule = f"can't be listened at: {os.strerror(error.errno or 0)}"
+        instead = "type cluster.port=NUMBER, a free one, on every machine (torchrun itself uses MASTER_PORT)"
         raise Refused([Problem(f"port {node.port} of {address[0]}", rule, instead)]) from error
 
 

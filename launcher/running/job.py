@@ -14,6 +14,7 @@ from pathlib import Path
 from launcher.estimates import memory
 from launcher.families.facts import fact_problems
 from launcher.families.weights import location
+from launcher.leaving import leave_if_asked
 from launcher.problems import Interrupted, LauncherError, RunFailed
 from launcher.records.hashes import weights
 from launcher.records.record import Check, File, Record, at_commit
@@ -60,6 +61,7 @@ def execute(
         Interrupted: a signal came; run.json says `interrupted`.
     """
     path = run_dir.path
+    leave_if_asked()
     run_dir.start(first_record(request, overrides, options))
     try:
         return _execute(request, run_dir, get_ranks, progress, only_check)
@@ -97,6 +99,8 @@ def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, progress: P
         if isinstance(message, Saved):
             files[message.picture] = message.file
             run_dir.note(files=tuple(files[number] for number in sorted(files)))
+            if len(files) < len(request.prompts) * request.config.images:
+                leave_if_asked()
         elif isinstance(message, Checked):
             checks[rank] = message.check
             if len(checks) == request.mesh.ranks:

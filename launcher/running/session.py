@@ -138,6 +138,9 @@ class Session:
         with translated(words):
             text = hydra_seam.folder_name(master, setting)
             seed, allow_refused = master.seed, master.allow_refused
+        if master.data != "1" and master.cluster.name != "none":
+            rule = f"the machines of cluster={master.cluster.name} work on one job at a time"
+            raise Refused([Problem(f"data={master.data}", rule, "leave it out")])
         if found := list(path_problems({setting: text})):
             raise Refused(found)
         folder = user_path(text)

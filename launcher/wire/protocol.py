@@ -395,10 +395,11 @@ class Start(Message):
 
 @dataclass(frozen=True)
 class Ended(Message):
-    """An agent's ranks have ended, as they were told to (empty `cause`), or not."""
+    """An agent's ranks have ended, as they were told to (empty `cause`), or not; or it ends itself (`stopped`)."""
 
     kind: ClassVar[str] = "ended"
     cause: str
+    stopped: bool = False
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,7 @@ def main() -> int:
     """Serve until told to stop; the exit code is 0 then. A failure ends the process with 1."""
     faulthandler.enable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher decides what a Ctrl-C means
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # and when to end before a time limit
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     gpus = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     threads = int(os.environ["OMP_NUM_THREADS"])

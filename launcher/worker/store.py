@@ -39,6 +39,8 @@ class LauncherStore(dist.Store):  # type: ignore[misc,name-defined]  # not in to
     def delete_key(self, key: str) -> bool:
         return bool(self._questions.ask("delete", [key]))
 
+    deleteKey = delete_key  # noqa: N815 - as torch calls it from C++
+
     def set_timeout(self, timeout: timedelta) -> None:
         self._timeout = timeout.total_seconds()
 
