@@ -285,6 +285,8 @@ REFUSALS: dict[str, list[Refusal]] = {
             LAPTOP,
         ),
         ("model.cp_plan={empty:[nobody]}", "cp_plan.empty: no stream 'nobody'", LAPTOP),
+        ("model.cp_plan={gather:{single_transformer_block.*:{dim:1}}}", "nearest: single_transformer_blocks", LAPTOP),
+        ("model.transformers=[transfromer]", "FluxPipeline has no part transfromer; it has scheduler, vae,", LAPTOP),
         ("model=ltx_video guidance=1 negative_prompt=blue runtime=cpu", "no effect while guidance is 1 (off)", LAPTOP),
         ("model=qwenimage guidance=3 runtime=cpu", "takes no distilled guidance scale", LAPTOP),
         ("model.text_tokens=513", "FluxPipeline takes at most 512", LAPTOP),

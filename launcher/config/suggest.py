@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
+from attention_backends.plan import ENTRY_KEYS, KEYS
 from launcher.config.names import DTYPES, ELSEWHERE, NOT_NEEDED, SCHEDULERS
 from launcher.config.paths import PATHS
 from launcher.config.text import UnaskedError, fields, is_text, quoted
@@ -211,6 +212,22 @@ def carriage_return(word: str) -> Problem:
     rule = "ends in a carriage return, as in a script with Windows line ends"
     convert = "convert the script: sed -i 's/\\r$//' FILE"
     return Problem(word, rule, f"type {shlex.quote(word.rstrip(chr(13)))}, or {convert}")
+
+
+def into_plan(word: str) -> Iterator[Problem]:
+    """A word that reaches into a model's plan, whose keys are paths with dots: where one ends Hydra can't know."""
+    key, _, value = word.partition("=")
+    if not key.lstrip("+~").startswith("model.cp_plan."):
+        return
+    kind, *rest = key.split(".")[2:]
+    near = (nearest(kind, KEYS, 1) or KEYS[:1])[0]
+    leaf = [rest.pop()] if rest and rest[-1] in ENTRY_KEYS else []
+    keys = [rest.pop(), *leaf] if near == "split" and leaf and rest else leaf
+    keys = [near, ".".join(rest), *keys] if rest else [near, *keys]
+    told = shlex.quote("model.cp_plan={" + ": {".join(keys) + f": {value or 'VALUE'}" + "}" * len(keys))
+    if near == "split" and leaf and not rest:  # of the model itself, whose path is empty: Hydra reads no such key
+        told = "--config-dir FOLDER model=NAME, with the plan in FOLDER/model/NAME.yaml"
+    yield Problem(word, "a plan is one setting, written in braces and merged into the model's own", f"type {told}")
 
 
 def too_long(words: list[str]) -> Iterator[Problem]:

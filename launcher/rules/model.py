@@ -47,6 +47,18 @@ def pipeline_class(request: Request) -> Iterator[Problem]:
 
 
 @rule
+def parts_of_pipeline(request: Request) -> Iterator[Problem]:
+    """The pipeline has the parts that a model's file names, as far as its source says which it has."""
+    model = request.config.model
+    known = sources.parts(model.pipeline)
+    for part in model.transformers if known else ():
+        if part not in known:
+            near = nearest(part, known, 1) or ["transformer"]
+            what = f"{model.pipeline} has no part {part}; it has {', '.join(known)}"
+            yield Problem(f"model.transformers=[{','.join(model.transformers)}]", what, f"write {near[0]}")
+
+
+@rule
 def sizes(request: Request) -> Iterator[Problem]:
     """A pipeline that knows some sizes only would make the nearest of them, without a word."""
     config, legal = request.config, request.config.model.sizes

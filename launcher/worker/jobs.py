@@ -278,6 +278,8 @@ def _accepted(pipe: Any, call: dict[str, object]) -> dict[str, Any]:
     known = inspect.signature(pipe.__call__).parameters
     if unknown := sorted(set(call) - set(known)):
         raise TypeError(f"{type(pipe).__name__} takes no {', '.join(unknown)}")
+    if "use_resolution_binning" in known:  # on by default: another size, the nearest of a list, scaled afterwards
+        call = call | {"use_resolution_binning": False}
     return call
 
 

@@ -26,11 +26,18 @@ CHAT = "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.
 def build(name: str, folder: Path) -> Path:
     """Save a family's tiny pipeline in `folder` and return it."""
     torch.manual_seed(0)
-    pipe = (PIPELINES | STARTING)[name][0]()
+    pipe = _pixart() if name == OWN else (PIPELINES | STARTING)[name][0]()
     for part in pipe.components.values():
         if isinstance(part, torch.nn.Module):
             _make_random(part)
     pipe.save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def own_files(folder: Path) -> Path:
+    """A folder for --config-dir, with the model file of a family that conf/ does not have."""
+    (folder / "model").mkdir(parents=True)
+    (folder / "model" / f"{OWN}.yaml").write_text(OWN_FILE, encoding="utf-8")
     return folder
 
 
@@ -132,6 +139,17 @@ def _auraflow() -> Any:
         transformer=diffusers.AuraFlowTransformer2DModel(
             num_attention_heads=6, attention_head_dim=12, **CHANNELS, sample_size=16, num_mmdit_layers=2,
             num_single_dit_layers=2, joint_attention_dim=WIDTH, caption_projection_dim=72, pos_embed_max_size=256,
+        ),
+    )  # fmt: skip
+
+
+def _pixart() -> Any:
+    """Of no family: the test brings its model file."""
+    return diffusers.PixArtSigmaPipeline(
+        **_t5(), vae=_kl(), scheduler=diffusers.DPMSolverMultistepScheduler(),
+        transformer=diffusers.PixArtTransformer2DModel(
+            num_attention_heads=6, attention_head_dim=12, num_layers=2, in_channels=4, out_channels=8, sample_size=32,
+            cross_attention_dim=72, caption_channels=WIDTH,
         ),
     )  # fmt: skip
 
@@ -448,6 +466,33 @@ def _kandinsky() -> Any:
 
 SMALL = "model.text_tokens=24"
 UNNAMED = ("auraflow",)  # no family's
+OWN = "pixart_of_mine"  # of a model file that is not in conf/, as a user writes one: all its facts and its plan
+OWN_FILE = f"""
+name: {OWN}
+pipeline: PixArtSigmaPipeline
+heads: 6
+head_dim: 12
+layers: 2
+latent_channels: 4
+text: whole
+cross_attention: true
+text_tokens: 24
+guidance_cfg: true
+guidance_branches: batch
+guidance: 4.5
+prompt: a red cat
+height: 64
+width: 64
+steps: 2
+arguments: {{guidance: guidance_scale, negative_prompt: negative_prompt, text_tokens: max_sequence_length}}
+cp_plan:
+  split:
+    transformer_blocks.0:
+      hidden_states: {{dim: 1}}
+  gather:
+    proj_out: {{dim: 1}}
+  local: [transformer_blocks.*.attn2]
+"""
 SINGLE = "model.layers=4"  # two of two streams, two of one
 # How it is made, and the facts in which it differs.
 PIPELINES: dict[str, tuple[Callable[[], Any], list[str]]] = {

@@ -90,6 +90,8 @@ machine=h100x8
 machine.gpus=8
 cp=ring_anything runtime.processes=0
 model.pipeline=WanPipeline
+model.cp_plan.gather.proj_out.dim=2
+'model.cp_plan={gather: {proj_out: {dim: 2}}}'
 machine=h100
 -m cp=ring,ulysses cp.ulysses_degree=4
 -m machine=h100x8,here steps=0
