@@ -26,6 +26,7 @@ pytestmark = pytest.mark.slow
 
 WORDS = ["cluster=env", "runtime=cpu", "runtime.threads=1", "height=100", "width=100", "steps=2", "seed=3"]
 LONG = ["cp=ring_anything", "height=300", "width=300", "steps=900"]
+WHOLE = "FAMILY_SAMPLES" in os.environ
 PATIENCE = 120  # seconds; a busy machine starts ranks slowly
 PROMISED = 10  # seconds after which no rank is left anywhere
 
@@ -109,23 +110,41 @@ def picture(folder: Path) -> np.ndarray:
     return np.asarray(Image.open(path)).astype(int)
 
 
+@pytest.mark.skipif(not WHOLE, reason="only with FAMILY_SAMPLES: starts ranks several times")
 def test_a_picture_of_two_machines_is_that_of_one_rank(machines, launch):
     machines.start("cp=unified_anything", "cp.ring_degree=2", "cp.ulysses_degree=2")
     assert machines.ended() == [0, 0], (machines.said(0), machines.said(1))
+    drawn = picture(machines.folder)
     (record,) = machines.folder.rglob("run.json")
     found = read_record(record)
     assert found.hosts == (socket.gethostname(),) * 2
     assert found.config["cluster"]["name"] == "env"
     alone = launch(*WORDS[1:], "cp=none")
-    assert abs(picture(machines.folder) - picture(alone.runs[0])).max() <= 1
+    assert abs(drawn - picture(alone.runs[0])).max() <= 1
     assert machines.secret not in record.read_text()
     machines.none_left(time.monotonic())
 
 
+def test_the_ranks_of_two_machines_are_as_one_and_end_with_either(machines):
+    machines.start(*LONG, "check=true")
+    machines.denoises()
+    since = time.monotonic()
+    machines.launcher(1).kill()
+    assert machines.ended() == [1, -signal.SIGKILL]
+    assert "is gone: its launcher was killed, or it or the network is down" in machines.said(0)
+    machines.none_left(since)
+    (path,) = machines.folder.rglob("run.json")
+    record = read_record(path)
+    assert record.check.close
+    assert record.hosts == (socket.gethostname(),) * 2
+    assert record.status == "failed"
+    assert machines.secret not in path.read_text()
+
+
+@pytest.mark.skipif(not WHOLE, reason="only with FAMILY_SAMPLES: starts ranks several times")
 @pytest.mark.parametrize(
     ("number", "how", "told"),
     [
-        (1, signal.SIGKILL, "is gone: its launcher was killed, or it or the network is down"),
         (1, signal.SIGTERM, "was stopped by SIGTERM"),
         (0, signal.SIGKILL, "the first machine is gone: its launcher was killed, or it or the network is down"),
     ],
@@ -139,6 +158,28 @@ def test_a_machine_that_ends_ends_all_ranks_with_one_line(machines, number, how,
     assert told in machines.said(1 - number)
     assert codes[1 - number] == 1
     machines.none_left(since)
+
+
+@pytest.mark.skipif(not WHOLE, reason="only with FAMILY_SAMPLES: starts ranks several times")
+def test_sigusr1_ends_after_the_picture_and_resume_goes_on(machines):
+    machines.start("-m", "cp=ring_anything", "seed=1,2,3", "height=300", "width=300", "steps=60")
+    end = time.monotonic() + PATIENCE
+    while not (made := list(machines.folder.rglob("0000.png"))):
+        assert time.monotonic() < end, machines.said(0)
+        time.sleep(0.05)
+    machines.launcher(0).send_signal(signal.SIGUSR1)
+    assert machines.ended() == [128 + signal.SIGUSR1, 1]
+    assert machines.said(0) == "launcher: interrupted by SIGUSR1"
+    before = {path: path.read_bytes() for path in machines.folder.rglob("0000.png")}
+    assert 1 <= len(before) < 3
+    machines.started.clear()
+    machines.start(
+        "-m", "cp=ring_anything", "seed=1,2,3", "height=300", "width=300", "steps=60", f"resume={made[0].parents[1]}"
+    )
+    assert machines.ended() == [0, 0], machines.said(0)
+    after = {path: path.read_bytes() for path in machines.folder.rglob("0000.png")}
+    assert len(after) == 3
+    assert before.items() <= after.items()
 
 
 NETWORK = os.geteuid() == 0 and shutil.which("ip") is not None
@@ -168,6 +209,7 @@ def hosts(tmp_path) -> Iterator[Machines]:
             subprocess.run(["ip", "netns", "del", f"{name}-{n}"], capture_output=True)
 
 
+@pytest.mark.skipif(not WHOLE, reason="only with FAMILY_SAMPLES: starts ranks several times")
 @pytest.mark.skipif(not NETWORK, reason="not here: needs root and iproute2")
 def test_a_cable_that_is_cut_while_denoising_ends_both_sides(hosts):
     hosts.start(*LONG)
