@@ -211,6 +211,13 @@ REFUSALS: dict[str, list[Refusal]] = {
             "10 video tokens do not divide among 4 ranks",
             LAPTOP,
         ),
+        (
+            "machine.nodes=2 cp=none",
+            "1 rank: does not divide among 2 machines; type cp=ring_anything runtime.p",
+            LAPTOP,
+        ),
+        ("machine.nodes=2 runtime.processes=3 cp=ring_anything", "machines; type runtime.processes=4", LAPTOP),
+        ("machine.nodes=2 cp=ring_anything cp.ring_degree=10", "available: 8", GPUS),
         ("cp=ring_anything cp.ring_degree=5", "each rank needs its own GPU; available: 4", GPUS),
     ],
     "shares": [
@@ -250,6 +257,7 @@ REFUSALS: dict[str, list[Refusal]] = {
         ("runtime.offload=model", "moves weights off a GPU", LAPTOP),
         ("model=flux", "too large for a CPU", LAPTOP),
         ("machine=h100x8", "machine=h100x8: a run uses this machine; others can only be planned for", LAPTOP),
+        ("machine.nodes=2", "machine.nodes=2: a run uses this machine; others can only be planned for", LAPTOP),
         ("machine.gpus=2", "machine.gpus=2: a run uses this machine; others can only be planned for", LAPTOP),
         ("runtime.devices=[1,1]", "must list GPUs, each once", GPUS),
         ("runtime.devices=[]", "must list GPUs, each once", GPUS),

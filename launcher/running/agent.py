@@ -14,12 +14,11 @@ import subprocess
 import time
 from pathlib import Path
 
-from launcher.machines import here
 from launcher.nodes import Node
 from launcher.problems import Interrupted, RunFailed
 from launcher.records.run_dir import versions
 from launcher.running import failures, started
-from launcher.running.cluster import TICK, fits, listing
+from launcher.running.cluster import TICK, devices, fits, listing
 from launcher.running.folder import GroupFolder
 from launcher.running.starters import accelerate
 from launcher.wire import channel, proof, protocol
@@ -64,10 +63,8 @@ def _join(node: Node, timeout: float) -> Channel:
                 limit = f"cluster.join_timeout={timeout:g} s"
                 raise RunFailed(f"the first machine can't be reached at {where} within {limit}: {why}") from error
             time.sleep(5 * TICK)
-    peer, machine = Channel(connection, protocol.TO_AGENT), here()
-    devices = tuple(gpu.name for gpu in machine.gpus) or (f"cpu ({machine.cores} cores)",)
-    host = socket.gethostname()
-    peer.send(Join(protocol.VERSION, node.number, node.count, host, time.time(), versions(), devices))
+    peer, host = Channel(connection, protocol.TO_AGENT), socket.gethostname()
+    peer.send(Join(protocol.VERSION, node.number, node.count, host, time.time(), versions(), devices()))
     return peer
 
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from launcher.machines import here
 from launcher.nodes import Node
 from launcher.problems import Problem, Refused, RunFailed
 from launcher.records.files import sha256
@@ -159,6 +160,9 @@ class Cluster:
                 )
                 for name in different or ["launcher"]
             )
+        if join.devices != (own := devices()):
+            ours, theirs = ("; ".join(each) for each in (own, join.devices))
+            self._note(f"{agent} has {shorten(theirs)}, and this one {ours}: ranks get equal shares all the same")
         if abs(ahead := join.clock - time.time()) > CLOCKS:
             how = "ahead of" if ahead > 0 else "behind"
             self._note(f"the clock of {agent} is {abs(ahead):.0f} s {how} this one's: its logs tell other times")
@@ -279,6 +283,12 @@ def _listen(node: Node) -> tuple[socket.socket, str]:
         rule = f"can't be listened at: {os.strerror(error.errno or 0)}"
         instead = "type cluster.port=NUMBER, a free one, on every machine (torchrun itself uses MASTER_PORT)"
         raise Refused([Problem(f"port {node.port} of {address[0]}", rule, instead)]) from error
+
+
+def devices() -> tuple[str, ...]:
+    """What this machine computes with: the names of its GPUs, or how many cores it has."""
+    machine = here()
+    return tuple(gpu.name for gpu in machine.gpus) or (f"cpu ({machine.cores} cores)",)
 
 
 def listing(folder: str) -> dict[str, str]:

@@ -61,7 +61,7 @@ def joining(first: Node, changes: dict[str, object]) -> Channel:
         "host": "there",
         "clock": time.time(),
         "versions": versions(),
-        "devices": ("cpu",),
+        "devices": clusters.devices(),
     }
     channel = Channel(proof.connected((first.address, first.port), SECRET, 5), protocol.TO_AGENT)
     channel.send(Join(**(facts | changes)))
@@ -143,6 +143,14 @@ def test_a_clock_that_differs_is_noted(nodes):
     assert len(notes) == 1
     assert "the clock of machine 1 (there) is 9" in notes[0]
     assert "s behind this one's" in notes[0]
+
+
+def test_other_devices_are_noted(nodes):
+    said, notes = told_by(nodes[0], devices=("NVIDIA Z9",))
+    assert said == ""
+    assert notes == [
+        f"machine 1 (there) has NVIDIA Z9, and this one {clusters.devices()[0]}: ranks get equal shares all the same"
+    ]
 
 
 def test_an_address_that_is_not_this_machines_is_refused():

@@ -12,7 +12,11 @@ import pytest
 from launcher.problems import RunFailed
 from launcher.running import started
 
-FAMILY = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); time.sleep(60)"
+FAMILY = """
+import subprocess, sys, time
+subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])
+time.sleep(60)
+"""
 
 
 def test_nothing_below_it_is_left(tmp_path):
