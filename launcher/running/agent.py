@@ -22,9 +22,10 @@ from launcher.running.cluster import TICK, devices, fits, listing
 from launcher.running.folder import GroupFolder
 from launcher.running.starters import accelerate
 from launcher.wire import channel, proof, protocol
+from launcher.wire.agents import TO_AGENT, End, Ended, Join, Leave, Look, Seen, Start
 from launcher.wire.channel import Channel
 from launcher.wire.proof import ProofError
-from launcher.wire.protocol import End, Ended, Join, Leave, Look, ProtocolError, Seen, Start
+from launcher.wire.protocol import ProtocolError
 
 
 def serve(node: Node, timeout: float) -> int:
@@ -63,7 +64,7 @@ def _join(node: Node, timeout: float) -> Channel:
                 limit = f"cluster.join_timeout={timeout:g} s"
                 raise RunFailed(f"the first machine can't be reached at {where} within {limit}: {why}") from error
             time.sleep(5 * TICK)
-    peer, host = Channel(connection, protocol.TO_AGENT), socket.gethostname()
+    peer, host = Channel(connection, TO_AGENT), socket.gethostname()
     peer.send(Join(protocol.VERSION, node.number, node.count, host, time.time(), versions(), devices()))
     return peer
 

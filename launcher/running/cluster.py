@@ -22,9 +22,10 @@ from launcher.records.files import sha256
 from launcher.records.run_dir import RunDir, versions
 from launcher.running.starters.accelerate import Machines, interface_of
 from launcher.wire import proof, protocol
+from launcher.wire.agents import FROM_AGENT, End, Ended, Join, Leave, Look, Seen
 from launcher.wire.channel import Channel
 from launcher.wire.proof import ProofError
-from launcher.wire.protocol import End, Ended, Join, Leave, Look, Message, ProtocolError, Seen
+from launcher.wire.protocol import Message, ProtocolError
 from launcher.wording import plural, shorten
 
 TICK = 0.1  # seconds between looks at what may have ended
@@ -58,6 +59,11 @@ class Agent:
                 self.ended, self.lost = message.cause, self.lost or message.stopped
         self.lost = self.lost or self.channel.closed
         return messages
+
+    def start(self, message: Message) -> None:
+        """Have it start its ranks."""
+        self.ended = None
+        self.send(message)
 
     def send(self, message: Message) -> None:
         """Send; one that is gone is noticed when it is listened to."""
@@ -111,7 +117,7 @@ class Cluster:
             if isinstance(connection, str):
                 refused = connection
                 continue
-            channel = Channel(connection, protocol.FROM_AGENT)
+            channel = Channel(connection, FROM_AGENT)
             try:
                 join = next(iter(channel.receive()), None)
                 refused = self._joined(join, channel) or refused
@@ -222,6 +228,11 @@ class Cluster:
         if agent.ended:
             return f"{agent} {agent.ended}"
         return f"{agent} is gone: its launcher was killed, or it or the network is down"
+
+    def free_port(self) -> int:
+        """A port that nobody listens on here."""
+        with socket.create_server((self.address, 0)) as server:
+            return int(server.getsockname()[1])
 
     def lost(self) -> str:
         """Which machine is gone, "" if none is."""

@@ -7,10 +7,7 @@ the whole group: what a rank holds after a failed collective is worth nothing.
 from __future__ import annotations
 
 import contextlib
-import os
-import secrets
 import selectors
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -24,26 +21,26 @@ from launcher.records.run_dir import RunDir
 from launcher.running import failures, started
 from launcher.running.board import Board
 from launcher.running.cluster import Cluster
+from launcher.running.entrance import Entrance
 from launcher.running.failures import RankFailure
 from launcher.running.folder import GroupFolder
 from launcher.running.started import END_TIMEOUT
 from launcher.running.starters import accelerate
 from launcher.running.watch import AwakeClock, Watch
-from launcher.wire import channel, protocol
+from launcher.wire import channel
+from launcher.wire.agents import Start
 from launcher.wire.channel import Channel
 from launcher.wire.protocol import (
     Address,
     Ask,
     Done,
     Error,
-    Hello,
     Job,
     Linked,
     Links,
     Load,
     Message,
     ProtocolError,
-    Start,
     Stop,
 )
 
@@ -172,48 +169,40 @@ class RankGroup:
         self._folder.remove()
 
     def _start(self, run_dir: RunDir) -> None:
-        secret, key, cluster = secrets.token_hex(16), self.key, self._cluster
+        key, cluster, machines = self.key, self._cluster, None
         accelerate.prepare(self._folder.path)
-        machines, environment = None, self._environment()
-        environment[channel.PLACE_VARIABLE] = f"{self.place[0]} {self.place[1]}"
-        if cluster is None:
-            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            listener.bind(self._folder.socket)
-            listener.listen(key.processes)
-            environment |= {channel.SOCKET_VARIABLE: self._folder.socket, channel.SECRET_VARIABLE: secret}
-        else:
-            listener, node = cluster.listener, cluster.node
-            cluster.compare(run_dir, key.load.path)
-            port = _free_port(cluster.address)
-            machines = cluster.machines(0, port)
-            environment |= channel.of_machines(cluster.address, node.port, node.secret, secret)
-            self._register_agents(cluster)
-            for agent in cluster.agents.values():
-                first = agent.node * (key.processes // key.nodes)
-                threads = key.threads[first : first + key.processes // key.nodes]
-                start = (secret, key.processes, port, key.load.device, key.devices, threads, key.load.deterministic)
-                agent.ended = None
-                agent.send(Start(*start, str(self._node_log(agent.node).absolute())))
+        entrance = Entrance(self._folder, key.processes, cluster)
         try:
-            self._process = started.start(
-                accelerate.command(key.processes, self._folder.path, machines), environment, run_dir.log()
-            )
-            self._await(listener, secret, run_dir)
+            if cluster is not None:
+                cluster.compare(run_dir, key.load.path)
+                machines = cluster.machines(0, cluster.free_port())
+                self._start_others(cluster, entrance.token, machines.port)
+            environment = self._environment() | entrance.variables()
+            environment[channel.PLACE_VARIABLE] = f"{self.place[0]} {self.place[1]}"
+            command = accelerate.command(key.processes, self._folder.path, machines)
+            self._process = started.start(command, environment, run_dir.log())
+            self._await(entrance, run_dir)
         finally:
-            if cluster is None:
-                listener.close()
-        if cluster is None:
-            os.unlink(self._folder.socket)  # every rank is connected: nobody else is waited for
-        else:
+            entrance.close()
+        if cluster is not None:
             self._link(run_dir)
 
-    def _await(self, listener: socket.socket, secret: str, run_dir: RunDir) -> None:
+    def _start_others(self, cluster: Cluster, token: str, port: int) -> None:
+        """Have the other machines start their ranks, and hear of them from now on."""
+        key, each = self.key, self.key.processes // self.key.nodes
+        for agent in cluster.agents.values():
+            threads = key.threads[agent.node * each : (agent.node + 1) * each]
+            log = str(self._node_log(agent.node).absolute())
+            load = key.load
+            agent.start(Start(token, key.processes, port, load.device, key.devices, threads, load.deterministic, log))
+            self._selector.register(agent.channel.connection, selectors.EVENT_READ, -agent.node)
+
+    def _await(self, entrance: Entrance, run_dir: RunDir) -> None:
         """Wait for all ranks to connect."""
         assert self._process is not None
-        listener.settimeout(TICK)
         clock = AwakeClock()
         while len(self._ranks) < self.key.processes:
-            self._accept(listener, secret)
+            self._accept(entrance)
             if len(self._ranks) == self.key.processes:
                 break
             if (code := self._process.poll()) is not None:
@@ -237,53 +226,32 @@ class RankGroup:
             if linked == self.key.processes:
                 break
 
-    def _register_agents(self, cluster: Cluster) -> None:
-        for agent in cluster.agents.values():
-            self._selector.register(agent.channel.connection, selectors.EVENT_READ, -agent.node)
-
-    def _accept(self, listener: socket.socket, secret: str) -> None:
-        if self._cluster is not None:
-            accepted = self._cluster.accept()
-            if accepted is None or isinstance(accepted, str):
-                self._refused(accepted)
-                return
-            connection = accepted
-        else:
-            try:
-                connection, _ = listener.accept()
-            except TimeoutError:
-                return
-        connection.settimeout(5)
-        peer = Channel(connection, protocol.FROM_RANK)
+    def _accept(self, entrance: Entrance) -> None:
+        """Take in the next rank; who else comes is noted in the log."""
+        accepted = entrance.accept()
+        if accepted is None:
+            return
         try:
-            hello = next(iter(peer.receive()), None)  # a rank's is short and comes whole
-            if not isinstance(hello, Hello) or hello.version != protocol.VERSION:
-                raise ProtocolError(f"not a hello of protocol version {protocol.VERSION}")
-            if not secrets.compare_digest(hello.secret.encode(errors="replace"), secret.encode()):
-                raise ProtocolError("without the secret")
-            rank, pid = hello.rank, hello.pid
+            if isinstance(accepted, str):
+                raise ProtocolError(accepted)
+            hello, peer = accepted
+            rank = hello.rank
             if rank in self._ranks or not 0 <= rank < self.key.processes:
                 raise ProtocolError(f"as rank {rank}, which is not expected")
-            if hello.address is not None:
-                self._addresses[rank] = hello.address
-            elif self._cluster is not None:
-                raise ProtocolError("without an address")
             if self._node(rank) == 0:
-                self._processes[rank] = psutil.Process(pid)
-            self._pids[rank] = pid
-        except (ProtocolError, ValueError, OverflowError, OSError, psutil.Error) as error:  # a pid that is none
-            self._refused(f"{type(error).__name__}: {error}")
-            peer.close()
-            return
-        connection.settimeout(SEND_TIMEOUT)
-        self._ranks[rank] = peer
-        self._selector.register(connection, selectors.EVENT_READ, rank)
-
-    def _refused(self, why: str | None) -> None:
-        """Note in the log who was not let in, if anybody was."""
-        if why is not None:
+                self._processes[rank] = psutil.Process(hello.pid)
+        except (ProtocolError, ValueError, OverflowError, psutil.Error) as error:  # a pid that is none
             with self._start_log.open("a", encoding="utf-8", errors="backslashreplace") as log:
-                print(f"launcher: refused a connection: {why}", file=log)
+                print(f"launcher: refused a connection: {type(error).__name__}: {error}", file=log)
+            if not isinstance(accepted, str):
+                accepted[1].close()
+            return
+        self._pids[rank] = hello.pid
+        if hello.address is not None:
+            self._addresses[rank] = hello.address
+        peer.connection.settimeout(SEND_TIMEOUT)
+        self._ranks[rank] = peer
+        self._selector.register(peer.connection, selectors.EVENT_READ, rank)
 
     def _node(self, rank: int) -> int:
         """The machine that a rank is on."""
@@ -394,8 +362,3 @@ class RankGroup:
 
     def _ranks_left(self) -> int:
         return sum(key.data >= 0 for key in self._selector.get_map().values())
-
-
-def _free_port(address: str) -> int:
-    with socket.create_server((address, 0)) as server:
-        return int(server.getsockname()[1])

@@ -14,7 +14,7 @@ from launcher.problems import RunFailed
 from launcher.running import agent as agents
 from launcher.running.cluster import Cluster
 from launcher.running.starters import accelerate
-from launcher.wire.protocol import End, Start
+from launcher.wire.agents import End, Start
 
 SECRET = "s" * 32
 

@@ -16,8 +16,8 @@ from launcher.running import agent as agents
 from launcher.running import cluster as clusters
 from launcher.running.cluster import Cluster, listing
 from launcher.wire import proof, protocol
+from launcher.wire.agents import TO_AGENT, Ended, Join
 from launcher.wire.channel import Channel
-from launcher.wire.protocol import Ended, Join
 
 SECRET = "s" * 32
 
@@ -63,7 +63,7 @@ def joining(first: Node, changes: dict[str, object]) -> Channel:
         "versions": versions(),
         "devices": clusters.devices(),
     }
-    channel = Channel(proof.connected((first.address, first.port), SECRET, 5), protocol.TO_AGENT)
+    channel = Channel(proof.connected((first.address, first.port), SECRET, 5), TO_AGENT)
     channel.send(Join(**(facts | changes)))
     return channel
 
@@ -108,6 +108,7 @@ def test_an_agent_is_told_why_the_first_machine_failed(nodes):
     assert other.ended() == "the first machine ended: rank 0: broke"
 
 
+@pytest.mark.slow
 def test_an_agent_with_another_secret_is_refused_on_both_sides(nodes, monkeypatch):
     wrong = Node(1, 2, "127.0.0.1", nodes[0].port, "t" * 32)
     other = Other(wrong)
@@ -123,6 +124,7 @@ def test_a_first_machine_that_is_not_there_is_told(nodes):
         agents.serve(nodes[1], 0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from shared import a_job
 
 from launcher.records.record import Check, File
-from launcher.wire import protocol
-from launcher.wire.protocol import FROM_AGENT, FROM_LAUNCHER, FROM_RANK, TO_AGENT, ProtocolError, pack, unpack
+from launcher.wire import agents, protocol
+from launcher.wire.agents import FROM_AGENT, TO_AGENT
+from launcher.wire.protocol import FROM_LAUNCHER, FROM_RANK, ProtocolError, pack, unpack
 
 WHERE = protocol.Address("here", "eth0", "10.0.0.1", 4000)
 SIDES = (FROM_RANK, FROM_LAUNCHER, FROM_AGENT, TO_AGENT)
@@ -33,13 +34,13 @@ MESSAGES = [
     protocol.Linked(),
     protocol.Ask(7, "set", ("a",), "ff"),
     protocol.Told(7, "ff"),
-    protocol.Join(protocol.VERSION, 1, 2, "there", 1.5, {"torch": "2"}, ("cpu (2 cores)",)),
-    protocol.Look("/nowhere/.x", "ab", "/model"),
-    protocol.Seen(True, {"config.json": "ab"}),
-    protocol.Start("ab", 2, 4000, "cpu", (), (1,), False, "/nowhere/start1.log"),
-    protocol.Ended("killed by SIGKILL"),
-    protocol.End(True),
-    protocol.Leave(1, "why"),
+    agents.Join(protocol.VERSION, 1, 2, "there", 1.5, {"torch": "2"}, ("cpu (2 cores)",)),
+    agents.Look("/nowhere/.x", "ab", "/model"),
+    agents.Seen(True, {"config.json": "ab"}),
+    agents.Start("ab", 2, 4000, "cpu", (), (1,), False, "/nowhere/start1.log"),
+    agents.Ended("killed by SIGKILL"),
+    agents.End(True),
+    agents.Leave(1, "why"),
 ]
 
 
