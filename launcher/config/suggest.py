@@ -12,7 +12,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from attention_backends.plan import ENTRY_KEYS, KEYS
-from launcher.config.names import DTYPES, ELSEWHERE, NOT_NEEDED, SCHEDULERS
+from launcher.config.names import DTYPES, ELSEWHERE, NOT_NEEDED, NOT_OFFERED, SCHEDULERS
 from launcher.config.paths import PATHS
 from launcher.config.text import UnaskedError, fields, is_text, quoted
 from launcher.problems import Problem, choices, nearest
@@ -32,6 +32,9 @@ EXAMPLES = {
     "cp.shares": "[2,1]",
     "model.packages": "[ftfy]",
     "lora.scale": "0.8",
+    "cache.ratios": "[1.0,1.02]",
+    "model.caches": "[pab]",
+    "model.mag_ratios": "[1.0,1.02]",
     "scheduler.options": "{solver_order: 3}",
     "lora.stack": "[{path: FILE, scale: 0.8}]",
 }
@@ -54,6 +57,8 @@ def unknown(override: Override, word: str, groups: dict[str, list[str]]) -> Iter
                 yield Problem(f"{key}={option}", rule, instead)
             elif key == "scheduler" and option not in groups[key] and (meant := SCHEDULERS.get(option.lower())):
                 yield Problem(f"{key}={option}", unknown_option(option, groups[key]), f"type {meant}")
+            elif option not in groups[key] and (told := NOT_OFFERED.get(key, {}).get(option.lower())):
+                yield Problem(f"{key}={option}", *told)
             elif option not in groups[key] and option not in ("null", "None"):
                 best = (nearest(option, groups[key], 1) or groups[key])[0]
                 yield Problem(f"{key}={option}", unknown_option(option, groups[key]), f"type {key}={best}")

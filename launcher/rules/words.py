@@ -15,6 +15,7 @@ from launcher.rules.rule import rule
 IMPLEMENTATIONS = ("own", "diffusers")
 BRANCHES = ("calls", "batch")
 CLUSTERS = ("none", "env")
+OBJECTIVES = ("latency", "throughput")
 TRACKERS = ("none", "tensorboard", "mlflow", "wandb")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -36,6 +37,7 @@ def words(request: Request) -> Iterator[Problem]:
         "output.codec": (output.codec or next(iter(CODECS)), tuple(CODECS), "output.codec="),
         "output.metadata": (output.metadata, METADATA, "output.metadata="),
         "cluster.name": (request.config.cluster.name, CLUSTERS, "cluster="),
+        "objective": (request.config.objective, OBJECTIVES, "objective="),
         "tracker.name": (request.config.tracker.name, TRACKERS, "tracker="),
         "model.text": (model.text, ("padded", "prompt", "whole", "joined"), "model.text="),
         "model.guidance_branches": (model.guidance_branches or "calls", BRANCHES, "model.guidance_branches="),
@@ -50,6 +52,15 @@ def words(request: Request) -> Iterator[Problem]:
             yield Problem(
                 f"{key}={word}", f"unknown option; choose from {', '.join(legal)}", f"type {key_to_type}{best}"
             )
+
+
+@rule
+def objective(request: Request) -> Iterator[Problem]:
+    """An objective decides the number of groups, or the mode of each: one of them is left to it."""
+    config = request.config
+    if config.objective == "throughput" and config.data not in (None, "auto") and config.cp.mode != "auto":
+        what = f"data={config.data} and cp={config.cp.mode} leave it nothing to decide"
+        yield Problem("objective=throughput", what, "leave it out, or type data=auto")
 
 
 @rule

@@ -111,7 +111,7 @@ def serve(
     worker = None
     while isinstance(job := jobs.get(), Job):
         busy.set()
-        _log_to(RunDir(Path(job.folder)).log(rank))
+        _log_to(RunDir(Path(job.folder), job.first_rank).log(rank))
         began = time.monotonic()
         if worker is None:
             peer.send(Stage("importing"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import functools
+import os
+import random
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,6 +33,7 @@ pytestmark = pytest.mark.slow
 Families = Callable[[str], LaunchConfig]
 Alone = Callable[..., np.ndarray]  # of a name and a height
 
+SAMPLED = "FAMILY_SAMPLES" not in os.environ  # one way of each family and world; with it, all of them
 # Mode, ring, Ulysses; 50 x 40 is uneven for every family, 64 x 64 even for all that count their tokens.
 WAYS = {
     2: [("ring", 2, 1, 64), ("ulysses", 1, 2, 64), ("ring_anything", 2, 1, 50), ("ulysses_anything", 1, 2, 50)],
@@ -49,6 +52,7 @@ REFUSED = {
         "ring": "can't be counted",
         "ulysses": "can't be counted",
     },
+    "ideogram4": {"ring_anything": "attention mask", "ring": "can't be counted", "ulysses": "can't be counted"},
     "helios": {"ring": "can't be counted", "ulysses": "can't be counted"},
     "hunyuan_video_15": {
         "ring_anything": "attention mask",
@@ -146,9 +150,14 @@ def test_another_scheduler_is_as_exact_and_gone_afterwards(warm, families, alone
     assert np.abs(own - alone("zimage_turbo")).max() <= 1
 
 
+HALVES = ("sd35_medium", "wan22_t2v_a14b", "lumina2", "cosmos_t2w_7b")  # branches in one call and in two, films too
+
+
 @pytest.mark.parametrize("name", list(pipelines.PIPELINES))
 def test_two_halves_compute_a_branch_of_guidance_each(warm, families, alone, name):
     world, group = warm
+    if SAMPLED and name not in HALVES:
+        return
     request = asked(families(name), "none", 1, 1, 50)
     if world != 2 or request.negative_prompt is None or request.config.model.guidance_branches is None:
         return
@@ -163,6 +172,7 @@ def test_two_halves_compute_a_branch_of_guidance_each(warm, families, alone, nam
 @pytest.mark.parametrize("name", list(pipelines.PIPELINES))
 def test_ranks_make_what_one_process_makes(warm, families, alone, name):
     world, group = warm
+    drawn = random.Random(name).choice([way for way in WAYS[world] if way[0] not in REFUSED.get(name, {})])
     for mode, ring, ulysses, height in WAYS[world]:
         request = asked(families(name), mode, ring, ulysses, height)
         said = " ".join(str(problem) for problem in problems(request))
@@ -171,6 +181,8 @@ def test_ranks_make_what_one_process_makes(warm, families, alone, name):
             assert expected in said
             continue
         assert not said, (mode, said)
+        if SAMPLED and mode != drawn[0]:
+            continue
         (shown,) = group.run(request)
         assert shown.std() > 1
         assert np.abs(shown - alone(name, height)).max() <= 1, (mode, ring, ulysses)

@@ -65,6 +65,7 @@ def test_groups_of_the_issue_are_there(composer):
         "output",
         "tracker",
         "experiment",
+        "cache",
         "scheduler",
     }
     kernels = {
