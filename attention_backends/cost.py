@@ -45,6 +45,7 @@ class Speeds:
     Args:
         latency: s a message. bandwidth: bytes/s into a rank. compute: FLOP/s. memory: bytes/s of one pass over memory.
         launch: s that the host takes for one block of keys, while the device computes; 0 where it computes itself.
+        ring_latency, ring_bandwidth: of the ring alone, where it leads to other machines; 0: as of the rest.
     """
 
     latency: float
@@ -52,6 +53,12 @@ class Speeds:
     compute: float
     memory: float
     launch: float = 0.0
+    ring_latency: float = 0.0
+    ring_bandwidth: float = 0.0
+
+    def wire(self, bytes_: float, messages: int) -> float:
+        """Seconds for what comes around the ring."""
+        return bytes_ / (self.ring_bandwidth or self.bandwidth) + messages * (self.ring_latency or self.latency)
 
 
 LAUNCH = 1e-4  # s a block on a GPU, measured: 0.08 to 0.2 ms more of a FLUX layer for each (gpu.json)
@@ -170,7 +177,7 @@ def ring_seconds(route: Route, shape: Shape, speeds: Sequence[Speeds]) -> float:
     for member, (count, own) in enumerate(zip(route.queries.lengths, speeds, strict=True)):
         others = [owner for owner in range(len(route.keys.lengths)) if owner != member]
         pieces = [end - begin for owner in others for begin, end in route.pieces(owner, member)]
-        wire = sum(pieces) * row / own.bandwidth + len(pieces) * own.latency
+        wire = own.wire(sum(pieces) * row, len(pieces))
         token = 2 * shape.batch * count * shape.heads * (shape.head_dim + shape.v_dim) / own.compute  # s for one key
         compute = token * route.needed(member)
         if route.schedule == "staged":

@@ -49,18 +49,18 @@ def sent(one: Attention) -> list[Moved]:
 def seconds(one: Attention, speeds: Sequence[Speeds]) -> float:
     """As cost.seconds: about how long the slowest rank takes."""
     (query, key, part), shape, width = _sizes(one.shape), one.shape, one.ulysses_degree
-    messages = 2 * (width - 1) + one.ring_degree - 1
     worst = 0.0
     for rank, own in enumerate(speeds):
         here = _Rank(one, rank)
-        arriving = (here.row_queries - here.queries) * query + (here.column_keys - here.keys) * key
-        arriving += (width - 1) * here.queries * part
+        arriving = (here.row_queries - here.queries) * query + (width - 1) * here.queries * part
+        column = own.wire((here.column_keys - here.keys) * key, one.ring_degree - 1)
         pair = 2 * shape.batch * shape.heads * (shape.head_dim + shape.v_dim)
         out = shape.batch * here.queries * shape.heads * shape.v_dim * 4
         worst = max(
             worst,
             arriving / own.bandwidth
-            + messages * own.latency
+            + 2 * (width - 1) * own.latency
+            + column
             + here.row_queries * here.column_keys * pair / own.compute
             + (MERGE_PASSES + width - 1) * out / own.memory
             + own.launch,

@@ -35,6 +35,7 @@ class Figures:
             13545) needs 196 ms a step without communication: 0.57 of the cards' figure.
         memory_gbps: 10^9 bytes/s of reading and writing the device's memory.
         link_gbps: 10^9 bytes/s that a rank sends, one way; link_us: 10^-6 s for a small message, one of many.
+        between_gbps, between_us: the same of a machine, all its ranks together, to other machines.
         source: where the figures come from, for the screen.
     """
 
@@ -44,11 +45,14 @@ class Figures:
     link_gbps: float
     link_us: float
     efficiency: float = 0.57
+    between_gbps: float = 1.25
+    between_us: float = 50.0
     source: str = ""
 
 
 FIGURES = tuple(figure.name for figure in dataclasses.fields(Figures) if figure.name != "source")
 HARDWARE = (
+    "nodes",
     "card",
     "capability",
     "gpus",
@@ -61,6 +65,7 @@ HARDWARE = (
 class Machine:
     """Cores that this process may run on, the GPUs that it may see, and main memory (total and free, in GiB).
 
+    nodes: machines like it that work together; all else is of each of them.
     asked: whether it is the machine under this process, which was asked for all that.
     """
 
@@ -71,12 +76,14 @@ class Machine:
     free_gib: float = 0.0
     name: str = "here"
     asked: bool = field(default=False, compare=False)
+    nodes: int = 1
     config: MachineConfig = field(default_factory=MachineConfig, compare=False)
 
     def __str__(self) -> str:
         names = sorted({gpu.name for gpu in self.gpus})
         cards = f"{plural(len(self.gpus), 'GPU')} ({', '.join(names)})" if self.gpus else "no CUDA GPU"
-        return f"{plural(self.cores, 'CPU core')}, {cards}{self.note}"
+        each = f"{self.nodes} machines, each with " if self.nodes > 1 else ""
+        return f"{each}{plural(self.cores, 'CPU core')}, {cards}{self.note}"
 
     @property
     def here(self) -> bool:
@@ -108,7 +115,7 @@ def _preset(card: str) -> tuple[dict[str, Any], str]:
     """The figures of a GPU by its name, and where they come from."""
     for preset in presets().values():
         known = preset.get("card", "").lower()
-        if known and (known in card.lower() or card.lower() in known):
+        if known and "nodes" not in preset and (known in card.lower() or card.lower() in known):
             return preset, f"machine={preset['name']}"
     return presets()[UNKNOWN_CARD], f"machine={UNKNOWN_CARD}, for want of figures for {card}"
 
@@ -139,7 +146,8 @@ def planned(config: MachineConfig, here: Machine) -> Machine:
     host = memory if memory is not None and not cards else here.memory_gib
     cores = config.cores if config.cores is not None else here.cores
     name = config.name if config.name != "here" else f"this machine with {', '.join(f'machine.{key}' for key in typed)}"
-    return Machine(min(max(1, cores), MAX_DEVICES), cards, "", host, host, name, config=config)
+    nodes = min(max(1, here.nodes if config.nodes is None else config.nodes), MAX_DEVICES)
+    return Machine(min(max(1, cores), MAX_DEVICES), cards, "", host, host, name, config=config, nodes=nodes)
 
 
 def devices(machine: Machine, listed: Sequence[int] | None = None) -> tuple[int, str]:

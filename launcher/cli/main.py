@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
+from launcher import leaving
 from launcher.cli import subcommands
 from launcher.cli.terminal import complain, give_up, prepare, say, show
 from launcher.problems import Interrupted, LauncherError
@@ -65,7 +66,10 @@ def _main(argv: list[str]) -> int:
 
 @contextlib.contextmanager
 def signals() -> Iterator[None]:
-    """Raise Interrupted in the main thread for the first signal that asks the program to end."""
+    """Raise Interrupted in the main thread for the first signal that asks the program to end.
+
+    SIGUSR1 asks it to end after the current picture.
+    """
     asked = False
 
     def interrupt(signum: int, _frame: FrameType | None) -> None:
@@ -81,6 +85,8 @@ def signals() -> Iterator[None]:
         return
     heard = [signum for signum in SIGNALS if signal.getsignal(signum) != signal.SIG_IGN]  # nohup ignores SIGHUP for us
     before = {signum: signal.signal(signum, interrupt) for signum in heard}
+    leaving.asked.clear()
+    before[leaving.SIGNAL] = signal.signal(leaving.SIGNAL, lambda *_: leaving.asked.set())
     try:
         yield
     finally:

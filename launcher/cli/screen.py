@@ -96,6 +96,8 @@ def rows(told: dict[str, str], width: int | None = None) -> str:
 
 def _devices(request: Request) -> str:
     ranks = plural(request.mesh.ranks, "rank")
+    if request.machine.nodes > 1:
+        ranks += f" of {request.machine.nodes} machines"
     if request.groups > 1:
         ranks = f"{request.groups} groups at once, each of {ranks}"
     if request.device == "cpu":

@@ -301,8 +301,9 @@ class MachineConfig:
     name: str = fact("here", "the machine's name")
     card: Optional[str] = option(None, "a GPU's name, as nvidia-smi gives it")
     capability: Optional[str] = option(None, "a GPU's CUDA compute capability: '9.0'")
-    gpus: Optional[int] = option(None, "number of GPUs")
-    cores: Optional[int] = option(None, "number of CPU cores")
+    nodes: Optional[int] = option(None, "machines of this kind that share the work; default: 1, or those of cluster=")
+    gpus: Optional[int] = option(None, "number of GPUs, of each machine")
+    cores: Optional[int] = option(None, "number of CPU cores, of each machine")
     memory_gib: Optional[float] = option(None, "memory of one GPU, GiB; without a GPU, main memory")
     tflops: Optional[float] = option(None, "dense half-precision speed of one GPU or core, 10^12 FLOP/s")
     tflops_float32: Optional[float] = option(None, "the same in float32")
@@ -312,6 +313,21 @@ class MachineConfig:
     memory_gbps: Optional[float] = option(None, "memory bandwidth of one device, 10^9 bytes/s")
     link_gbps: Optional[float] = option(None, "one-way bandwidth from a rank to the others, 10^9 bytes/s")
     link_us: Optional[float] = option(None, "latency of a small message, 10^-6 s")
+    between_gbps: Optional[float] = option(
+        None, "one-way bandwidth from one machine to the others, all its ranks together, 10^9 bytes/s"
+    )
+    between_us: Optional[float] = option(None, "latency of a small message between machines, 10^-6 s")
+
+
+@dataclass
+class ClusterConfig:
+    """The machines whose ranks work together."""
+
+    name: str = option(
+        "none", "none: this machine alone; env: those that something else started the launcher on, by its variables"
+    )
+    port: Optional[int] = option(None, "cluster=env: where the first machine listens; default: MASTER_PORT")
+    join_timeout: float = option(180.0, "cluster=env: seconds that all machines have to come together")
 
 
 @dataclass
@@ -375,6 +391,7 @@ class LaunchConfig:
     vae: VaeConfig = field(default_factory=VaeConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     machine: MachineConfig = field(default_factory=MachineConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
     tracker: TrackerConfig = field(default_factory=TrackerConfig)

@@ -137,7 +137,7 @@ def way(request: Request) -> Way:
         schedule=request.schedule,
         layer_bytes=max(sent),
         step_bytes=calls * max(sent) + branch,
-        seconds=calls * seconds + (link.latency + branch / link.bandwidth if branch else 0.0),
+        seconds=calls * seconds + (link.wire(branch, 1) if branch else 0.0),
     )
 
 

@@ -191,6 +191,7 @@ class Record:
         environment: operating system, processor, driver, libraries below torch, and torch's switches.
         skipped_steps: of each picture or batch, from 1: those in which a cache stood in for a part of what is computed.
         checkout: of this program; None where it was installed from a package.
+        hosts: the machines that its ranks were on, where those were several.
 
     What a failed run has not come to, and what older versions did not write, is None or empty.
     """
@@ -227,6 +228,7 @@ class Record:
     sent_bytes: tuple[int, ...] | None = None
     environment: dict[str, str] = field(default_factory=dict)
     checkout: Checkout | None = None
+    hosts: tuple[str, ...] = ()
     skipped_steps: tuple[tuple[int, ...], ...] = ()
 
 

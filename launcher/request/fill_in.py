@@ -62,18 +62,19 @@ def shared(
     """The request with its work shared in this way; degrees and processes that are None follow from the rest."""
     config, machine = request.config, request.machine
     devices = request.usable if request.device == "cuda" else ()
-    gpus = len(devices) if request.device == "cuda" else None
+    gpus = machine.nodes * len(devices) if request.device == "cuda" else None
     halves = 1 if cfg is None else cfg
     each, own = ((None if count is None else count // max(1, halves)) for count in (processes, gpus))
-    mesh = replace(_mesh(mode, ring, ulysses, each, own, config.model.heads), cfg=halves)
+    mesh = replace(_mesh(mode, ring, ulysses, each, own, config.model.heads, machine.nodes), cfg=halves)
     count = min(max(1, mesh.ranks), MAX_RANKS)
+    here = max(1, count // machine.nodes)  # ranks of one machine
     request = replace(
         request,
         mode=mode,
         mesh=mesh,
         processes=processes,
-        devices=devices[: max(0, mesh.ranks)],
-        threads=_threads(config.runtime.threads, count, max(1, machine.cores // count)),
+        devices=devices[: max(0, -(-mesh.ranks // machine.nodes))],
+        threads=_threads(config.runtime.threads, count, max(1, machine.cores // here)),
         shares=(),
     )
     return replace(request, shares=_shares(request))
@@ -104,24 +105,33 @@ def whole_numbers(typed: object, count: int | None = None) -> TypeGuard[list[int
 
 
 def _mesh(
-    mode: str, ring: int | None, ulysses: int | None, processes: int | None, gpus: int | None, heads: int
+    mode: str,
+    ring: int | None,
+    ulysses: int | None,
+    processes: int | None,
+    gpus: int | None,
+    heads: int,
+    nodes: int = 1,
 ) -> Mesh:
     """The degrees that are given, and those that follow.
 
     Args:
-        gpus: GPUs to use, or None on a CPU.
+        gpus: GPUs to use, of all machines, or None on a CPU.
+        nodes: machines. Ulysses stays within one, where it can, and the ring joins them.
     """
     row = MODES.get(mode)
     if row is None or not row.parallel:  # an unknown mode is named by a rule, and so are the degrees of cp=none
         return Mesh(ring=1 if ring is None else ring, ulysses=1 if ulysses is None else ulysses)
-    world = processes or (gpus if gpus is not None else CPU_RANKS)
+    world = processes or (gpus if gpus is not None else nodes * -(-CPU_RANKS // nodes))
     if not row.has_ulysses:
         ulysses = 1 if ulysses is None else ulysses
     elif not row.has_ring:
         ring = 1 if ring is None else ring
     else:
-        world = processes or (gpus if gpus is not None else 2 * CPU_RANKS)
-        if ring is None and ulysses is None:
+        world = processes or (gpus if gpus is not None else nodes * -(-2 * CPU_RANKS // nodes))
+        if ring is None and ulysses is None and nodes > 1:
+            ulysses = _within(world // nodes, heads if row.heads_divide else 0)
+        elif ring is None and ulysses is None:
             ulysses = _balanced(world, heads if row.heads_divide else 0)
     if ulysses is None:
         assert ring is not None
@@ -132,6 +142,11 @@ def _mesh(
 def _divide(world: int, degree: int) -> int:
     """The other degree; at least 1, so that a product that does not fit is named by its rule."""
     return max(1, world // degree) if degree > 0 else max(1, world)
+
+
+def _within(ranks: int, heads: int) -> int:
+    """The largest Ulysses degree within a machine of so many ranks that divides the heads (0: any will do)."""
+    return max((degree for degree in divisors(max(1, ranks)) if heads % degree == 0), default=1)
 
 
 def _balanced(world: int, heads: int) -> int:

@@ -33,18 +33,38 @@ def _speeds(request: Request, rank: int, ranks: int) -> Speeds:
     cores, sharing = 1.0, 1
     if device == "cpu":
         threads = request.threads[rank]
-        cores = threads * min(1.0, request.machine.cores / sum(request.threads))
+        cores = threads * min(1.0, request.machine.nodes * request.machine.cores / sum(request.threads))
     elif devices:
-        sharing = len(range(rank % len(devices), ranks, len(devices)))
+        sharing = len(range(rank % len(devices), max(1, ranks // request.machine.nodes), len(devices)))
     if device == "cuda" and request.config.cp.transport == "host":
         latency, bandwidth = BY_HOST
+    inside = latency, bandwidth
+    ring = (0.0, 0.0)
+    if request.machine.nodes > 1 and request.mesh.whole:
+        mesh, here = request.mesh, max(1, ranks // request.machine.nodes)
+        outside = figures.between_us / 1e6, figures.between_gbps * 1e9 / here
+        latency, bandwidth = _mixed(inside, outside, mesh.ulysses, min(mesh.ulysses, here))
+        ring = _mixed(inside, outside, mesh.ring, max(1, min(mesh.ring, here // mesh.ulysses)))
     return Speeds(
         latency=latency,
         bandwidth=bandwidth,
         compute=tflops * 1e12 * figures.efficiency * cores / sharing,
         memory=figures.memory_gbps * 1e9 / sharing,
         launch=LAUNCH if device == "cuda" else 0.0,
+        ring_latency=ring[0],
+        ring_bandwidth=ring[1],
     )
+
+
+def _mixed(inside: tuple[float, float], outside: tuple[float, float], ranks: int, here: int) -> tuple[float, float]:
+    """Latency and bandwidth that so many ranks see of each other, of which `here` are on one machine.
+
+    What comes from the same machine takes the inner link, all else the outer one, whose bandwidth the ranks of a
+    machine share.
+    """
+    away = (ranks - here) / (ranks - 1) if ranks > here else 0.0
+    latency = (1 - away) * inside[0] + away * outside[0]
+    return latency, 1 / ((1 - away) / inside[1] + away / outside[1])
 
 
 def in_proportion(speeds: Sequence[float]) -> tuple[int, ...]:

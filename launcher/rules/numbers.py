@@ -55,6 +55,8 @@ def ranges(request: Request) -> dict[str, Range]:
         "runtime.timeout": week,
         "runtime.stall_timeout": Range(week.most, week.why, LEAST_STALL),
         "runtime.start_timeout": week,
+        "cluster.port": Range(65535, "the highest port is 65535"),
+        "cluster.join_timeout": week,
     }
 
 
@@ -140,7 +142,7 @@ def facts(request: Request) -> Iterator[Problem]:
 def machine_figures(request: Request) -> Iterator[Problem]:
     """What a machine has is counted, and what it reaches is above 0."""
     config = request.config.machine
-    least = {"gpus": 0, "cores": 1}
+    least = {"nodes": 1, "gpus": 0, "cores": 1}
     for key in (*least, "memory_gib", *FIGURES):
         number = getattr(config, key)
         if number is None:

@@ -143,12 +143,16 @@ def a_device_each(request: Request) -> Iterator[Problem]:
     machine, world = request.machine, request.mesh.ranks
     if world > MAX_RANKS:
         yield Problem(f"{world} ranks", f"one host runs at most {MAX_RANKS}", _fewer(request, MAX_RANKS))
-    elif request.device == "cpu" and world > RANKS_PER_CORE * machine.cores:
-        most = RANKS_PER_CORE * machine.cores
-        what = f"{plural(machine.cores, 'core')} can serve at most {most}"
+    elif world % machine.nodes:
+        more = machine.nodes * -(-world // machine.nodes)
+        instead = f"type cp=ring_anything runtime.processes={more}" if world == 1 else f"type runtime.processes={more}"
+        yield Problem(plural(world, "rank"), f"does not divide among {machine.nodes} machines", instead)
+    elif request.device == "cpu" and world > RANKS_PER_CORE * machine.nodes * machine.cores:
+        most = RANKS_PER_CORE * machine.nodes * machine.cores
+        what = f"{plural(machine.nodes * machine.cores, 'core')} can serve at most {most}"
         yield Problem(f"{world} ranks on a CPU", what, _fewer(request, most))
     elif request.device == "cuda" and machine.gpus:
-        available = len(request.usable)
+        available = machine.nodes * len(request.usable)
         if request.config.cp.transport == "host":
             if world > (most := RANKS_PER_GPU * available):
                 yield Problem(

@@ -14,6 +14,7 @@ from launcher.rules.rule import rule
 
 IMPLEMENTATIONS = ("own", "diffusers")
 BRANCHES = ("calls", "batch")
+CLUSTERS = ("none", "env")
 BATCHES = ("same", "any", "masked")
 OBJECTIVES = ("latency", "throughput")
 TRACKERS = ("none", "tensorboard", "mlflow", "wandb")
@@ -36,6 +37,7 @@ def words(request: Request) -> Iterator[Problem]:
         "output.format": (output.format, ("auto", *FORMATS), "output="),
         "output.codec": (output.codec or next(iter(CODECS)), tuple(CODECS), "output.codec="),
         "output.metadata": (output.metadata, METADATA, "output.metadata="),
+        "cluster.name": (request.config.cluster.name, CLUSTERS, "cluster="),
         "objective": (request.config.objective, OBJECTIVES, "objective="),
         "tracker.name": (request.config.tracker.name, TRACKERS, "tracker="),
         "model.text": (model.text, ("padded", "prompt", "whole", "joined"), "model.text="),

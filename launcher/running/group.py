@@ -7,10 +7,7 @@ the whole group: what a rank holds after a failed collective is worth nothing.
 from __future__ import annotations
 
 import contextlib
-import os
-import secrets
 import selectors
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -21,19 +18,37 @@ import psutil
 
 from launcher.problems import RunFailed
 from launcher.records.run_dir import RunDir
-from launcher.running import failures
+from launcher.running import failures, started
+from launcher.running.board import Board
+from launcher.running.cluster import Cluster
+from launcher.running.entrance import Entrance
 from launcher.running.failures import RankFailure
 from launcher.running.folder import GroupFolder
+from launcher.running.started import END_TIMEOUT
 from launcher.running.starters import accelerate
 from launcher.running.watch import AwakeClock, Watch
-from launcher.wire import channel, protocol
+from launcher.wire import channel
+from launcher.wire.agents import Start
 from launcher.wire.channel import Channel
-from launcher.wire.protocol import Done, Error, Hello, Job, Load, Message, ProtocolError, Stop
+from launcher.wire.protocol import (
+    Address,
+    Ask,
+    Done,
+    Error,
+    Job,
+    Linked,
+    Links,
+    Load,
+    Message,
+    ProtocolError,
+    Stop,
+)
 
 TICK = 0.1  # seconds between looks at the processes while the sockets are silent
 GRACE = 1.0  # seconds after the first failure in which the other ranks may tell of an earlier cause
 SEND_TIMEOUT = 30.0  # seconds that a rank has to take a job; one that was stopped takes none
-END_TIMEOUT = 3.0  # seconds that ranks have to leave by themselves
+LOST = 7.0  # seconds after which a machine that is gone is known to be: the system asks it for 6
+LINK_TIMEOUT = 60.0  # seconds that ranks have to try their links, each for 20 s at most
 
 OnEvent = Callable[[int, Message], None]
 
@@ -47,6 +62,7 @@ class GroupKey:
     threads: tuple[int, ...]
     start_timeout: float
     load: Load
+    nodes: int = 1
 
 
 class RankGroup:
@@ -56,13 +72,18 @@ class RankGroup:
         key: how many ranks, where, and which weights they hold.
         run_dir: the run that starts them; the starting process logs there.
         place: which of how many groups that work at once.
+        cluster: the machines that the ranks are on, if those are several.
 
     Raises:
         RunFailed: the ranks did not come up; the message names the rank and the cause.
     """
 
-    def __init__(self, key: GroupKey, run_dir: RunDir, place: tuple[int, int] = (0, 1)) -> None:
-        self.key, self.place = key, place
+    def __init__(
+        self, key: GroupKey, run_dir: RunDir, place: tuple[int, int] = (0, 1), cluster: Cluster | None = None
+    ) -> None:
+        self.key, self.place, self._cluster, self._board = key, place, cluster, Board()
+        self._addresses: dict[int, Address] = {}
+        self._pids: dict[int, int] = {}
         self._ranks: dict[int, Channel] = {}
         self._processes: dict[int, psutil.Process] = {}
         self._process: subprocess.Popen[bytes] | None = None
@@ -76,9 +97,15 @@ class RankGroup:
             raise
 
     @property
+    def hosts(self) -> tuple[str, ...]:
+        """The machines that the ranks are on, if those are several."""
+        return () if self._cluster is None else self._cluster.hosts
+
+    @property
     def alive(self) -> bool:
         """False once a rank has failed, which ends the group; during a job or between two."""
-        return bool(self._ranks) and self._process is not None and self._process.poll() is None
+        up = bool(self._ranks) and self._process is not None and self._process.poll() is None
+        return up and (self._cluster is None or not self._cluster.trouble())
 
     def run(self, job: Job, run_dir: RunDir, stall_timeout: float, on_event: OnEvent) -> list[Done]:
         """Have every rank do one job.
@@ -128,20 +155,13 @@ class RankGroup:
                     peer.send(Stop())
                 except OSError:
                     now = True
-            now = not self._gone(END_TIMEOUT) or now
-        processes = [*self._processes.values(), *self._descendants()]
-        for process in processes:
-            with contextlib.suppress(psutil.Error):  # it was gone before
-                process.kill()
-        if self._process is not None:
-            if self._process.poll() is None and now:
-                self._process.terminate()
-            try:
-                self._process.wait(END_TIMEOUT)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        psutil.wait_procs(processes, timeout=END_TIMEOUT)
+        if self._cluster is not None:
+            self._cluster.end(now)
+        if not now:
+            now = not started.gone(self._process, END_TIMEOUT)
+        started.end(self._process, self._processes.values(), now)
+        if self._cluster is not None:
+            self._cluster.wait(2 * END_TIMEOUT)
         for peer in self._ranks.values():
             peer.close()
         self._ranks.clear()
@@ -149,68 +169,97 @@ class RankGroup:
         self._folder.remove()
 
     def _start(self, run_dir: RunDir) -> None:
-        path = self._folder.socket
+        key, cluster, machines = self.key, self._cluster, None
         accelerate.prepare(self._folder.path)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        secret = secrets.token_hex(16)
-        with listener, run_dir.log().open("ab") as log:
-            listener.bind(path)
-            listener.listen(self.key.processes)
-            command = accelerate.command(self.key.processes, self._folder.path)
-            environment = self._environment() | {channel.SOCKET_VARIABLE: path, channel.SECRET_VARIABLE: secret}
+        entrance = Entrance(self._folder, key.processes, cluster)
+        try:
+            if cluster is not None:
+                cluster.compare(run_dir, key.load.path)
+                machines = cluster.machines(0, cluster.free_port())
+                self._start_others(cluster, entrance.token, machines.port)
+            environment = self._environment() | entrance.variables()
             environment[channel.PLACE_VARIABLE] = f"{self.place[0]} {self.place[1]}"
-            try:
-                self._process = subprocess.Popen(
-                    command,
-                    env=environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,  # a Ctrl-C at the terminal is the launcher's to pass on
-                )
-            except OSError as error:  # of fork
-                limits = "see ulimit -u and -v, and the limits of a container"
-                raise RunFailed(f"the ranks can't be started: {error.strerror} ({limits})") from error
-            listener.settimeout(TICK)
-            clock = AwakeClock()
-            while len(self._ranks) < self.key.processes:
-                self._accept(listener, secret)
-                if len(self._ranks) == self.key.processes:
-                    break
-                if (code := self._process.poll()) is not None:
-                    cause = failures.last_words(self._start_log) or f"exit code {code}"
-                    raise RunFailed(f"the ranks did not start: {cause} (log: {run_dir.log()})")
-                if clock() > self.key.start_timeout:
-                    have = f"{len(self._ranks)} of {self.key.processes} ranks"
-                    limit = f"runtime.start_timeout={self.key.start_timeout:g} s"
-                    raise RunFailed(f"only {have} started within {limit} (log: {run_dir.log()})")
-        os.unlink(path)  # every rank is connected: nobody else is waited for
+            command = accelerate.command(key.processes, self._folder.path, machines)
+            self._process = started.start(command, environment, run_dir.log())
+            self._await(entrance, run_dir)
+        finally:
+            entrance.close()
+        if cluster is not None:
+            self._link(run_dir)
 
-    def _accept(self, listener: socket.socket, secret: str) -> None:
-        try:
-            connection, _ = listener.accept()
-        except TimeoutError:
+    def _start_others(self, cluster: Cluster, token: str, port: int) -> None:
+        """Have the other machines start their ranks, and hear of them from now on."""
+        key, each = self.key, self.key.processes // self.key.nodes
+        for agent in cluster.agents.values():
+            threads = key.threads[agent.node * each : (agent.node + 1) * each]
+            log = str(self._node_log(agent.node).absolute())
+            load = key.load
+            agent.start(Start(token, key.processes, port, load.device, key.devices, threads, load.deterministic, log))
+            self._selector.register(agent.channel.connection, selectors.EVENT_READ, -agent.node)
+
+    def _await(self, entrance: Entrance, run_dir: RunDir) -> None:
+        """Wait for all ranks to connect."""
+        assert self._process is not None
+        clock = AwakeClock()
+        while len(self._ranks) < self.key.processes:
+            self._accept(entrance)
+            if len(self._ranks) == self.key.processes:
+                break
+            if (code := self._process.poll()) is not None:
+                cause = failures.last_words(self._start_log) or f"exit code {code}"
+                raise RunFailed(f"the ranks did not start: {cause} (log: {run_dir.log()})")
+            if self._cluster is not None and (trouble := self._cluster.trouble(listen=True)):
+                raise RunFailed(f"the ranks did not start: {trouble} (logs: {run_dir.logs})")
+            if clock() > self.key.start_timeout:
+                have = f"{len(self._ranks)} of {self.key.processes} ranks"
+                limit = f"runtime.start_timeout={self.key.start_timeout:g} s"
+                raise RunFailed(f"only {have} started within {limit} (log: {run_dir.log()})")
+
+    def _link(self, run_dir: RunDir) -> None:
+        """Have the ranks try their links to those on other machines."""
+        addresses = tuple(self._addresses[rank] for rank in range(self.key.processes))
+        for peer in self._ranks.values():
+            peer.send(Links(addresses))
+        clock, linked = AwakeClock(), 0
+        for _, message in self._messages(run_dir, Watch(LINK_TIMEOUT, self.key.processes, clock), clock):
+            linked += isinstance(message, Linked)
+            if linked == self.key.processes:
+                break
+
+    def _accept(self, entrance: Entrance) -> None:
+        """Take in the next rank; who else comes is noted in the log."""
+        accepted = entrance.accept()
+        if accepted is None:
             return
-        connection.settimeout(5)
-        peer = Channel(connection, protocol.FROM_RANK)
         try:
-            hello = next(iter(peer.receive()), None)  # a rank's is short and comes whole
-            if not isinstance(hello, Hello) or hello.version != protocol.VERSION:
-                raise ProtocolError(f"not a hello of protocol version {protocol.VERSION}")
-            if not secrets.compare_digest(hello.secret.encode(errors="replace"), secret.encode()):
-                raise ProtocolError("without the secret")
-            rank, pid = hello.rank, hello.pid
+            if isinstance(accepted, str):
+                raise ProtocolError(accepted)
+            hello, peer = accepted
+            rank = hello.rank
             if rank in self._ranks or not 0 <= rank < self.key.processes:
                 raise ProtocolError(f"as rank {rank}, which is not expected")
-            self._processes[rank] = psutil.Process(pid)
-        except (ProtocolError, ValueError, OverflowError, OSError, psutil.Error) as error:  # a pid that is none
+            if self._node(rank) == 0:
+                self._processes[rank] = psutil.Process(hello.pid)
+        except (ProtocolError, ValueError, OverflowError, psutil.Error) as error:  # a pid that is none
             with self._start_log.open("a", encoding="utf-8", errors="backslashreplace") as log:
                 print(f"launcher: refused a connection: {type(error).__name__}: {error}", file=log)
-            peer.close()
+            if not isinstance(accepted, str):
+                accepted[1].close()
             return
-        connection.settimeout(SEND_TIMEOUT)
+        self._pids[rank] = hello.pid
+        if hello.address is not None:
+            self._addresses[rank] = hello.address
+        peer.connection.settimeout(SEND_TIMEOUT)
         self._ranks[rank] = peer
-        self._selector.register(connection, selectors.EVENT_READ, rank)
+        self._selector.register(peer.connection, selectors.EVENT_READ, rank)
+
+    def _node(self, rank: int) -> int:
+        """The machine that a rank is on."""
+        return rank // (self.key.processes // self.key.nodes)
+
+    def _node_log(self, node: int) -> Path:
+        """What the starting process of a machine says."""
+        return self._start_log if node == 0 else self._start_log.with_name(f"start{node}.log")
 
     def _messages(self, run_dir: RunDir, watch: Watch, clock: AwakeClock) -> Iterator[tuple[int, Message]]:
         """What the ranks say, until the reader stops; a failure of any of them is raised after GRACE."""
@@ -223,12 +272,20 @@ class RankGroup:
             ended: list[int] = []
             for key, _ in ready:
                 rank: int = key.data
+                if rank < 0 and self._cluster is not None:  # an agent
+                    if self._cluster.agents[-rank].receive() or not self._cluster.agents[-rank].lost:
+                        continue
+                    self._selector.unregister(key.fileobj)
+                    continue
                 peer = self._ranks[rank]
                 try:
                     messages = peer.receive()
                 except ProtocolError as error:
                     messages, peer.closed = [Error(f"broke the protocol: {error}")], True
                 for message in messages:
+                    if isinstance(message, Ask):
+                        self._answer(rank, message)
+                        continue
                     watch.heard(rank, message)
                     if isinstance(message, Error):
                         failed.append(RankFailure(rank, message.cause, told=True))
@@ -237,7 +294,7 @@ class RankGroup:
                 if peer.closed:
                     self._selector.unregister(key.fileobj)
                     ended.append(rank)
-            first = len(ended) == 1 and len(self._selector.get_map()) == len(self._ranks) - 1
+            first = len(ended) == 1 and self._ranks_left() == len(self._ranks) - 1
             silent = set(ended) - {failure.rank for failure in failed}
             failed += [RankFailure(rank, "", told=False, first=first) for rank in ended if rank in silent]
             if ready and time.monotonic() - judged < GRACE:
@@ -251,6 +308,9 @@ class RankGroup:
                 how = failures.how_it_died(self._process.returncode, self._start_log)
                 self.close(now=True)
                 raise RunFailed(f"the process that starts the ranks: {how} (log: {self._start_log})")
+            if not failed and self._cluster is not None and (trouble := self._cluster.trouble()):
+                self.close(now=True)
+                raise RunFailed(f"{trouble} (logs: {run_dir.logs})")
             if failed and deadline == float("inf"):
                 deadline = clock() + GRACE
             everyone = len({failure.rank for failure in failed}) == self.key.processes
@@ -260,13 +320,21 @@ class RankGroup:
     def _failure(self, failed: list[RankFailure], run_dir: RunDir) -> RunFailed:
         """End the group and say what ended it."""
         assert self._process is not None
-        if not all(failure.told for failure in failed):
-            self._gone(END_TIMEOUT)  # the starting process reports how its ranks ended
+        silent = {self._node(failure.rank) for failure in failed if not failure.told}
+        if 0 in silent:
+            started.gone(self._process, END_TIMEOUT)  # the starting process reports how its ranks ended
+        if self._cluster is not None and silent - {0}:
+            self._cluster.wait(LOST)
         alone = self._process.poll() if self.key.processes == 1 else None
-        codes = failures.exit_codes(self._start_log)
-        starter = self._process.poll() if self.key.processes > 1 and not codes else None
-        failed = [failure.ended(alone or codes.get(self._processes[failure.rank].pid)) for failure in failed]
+        codes = {node: failures.exit_codes(self._node_log(node)) for node in range(self.key.nodes)}
+        starter = self._process.poll() if self.key.processes > 1 and self.key.nodes == 1 and not codes[0] else None
+        failed = [
+            failure.ended(alone or codes[self._node(failure.rank)].get(self._pids[failure.rank])) for failure in failed
+        ]
+        lost = self._cluster.lost() if self._cluster is not None else ""
         self.close(now=True)
+        if lost and failures.root(failed).suspicion:
+            return RunFailed(f"{lost} (logs: {run_dir.logs})")
         first = failures.root(failed)
         if starter is not None and first.suspicion:  # it ended the ranks and reports none: something ended it
             how = failures.how_it_died(starter, self._start_log)
@@ -280,27 +348,18 @@ class RankGroup:
         log = run_dir.log(rank)
         return log if log.exists() else self._start_log
 
-    def _gone(self, timeout: float) -> bool:
-        """Wait for the starting process, which ends after its ranks."""
-        if self._process is None:
-            return True
-        try:
-            self._process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
-
     def _environment(self) -> dict[str, str]:
         key = self.key
-        return accelerate.environment(
-            key.load.device, key.devices, key.threads, self._folder.path, key.load.deterministic
-        )
+        threads = key.threads[: key.processes // key.nodes]
+        interface = None if self._cluster is None else self._cluster.interface
+        how = (key.load.device, key.devices, threads, self._folder.path, key.load.deterministic, interface)
+        return accelerate.environment(*how)
 
-    def _descendants(self) -> list[psutil.Process]:
-        """Ranks that were started and have not connected yet."""
-        if self._process is None:
-            return []
-        try:
-            return psutil.Process(self._process.pid).children(recursive=True)
-        except psutil.Error:
-            return []
+    def _answer(self, rank: int, ask: Ask) -> None:
+        """Answer what ranks ask to find each other."""
+        for who, told in self._board.answers(rank, ask):
+            with contextlib.suppress(OSError):  # one that is gone is seen by the end of its stream
+                self._ranks[who].send(told)
+
+    def _ranks_left(self) -> int:
+        return sum(key.data >= 0 for key in self._selector.get_map().values())

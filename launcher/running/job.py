@@ -14,6 +14,7 @@ from pathlib import Path
 
 from launcher.estimates import memory
 from launcher.families.weights import location
+from launcher.leaving import leave_if_asked
 from launcher.problems import Interrupted, LauncherError, RunFailed
 from launcher.records.record import Record
 from launcher.records.run_dir import RunDir
@@ -75,6 +76,7 @@ def execute(
         LauncherError: it failed; run.json says so too. The pictures that were made, of a failed group too, are kept.
         Interrupted: a signal came; run.json says `interrupted`.
     """
+    leave_if_asked()
     path, request = run_dir.path, together([crew.request for crew in crews])
     run_dir.start(first_record(request, overrides, options))
     try:
@@ -116,6 +118,8 @@ def _execute(crews: Sequence[Crew], run_dir: RunDir, only_check: bool, stopped: 
         ranks = crew.get_ranks(group_key(crew.request), own)
         known = hashed.result()
         story.known(known)
+        if ranks.hosts:
+            run_dir.write(hosts=ranks.hosts)
         job = job_message(crew.request, run_dir, known)
         calls = request.share(number, len(crews))
         pictures = tuple(job.pictures[each] for call in calls for each in call)

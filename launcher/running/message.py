@@ -45,7 +45,8 @@ def group_key(request: Request) -> GroupKey:
         replaced=tuple(_replaced(model)),
         fused=_loras(request.config) if request.config.lora.fuse else (),
     )
-    return GroupKey(request.mesh.ranks, request.devices, request.threads, runtime.start_timeout, load)
+    ranks, nodes = request.mesh.ranks, request.machine.nodes
+    return GroupKey(ranks, request.devices, request.threads, runtime.start_timeout, load, nodes)
 
 
 def job_message(request: Request, run_dir: RunDir, weights: Weights | None = None) -> Job:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from operator import attrgetter
 
 from omegaconf import DictConfig
@@ -27,7 +28,9 @@ def request_of(composed: DictConfig, words: list[str], machine: Machine) -> Requ
     Raises:
         Refused: its words can't be read, or so many groups can't be.
     """
-    return grouping.dealt(_paths_checked(_single(composed, words)), machine)
+    config = _paths_checked(_single(composed, words))
+    _one_group(config.data, config.objective, config.cluster.name)
+    return grouping.dealt(config, _of_all(config, machine))
 
 
 def jobs_of(master: DictConfig, words: list[str], composer: Composer, machine: Machine) -> tuple[list[Job], int]:
@@ -40,6 +43,7 @@ def jobs_of(master: DictConfig, words: list[str], composer: Composer, machine: M
     with translated(words):
         asked.data, asked.objective, asked.runtime.device = master.data, master.objective, master.runtime.device
         asked.runtime.devices = None if master.runtime.devices is None else list(master.runtime.devices)
+    _one_group(master.data, str(master.objective), str(master.cluster.name))
     groups = grouping.groups_of(asked, grouping.whole_machine(asked, machine))
     jobs = [Job(typed) for typed in composer.jobs(master, words)]
     if groups is not None and groups > len(jobs):
@@ -64,6 +68,7 @@ def _plan(master: DictConfig, job: Job, number: int, composer: Composer, machine
             job.composed = with_model(composer.job(master, job.words, number), composer)
         config = _paths_checked(to_config(job.composed))
         config.seed = master.seed if config.seed is None else config.seed
+        machine = _of_all(config, machine)
         job.request = resolve(config, machine, groups)
         job.problems = problems(job.request)
         if job.problems and groups > 1 and not problems(resolve(config, machine)):  # it needs more of the machine
@@ -72,6 +77,26 @@ def _plan(master: DictConfig, job: Job, number: int, composer: Composer, machine
         job.problems = refused.problems
     if job.problems:
         job.fail(REFUSED, "; ".join(str(problem) for problem in job.problems))
+
+
+def _one_group(data: str | None, objective: str, cluster: str) -> None:
+    """Refuse several groups of ranks on several machines."""
+    for value, several in (
+        (f"data={data}", data not in (None, "1")),
+        (f"objective={objective}", objective != "latency"),
+    ):
+        if several and cluster != "none":
+            rule = f"the machines of cluster={cluster} work on one picture at a time"
+            raise Refused([Problem(value, rule, "leave it out")])
+
+
+def _of_all(config: LaunchConfig, machine: Machine) -> Machine:
+    """This machine, as many times as there are of it in a cluster."""
+    if config.cluster.name != "env":
+        return machine
+    from launcher.nodes import from_environment
+
+    return replace(machine, nodes=from_environment(config.cluster.port).count)
 
 
 def _paths_checked(config: LaunchConfig) -> LaunchConfig:

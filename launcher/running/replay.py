@@ -47,6 +47,7 @@ PASSED_OVER = (
     "runtime.stall_timeout",
     "runtime.start_timeout",
     "machine.",
+    "cluster.",
     "tracker.",
 )
 

@@ -16,6 +16,7 @@ from launcher import machines
 from launcher.config import hydra_seam
 from launcher.config.compose import Composer, to_config, translated
 from launcher.config.paths import path_problems, user_path
+from launcher.config.schema import LaunchConfig
 from launcher.config.unsupported import unsupported
 from launcher.estimates.ways import resolve
 from launcher.problems import Interrupted, LauncherError, Problem, Refused, RunFailed
@@ -36,6 +37,7 @@ from launcher.running.which_model import with_model
 from launcher.wording import shorten
 
 if TYPE_CHECKING:
+    from launcher.running.cluster import Cluster
     from launcher.running.job import Made
 
 
@@ -52,17 +54,21 @@ class Session:
         self.screen = screen or SILENT
         self.machine = machines.here()
         self._slots = [Slot()]
+        self._cluster: Cluster | None = None
 
     def __enter__(self) -> Session:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: object, error: BaseException | None, *_: object) -> None:
+        self.close("" if error is None else str(error) or type(error).__name__)
 
-    def close(self) -> None:
-        """End the ranks."""
+    def close(self, failed: str = "") -> None:
+        """End the ranks, and the agents of other machines; `failed` is what they are told of the reason."""
         for slot in self._slots:
             slot.close()
+        if self._cluster is not None:
+            self._cluster.close(1 if failed else 0, failed)
+            self._cluster = None
 
     def resolve(self, words: list[str]) -> tuple[DictConfig, Request]:
         """The composed configuration of one run, and the request that it makes.
@@ -75,6 +81,19 @@ class Session:
         request = request_of(composed, words, self.machine)
         with translated(words):
             return composed, replace(request, folder=hydra_seam.folder_name(composed, "hydra.run.dir"))
+
+    def _joined(self, config: LaunchConfig) -> Cluster | None:
+        """The machines whose ranks work together, once all of them are there; None for this one alone."""
+        if config.cluster.name != "env":
+            return None
+        if self._cluster is None:
+            from launcher.nodes import from_environment
+            from launcher.running.cluster import Cluster
+
+            node = from_environment(config.cluster.port)
+            if node.count > 1:
+                self._cluster = Cluster(node, config.cluster.join_timeout, self.screen.note)
+        return self._cluster
 
     def run(self, words: list[str], only_check: bool = False) -> Made:
         """Run one job; with `only_check` its check and no more.
@@ -225,6 +244,7 @@ class Session:
         # With what a refused request should not wait for: Pillow, psutil.
         from launcher.running.job import Crew, execute
 
+        slots[0].cluster = self._joined(request.config)
         run_dir, shared = RunDir(shown(folder)), None
         try:
             with held(folder, f"hydra.run.dir={run_dir.path}"), run_dir.claimed(), contextlib.ExitStack() as stack:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from launcher.records.run_dir import RunDir
+    from launcher.running.cluster import Cluster
     from launcher.running.group import GroupKey, RankGroup
 
 
@@ -18,6 +19,7 @@ class Slot:
 
     def __init__(self, number: int = 0, count: int = 1) -> None:
         self.number, self.count = number, count
+        self.cluster: Cluster | None = None  # the machines that its ranks are on, if those are several
         self._ranks: RankGroup | None = None
         self._environment: dict[str, str] = {}  # that the ranks were started with, from hydra.job.env_set
 
@@ -39,7 +41,7 @@ class Slot:
         if self._ranks is None:
             from launcher.running.group import RankGroup
 
-            self._ranks = RankGroup(key, run_dir, (self.number, self.count))
+            self._ranks = RankGroup(key, run_dir, (self.number, self.count), self.cluster)
         return self._ranks
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from launcher.families.facts import fact_problems
+from launcher.leaving import leave_if_asked
 from launcher.problems import RunFailed
 from launcher.records.hashes import weights
 from launcher.records.record import Check, File, Weights, at_commit
@@ -42,6 +43,7 @@ class Story:
 
         Raises:
             RunFailed: it makes the run worthless.
+            Interrupted: the run was asked to end after this picture.
         """
         if isinstance(message, (Saved, Checked)) or (rank == 0 and isinstance(message, Source)):
             with self._lock:
@@ -60,6 +62,8 @@ class Story:
         if isinstance(message, Saved):
             self.files[self.numbers[group][message.picture]] = message.file
             run_dir.note(files=tuple(self.files[number] for number in sorted(self.files)))
+            if len(self.files) < self.request.pictures:
+                leave_if_asked()
         elif isinstance(message, Checked):
             self._checks[group, rank] = message.check
             if len(self._checks) % self.request.mesh.ranks == 0:

@@ -1,7 +1,9 @@
-"""Messages over a Unix socket, one a line.
+"""Messages over a socket, one a line.
 
-Local by construction: the socket lies in a folder that only this user may enter, and is unlinked once every rank is
-connected. A peer must say the group's secret first. Lines are limited in length, and nothing is unpickled or executed.
+On one machine it is a Unix socket, local by construction: it lies in a folder that only this user may enter, and is
+unlinked once every rank is connected. Between machines it is TCP, and both ends have proved to know a secret (proof.py)
+before a line is read. A rank must say its group's token first. Lines are limited in length, and nothing is unpickled or
+executed.
 """
 
 from __future__ import annotations
@@ -14,8 +16,15 @@ from launcher.wire.protocol import Kinds, Message, ProtocolError, pack, unpack
 MAX_LINE = 16 << 20  # bytes: a job with a prompt file of the largest size, escaped, fits
 SOCKET_VARIABLE = "LAUNCHER_SOCKET"
 SECRET_VARIABLE = "LAUNCHER_SECRET"
+ADDRESS_VARIABLE = "LAUNCHER_ADDRESS"  # HOST PORT, where ranks are on several machines
+CLUSTER_SECRET_VARIABLE = "LAUNCHER_CLUSTER_SECRET"  # that these machines share, set by the user
 PLACE_VARIABLE = "LAUNCHER_PLACE"  # which of how many groups of ranks that work at once
 STORE_VARIABLE = "LAUNCHER_STORE"  # a file in which ranks of one machine find each other
+
+
+def of_machines(host: str, port: int, secret: str, token: str) -> dict[str, str]:
+    """The variables by which a rank finds the launcher on another machine: the secret, and its group's token."""
+    return {ADDRESS_VARIABLE: f"{host} {port}", CLUSTER_SECRET_VARIABLE: secret, SECRET_VARIABLE: token}
 
 
 class Channel:

@@ -31,18 +31,57 @@ class Message:
     kind: ClassVar[str]
 
 
+@dataclass(frozen=True)
+class Address:
+    """Where a rank can be reached: its host's name, and the interface's, with its address and a port."""
+
+    host: str
+    interface: str
+    address: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host} ({self.interface}, {self.address})"
+
+
 # From a rank to the launcher.
 
 
 @dataclass(frozen=True)
 class Hello(Message):
-    """The first words of a rank. `secret` is the group's, which only its ranks were given."""
+    """The first words of a rank. `secret` is the group's, which only its ranks were given.
+
+    address: where it listens for a try of the link to it, of a group on several machines.
+    """
 
     kind: ClassVar[str] = "hello"
     version: int
     secret: str
     rank: int
     pid: int
+    address: Address | None = None
+
+
+@dataclass(frozen=True)
+class Linked(Message):
+    """A rank has reached all ranks on other machines."""
+
+    kind: ClassVar[str] = "linked"
+
+
+@dataclass(frozen=True)
+class Ask(Message):
+    """A rank sets or asks for what ranks tell each other to connect: torch's store, kept by the launcher.
+
+    Args:
+        what: a word of QUESTIONS. value: in hexadecimal, of a set; the number of an add; seconds of a wait.
+    """
+
+    kind: ClassVar[str] = "ask"
+    number: int
+    what: str
+    keys: tuple[str, ...]
+    value: str = ""
 
 
 @dataclass(frozen=True)
@@ -287,6 +326,23 @@ class Job(Message):
 
 
 @dataclass(frozen=True)
+class Links(Message):
+    """Where the ranks of all machines are, in rank order: a rank tries to reach those on other machines."""
+
+    kind: ClassVar[str] = "links"
+    addresses: tuple[Address, ...]
+
+
+@dataclass(frozen=True)
+class Told(Message):
+    """The answer to an Ask of this number, in hexadecimal."""
+
+    kind: ClassVar[str] = "told"
+    number: int
+    value: str = ""
+
+
+@dataclass(frozen=True)
 class Stop(Message):
     """No more jobs: the rank ends."""
 
@@ -294,8 +350,8 @@ class Stop(Message):
 
 
 Kinds = tuple[type[Message], ...]
-FROM_RANK: Kinds = (Hello, Stage, Source, Step, Alive, Checked, Saved, Done, Error)
-FROM_LAUNCHER: Kinds = (Job, Stop)
+FROM_RANK: Kinds = (Hello, Linked, Ask, Stage, Source, Step, Alive, Checked, Saved, Done, Error)
+FROM_LAUNCHER: Kinds = (Job, Stop, Links, Told)
 
 
 def pack(message: Message) -> bytes:

@@ -22,14 +22,15 @@ import traceback
 from pathlib import Path
 
 from launcher.records.run_dir import RunDir
-from launcher.wire import channel, protocol
+from launcher.wire import channel, proof, protocol
 from launcher.wire.channel import Channel
-from launcher.wire.protocol import Alive, Error, Hello, Job, ProtocolError, Stage
+from launcher.wire.protocol import Address, Alive, Error, Hello, Job, Linked, Links, ProtocolError, Stage, Told
 from launcher.wording import shorten
-from launcher.worker import numa
+from launcher.worker import links, numa
+from launcher.worker.questions import Questions
 
 LONGEST = 600  # characters of an error: its start and its end
-Jobs = queue.Queue[Job | None]  # None: no more are to come
+Jobs = queue.Queue[Job | Links | None]  # None: no more are to come
 OUT_OF_MEMORY = b"MemoryError: not enough is left to say where\n"  # made beforehand
 # What C++ and Python say when the system makes no thread: its stack has no room, or a limit is met.
 NO_THREAD = ("Resource temporarily unavailable", "can't start new thread")
@@ -44,23 +45,26 @@ def main() -> int:
     """Serve until told to stop; the exit code is 0 then. A failure ends the process with 1."""
     faulthandler.enable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher decides what a Ctrl-C means
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # and when to end before a time limit
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     gpus = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     threads = int(os.environ["OMP_NUM_THREADS"])
     group, groups = map(int, os.environ.get(channel.PLACE_VARIABLE, "0 1").split())
-    of_all, gpu = (group * world_size + rank, groups * world_size), gpus[rank % len(gpus)] if gpus else None
+    local, here = int(os.environ.get("LOCAL_RANK", rank)), int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
+    of_all, gpu = (group * here + local, groups * here), gpus[local % len(gpus)] if gpus else None
     if (cores := numa.pin(*of_all, threads, gpu)) is not None:
         print(f"rank {rank} runs on cores {sorted(cores)}, which share a NUMA node")
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.connect(os.environ.pop(channel.SOCKET_VARIABLE))
-    peer = Channel(connection, protocol.FROM_LAUNCHER)
-    peer.send(Hello(protocol.VERSION, os.environ.pop(channel.SECRET_VARIABLE), rank, os.getpid()))
+    peer, door = _connected()
+    address = None if door is None else door.address
+    peer.send(Hello(protocol.VERSION, os.environ.pop(channel.SECRET_VARIABLE), rank, os.getpid(), address))
     jobs: Jobs = queue.Queue()
-    busy = threading.Event()
-    threading.Thread(target=_listen, args=(peer, jobs), daemon=True).start()
+    busy, questions = threading.Event(), Questions(peer.send)
+    threading.Thread(target=_listen, args=(peer, jobs, questions), daemon=True).start()
     threading.Thread(target=_beat, args=(peer, busy), daemon=True).start()
     try:
-        serve(peer, jobs, busy, rank, world_size)
+        if door is not None:
+            _link(peer, jobs, door.address, range(rank - local, rank - local + here))
+        serve(peer, jobs, busy, rank, world_size, None if door is None else questions)
     except Exception as error:
         try:
             with contextlib.suppress(OSError):  # no room for the log
@@ -74,10 +78,38 @@ def main() -> int:
     return 0
 
 
-def serve(peer: Channel, jobs: Jobs, busy: threading.Event, rank: int, world_size: int) -> None:
-    """Do jobs as they come, until there are no more; `busy` is set meanwhile."""
+def _connected() -> tuple[Channel, links.Door | None]:
+    """A connection to the launcher; and of ranks on several machines where this one listens for the others' try."""
+    if (address := os.environ.pop(channel.ADDRESS_VARIABLE, None)) is None:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.connect(os.environ.pop(channel.SOCKET_VARIABLE))
+        return Channel(connection, protocol.FROM_LAUNCHER), None
+    host, port = address.split()
+    secret = os.environ.pop(channel.CLUSTER_SECRET_VARIABLE)
+    connection = proof.connected((host, int(port)), secret, links.DEADLINE)
+    return Channel(connection, protocol.FROM_LAUNCHER), links.Door()
+
+
+def _link(peer: Channel, jobs: Jobs, mine: Address, here: range) -> None:
+    """Try the links to the ranks of other machines, once the launcher has told where they are."""
+    told = jobs.get()
+    if isinstance(told, Links):
+        links.reach(mine, [each for rank, each in enumerate(told.addresses) if rank not in here])
+        peer.send(Linked())
+    else:
+        jobs.put(told)
+
+
+def serve(
+    peer: Channel, jobs: Jobs, busy: threading.Event, rank: int, world_size: int, questions: Questions | None = None
+) -> None:
+    """Do jobs as they come, until there are no more; `busy` is set meanwhile.
+
+    Args:
+        questions: by which ranks on several machines find each other.
+    """
     worker = None
-    while (job := jobs.get()) is not None:
+    while isinstance(job := jobs.get(), Job):
         busy.set()
         _log_to(RunDir(Path(job.folder), job.first_rank).log(rank))
         began = time.monotonic()
@@ -89,7 +121,7 @@ def serve(peer: Channel, jobs: Jobs, busy: threading.Event, rank: int, world_siz
             from launcher.worker.jobs import Worker
 
             getattr(diffusers, job.load.pipeline)  # it imports a class when asked for it
-            worker = Worker(peer.send, rank, world_size)
+            worker = Worker(peer.send, rank, world_size, questions)
             gc.freeze()
             gc.enable()
         imported = time.monotonic() - began
@@ -100,6 +132,8 @@ def serve(peer: Channel, jobs: Jobs, busy: threading.Event, rank: int, world_siz
 
 def describe(error: BaseException) -> str:
     """Say in one line what went wrong: the kind of error, and what it says up to the first line that is a sentence."""
+    if isinstance(error, links.LinkError):
+        return str(error)
     if re.search("CUDA.*(out of memory|ALLOC_FAILED)", str(error), re.DOTALL):  # torch's own, cuBLAS', cuDNN's
         return _out_of_gpu_memory(str(error))
     if isinstance(error, RuntimeError) and str(error) in NO_THREAD:
@@ -133,12 +167,15 @@ def _out_of_gpu_memory(told: str) -> str:
     return protocol.OUT_OF_GPU_MEMORY + (f" ({', '.join(numbers)})" if numbers else "")
 
 
-def _listen(peer: Channel, jobs: Jobs) -> None:
+def _listen(peer: Channel, jobs: Jobs, questions: Questions) -> None:
     """Pass on what the launcher says; when it is gone, so is this rank, whatever it was doing."""
     while not peer.closed:
         try:
             for message in peer.receive():
-                jobs.put(message if isinstance(message, Job) else None)
+                if isinstance(message, Told):
+                    questions.told(message)
+                else:
+                    jobs.put(message if isinstance(message, Job | Links) else None)
         except (ProtocolError, OSError):
             break
     os._exit(1)

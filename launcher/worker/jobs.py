@@ -38,9 +38,11 @@ from launcher.worker.decoding import decoded_by
 from launcher.worker.embeddings import Embeddings
 from launcher.worker.load import fetch, load_pipeline
 from launcher.worker.lora import Loras
+from launcher.worker.questions import Questions
 from launcher.worker.schedulers import scheduler
 from launcher.worker.sharing import Groups, shared
 from launcher.worker.steps import Steps
+from launcher.worker.store import LauncherStore
 
 Send = Callable[[Message], None]
 
@@ -48,8 +50,8 @@ Send = Callable[[Message], None]
 class Worker:
     """One rank's state between jobs: its device, the process group and the loaded pipeline."""
 
-    def __init__(self, send: Send, rank: int, world_size: int) -> None:
-        self.send, self.rank, self.world_size = send, rank, world_size
+    def __init__(self, send: Send, rank: int, world_size: int, questions: Questions | None = None) -> None:
+        self.send, self.rank, self.world_size, self.questions = send, rank, world_size, questions
         self.pipe: Any = None
         self.groups = Groups()
         self.embeddings = Embeddings()
@@ -145,12 +147,11 @@ class Worker:
         if load.deterministic:
             surroundings.deterministic()
         if self.world_size > 1:
+            self.store = self._store(load)  # torch keeps what is behind it, and not the object with its methods
             nccl = cuda and load.transport != "host" and (load.transport == "nccl" or dist.is_nccl_available())
             dist.init_process_group(
                 "cpu:gloo,cuda:nccl" if nccl else "gloo",
-                store=dist.FileStore(  # type: ignore[attr-defined]
-                    os.environ[STORE_VARIABLE], self.world_size
-                ),
+                store=self.store,
                 rank=self.rank,
                 world_size=self.world_size,
                 timeout=timedelta(seconds=load.timeout),
@@ -169,6 +170,12 @@ class Worker:
             self.pipe.enable_model_cpu_offload(device=device)
         self.loras.fuse(load.fused)
         self.loads += 1
+
+    def _store(self, load: Load) -> Any:
+        """Where ranks find each other: a file on one machine, and what the launcher keeps for several."""
+        if self.questions is not None:
+            return LauncherStore(self.questions, load.timeout)
+        return dist.FileStore(os.environ[STORE_VARIABLE], self.world_size)  # type: ignore[attr-defined]
 
     def _draw_call(self, job: Job, numbers: range, seconds: dict[str, float]) -> tuple[str, ...]:
         """Make the pictures of one call of the pipeline, and return the digests of their latents."""

@@ -64,6 +64,17 @@ def test_of_several_cards_the_slowest_that_is_used_counts(ask):
     assert mixed.figures("cuda", (1, 3)).source == "machine=h100x8"
 
 
+def test_several_machines_are_planned_for_by_what_each_of_them_has(ask):
+    request = ask("machine=rtx4090_2nodes_10gbit", "model=flux", "cp=ring_anything")
+    assert str(request.machine) == "2 machines, each with 32 CPU cores, 1 GPU (RTX 4090)"
+    assert (request.mesh.ranks, request.devices) == (2, (0,))
+    assert request.machine.figures("cuda").between_gbps == 1.25
+    assert request.machine.figures("cuda").source == "machine=rtx4090x4"
+    assert ask("machine=rtx4090_2nodes_100gbit", "model=flux").machine.figures("cuda").between_gbps == 12.5
+    here = ask("machine.nodes=3", "cp=ring_anything", "runtime=cpu").machine
+    assert (here.nodes, here.name) == (3, "this machine with machine.nodes")
+
+
 def test_a_machine_that_is_not_here_is_as_its_file_says_and_as_was_typed(ask):
     request = ask("machine=h100x8", "machine.gpus=3", "machine.link_gbps=25", "model=flux")
     assert (len(request.machine.gpus), request.machine.cores, request.device) == (3, 112, "cuda")

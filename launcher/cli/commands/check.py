@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from launcher.cli.elsewhere import served
 from launcher.cli.help import page
 from launcher.cli.parser import Parser
 from launcher.cli.terminal import Terminal, show
@@ -23,6 +24,8 @@ def main(words: list[str]) -> int:
     if args.help:
         show(page(composer, args.overrides, "check", parser))
         return 0
+    if (code := served(composer, args.overrides)) is not None:
+        return code
     with Session(composer, Terminal()) as session:
         session.run([*args.overrides, "check=true"], only_check=True)
         return 0

@@ -17,7 +17,7 @@ from launcher.estimates.ways import count, duration
 from launcher.problems import Problem, Refused
 from launcher.request.request import Request
 from launcher.running.session import Session
-from launcher.running.starters.accelerate import command
+from launcher.running.starters.accelerate import Machines, command
 from launcher.wording import plural
 
 ABOUT = "tell what a run would do, with every cp mode beside it, and why not"
@@ -44,7 +44,10 @@ def main(words: list[str]) -> int:
             return 1
         raise
     planned = plan(request)
-    starts = shlex.join(["python", *command(request.mesh.ranks, Path("FOLDER"))[1:]]) if planned.tokens_per_rank else ""
+    nodes = request.machine.nodes
+    machines = Machines(nodes, 0, "FIRST_MACHINE", 0) if nodes > 1 else None
+    line = ["python", *command(request.mesh.ranks, Path("FOLDER"), machines)[1:]]
+    starts = shlex.join(line) if planned.tokens_per_rank else ""
     if args.json:
         show(json.dumps({**planned.asdict(), "command": starts}, indent=2))
     else:
@@ -77,9 +80,12 @@ def page(plan: Plan, request: Request, starts: str) -> str:
     if starts:
         shown["starts"] = starts
     figures = plan.figures
+    between = ""
+    if request.machine.nodes > 1:
+        between = f"; from machine to machine {figures.between_gbps:g} GB/s, {figures.between_us:g} us a message"
     shown["speeds"] = (
         f"{figures.tflops:g} TFLOP/s, {figures.tflops_float32:g} in float32, of which {figures.efficiency:.0%}; link "
-        f"{figures.link_gbps:g} GB/s, {figures.link_us:g} us a message (from {figures.source})"
+        f"{figures.link_gbps:g} GB/s, {figures.link_us:g} us a message{between} (from {figures.source})"
     )
     return f"{rows(shown | noted(plan.notes), WIDTH)}\n\n{_table(plan)}"
 

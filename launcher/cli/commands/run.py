@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import sys
 
+from launcher.cli.elsewhere import served
 from launcher.cli.help import page
 from launcher.cli.parser import Parser
 from launcher.cli.terminal import Terminal, show
@@ -43,6 +44,8 @@ def main(words: list[str]) -> int:
         if found:  # which Hydra might import and call
             raise Refused(found)
         return _ask_hydra(args, words)
+    if (code := served(composer, args.overrides, args.multirun)) is not None:
+        return code
     with Session(composer, Terminal()) as session:
         if args.multirun:
             return 1 if session.sweep(args.overrides).failed else 0

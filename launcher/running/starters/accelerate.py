@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.gpus import visible_devices
@@ -16,17 +17,35 @@ LOOPBACK = "127.0.0.1"
 CONFIG = "compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_GPU\n"
 
 
-def command(processes: int, folder: Path) -> list[str]:
-    """Return the line that starts so many ranks. It gives every flag that the user's own accelerate would change.
+@dataclass(frozen=True)
+class Machines:
+    """How many machines start ranks together, which of them this is, and where torch's elastic agents meet."""
+
+    count: int
+    number: int
+    address: str
+    port: int
+
+
+def command(processes: int, folder: Path, machines: Machines | None = None) -> list[str]:
+    """Return the line that starts this machine's part of so many ranks.
+
+    It gives every flag that the user's own accelerate would change.
 
     Args:
         folder: the group's, once `prepare` was called.
+        machines: where the ranks are on several.
     """
     if processes == 1:
         return [sys.executable, "-m", "launcher.worker"]
-    flags = f"--multi_gpu --num_processes {processes} --num_machines 1 --machine_rank 0 --gpu_ids all"
-    flags += " --mixed_precision no --dynamo_backend no --main_process_port 0 --rdzv_backend c10d"
-    flags += f" --rdzv_conf store_type=file --log_dir {os.devnull}"  # else torchelastic leaves a folder in /tmp
+    flags = f"--multi_gpu --num_processes {processes} --gpu_ids all --mixed_precision no --dynamo_backend no"
+    if machines is None:
+        flags += " --num_machines 1 --machine_rank 0 --main_process_port 0"
+        flags += " --rdzv_backend c10d --rdzv_conf store_type=file"
+    else:  # c10d would exchange pickles over a port that asks nobody who they are; static exchanges JSON
+        flags += f" --num_machines {machines.count} --machine_rank {machines.number} --rdzv_backend static"
+        flags += f" --same_network --main_process_ip {machines.address} --main_process_port {machines.port}"
+    flags += f" --log_dir {os.devnull}"  # else torchelastic leaves a folder in /tmp
     accelerate = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(folder / "accelerate.yaml")]
     return [*accelerate, *flags.split(), "--module", "launcher.worker"]
 
@@ -37,7 +56,12 @@ def prepare(folder: Path) -> None:
 
 
 def environment(
-    device: str, devices: Sequence[int], threads: Sequence[int], folder: Path, deterministic: bool = False
+    device: str,
+    devices: Sequence[int],
+    threads: Sequence[int],
+    folder: Path,
+    deterministic: bool = False,
+    interface: str | None = None,
 ) -> dict[str, str]:
     """Return the ranks' environment: the user's, without what would steer accelerate or torchelastic.
 
@@ -46,6 +70,7 @@ def environment(
         devices: GPUs, one a rank, counted within CUDA_VISIBLE_DEVICES.
         threads: that each rank computes with; the most of them stands in its environment.
         folder: the group's.
+        interface: of the network that joins several machines; None: the ranks are on this one alone.
         deterministic: have cuBLAS make the same numbers each time, which it is told before CUDA starts.
     """
     from launcher.wire.channel import STORE_VARIABLE  # with every message: a plan asks for the command alone
@@ -64,14 +89,16 @@ def environment(
     kept.pop("PYTHONOPTIMIZE", None)  # 2 takes the docstrings away, which transformers reads when it is imported
     kept["TOKENIZERS_PARALLELISM"] = "false"
     kept.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder / "inductor"))  # else importing torch leaves one in /tmp
-    # Ranks of one machine meet in files of the group's folder, and talk over the loopback device: nobody else on the
-    # network is listened to. GPUs of one machine do not need the network for what they exchange.
-    kept[STORE_VARIABLE] = str(folder / "store")
-    kept["PET_RDZV_ENDPOINT"], kept["PET_LOCAL_ADDR"] = str(folder / "agent"), LOOPBACK
     kept["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
-    if (loopback := _loopback()) is not None:
-        kept.setdefault("GLOO_SOCKET_IFNAME", loopback)
-        kept.setdefault("NCCL_SOCKET_IFNAME", loopback)
+    if interface is None:
+        # Ranks of one machine meet in files of the group's folder, and talk over the loopback device: nobody else on
+        # the network is listened to. GPUs of one machine do not need the network for what they exchange.
+        kept[STORE_VARIABLE] = str(folder / "store")
+        kept["PET_RDZV_ENDPOINT"], kept["PET_LOCAL_ADDR"] = str(folder / "agent"), LOOPBACK
+        interface = interface_of(LOOPBACK)  # lo on Linux, lo0 on macOS
+    if interface is not None:
+        kept.setdefault("GLOO_SOCKET_IFNAME", interface)
+        kept.setdefault("NCCL_SOCKET_IFNAME", interface)
     if device == "cpu":
         kept["ACCELERATE_USE_CPU"] = "true"  # else --multi_gpu insists on GPUs
         kept["CUDA_VISIBLE_DEVICES"] = ""
@@ -84,11 +111,11 @@ def environment(
     return kept
 
 
-def _loopback() -> str | None:
-    """The name of the loopback device: lo on Linux, lo0 on macOS."""
+def interface_of(address: str) -> str | None:
+    """The name of this machine's network interface that has an address."""
     import psutil  # which a plan, that asks for the command alone, does not wait for
 
     for name, addresses in psutil.net_if_addrs().items():
-        if any(address.address == LOOPBACK for address in addresses):
+        if any(each.address == address for each in addresses):
             return name
     return None

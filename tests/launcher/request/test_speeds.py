@@ -25,6 +25,25 @@ def test_whole_numbers_compare_as_speeds_do(speeds, expected):
     assert in_proportion(speeds) == expected
 
 
+def test_links_within_a_machine_and_between_two_are_told_apart(ask):
+    """Two machines of 8 GPUs: 450 GB/s within, 400 GB/s between, which 8 ranks share."""
+    line = ["machine=h100x8_2nodes", "model=flux", "height=1000"]
+    unified = ask(*line, "cp=unified_anything")
+    assert (unified.mesh.ring, unified.mesh.ulysses, unified.mesh.ranks) == (2, 8, 16)
+    assert len(unified.devices) == 8
+    one = rank_speeds(unified)[0]
+    assert (one.bandwidth, one.ring_bandwidth) == (450e9, pytest.approx(50e9))
+    assert (one.latency, one.ring_latency) == (3e-6, pytest.approx(15e-6))
+    ring = rank_speeds(ask(*line, "cp=ring_anything"))[0]  # 8 of its 15 others are on the other machine
+    assert ring.ring_bandwidth == pytest.approx(1 / (7 / 15 / 450e9 + 8 / 15 / 50e9))
+    ulysses = rank_speeds(ask(*line, "cp=ulysses_anything"))[0]
+    assert ulysses.bandwidth == ring.ring_bandwidth
+    alone = rank_speeds(ask(*line, "cp=ring_anything", "machine.nodes=1"))[0]
+    assert (alone.bandwidth, alone.ring_bandwidth) == (450e9, 0.0)
+    assert alone.wire(450e9, 1) == pytest.approx(1 + 3e-6)
+    assert one.wire(50e9, 2) == pytest.approx(1 + 30e-6)
+
+
 def test_threads_decide_on_a_cpu(ask):
     machine = dataclasses.replace(LAPTOP, cores=4)
     request = ask("cp=ring_anything", "runtime.threads=[2,1]", "cp.shares=auto", machine=machine)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import shutil
+import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,8 @@ class Ranks:
 
     def __init__(self, does) -> None:
         self.does = does
+
+    hosts = ()
 
     def get(self, _key, _run_dir):
         return self
@@ -86,6 +90,32 @@ def test_a_job_returns_its_record_and_tells_its_progress(ask, tmp_path):
     assert len(made.record.weights.files) == 4
     assert made.record.generator == "cpu"
     validated(tmp_path)
+
+
+@pytest.mark.parametrize(("images", "status"), [(1, "done"), (2, "interrupted")])
+def test_sigusr1_ends_a_run_after_the_picture_that_is_drawn(ask, tmp_path, images, status, monkeypatch):
+    asked = threading.Event()
+    monkeypatch.setattr("launcher.leaving.asked", asked)
+    ranks = [done()]
+
+    def makes(_job, run_dir, on_event):
+        asked.set()
+        on_event(0, Saved(0, File("0000.png", "ab", 10, 8, 8, 5, 0)))
+        return ranks
+
+    request, path = ask("cp=none", "runtime=cpu", f"images={images}"), tmp_path / "run"
+    if status == "done":
+        run(request, path, makes)
+    else:
+        with pytest.raises(Interrupted) as ended:
+            run(request, path, makes)
+        assert ended.value.signum == signal.SIGUSR1
+    record = read_record(path / "run.json")
+    assert record.status == status
+    assert len(record.files) == 1
+    with pytest.raises(Interrupted):  # nor does another one start
+        run(request, tmp_path / "next", makes)
+    assert not (tmp_path / "next" / "run.json").exists()
 
 
 def test_ranks_that_end_with_other_latents_are_told(ask, tmp_path):

@@ -8,8 +8,13 @@ from hypothesis import strategies as st
 from shared import a_job
 
 from launcher.records.record import Check, File
-from launcher.wire import protocol
+from launcher.wire import agents, protocol
+from launcher.wire.agents import FROM_AGENT, TO_AGENT
 from launcher.wire.protocol import FROM_LAUNCHER, FROM_RANK, ProtocolError, pack, unpack
+
+WHERE = protocol.Address("here", "eth0", "10.0.0.1", 4000)
+SIDES = (FROM_RANK, FROM_LAUNCHER, FROM_AGENT, TO_AGENT)
+ALL = tuple(kind for side in SIDES for kind in side)
 
 MESSAGES = [
     protocol.Hello(protocol.VERSION, "0" * 32, 1, 4242),
@@ -24,24 +29,36 @@ MESSAGES = [
     protocol.Error("ValueError: 'ünï' \ud800"),
     a_job(),
     protocol.Stop(),
+    protocol.Hello(protocol.VERSION, "0" * 32, 1, 4242, WHERE),
+    protocol.Links((WHERE, WHERE)),
+    protocol.Linked(),
+    protocol.Ask(7, "set", ("a",), "ff"),
+    protocol.Told(7, "ff"),
+    agents.Join(protocol.VERSION, 1, 2, "there", 1.5, {"torch": "2"}, ("cpu (2 cores)",)),
+    agents.Look("/nowhere/.x", "ab", "/model"),
+    agents.Seen(True, {"config.json": "ab"}),
+    agents.Start("ab", 2, 4000, "cpu", (), (1,), False, "/nowhere/start1.log"),
+    agents.Ended("killed by SIGKILL"),
+    agents.End(True),
+    agents.Leave(1, "why"),
 ]
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: message.kind)
 def test_a_message_survives_its_way(message):
-    assert unpack(pack(message), (*FROM_RANK, *FROM_LAUNCHER)) == message
+    assert unpack(pack(message), ALL) == message
 
 
 def test_every_message_is_tried_here():
-    assert {type(message) for message in MESSAGES} == {*FROM_RANK, *FROM_LAUNCHER}
+    assert {type(message) for message in MESSAGES} == set(ALL)
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: message.kind)
 def test_each_side_says_what_is_its_to_say(message):
-    mine, others = (FROM_RANK, FROM_LAUNCHER) if type(message) in FROM_RANK else (FROM_LAUNCHER, FROM_RANK)
+    mine = next(side for side in SIDES if type(message) in side)
     assert unpack(pack(message), mine) == message
     with pytest.raises(ProtocolError, match="is not expected"):
-        unpack(pack(message), others)
+        unpack(pack(message), tuple(kind for kind in ALL if kind not in mine))
 
 
 @pytest.mark.parametrize(

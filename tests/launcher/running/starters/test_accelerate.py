@@ -51,6 +51,17 @@ def test_ranks_see_the_gpus_that_were_chosen_of_those_that_are_visible(started, 
     assert env["CUDA_VISIBLE_DEVICES"] == passed_on
 
 
+def test_ranks_of_several_machines_meet_at_the_first_one():
+    words = accelerate.command(8, FOLDER, accelerate.Machines(2, 1, "10.0.0.1", 4000))
+    line = " ".join(words)
+    assert "--num_processes 8" in line
+    assert "--num_machines 2 --machine_rank 1 --rdzv_backend static" in line  # c10d would exchange pickles
+    assert "--same_network --main_process_ip 10.0.0.1 --main_process_port 4000" in line
+    env = accelerate.environment("cpu", (), (1,), FOLDER, interface="eth7")
+    assert {"GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"} <= set(env)
+    assert not {"LAUNCHER_STORE", "PET_RDZV_ENDPOINT"} & set(env)
+
+
 def test_indices_mean_what_nvidia_smi_shows_unless_the_user_says_otherwise(started):
     assert started("cp=ring_anything")[0]["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
     assert started("cp=ring_anything", CUDA_DEVICE_ORDER="FASTEST_FIRST")[0]["CUDA_DEVICE_ORDER"] == "FASTEST_FIRST"
