@@ -165,7 +165,8 @@ def step_table(arguments: argparse.Namespace, group: dist.ProcessGroup, device: 
         for name, way in (("ring", ring), ("ulysses", row))
         for told, overlap in (("nothing hidden", False), ("wire hidden", True))
     }
-    alone, times = [], {name: [] for name in ways}
+    alone: list[float] = []
+    times: dict[str, list[float]] = {name: [] for name in ways}
 
     def step() -> Any:
         return model(**inputs, return_dict=False)[0]

@@ -5,8 +5,8 @@
     gather = max over ranks of  wire + compute
     staged = max over ranks of  max(max(compute, wire + last piece's compute) + merge, blocks * launch)
 
-What needs no other rank's keys (a query's projection, an MLP beside the attention) runs meanwhile, so with m seconds
-of it an attention takes max(wire - m, 0) + compute, or max(compute, wire - m + last piece's compute) + merge, beside it.
+What needs no other rank's keys (a query's projection, an MLP beside the attention) runs while they travel. With m
+seconds of it, `wire - m` stands for `wire` above, and at least 0: what an attention takes beside that work.
 
 A Ulysses row trades tokens for heads before and after, which nothing hides.
 """
@@ -238,6 +238,10 @@ def held(one: Attention, partial_size: int = 0) -> list[int]:
                 "the heads of the output are joined": out + 2 * local,
             }
             traded = max(moments.values()) * size
-            attended += joined * size
+            if one.ring_degree > 1:  # keys and values are let go once they are in the ring's buffer
+                traded = max(traded, (joined + route.needed(row) * k_heads * width) * size)
+                attended += q * size
+            else:
+                attended += joined * size
         found.append(shape.batch * max(attended, traded))
     return found

@@ -46,12 +46,11 @@ class Deferred(torch.Tensor):
         parts: Sequence[torch.Tensor] = (),
         columns: Callable[[int, int], torch.Tensor] | None = None,
     ) -> "Deferred":
-        self = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        self: Deferred = torch.Tensor._make_wrapper_subclass(
             cls, tuple(shape), dtype=dtype or like.dtype, device=like.device
         )
         self._make, self._made, self._waits, self.parts, self.columns = make, None, waits, parts, columns
-        found: Deferred = self
-        return found
+        return self
 
     @property
     def waits(self) -> bool:
@@ -92,7 +91,9 @@ class Deferred(torch.Tensor):
         return func(*now(args), **now(kwargs))
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         return func(*now(args), **now(kwargs or {}))  # code that goes past the function above
 
 

@@ -117,9 +117,9 @@ class ContextParallel:
             )
 
     def finish(self) -> None:
-        """Wait for the keys that travel, if a model has not come to need them; no two attentions' keys do so at once."""
-        if self.under_way is not None:
-            self.under_way, last = None, self.under_way
+        """Wait for keys that travel, if the model has not come to need them: those of one attention do at a time."""
+        last, self.under_way = self.under_way, None
+        if last is not None:
             last.now()
 
     def _check_attended(self) -> None:

@@ -22,32 +22,37 @@ OF_CLASS: Mapping[str, tuple[str, ...]] = {
         "single_transformer_blocks.*.proj_mlp",
     ),
     "Flux2Transformer2DModel": (*_STREAMS, "single_transformer_blocks.*.attn.to_qkv_mlp_proj"),
-    "QwenImageTransformer2DModel": _STREAMS,
+    "QwenImageTransformer2DModel": (
+        *_STREAMS,
+        "transformer_blocks.*.attn.norm_q",  # diffusers' own norm, which is not one function of torch
+        "transformer_blocks.*.attn.norm_added_q",
+    ),
 }
 
 
 class Later(ModelHook):  # type: ignore[misc]
-    """Puts a linear layer's work off until its output is needed."""
+    """Puts a linear layer's work off until its output is needed, and that of a norm after it."""
 
     def __init__(self, state: ContextParallel) -> None:
         super().__init__()
         self.state = state
 
-    def new_forward(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+    def new_forward(self, module: Any, *args: Any, **kwargs: Any) -> Any:
         forward = self.fn_ref.original_forward
         if torch.compiler.is_compiling() or len(args) != 1 or kwargs or not self._may_wait(module, args[0]):
             return forward(*args, **kwargs)
         x, columns = args[0], None
+        if isinstance(x, Deferred):
+            return x.then(forward)
         if getattr(forward, "__func__", None) is torch.nn.Linear.forward:
             columns = partial(_columns, module, x)
         return Deferred(lambda: forward(x), (*x.shape[:-1], module.out_features), x, columns=columns)
 
-    def _may_wait(self, module: torch.nn.Module, x: Any) -> bool:
+    def _may_wait(self, module: Any, x: Any) -> bool:
         """Whether nothing around this hook expects the work to be done at once: an offload that takes weights away."""
-        outermost = module._diffusers_hook._hook_order[-1] == NAME  # type: ignore[union-attr]
-        linear = isinstance(getattr(module, "out_features", None), int)
-        plain = type(x) is torch.Tensor and not torch.is_autocast_enabled(x.device.type)
-        return linear and plain and outermost and not hasattr(module, "_hf_hook")
+        outermost = module._diffusers_hook._hook_order[-1] == NAME and not hasattr(module, "_hf_hook")
+        kind = torch.Tensor if isinstance(getattr(module, "out_features", None), int) else Deferred
+        return outermost and type(x) is kind and not torch.is_autocast_enabled(x.device.type)
 
 
 def _columns(module: Any, x: torch.Tensor, begin: int, end: int) -> torch.Tensor:
