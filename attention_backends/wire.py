@@ -8,9 +8,12 @@ Ranks that run apart without failing are found by watch.py, and end in the same 
 
 import contextlib
 import json
+import queue
+import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -40,7 +43,10 @@ class _Posted:
     def wait(self) -> None:
         self.wire.waits = self.message, time.monotonic()
         try:
-            self.work.wait()
+            if self.message.kind == SEND:
+                self.wire.leaving.wait(self.work, partial(self.wire.probe, self.message.peer))
+            else:
+                self.work.wait()
         except RuntimeError as error:
             if self.wire.inside:  # `guarded` does the rest
                 raise
@@ -50,6 +56,52 @@ class _Posted:
             self.wire.waits = None
             self.wire.steps += 1
             self.wire.open.pop(id(self), None)
+
+
+class _Leaving:
+    """Waits for messages that leave, in a thread of its own, so that a wait in vain is found.
+
+    gloo forgets a message whose connection is closed just as it writes it, and would wait for it until the group's
+    timeout. Such a connection takes no other message either, which is how it is found.
+    """
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+
+    def wait(self, work: Waits, probe: Callable[[], None]) -> None:
+        """Raises RuntimeError if the connection is closed."""
+        if self._thread is None:
+            self._asked: queue.SimpleQueue[Waits] = queue.SimpleQueue()
+            self._answers: queue.SimpleQueue[RuntimeError | None] = queue.SimpleQueue()
+            given = self._asked, self._answers
+            self._thread = threading.Thread(target=self._run, args=given, name="attention_backends.wire", daemon=True)
+            self._thread.start()
+        self._asked.put(work)
+        look = 0.5  # seconds; a slow rank is looked at less and less often
+        while True:
+            try:
+                error = self._answers.get(timeout=look)
+                break
+            except queue.Empty:
+                look *= 2
+                try:
+                    probe()
+                except RuntimeError:
+                    self._thread = None  # that one goes on waiting
+                    raise
+        if error is not None:
+            raise error
+
+    @staticmethod
+    def _run(asked: queue.SimpleQueue[Waits], answers: queue.SimpleQueue[RuntimeError | None]) -> None:
+        while True:
+            work = asked.get()
+            try:
+                work.wait()
+                answers.put(None)
+            except RuntimeError as error:
+                answers.put(error)
+            del work
 
 
 class Wire:
@@ -67,6 +119,7 @@ class Wire:
         self.open: dict[int, Message] = {}  # under way
         self.waits: tuple[Message, float] | None = None  # the message that this rank waits for, and since when
         self.steps = 0  # messages that it has waited for
+        self.leaving = _Leaving()
         self._store: Any = PrefixStore("attention_backends", parent.get_group_store())
         self._said = self._opened = self._forward = self._exchange = 0  # counted alike by all ranks
         self._watch: Watch | None = None
@@ -93,6 +146,10 @@ class Wire:
         if self._gloo is None:
             raise ConnectionLostError("the connections to the other ranks are closed since one of them failed")
         return self._gloo
+
+    def probe(self, peer: int) -> None:
+        """Raise RuntimeError if the connection to this rank is closed."""
+        self._connected().recv([torch.empty(1)], peer, _NOBODY)
 
     def way(self, asked: str, devices: Sequence[str]) -> str:
         """How CUDA tensors can travel between these devices of the ranks: see transport.decide, which raises."""
