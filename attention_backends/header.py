@@ -66,9 +66,15 @@ def bits(value: float) -> int:
     return int.from_bytes(struct.pack("<d", value), "little", signed=True)
 
 
+def number(value: int) -> float:
+    """The float64 that these are the bits of."""
+    (found,) = struct.unpack("<d", value.to_bytes(8, "little", signed=True))
+    return float(found)
+
+
 def _told(name: str, value: int) -> str:
     if name == "timestep":
-        return f"timestep {struct.unpack('<d', value.to_bytes(8, 'little', signed=True))[0]:g}"
+        return f"timestep {number(value):g}"
     if name in ("an attention mask", "causal attention"):
         return name if value else f"no {name.removeprefix('an ')}"
     if name == "dtype":

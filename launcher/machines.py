@@ -142,6 +142,36 @@ def planned(config: MachineConfig, here: Machine) -> Machine:
     return Machine(min(max(1, cores), MAX_DEVICES), cards, "", host, host, name, config=config)
 
 
+def devices(machine: Machine, listed: Sequence[int] | None = None) -> tuple[int, str]:
+    """How many devices groups of ranks may share, and that in words: GPUs (those listed, if any are), or cores."""
+    if listed and machine.gpus:
+        return len(listed), f"{plural(len(listed), 'GPU')} of runtime.devices"
+    count, what = (len(machine.gpus), "GPU") if machine.gpus else (machine.cores, "core")
+    return count, plural(count, what)
+
+
+def part(machine: Machine, groups: int, listed: Sequence[int] | None = None, group: int = 0) -> Machine:
+    """What each of several groups has of a machine: as many GPUs and cores, and as much memory, as the others.
+
+    Args:
+        listed: the GPUs to use, by index; None: all. One that is not there is for a rule to name.
+        group: which of the groups, from 0.
+    """
+    known = {gpu.index: gpu for gpu in machine.gpus}
+    if groups == 1 or (listed and not known.keys() >= set(listed)):
+        return machine
+    gpus = tuple(known[index] for index in listed) if listed else machine.gpus
+    each = len(gpus) // groups
+    return dataclasses.replace(
+        machine,
+        cores=max(1, machine.cores // groups),
+        gpus=gpus[group * each : (group + 1) * each],
+        memory_gib=machine.memory_gib / groups,
+        free_gib=machine.free_gib / groups,
+        note=f"{machine.note}, one of {groups} parts (data)",
+    )
+
+
 def here() -> Machine:
     """This machine: the cores, devices and memory that this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

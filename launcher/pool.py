@@ -42,11 +42,15 @@ class Pool:
 
     Args:
         words: settings for every run, as on the command line: `Pool("model=flux", "cp=ring_anything")`.
+        config_dir: a folder of your own YAML files, like conf/: a model of yours, say.
+
+    Raises:
+        launcher.Refused: `config_dir` is no folder, or a file there has the name of one of conf/.
     """
 
-    def __init__(self, *words: str) -> None:
+    def __init__(self, *words: str, config_dir: str | Path | None = None) -> None:
         self.words = words
-        self._session = Session(Composer())
+        self._session = Session(_composer(config_dir))
 
     def __enter__(self) -> Pool:
         return self
@@ -79,17 +83,22 @@ class Pool:
         self._session.close()
 
 
-def plan(*words: str, **settings: Any) -> plans.Plan:
+def plan(*words: str, config_dir: str | Path | None = None, **settings: Any) -> plans.Plan:
     """What a run of the same words would do, or why it can't: `plan("machine=h100x8", model="flux", height=1000)`.
 
     Args:
         words: settings as on the command line.
+        config_dir: as of Pool.
         settings: those whose names have no dot, as values.
 
     Raises:
         launcher.Refused: the words can't be read. What is wrong with their request is in the plan's `problems`.
     """
-    return plans.plan(Session(Composer()).resolve([*words, *_words(settings)])[1])
+    return plans.plan(Session(_composer(config_dir)).resolve([*words, *_words(settings)])[1])
+
+
+def _composer(config_dir: str | Path | None) -> Composer:
+    return Composer(None if config_dir is None else str(config_dir))
 
 
 def _words(settings: dict[str, Any]) -> list[str]:

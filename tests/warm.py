@@ -15,7 +15,7 @@ from launcher.records.picture import read_frames
 from launcher.records.run_dir import RunDir
 from launcher.request.request import Request
 from launcher.running.group import GroupKey, RankGroup
-from launcher.running.job import Made, execute
+from launcher.running.job import Crew, Made, execute
 from launcher.running.message import group_key, job_message
 from launcher.running.starters import accelerate as ranks
 
@@ -40,7 +40,7 @@ class Warm:
 
     def make(self, request: Request) -> Made:
         """What a request leaves."""
-        made = execute(request, RunDir(self.folder / str(next(self.count))), [], self.ranks)
+        made = execute([Crew(request, self.ranks)], RunDir(self.folder / str(next(self.count))), [])
         validated(made.folder)
         return made
 

@@ -91,7 +91,8 @@ class ForwardHook(ModelHook):  # type: ignore[misc]
 
     def new_forward(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
         if torch.compiler.is_compiling():
-            self.state.start_forward(given=kwargs)
+            self.upkeep.check_compiled()
+            self.state.start_forward(may_skip=self.upkeep.may_skip, given=kwargs)
             output = self.fn_ref.original_forward(*args, **kwargs)
             self.state.end_forward()
             return output

@@ -135,7 +135,7 @@ def _switch_on(
             f"{type(model).__name__} has no _cp_plan: pass cp_plan={{module name: what to split or gather}}."
         )
     state.handle = compiled.add(state)
-    upkeep = Upkeep(model)
+    upkeep = Upkeep(model, state)
     undo: list[Undo] = [partial(compiled.remove, state.handle), upkeep.remove]
     try:
         if is_plain(plan):

@@ -31,7 +31,7 @@ def add_hook(module: torch.nn.Module, hook: ModelHook, name: str) -> Undo:
     registry.register_hook(hook, name)
 
     def undo() -> None:
-        registry.remove_hook(name, recurse=False)
+        _remove(registry, name)
         if not registry.hooks:
             if not had_forward:
                 _delete(module, "forward")
@@ -39,6 +39,20 @@ def add_hook(module: torch.nn.Module, hook: ModelHook, name: str) -> Undo:
                 _delete(module, "_diffusers_hook")
 
     return undo
+
+
+def _remove(registry: HookRegistry, name: str) -> None:
+    """Remove a hook. diffusers' own way does so from under a hook that replaces the forward by leaving that one out."""
+    if name not in registry._hook_order:
+        return
+    at = registry._hook_order.index(name)
+    own = registry._fn_refs[at]
+    above = registry._fn_refs[at + 1] if at + 1 < len(registry._fn_refs) else None
+    replaces = None if above is None or above.original_forward is None else above.forward
+    registry.remove_hook(name, recurse=False)
+    if above is not None and replaces is not None:
+        above.original_forward = own.forward if own.original_forward is None else own.original_forward
+        above.forward = replaces
 
 
 # How many enabled models need each replaced entry of one of diffusers' tables.

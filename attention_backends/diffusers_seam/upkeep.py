@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from diffusers.hooks.hooks import ModelHook
 
+from attention_backends.diffusers_seam import caches
 from attention_backends.diffusers_seam.undo import Undo, add_hook
+from attention_backends.state import ContextParallel
 
 AGAIN = "Call attention_backends.disable(model), then enable(model, ...) again."
-# Caches that skip blocks by what a rank's own tokens look like: each rank would decide for itself.
-DECIDES_ALONE = {"fbc_leader_block_hook": "FirstBlockCache", "fbc_block_hook": "FirstBlockCache"}
 
 
 @dataclass
@@ -32,10 +32,11 @@ class Place:
 class Upkeep:
     """The hooks and processors of one enabled model."""
 
-    def __init__(self, model: torch.nn.Module) -> None:
-        self._model = model
+    def __init__(self, model: torch.nn.Module, state: ContextParallel) -> None:
+        self._model, self._state = model, state
         self._places: list[Place] = []
         self._processors: list[tuple[str, torch.nn.Module, Any]] = []
+        self._decisions: list[Undo] = []
 
     def hook(self, path: str, make: Callable[[], ModelHook], name: str) -> None:
         """Put a hook on the module at `path`, and on whatever takes its place."""
@@ -50,6 +51,8 @@ class Upkeep:
     def remove(self) -> None:
         while self._places:
             self._places.pop().undo()
+        while self._decisions:
+            self._decisions.pop()()
 
     def check(self) -> None:
         """Move hooks to where they belong now.
@@ -68,17 +71,22 @@ class Upkeep:
                 module = self._model.get_submodule(place.path)
             except AttributeError as error:
                 raise ValueError(f"{place.path} is no longer a module of the model: {error}. {AGAIN}") from error
-            if module is not place.module:
+            if module is not place.module or caches.inside(module, place.name):
                 place.undo()
                 place.module, place.undo = module, add_hook(module, place.make(), place.name)
-        for blocks in self._model.children():
-            for block in blocks if isinstance(blocks, torch.nn.ModuleList) else ():
-                for name in getattr(getattr(block, "_diffusers_hook", None), "hooks", ()):
-                    if name in DECIDES_ALONE:
-                        raise ValueError(
-                            f"{DECIDES_ALONE[name]} decides by each rank's own tokens which blocks to skip, so ranks "
-                            "would skip different ones. Call model.disable_cache() first."
-                        )
+        self._decisions += caches.agree(self._model, self._state)
+
+    def check_compiled(self) -> None:
+        """The same of a forward that torch.compile traces, in which nothing can be changed.
+
+        Raises:
+            ValueError: each rank would decide for itself which blocks to skip.
+        """
+        if self.may_skip and not caches.agreed(self._model):
+            raise ValueError(
+                "FirstBlockCache was enabled after enable(), on a model that is compiled: each rank would decide by "
+                "itself which blocks to skip. Call model.enable_cache() before attention_backends.enable()."
+            )
 
     @property
     def may_skip(self) -> bool:

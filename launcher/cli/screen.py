@@ -63,6 +63,12 @@ def rows_of(request: Request) -> dict[str, str]:
         told["scheduler"] += f", shift {wish.shift:g}" if wish.shift is not None else ""
         told["scheduler"] += f", {wish.sigmas} sigmas" if wish.sigmas is not None else ""
         told["scheduler"] += "".join(f", {key} {item}" for key, item in (wish.options or {}).items())
+    if request.config.vae.tiling:
+        told["vae"] = f"decodes in tiles of {request.tile} pixels"
+        told["vae"] += ", shared by all ranks" if request.config.vae.shared else ""
+    if (cache := request.cache).on:
+        numbers = {key: getattr(cache, key) for key in ("threshold", "interval", "warmup", "order")}
+        told["cache"] = cache.name + "".join(f", {key} {x:g}" for key, x in numbers.items() if x is not None)
     fused = ", fused" if request.config.lora.fuse else ""
     for number, lora in enumerate(loras(request.config.lora), 1):
         name = Path(lora.path).name
@@ -87,6 +93,8 @@ def rows(told: dict[str, str], width: int | None = None) -> str:
 
 def _devices(request: Request) -> str:
     ranks = plural(request.mesh.ranks, "rank")
+    if request.groups > 1:
+        ranks = f"{request.groups} groups at once, each of {ranks}"
     if request.device == "cpu":
         threads = f"{plural(request.threads[0], 'thread')} each"
         if len(set(request.threads)) > 1:
@@ -118,6 +126,10 @@ def summary(made: Made) -> str:
         lines.append(f"{kind:<10} {made.folder / file.file}  ({size}, seed {file.seed})")
     stages = ", ".join(f"{stage} {value:.1f}" for stage, value in (record.times or {}).items())
     lines.append(f"{'seconds':<10} {record.seconds:.1f} ({stages})")
+    for number, steps in enumerate(record.skipped_steps):
+        name = "skipped" if len(record.skipped_steps) == 1 else f"skipped {number + 1}"
+        told = ", ".join(map(str, steps)) or "none"
+        lines.append(f"{name:<10} steps that the cache stood in for, in part: {told}")
     peaks = [f"{peak / 2**20:.0f}" for peak in record.peak_bytes or ()]
     lines.append(f"{'peak MiB':<10} {', '.join(peaks)}" + (" (ranks 0, 1, ...)" if len(peaks) > 1 else ""))
     return "\n".join(lines)

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, TextIO
 from tqdm import tqdm
 
 from launcher.cli import screen, sweep
-from launcher.cli.progress import Bar
+from launcher.cli.progress import Bar, Bars
 from launcher.problems import LauncherError, Refused, RunFailed
 from launcher.request.request import Request
-from launcher.running.progress import Progress
+from launcher.running.progress import Board, Progress
 from launcher.running.sweep import Sweep
 from launcher.wording import shorten
 
@@ -100,6 +100,10 @@ class Terminal:
     def progress(self, steps: int, brief: bool) -> Progress:
         """A bar, or lines where there is no terminal."""
         return Bar(steps, brief, say)
+
+    def board(self, steps: int) -> Board:
+        """The same for several groups at once."""
+        return Bars(steps, say)
 
     def header(self, request: Request, folder: Path) -> None:
         """What is about to happen."""

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import itertools
 import os
+import re
 import shlex
 import uuid
 from collections.abc import Iterable, Iterator
@@ -24,7 +25,7 @@ from launcher.config.paths import user_path
 from launcher.config.schema import LaunchConfig, conf_dir
 from launcher.config.text import PROMPTS, as_typed, fields, parse, unescaped
 from launcher.config.yaml_files import UNEXPECTED
-from launcher.problems import Problem, Refused, nearest
+from launcher.problems import Problem, Refused, choices, nearest
 
 CONFIG = "config"
 
@@ -56,6 +57,7 @@ class Composer:
         problems += suggest.too_long(words)
         problems += [suggest.SEARCHPATH for word in words if word.lstrip("+").startswith("hydra.searchpath=")]
         problems += [problem for word in words for problem in suggest.shell_variable(word)]
+        problems += [problem for word in words for problem in suggest.into_plan(word)]
         problems += suggest.without_sign(words, self.groups)
         problems += [problem for word in words for problem in suggest.elsewhere(word, sweep)]
         if problems:
@@ -192,8 +194,24 @@ def _problem(error: BaseException, words: list[str]) -> Problem:
         rule = suggest.unknown_option(option, list(error.options))
         return Problem(f"{group}={option}", rule, f"type {group}={near}")
     told = str(error).partition("Config search path:")[0]  # which names this machine's folders
+    within = re.match(r"In '(.+?)': ", told)
+    if within and isinstance(error.__context__, OmegaConfBaseException):
+        return _in_file(f"{within[1]}.yaml", error.__context__)
     lines = [line.strip() for line in told.splitlines() if line.strip()]
     return Problem("configuration", " ".join(lines)[:400] or type(error).__name__, "type --help for what can be set")
+
+
+def _in_file(file: str, error: OmegaConfBaseException) -> Problem:
+    """A key of a YAML file that is no setting, or whose value is of the wrong type."""
+    key = str(error.full_key or "")
+    prefix, _, last = key.rpartition(".")
+    if key in fields():
+        return Problem(f"{file}: {last}", f"must be {suggest.kind(key)}", f"write {last}: {suggest.example(key)}")
+    if "not in" not in str(error.msg):
+        return Problem(f"{file}: {last}", str(error.msg or error).splitlines()[0], "type --help for what can be set")
+    legal = [name.removeprefix(f"{prefix}.").partition(".")[0] for name in fields() if name.startswith(f"{prefix}.")]
+    near = nearest(last, dict.fromkeys(legal))
+    return Problem(f"{file}: {last}", "unknown setting", f"write {choices(near)}" if near else "leave it out")
 
 
 def _config_problem(error: OmegaConfBaseException, words: list[str]) -> Problem:

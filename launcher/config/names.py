@@ -66,6 +66,10 @@ ELSEWHERE = {
     "sampling_method": "scheduler",
     "scheduler_name": "scheduler",
     "solver": "scheduler",
+    "vae_tiling": "vae.tiling",
+    "enable_vae_tiling": "vae.tiling",
+    "tile_size": "vae.tile",
+    "tile_sample_min_size": "vae.tile",
     "flow_shift": "scheduler.shift",
     "timestep_shift": "scheduler.shift",
     "time_shift": "scheduler.shift",
@@ -91,6 +95,13 @@ SCHEDULERS = {
     "beta": "scheduler.sigmas=beta", "simple": "scheduler=auto", "normal": "scheduler=auto",
     "default": "scheduler=auto",
 }  # fmt: skip
+# Options that other programs, or diffusers, have and this one does not, by the choice, with the reason.
+NOT_OFFERED = {
+    "cache": dict.fromkeys(
+        ("faster", "fastercache", "faster_cache", "seacache", "sea", "teacache", "dbcache", "text_kv"),
+        ("is not offered: it was not tested with ranks that share a picture", "type cache=first_block"),
+    )
+}
 # What other programs ask for and this one does not, with the reason.
 NOT_NEEDED = {
     "rotate_method": ("cp.schedule says how a ring moves keys and values", "type cp.schedule=gather or leave it out"),
@@ -102,10 +113,12 @@ NOT_NEEDED = {
     "ip_adapter": ("no model here takes one", "leave it out"),
     "resolution": ("unknown setting; a size is two of them", "type height=1024 width=1024"),
     "size": ("unknown setting; a size is two of them", "type height=1024 width=1024"),
+    "slicing": ("pictures are decoded one at a time, which is all that slicing does", "leave it out"),
+    "enable_vae_slicing": ("pictures are decoded one at a time, which is all that slicing does", "leave it out"),
+    "vae_slicing": ("pictures are decoded one at a time, which is all that slicing does", "leave it out"),
     "compile": ("pictures are drawn without torch.compile", "leave it out"),
     "torch_compile": ("pictures are drawn without torch.compile", "leave it out"),
     "quantization": ("weights are used as they are, in runtime.dtype", "leave it out"),
     "quantize": ("weights are used as they are, in runtime.dtype", "leave it out"),
-    "cache": ("every step is computed: there is no cache of steps", "leave it out"),
-    "teacache": ("every step is computed: there is no cache of steps", "leave it out"),
+    "teacache": ("unknown setting; a cache of steps is chosen by its name", "type cache=first_block"),
 }

@@ -47,6 +47,7 @@ class ArgumentNames:
     fps: Optional[str] = fact(None, "the frame rate, where it changes what is made and not only how fast it is shown")
     steps: Optional[str] = fact("num_inference_steps", "denoising steps")
     guidance: Optional[str] = fact("guidance_scale", "the guidance scale")
+    guidance_schedule: Optional[str] = fact(None, "its own guidance schedule, which guidance= takes the place of")
     true_cfg: Optional[str] = fact("true_cfg_scale", "the scale of classifier-free guidance beside a distilled one")
     negative_prompt: Optional[str] = fact("negative_prompt", "what to avoid")
     text_tokens: Optional[str] = fact("max_sequence_length", "the most text tokens")
@@ -114,10 +115,19 @@ class ModelConfig:
     cross_attention: bool = fact(False, "the text is attended to by itself, not in one sequence with what is drawn")
     guidance_embeds: bool = fact(False, "takes a distilled guidance scale")
     guidance_cfg: bool = fact(False, "guidance is classifier-free: above 1 it uses negative_prompt, at twice the work")
+    guidance_steps: Optional[int] = fact(
+        None, "denoising steps of a guidance schedule of its own, which it follows without guidance=; null: it has none"
+    )
     guidance_branches: Optional[str] = fact(
         None,
         "how the pipeline has its transformer compute the two branches of guidance, for cp.cfg_degree=2 to divide: "
         "calls (one after the other) or batch (both in one call); null: in another way",
+    )
+    caches: list[str] = field(
+        default_factory=list, metadata={"help": "the caches of steps (cache=) that it was tested with", "fact": True}
+    )
+    mag_ratios: list[float] = field(
+        default_factory=list, metadata={"help": "what cache=mag goes by: see cache.ratios", "fact": True}
     )
     transformers: list[str] = field(
         default_factory=lambda: ["transformer"],
@@ -193,6 +203,33 @@ class SchedulerConfig:
     options: dict[str, Any] = field(
         default_factory=dict, metadata={"help": "the scheduler class's own, by name: {solver_order: 3}"}
     )
+
+
+@dataclass
+class CacheConfig:
+    """What of a step is taken from an earlier one: faster, and another picture."""
+
+    name: str = option("none", "none, first_block, mag, taylorseer or pab; all but none change the picture")
+    threshold: Optional[float] = option(
+        None, "first_block, mag: how much may change unseen, 0 computes all; default: 0.05, 0.06"
+    )
+    interval: Optional[int] = option(None, "taylorseer, pab: one step in so many is computed; default: 5, 2")
+    warmup: Optional[int] = option(
+        None, "taylorseer, mag: so many steps are computed at first; default: 3, a fifth of all"
+    )
+    order: Optional[int] = option(None, "taylorseer: of its polynomial; default: 1")
+    ratios: Optional[list[float]] = option(
+        None, "mag: magnitudes of what is added, each step's over the last one's; default: the model's"
+    )
+
+
+@dataclass
+class VaeConfig:
+    """How the VAE turns latents into pixels."""
+
+    tiling: bool = option(False, "decode in tiles that overlap: less memory, and another picture at their seams")
+    tile: Optional[int] = option(None, "the side of a tile, pixels; default: 512")
+    shared: bool = option(False, "with vae.tiling: all ranks decode tiles, which changes nothing more")
 
 
 @dataclass
@@ -304,8 +341,14 @@ class LaunchConfig:
     check: bool = option(
         False, "compare the first step of all ranks with one rank's before anything is drawn; recorded in run.json"
     )
-    data: str = option(
-        "1", "groups of ranks that run a sweep's jobs (-m) at once: a number, or auto, as many as fill the machine"
+    data: Optional[str] = option(
+        None,
+        "groups of ranks that make a run's pictures, or a sweep's jobs (-m), at once: a number, or auto, as many as "
+        "fill the machine; default: 1, or auto with objective=throughput",
+    )
+    objective: str = option(
+        "latency",
+        "what cp=auto and data=auto look for: latency, the least time for one picture, or throughput, for all of them",
     )
     fail_fast: bool = option(False, "stop a sweep (-m) at its first failed job")
     allow_refused: bool = option(
@@ -318,6 +361,8 @@ class LaunchConfig:
     cp: CpConfig = field(default_factory=CpConfig)
     attention: AttentionConfig = field(default_factory=AttentionConfig)
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
+    vae: VaeConfig = field(default_factory=VaeConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     machine: MachineConfig = field(default_factory=MachineConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)

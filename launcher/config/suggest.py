@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from launcher.config.names import DTYPES, ELSEWHERE, NOT_NEEDED, SCHEDULERS
+from attention_backends.plan import ENTRY_KEYS, KEYS
+from launcher.config.names import DTYPES, ELSEWHERE, NOT_NEEDED, NOT_OFFERED, SCHEDULERS
 from launcher.config.paths import PATHS
 from launcher.config.text import UnaskedError, fields, is_text, quoted
 from launcher.problems import Problem, choices, nearest
@@ -31,6 +32,9 @@ EXAMPLES = {
     "cp.shares": "[2,1]",
     "model.packages": "[ftfy]",
     "lora.scale": "0.8",
+    "cache.ratios": "[1.0,1.02]",
+    "model.caches": "[pab]",
+    "model.mag_ratios": "[1.0,1.02]",
     "scheduler.options": "{solver_order: 3}",
     "lora.stack": "[{path: FILE, scale: 0.8}]",
 }
@@ -53,6 +57,8 @@ def unknown(override: Override, word: str, groups: dict[str, list[str]]) -> Iter
                 yield Problem(f"{key}={option}", rule, instead)
             elif key == "scheduler" and option not in groups[key] and (meant := SCHEDULERS.get(option.lower())):
                 yield Problem(f"{key}={option}", unknown_option(option, groups[key]), f"type {meant}")
+            elif option not in groups[key] and (told := NOT_OFFERED.get(key, {}).get(option.lower())):
+                yield Problem(f"{key}={option}", *told)
             elif option not in groups[key] and option not in ("null", "None"):
                 best = (nearest(option, groups[key], 1) or groups[key])[0]
                 yield Problem(f"{key}={option}", unknown_option(option, groups[key]), f"type {key}={best}")
@@ -211,6 +217,22 @@ def carriage_return(word: str) -> Problem:
     rule = "ends in a carriage return, as in a script with Windows line ends"
     convert = "convert the script: sed -i 's/\\r$//' FILE"
     return Problem(word, rule, f"type {shlex.quote(word.rstrip(chr(13)))}, or {convert}")
+
+
+def into_plan(word: str) -> Iterator[Problem]:
+    """A word that reaches into a model's plan, whose keys are paths with dots: where one ends Hydra can't know."""
+    key, _, value = word.partition("=")
+    if not key.lstrip("+~").startswith("model.cp_plan."):
+        return
+    kind, *rest = key.split(".")[2:]
+    near = (nearest(kind, KEYS, 1) or KEYS[:1])[0]
+    leaf = [rest.pop()] if rest and rest[-1] in ENTRY_KEYS else []
+    keys = [rest.pop(), *leaf] if near == "split" and leaf and rest else leaf
+    keys = [near, ".".join(rest), *keys] if rest else [near, *keys]
+    told = shlex.quote("model.cp_plan={" + ": {".join(keys) + f": {value or 'VALUE'}" + "}" * len(keys))
+    if near == "split" and leaf and not rest:  # of the model itself, whose path is empty: Hydra reads no such key
+        told = "--config-dir FOLDER model=NAME, with the plan in FOLDER/model/NAME.yaml"
+    yield Problem(word, "a plan is one setting, written in braces and merged into the model's own", f"type {told}")
 
 
 def too_long(words: list[str]) -> Iterator[Problem]:

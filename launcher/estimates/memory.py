@@ -6,7 +6,8 @@ With s tokens on this rank, d = H D channels, b bytes an element:
     activations      24 s d b: a FLUX block's residual and normed copies, q, k, v with their rotated float32 copies, an
                      MLP four times as wide, and what they are concatenated to
     decoding         6 c P b, c channels of the VAE's last stage and P pixels that it decodes at once, on rank 0, and
-                     12 bytes a pixel of the whole picture or video, in float32
+                     12 bytes a pixel of the whole picture or video, in float32; in tiles P is a tile's, on each rank
+                     that decodes some, and rank 0 holds 12 b a pixel of the whole beside it
 
 Denoising and decoding follow each other, so the larger one counts. Measured on a CPU with flux_tiny at 512 to 2000 x
 1024, alone and on two ranks, peaks were 0 to 20% above it; a test allows for 40% (tests/distributed/test_pictures.py).
@@ -19,6 +20,7 @@ from dataclasses import dataclass, replace
 
 from attention_backends import prices
 from attention_backends.catalog import MODES
+from launcher.caches import HELD
 from launcher.estimates.attentions import ELEMENT_SIZE, attentions, countable
 from launcher.request.mesh import Mesh
 from launcher.request.request import Request
@@ -30,6 +32,7 @@ GIB = 2**30  # bytes
 BASE = {"cpu": 480 << 20, "cuda": 800 << 20}
 ACTIVATIONS = 24  # elements of activations a token and channel
 DECODING = 6  # elements that the VAE's last stage holds a pixel and channel
+TILES = 12  # elements a pixel of tiles that are decoded, of the rows that they are joined to, and of the whole
 PIXEL = 12  # bytes of a finished pixel: three channels in float32
 
 
@@ -58,14 +61,18 @@ def of_ranks(request: Request) -> list[Memory]:
     price = prices.price(MODES.get(request.mode, MODES["none"]))
     buffers = price.held(largest, partial_size=4 if request.device == "cpu" else 0)
     pixels, frames = request.rendered.height * request.rendered.width, request.rendered_frames or 1
-    decoding = DECODING * model.vae_width * pixels * min(frames, model.vae_frames or frames) * size
+    at_once, kept, tile = pixels, PIXEL * pixels * frames, request.decoding.tile
+    if tile is not None:
+        at_once = min(request.rendered.height, tile) * min(request.rendered.width, tile)
+        kept += TILES * pixels * frames * size
+    decoding = DECODING * model.vae_width * at_once * min(frames, model.vae_frames or frames) * size
     return [
         Memory(
             base=BASE.get(request.device, 0),
             weights=_weights(request),
             buffers=buffers[rank] if request.mesh.sequence > 1 else 0,
-            activations=ACTIVATIONS * sum(held.values()) * shape.heads * shape.head_dim * size,
-            decoding=decoding + PIXEL * pixels * frames if rank == 0 else 0,
+            activations=(ACTIVATIONS + _cached(request)) * sum(held.values()) * shape.heads * shape.head_dim * size,
+            decoding=decoding + kept if rank == 0 else decoding if request.decoding.shared else 0,
         )
         for rank, held in enumerate(request.tokens_per_rank)
     ]
@@ -121,6 +128,14 @@ def free_gib(request: Request, rank: int | None = None) -> float | None:
         free = min((gpu.memory_mib - gpu.used_mib for gpu in gpus), default=0) / 1024
         return free / request.ranks_per_device or None
     return request.machine.free_gib / max(1, request.mesh.ranks) or None
+
+
+def _cached(request: Request) -> int:
+    """Copies of a rank's hidden states that a cache of steps holds, for each branch of guidance that it computes."""
+    name, layers = request.cache.name, request.config.model.layers
+    branches = -(-request.passes // request.mesh.cfg)
+    orders = (request.cache.order or 0) + 1 if name == "taylorseer" else 1
+    return branches * (HELD.get(name, 0) + layers * orders * (name in ("taylorseer", "pab")))
 
 
 def _weights(request: Request) -> int | None:

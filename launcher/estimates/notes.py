@@ -37,6 +37,11 @@ def notes(request: Request) -> list[str]:
             "float16 on a CPU is about 50 times slower than float32 (measured: 2 and 103 GFLOP/s a core); type "
             "runtime.dtype=bfloat16"
         )
+    if request.config.vae.tiling:
+        found.append("vae.tiling=true makes another picture than without it, where tiles meet")
+    if request.cache.on:
+        what = "makes another picture than without it, and a step's time above is of one that is computed"
+        found.append(f"cache={request.cache.name} {what}; run.json tells which steps were not")
     if request.config.cp.implementation == "diffusers":
         found.append("bytes and times of a plan are those of this program's own modes, not of diffusers'")
     model = request.config.model

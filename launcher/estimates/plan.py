@@ -12,6 +12,7 @@ from typing import Any
 from attention_backends.layout import split_heads
 from launcher.estimates import memory
 from launcher.estimates.attentions import countable
+from launcher.estimates.groups import most_an_hour, per_hour, picture_seconds
 from launcher.estimates.memory import Memory
 from launcher.estimates.notes import notes
 from launcher.estimates.ways import priced
@@ -46,8 +47,29 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Throughput:
+    """What the whole machine makes in an hour when groups of ranks work at once and are never idle.
+
+    Args:
+        seconds: of denoising one picture by one group; pictures_an_hour: by all of them. Both are estimates.
+    """
+
+    groups: int
+    mode: str
+    mesh: Mesh
+    seconds: float
+    pictures_an_hour: float
+
+
+@dataclass(frozen=True)
 class Plan:
-    """What a request leads to. Figures that its numbers do not allow are None or empty."""
+    """What a request leads to. Figures that its numbers do not allow are None or empty.
+
+    Args:
+        groups: of ranks that work at once, each on its part of the machine; all else is of the first one.
+        picture_seconds: of denoising one picture; pictures_an_hour: by all groups.
+        most_an_hour: what objective=throughput would reach with pictures enough.
+    """
 
     legal: bool
     problems: list[Problem]
@@ -71,6 +93,10 @@ class Plan:
     memory: Memory | None
     memory_free_gib: float | None
     modes: list[Row]
+    groups: int
+    picture_seconds: float | None
+    pictures_an_hour: float | None
+    most_an_hour: Throughput | None
 
     def asdict(self) -> dict[str, Any]:
         """As data for JSON."""
@@ -83,6 +109,7 @@ class Plan:
 def plan(request: Request) -> Plan:
     """Return the plan of a request; `legal` tells whether a run of it would start (here, or on the machine named)."""
     found, real = problems(request, plan=True), countable(request)
+    seconds = picture_seconds(request)
     heads = split_heads(request.config.model.heads, request.mesh.ulysses, request.shares) if real else ()
     return Plan(
         legal=not found,
@@ -107,7 +134,20 @@ def plan(request: Request) -> Plan:
         memory=memory.estimate(request),
         memory_free_gib=memory.free_gib(request),
         modes=_rows(priced(request)),
+        groups=request.groups,
+        picture_seconds=seconds,
+        pictures_an_hour=None if seconds is None else per_hour(request.groups, seconds),
+        most_an_hour=None if found else _most_an_hour(request),
     )
+
+
+def _most_an_hour(request: Request) -> Throughput | None:
+    """What as many groups as pay would make."""
+    best = most_an_hour(request)
+    if best is None:
+        return None
+    chosen, seconds = best
+    return Throughput(chosen.groups, chosen.mode, chosen.mesh, seconds, per_hour(chosen.groups, seconds))
 
 
 def _rows(table: tuple[Way, ...]) -> list[Row]:

@@ -27,17 +27,18 @@ from launcher.request.way import Way
 from launcher.rules.sharing import sharing_problems
 
 
-def resolve(config: LaunchConfig, here: Machine) -> Request:
+def resolve(config: LaunchConfig, here: Machine, groups: int = 1) -> Request:
     """Read what the configuration names, once, and fill in everything that was left out.
 
-    What is illegal stays as it is, for the rules to name.
+    What is illegal stays as it is, for the rules to name. Of several groups that share the machine the request is that
+    of the first one.
     """
-    return resolved(config, read(config), insisted(here, config.runtime.device))
+    return resolved(config, read(config), insisted(here, config.runtime.device), groups)
 
 
-def resolved(config: LaunchConfig, inputs: Inputs, here: Machine) -> Request:
+def resolved(config: LaunchConfig, inputs: Inputs, here: Machine, groups: int = 1) -> Request:
     """The same from inputs that were read before: a pure function."""
-    request = fill_in(config, inputs, here)
+    request = fill_in(config, inputs, here, groups)
     return _fastest(request) if request.mode == "auto" else scheduled(request)
 
 
@@ -151,6 +152,11 @@ def linear_flops(request: Request) -> int:
     """FLOPs of the linear maps of a layer, a token; a cross-attention adds its query's and its output's."""
     model = request.config.model
     return (28 if model.cross_attention else 24) * (model.heads * model.head_dim) ** 2
+
+
+def count(number: float) -> str:
+    """Three digits: 1,230, 45.6."""
+    return f"{float(f'{number:.3g}'):,.10g}"
 
 
 def duration(seconds: float) -> str:

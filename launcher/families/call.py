@@ -35,5 +35,7 @@ def arguments(config: LaunchConfig, height: int, width: int, frames: int | None)
         "area": height * width,
     }
     names = dataclasses.asdict(model.arguments)
-    call = {"strength": kept} if (kept := strength(config)) is not None else {}
+    call: dict[str, Any] = {"strength": kept} if (kept := strength(config)) is not None else {}
+    if names["guidance_schedule"] is not None and config.guidance is not None:
+        call[names["guidance_schedule"]] = None  # its default is the model's own schedule, and it takes one of the two
     return call | {names[key]: value for key, value in values.items() if names[key] is not None and value is not None}

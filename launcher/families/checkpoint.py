@@ -20,7 +20,7 @@ from launcher.families import fits
 from launcher.families.draft import draft
 from launcher.families.facts import fact_problems
 from launcher.families.hub import access_problems
-from launcher.families.parts import TELLS, Part, lacks, packages, read_index, unknown
+from launcher.families.parts import TELLS, Part, lacks, packages, read_index, stray, unknown
 from launcher.families.shapes import misfits
 from launcher.families.sources import has_own_plan, part_of
 from launcher.families.weights import (
@@ -181,6 +181,9 @@ def _misfits(model: ModelConfig, pipeline: str, parts: list[Part]) -> Iterable[P
     for part in parts:
         if what := unknown(part):
             yield Problem(value, f"its part '{part.name}' {what}", "type pip install --upgrade diffusers")
+        elif stray(part):
+            what = f"model_index.json names {part.library[:60]!r} as the library of its part '{part.name}'"
+            yield Problem(value, f"{what}, which is not installed", "fetch the folder again")
 
 
 def _absent(model: ModelConfig, parts: list[Part], here: Path) -> Iterable[Problem]:

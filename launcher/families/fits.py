@@ -5,11 +5,13 @@ Libraries say of such a pipeline that two matrices can't be multiplied, minutes 
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from launcher.families import tokenizers
+from launcher.families import fits_tokenizers
 from launcher.families.parts import TELLS, Part, unknown
 from launcher.families.shapes import whole
 from launcher.reading import UnreadableError, read_json_object
@@ -59,19 +61,17 @@ NOISE = ("CogVideoXPipeline",)  # of FITS, those whose model predicts noise and 
 STATED: dict[str, tuple[str, ...]] = {
     "FlowMatchEulerDiscreteScheduler": ("num_train_timesteps", "shift"),
     "UniPCMultistepScheduler": ("num_train_timesteps", "prediction_type"),
-    "CLIPTextModel": ("num_attention_heads", "eos_token_id"),
-    "CLIPTextModelWithProjection": ("num_attention_heads", "eos_token_id"),
+    "CLIPTextModel": ("num_attention_heads", "eos_token_id", "hidden_act"),
+    "CLIPTextModelWithProjection": ("num_attention_heads", "eos_token_id", "hidden_act"),
+    "T5EncoderModel": ("relative_attention_max_distance",),
+    "UMT5EncoderModel": ("relative_attention_max_distance",),
     "CLIPTokenizer": ("model_max_length",),
 }
 # A schedule that depends on the size of the picture is stated whole, or not at all.
 DYNAMIC = ("use_dynamic_shifting", "base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")
 FLOW = ("use_flow_sigmas", "flow_shift")  # of schedulers that can do both:
 BOTH = ("UniPC", "DPMSolver", "DEIS", "SASolver")
-SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token")
-# Names of tokenizers that say nothing of what is in their file.
-ANY = ("", "PreTrainedTokenizer", "TokenizersBackend", "AutoTokenizer", "PythonBackend")
-# How a class cuts words, by the library tokenizers' own names.
-ALGORITHMS = {"T5Tokenizer": "Unigram", "CLIPTokenizer": "BPE", "Qwen2Tokenizer": "BPE", "BertTokenizer": "WordPiece"}
+_NUMBER = re.compile(r"[-+]?\d+(\.\d*)?(e[-+]?\d+)?")
 ROPE = ("axes_dims_rope", "axes_dim_rope", "axes_dims", "rope_axes_dim", "rope_dim")
 
 
@@ -81,16 +81,23 @@ def misfits(pipeline: str, parts: list[Part], folder: Path) -> Iterator[str]:
     for row in FITS.get(pipeline, ()):
         yield from _equal(row, configs)
     for key in NUMBERS.get(pipeline, ()):
-        name, value = key.partition(".")[0], _value(key, configs)
-        if name in configs and type(value) not in (int, float):
+        name, value = key.partition(".")[0], value_of(key, configs)
+        if name in configs and (type(value) not in (int, float) or not math.isfinite(value)):
             yield f"{name}/config.json has no number as {key.partition('.')[2]}, which drawing needs"
+        elif key == _SCALE and value == 0:
+            yield f"{name}/config.json says scaling_factor=0, by which latents are divided"
     for part in parts:
+        if re.match("Auto[A-Z]", part.kind):
+            yield f"model_index.json says {part.kind} for '{part.name}', and diffusers takes a class's own name only"
         if part.name not in configs:
             continue
         flow = part.role == "scheduler" and pipeline in FITS and pipeline not in NOISE
         if flow and unknown(part) is None and not _flows(part, configs):
             yield f"{part.name}/{FILES['scheduler']}: a {part.kind} takes noise off, and a {pipeline} follows a flow"
         config, file = configs[part.name], f"{part.name}/{FILES[part.role]}"
+        for key, value in config.items():
+            if isinstance(value, str) and _NUMBER.fullmatch(value):
+                yield f"{file} says {key}={value!r}, which is text in place of a number"
         needed = list(STATED.get(part.kind.removesuffix("Fast"), ()))
         if part.role == "scheduler" and any(config.get(key) for key in DYNAMIC):
             needed += DYNAMIC
@@ -100,7 +107,7 @@ def misfits(pipeline: str, parts: list[Part], folder: Path) -> Iterator[str]:
             if key not in config:
                 yield f"{file} has no {key}, which decides the picture"
         if part.role == "tokenizer":
-            yield from _tokenizer(part, configs, folder)
+            yield from fits_tokenizers.misfits(part, configs, folder)
         elif part.role == "model":
             yield from _model(part, config)
 
@@ -113,6 +120,9 @@ def _model(part: Part, config: Mapping[str, Any]) -> Iterator[str]:
     family, kind = str(config.get("model_type", "")).replace("_", ""), part.kind.lower().replace("_", "")
     if part.library == "transformers" and family and not _kin(family.lower(), kind):
         yield f"{part.name}/config.json is of the type {config['model_type']}, and model_index.json says {part.kind}"
+    text = config.get("text_config", config)
+    if isinstance(text, dict) and "num_key_value_heads" in text and not any("rope" in key for key in text):
+        yield f"{part.name}/config.json has no rope_theta, which decides the picture"
     channels = config.get("z_dim")
     for key in ("latents_mean", "latents_std") if type(channels) is int else ():
         if not isinstance(config.get(key), list) or len(config[key]) != channels:
@@ -125,6 +135,10 @@ def _model(part: Part, config: Mapping[str, Any]) -> Iterator[str]:
             continue
         if sum(axes) != head:
             yield f"{part.name}/config.json says {key}={axes}, together {sum(axes)}, and attention_head_dim={head}"
+        elif any(axis % 2 for axis in axes):
+            yield f"{part.name}/config.json says {key}={axes}, and each must be even"
+        elif len(usual := whole(part.kind, {}).get(key, axes)) != len(axes):
+            yield f"{part.name}/config.json says {key}={axes}, and a {part.kind} has {len(usual)} axes"
 
 
 def _flows(part: Part, configs: Configs) -> bool:
@@ -139,53 +153,10 @@ def _kin(family: str, kind: str) -> bool:
     return family in kind or family[:3] == kind[:3] or ("t5" in family and "t5" in kind)
 
 
-def _tokenizer(part: Part, configs: Configs, folder: Path) -> Iterator[str]:
-    """A tokenizer is of its class, and knows no words that its text encoder doesn't."""
-    told = str(configs[part.name].get("tokenizer_class") or "").removesuffix("Fast")
-    named = part.kind.removesuffix("Fast")
-    if named not in ANY and told not in (*ANY, named):
-        yield f"{part.name}/tokenizer_config.json is a {told[:60]}'s, and model_index.json says {part.kind}"
-    kind = tokenizers.algorithm(folder / part.name / "tokenizer.json")
-    if kind not in (None, ALGORITHMS.get(named, kind)):
-        yield f"{part.name}/tokenizer.json is a {kind} tokenizer, and a {part.kind} is {ALGORITHMS[named]}"
-    for key, token in _absent(configs[part.name], folder / part.name / "tokenizer.json"):
-        yield f"{part.name}/tokenizer_config.json says {key}={token[:40]!r}, which is no word of its tokenizer.json"
-    encoder = f"text_encoder{part.name.removeprefix('tokenizer')}"
-    length, longest = (
-        configs[part.name].get("model_max_length"),
-        _value(f"{encoder}.max_position_embeddings", configs),
-    )
-    if named == "CLIPTokenizer" and type(length) is type(longest) is int and length > longest:
-        its = f"and {encoder}/config.json max_position_embeddings={longest}"
-        yield f"{part.name}/tokenizer_config.json says model_max_length={length}, {its}"
-    most = _value(f"{encoder}.vocab_size", configs)
-    try:
-        words = tokenizers.words(folder / part.name / "tokenizer.json")
-    except UnreadableError:
-        return  # told by whoever looks at the parts
-    if type(most) is int and words > most:
-        yield f"{part.name}/tokenizer.json has {words} words, and its text encoder knows {most}"
-
-
-def _absent(config: Mapping[str, Any], vocabulary: Path) -> Iterator[tuple[str, str]]:
-    """Special tokens that a tokenizer doesn't know: it would get new ones, which its text encoder has never seen."""
-    added = config.get("added_tokens_decoder")
-    known = {str(_content(token)) for token in added.values()} if isinstance(added, dict) else set()
-    for key in SPECIAL:
-        token = _content(config.get(key))
-        if isinstance(token, str) and token not in known and tokenizers.knows(vocabulary, token) is False:
-            yield key, token
-
-
-def _content(token: object) -> object:
-    """A token's text, which some files wrap."""
-    return token.get("content") if isinstance(token, dict) else token
-
-
 def _equal(row: str, configs: Configs) -> Iterator[str]:
     left, _, right = row.partition(" = ")
     factor, _, key = right.rpartition(" ")
-    here, there = _value(left, configs), _value(key, configs)
+    here, there = value_of(left, configs), value_of(key, configs)
     if type(here) is int and type(there) is int and here != int(factor or 1) * there:
         name, _, own = left.partition(".")
         other, _, its = key.partition(".")
@@ -193,7 +164,7 @@ def _equal(row: str, configs: Configs) -> Iterator[str]:
         yield f"{name}/config.json says {own}={here}, and {other}/config.json {its}={there}{times}"
 
 
-def _value(key: str, configs: Configs) -> Any:
+def value_of(key: str, configs: Configs) -> Any:
     """A number of a part's configuration; that of a model of several kinds of input is in its part for text."""
     part, _, name = key.partition(".")
     config = configs.get(part, {})

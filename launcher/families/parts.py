@@ -174,6 +174,20 @@ def unknown(part: Part) -> str | None:
     return f"is a {part.kind}, which diffusers {metadata.version('diffusers')} doesn't have"
 
 
+def stray(part: Part) -> bool:
+    """Whether nothing here can read this part's library: it is neither installed nor a pipeline's own module."""
+    if part.library in TELLS or installed(part.library):
+        return False
+    found = importlib.util.find_spec("diffusers")
+    own = Path(found.origin).parent / "pipelines" / part.library if found and found.origin else None
+    if own is not None and (own.is_dir() or own.with_suffix(".py").is_file()):
+        return False
+    try:
+        return importlib.util.find_spec(part.library.partition(".")[0]) is None
+    except ValueError:  # no name of a module
+        return True
+
+
 @functools.cache
 def _diffusers() -> str:
     """The text of diffusers' table of classes, for importing it takes seconds."""

@@ -129,6 +129,13 @@ def _plain(node: ast.expr) -> Any:
         return REQUIRED
 
 
+def parts(kind: str) -> list[str]:
+    """The names of a pipeline's parts, those of its constructor; none where its source is not diffusers'."""
+    node = pipeline(kind)
+    init = method(node, "__init__") if node is not None else None
+    return list(parameters(init)) if init is not None and init.args.kwarg is None else []
+
+
 def part_of(kind: str, name: str) -> str:
     """The class of a part of a pipeline, by the annotation in its constructor; "" where it is not clear."""
     node = pipeline(kind)

@@ -13,6 +13,9 @@ from launcher.reading import UnreadableError, opened, read_json_object, read_tex
 
 MAX_BYTES = 64 << 20  # the largest that is in use has 34 MB
 
+ASKED_WORDS = 400  # of a vocabulary, evenly taken
+WHOLE_WORDS = 0.75  # of these that merges make; some words are overtaken by others
+
 Count = Callable[[str], int]
 
 
@@ -56,6 +59,16 @@ def knows(path: Path, token: str) -> bool | None:
         return None
 
 
+def number(path: Path, token: str) -> int | None:
+    """The number of a token in a tokenizer.json; None where it has none, or can't be read."""
+    try:
+        found = _fast(path).token_to_id(token)
+    except UnreadableError:
+        return None
+    assert found is None or isinstance(found, int)
+    return found
+
+
 def pairs_flaw(vocabulary: Path, merges: Path) -> str | None:
     """What is wrong with a byte-pair vocabulary and the merges beside it, starting with a file's name, or None.
 
@@ -83,6 +96,33 @@ def _cached_pairs_flaw(vocabulary: str, _c: int, _l: int, merges: str, _m: int, 
     missing = sum(word not in made for word in long)
     if missing > len(words) / 10:
         return f"merges.txt makes {len(long) - missing} of the {len(long)} longer words in vocab.json: truncated"
+    return None
+
+
+def merges_flaw(path: Path) -> str | None:
+    """What is wrong with the merges in a tokenizer.json of byte pairs, as the end of a sentence; None where it is none.
+
+    A word that merges make is cut into itself; without them it falls into letters, and no library says so.
+    """
+    try:
+        return _cached_merges_flaw(*_identity(path))
+    except UnreadableError:
+        return None  # told by whoever looks at the parts
+
+
+@functools.lru_cache(8)
+def _cached_merges_flaw(path: str, _changed: int, _length: int) -> str | None:
+    fast = _fast(Path(path))
+    if type(fast.model).__name__ != "BPE":
+        return None
+    end = fast.model.end_of_word_suffix or ""
+    vocabulary = [word for word in fast.get_vocab(with_added_tokens=False) if word.endswith(end)]
+    long = sorted(word for word in vocabulary if len(word.removesuffix(end)) > 1 and not word.startswith("<"))
+    asked = long[:: len(long) // ASKED_WORDS + 1]
+    with _called("tokenizer"):
+        whole = sum(len(fast.model.tokenize(word.removesuffix(end))) == 1 for word in asked)
+    if whole < WHOLE_WORDS * len(asked):
+        return f"makes {whole} of {len(asked)} words in its vocabulary: its merges are truncated"
     return None
 
 

@@ -184,6 +184,7 @@ class Record:
         generator: the device that noise was drawn on.
         kernel: what attention was computed with.
         environment: operating system, processor, driver, libraries below torch, and torch's switches.
+        skipped_steps: of each picture, from 1: those in which a cache of steps stood in for a part of what is computed.
         checkout: of this program; None where it was installed from a package.
 
     What a failed run has not come to, and what older versions did not write, is None or empty.
@@ -221,6 +222,7 @@ class Record:
     sent_bytes: tuple[int, ...] | None = None
     environment: dict[str, str] = field(default_factory=dict)
     checkout: Checkout | None = None
+    skipped_steps: tuple[tuple[int, ...], ...] = ()
 
 
 def at_commit(config: Config, folder: str) -> Config:

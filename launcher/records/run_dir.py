@@ -46,12 +46,15 @@ LIBRARIES = (
 class RunDir:
     """Owns every name in one run's folder.
 
+    Args:
+        first_rank: of the group of ranks that logs there, where several groups make one run.
+
     Raises:
         Refused: the folder holds a run already; what is on disk is never overwritten.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, first_rank: int = 0) -> None:
+        self.path, self.first_rank = path, first_rank
         self.path_of_record = path / "run.json"
         self.logs = path / "logs"
 
@@ -131,8 +134,10 @@ class RunDir:
         return self.path / INPUTS / str(number) / (name if len(os.fsencode(name)) <= 200 else name[-50:])
 
     def log(self, rank: int | None = None) -> Path:
-        """Where a rank's output goes; None is the process that starts the ranks."""
-        return self.logs / ("start.log" if rank is None else f"rank{rank}.log")
+        """Where the output of a rank of the group goes; None is the process that starts the ranks."""
+        if rank is None:
+            return self.logs / (f"start{self.first_rank}.log" if self.first_rank else "start.log")
+        return self.logs / f"rank{self.first_rank + rank}.log"
 
 
 @functools.cache

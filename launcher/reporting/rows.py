@@ -34,6 +34,7 @@ class Row:
     reason: str = ""
     model: str = ""
     mode: str = ""
+    cache: str = "none"
     degrees: str = ""
     ranks: int | None = None
     shape: str = ""
@@ -69,7 +70,7 @@ def rows(folders: Iterable[Path], is_held: Callable[[Path], bool], baseline: Pat
 
     Args:
         baseline: the run that others are compared with; None: of those that ask for the same picture the one on a
-            single rank, or else the first.
+            single rank without a cache of steps, or else one without a cache, or else the first.
     """
     found, refused = [], []
     for folder in folders:
@@ -128,6 +129,7 @@ def _row(run: Run, label: str) -> Row:
         reason=run.reason,
         model=str(run.setting("model.name") or ""),
         mode=cp_option(run.setting("cp")) or "",
+        cache=str(run.setting("cache.name") or "none"),
         degrees=f"{ring} x {ulysses}" if ring and ulysses else "",
         ranks=ranks if isinstance(ranks, int) else None,
         shape=f"{height} x {width}" + (f" x {frames}" if frames else "") if height and width else "",
@@ -162,7 +164,8 @@ def _compared(row: Row, all_rows: list[Row], chosen: Path | None) -> Row:
         base = next((one for one in all_rows if one.path and one.path.absolute() == chosen.absolute()), None)
     else:
         same = [one for one in all_rows if one.status == "done" and one.alike == row.alike]
-        base = next((one for one in same if one.mode == "none"), same[0] if same else None)
+        same.sort(key=lambda one: (one.cache != "none", one.mode != "none"))  # exact ones first, then one rank alone
+        base = same[0] if same else None
     if base is None or row.status != "done":
         return row
     if base == row:

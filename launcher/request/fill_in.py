@@ -10,7 +10,7 @@ from typing import TypeGuard
 
 from attention_backends.catalog import MODES
 from launcher.config.schema import LaunchConfig
-from launcher.machines import CPU_RANKS, Machine, planned
+from launcher.machines import CPU_RANKS, Machine, part, planned
 from launcher.request.geometry import Size, divisors, render_frames, render_size
 from launcher.request.inputs import Inputs
 from launcher.request.mesh import Mesh
@@ -18,8 +18,12 @@ from launcher.request.request import MAX_RANKS, Request
 from launcher.request.speeds import in_proportion, rank_speeds
 
 
-def fill_in(config: LaunchConfig, inputs: Inputs, here: Machine) -> Request:
-    """Everything but cp=auto and cp.schedule=auto, which estimates decide, from the machine and the model."""
+def fill_in(config: LaunchConfig, inputs: Inputs, here: Machine, groups: int = 1) -> Request:
+    """Everything but cp=auto and cp.schedule=auto, which estimates decide, from the machine and the model.
+
+    Args:
+        groups: that share the machine; the request is of the first one.
+    """
     runtime, machine = config.runtime, planned(config.machine, here)
     device = runtime.device if runtime.device != "auto" else ("cuda" if machine.gpus or runtime.devices else "cpu")
     requested = Size(config.height, config.width)
@@ -27,7 +31,8 @@ def fill_in(config: LaunchConfig, inputs: Inputs, here: Machine) -> Request:
     frames = config.frames if per_latent is not None else None
     request = Request(
         config=config,
-        machine=machine,
+        machine=part(machine, groups, runtime.devices),
+        whole=machine,
         device=device,
         devices=(),
         dtype=runtime.dtype if runtime.dtype != "auto" else ("bfloat16" if device == "cuda" else "float32"),
@@ -40,6 +45,7 @@ def fill_in(config: LaunchConfig, inputs: Inputs, here: Machine) -> Request:
         frames=frames,
         rendered_frames=render_frames(frames, max(1, per_latent or 1)) if frames is not None else None,
         inputs=inputs,
+        groups=groups,
     )
     cp = config.cp
     return shared(request, cp.mode, cp.ring_degree, cp.ulysses_degree, runtime.processes, cp.cfg_degree)
@@ -55,9 +61,7 @@ def shared(
 ) -> Request:
     """The request with its work shared in this way; degrees and processes that are None follow from the rest."""
     config, machine = request.config, request.machine
-    chosen = config.runtime.devices
-    devices = tuple(chosen) if chosen is not None else tuple(gpu.index for gpu in machine.gpus)
-    devices = devices if request.device == "cuda" else ()
+    devices = request.usable if request.device == "cuda" else ()
     gpus = len(devices) if request.device == "cuda" else None
     halves = 1 if cfg is None else cfg
     each, own = ((None if count is None else count // max(1, halves)) for count in (processes, gpus))

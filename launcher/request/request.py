@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from attention_backends.layout import split_lengths
+from launcher.caches import SETTINGS, WARM, Cache
 from launcher.config.schema import LaunchConfig
+from launcher.decoding import TILE, Decoding
 from launcher.families.call import negative_prompt
 from launcher.families.tasks import denoising_steps
 from launcher.machines import Machine
@@ -32,11 +35,13 @@ class Request:
     threads: that each rank computes with. shares: of the tokens and heads, one a rank of a sequence; empty: equal ones.
     schedule: how a ring moves keys and values, "gather" or "staged"; "" in a mode without a ring. why: what decided
     cp=auto. ways: the table of all modes, priced; empty where nothing has needed it yet. folder: what hydra.run.dir
-    names; None of a sweep's job.
+    names; None of a sweep's job. groups: of ranks that share the whole machine and work at once; the request is that of
+    one of them, on its part.
     """
 
     config: LaunchConfig
     machine: Machine
+    whole: Machine
     device: str
     devices: tuple[int, ...]
     dtype: str
@@ -54,6 +59,7 @@ class Request:
     why: str = ""
     ways: tuple[Way, ...] = ()
     folder: str | None = None
+    groups: int = 1
 
     @property
     def multiple(self) -> int:
@@ -74,6 +80,17 @@ class Request:
     def problems(self) -> tuple[Problem, ...]:
         """What was found while reading prompts."""
         return self.inputs.problems
+
+    @property
+    def usable(self) -> tuple[int, ...]:
+        """The GPUs that the ranks may use, by index, in the order in which they are given out."""
+        chosen = self.config.runtime.devices if self.groups == 1 else None
+        return tuple(chosen) if chosen is not None else tuple(gpu.index for gpu in self.machine.gpus)
+
+    @property
+    def pictures(self) -> int:
+        """Pictures, or videos, of the whole run."""
+        return len(self.prompts) * self.config.images
 
     @property
     def negative_prompt(self) -> str | None:
@@ -120,6 +137,32 @@ class Request:
         """What is asked of the scheduler."""
         config = self.config.scheduler
         return Wish(config.name, config.shift, config.sigmas, config.options or None)
+
+    @property
+    def tile(self) -> int:
+        """The side of a tile of the VAE, in pixels, where it decodes in tiles."""
+        return TILE if self.config.vae.tile is None else self.config.vae.tile
+
+    @property
+    def decoding(self) -> Decoding:
+        """How the VAE decodes."""
+        return Decoding(self.tile, self.config.vae.shared) if self.config.vae.tiling else Decoding()
+
+    @property
+    def cache(self) -> Cache:
+        """The cache of steps, with the defaults of its settings."""
+        asked, steps = self.config.cache, self.denoising_steps
+        usual = SETTINGS.get(asked.name, {})
+
+        def value(name: str) -> Any:
+            given = getattr(asked, name) if name in usual else None
+            return usual.get(name) if given is None else given
+
+        warmup = value("warmup")
+        if warmup is None and "warmup" in usual:
+            warmup = max(1, round(WARM * steps))
+        ratios = tuple(asked.ratios or self.config.model.mag_ratios) if "ratios" in usual else ()
+        return Cache(asked.name, value("threshold"), value("interval"), warmup, value("order"), ratios, steps)
 
     @property
     def format(self) -> str:

@@ -4,10 +4,23 @@ from __future__ import annotations
 
 from launcher.problems import Problem
 from launcher.request.request import Request
-from launcher.rules import devices, files, kernels, model, numbers, pictures, schedulers, shares, sharing, words
+from launcher.rules import (
+    caches,
+    decoding,
+    devices,
+    files,
+    kernels,
+    model,
+    numbers,
+    pictures,
+    schedulers,
+    shares,
+    sharing,
+    words,
+)
 from launcher.rules.rule import Rule, of
 
-ROOMS = (words, numbers, devices, sharing, shares, model, pictures, schedulers, kernels, files)
+ROOMS = (words, numbers, devices, sharing, shares, model, pictures, schedulers, caches, decoding, kernels, files)
 RULES: tuple[Rule, ...] = of(*(room.__name__ for room in ROOMS))
 
 

@@ -25,7 +25,7 @@ def this_machine(request: Request) -> Iterator[Problem]:
 def devices(request: Request) -> Iterator[Problem]:
     """The GPUs are there, one a rank; a CPU has cores for its ranks."""
     config, machine = request.config, request.machine
-    there = [gpu.index for gpu in machine.gpus]
+    there = [gpu.index for gpu in request.whole.gpus]
     if config.runtime.devices is not None:
         value = f"runtime.devices={config.runtime.devices}".replace(" ", "")
         if request.device == "cpu":

@@ -47,6 +47,18 @@ def pipeline_class(request: Request) -> Iterator[Problem]:
 
 
 @rule
+def parts_of_pipeline(request: Request) -> Iterator[Problem]:
+    """The pipeline has the parts that a model's file names, as far as its source says which it has."""
+    model = request.config.model
+    known = sources.parts(model.pipeline)
+    for part in model.transformers if known else ():
+        if part not in known:
+            near = nearest(part, known, 1) or ["transformer"]
+            what = f"{model.pipeline} has no part {part}; it has {', '.join(known)}"
+            yield Problem(f"model.transformers=[{','.join(model.transformers)}]", what, f"write {near[0]}")
+
+
+@rule
 def sizes(request: Request) -> Iterator[Problem]:
     """A pipeline that knows some sizes only would make the nearest of them, without a word."""
     config, legal = request.config, request.config.model.sizes
@@ -82,14 +94,19 @@ def text_tokens(request: Request) -> Iterator[Problem]:
 def guidance(request: Request) -> Iterator[Problem]:
     """No option is ignored: guidance and negative prompts go to models that take them."""
     config, model = request.config, request.config.model
-    takes_scale = model.guidance_embeds or model.guidance_cfg
+    takes_scale = model.guidance_embeds or model.guidance_cfg or model.guidance_steps is not None
     if config.guidance is not None:
         value = f"guidance={config.guidance:g}"
         if not math.isfinite(config.guidance) or config.guidance < 0:
             yield Problem(value, "must be a number from 0", f"type guidance={model.guidance or 3.5}")
         elif not takes_scale:
             what = f"{model.name} takes no distilled guidance scale"
-            yield Problem(value, what, "leave it out, or type model.true_cfg=2 for classifier-free guidance")
+            also = ", or type model.true_cfg=2 for classifier-free guidance" if model.arguments.true_cfg else ""
+            yield Problem(value, what, f"leave it out{also}")
+    elif model.guidance_steps is not None:
+        if config.steps != model.guidance_steps:
+            what = f"{model.name}'s own guidance schedule has {model.guidance_steps} steps"
+            yield Problem(f"steps={config.steps}", what, f"type steps={model.guidance_steps}, or one scale: guidance=7")
     elif takes_scale:
         instead = f"type guidance={model.guidance or 3.5} or leave it out"
         yield Problem("guidance=null", f"{model.name} needs a guidance scale", instead)
@@ -99,6 +116,9 @@ def guidance(request: Request) -> Iterator[Problem]:
     elif model.guidance_cfg and model.true_cfg > 1:
         what = f"{model.name} takes its classifier-free guidance scale as guidance"
         yield Problem(f"model.true_cfg={model.true_cfg:g}", what, f"type guidance={model.true_cfg:g} instead")
+    elif model.true_cfg > 1 and model.arguments.true_cfg is None:
+        what = f"{model.name} takes no scale of classifier-free guidance"
+        yield Problem(f"model.true_cfg={model.true_cfg:g}", what, "leave it out")
     if config.negative_prompt is not None and request.negative_prompt is None:
         instead = f"type {scale}=2, which doubles the work, or leave it out"
         yield Problem("negative_prompt", f"has no effect while {scale} is 1 (off)", instead)

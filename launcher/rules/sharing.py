@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from attention_backends.catalog import MODES
+from launcher.caches import NONE
 from launcher.families import sources
 from launcher.problems import Problem, choices
 from launcher.request.geometry import divisors, sizes_that_divide
@@ -138,7 +139,7 @@ def transport(request: Request) -> Iterator[Problem]:
 @rule
 def a_device_each(request: Request) -> Iterator[Problem]:
     """One GPU a rank, unless they exchange by host memory; a CPU has cores for its ranks."""
-    machine, chosen, world = request.machine, request.config.runtime.devices, request.mesh.ranks
+    machine, world = request.machine, request.mesh.ranks
     if world > MAX_RANKS:
         yield Problem(f"{world} ranks", f"one host runs at most {MAX_RANKS}", _fewer(request, MAX_RANKS))
     elif request.device == "cpu" and world > RANKS_PER_CORE * machine.cores:
@@ -146,7 +147,7 @@ def a_device_each(request: Request) -> Iterator[Problem]:
         what = f"{plural(machine.cores, 'core')} can serve at most {most}"
         yield Problem(f"{world} ranks on a CPU", what, _fewer(request, most))
     elif request.device == "cuda" and machine.gpus:
-        available = len(chosen) if chosen is not None else len(machine.gpus)
+        available = len(request.usable)
         if request.config.cp.transport == "host":
             if world > (most := RANKS_PER_GPU * available):
                 yield Problem(
@@ -253,6 +254,20 @@ def a_plan(request: Request) -> Iterator[Problem]:
             f"{known.drafted}\n# python -m launcher check --config-dir FOLDER model=NAME tells whether it is right."
         )
     yield Problem(f"cp={mode.name}", what, instead, beside)
+
+
+@rule
+def cached(request: Request) -> Iterator[Problem]:
+    """A cache needs to be asked alike of all that is computed."""
+    name, model = request.config.cache.name, request.config.model
+    if name == NONE:
+        return
+    if request.config.cp.implementation == "diffusers":
+        instead = f"type cp={request.mode} in its place, or cache=none"
+        yield Problem(f"cache={name}", "was not tested with diffusers' own context parallelism", instead)
+    elif name == "first_block" and request.mesh.cfg == 2 and model.guidance_branches == "batch":
+        what = "decides for both branches of guidance at once, which cp.cfg_degree=2 divides"
+        yield Problem(f"cache={name}", what, "type cp.cfg_degree=1 or cache=none")
 
 
 SHARING = of(__name__, shares.__name__)

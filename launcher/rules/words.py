@@ -14,6 +14,7 @@ from launcher.rules.rule import rule
 
 IMPLEMENTATIONS = ("own", "diffusers")
 BRANCHES = ("calls", "batch")
+OBJECTIVES = ("latency", "throughput")
 TRACKERS = ("none", "tensorboard", "mlflow", "wandb")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -34,6 +35,7 @@ def words(request: Request) -> Iterator[Problem]:
         "output.format": (output.format, ("auto", *FORMATS), "output="),
         "output.codec": (output.codec or next(iter(CODECS)), tuple(CODECS), "output.codec="),
         "output.metadata": (output.metadata, METADATA, "output.metadata="),
+        "objective": (request.config.objective, OBJECTIVES, "objective="),
         "tracker.name": (request.config.tracker.name, TRACKERS, "tracker="),
         "model.text": (model.text, ("padded", "prompt", "whole", "joined"), "model.text="),
         "model.guidance_branches": (model.guidance_branches or "calls", BRANCHES, "model.guidance_branches="),
@@ -48,6 +50,15 @@ def words(request: Request) -> Iterator[Problem]:
             yield Problem(
                 f"{key}={word}", f"unknown option; choose from {', '.join(legal)}", f"type {key_to_type}{best}"
             )
+
+
+@rule
+def objective(request: Request) -> Iterator[Problem]:
+    """An objective decides the number of groups, or the mode of each: one of them is left to it."""
+    config = request.config
+    if config.objective == "throughput" and config.data not in (None, "auto") and config.cp.mode != "auto":
+        what = f"data={config.data} and cp={config.cp.mode} leave it nothing to decide"
+        yield Problem("objective=throughput", what, "leave it out, or type data=auto")
 
 
 @rule

@@ -24,6 +24,7 @@ from launcher.request.request import Request
 def resolved(request: Request) -> Config:
     """The configuration with everything that was left out filled in: with it, the same is made again."""
     config = dataclasses.asdict(request.config) | {"seed": request.seed, "strength": strength(request.config)}
+    config["data"] = str(request.groups)
     config["output"]["format"] = request.format
     if request.codec is not None:
         crf = request.codec.crf if request.config.output.crf is None else request.config.output.crf
@@ -38,6 +39,11 @@ def resolved(request: Request) -> Config:
         "schedule": request.schedule or "auto",  # which decides nothing in a mode without a ring
         "transport": request.config.cp.transport,
     }
+    if request.config.vae.tiling:
+        config["vae"]["tile"] = request.tile
+    cache = request.cache
+    config["cache"] |= {key: getattr(cache, key) for key in ("threshold", "interval", "warmup", "order")}
+    config["cache"]["ratios"] = list(cache.ratios) or None
     config["lora"] = settings(request.config.lora)
     config["runtime"] |= {"device": request.device, "dtype": request.dtype}
     same = len(set(request.threads)) == 1

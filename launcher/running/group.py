@@ -245,7 +245,8 @@ class RankGroup:
             judged = time.monotonic()
             if not failed and (stalled := watch.stalled()):
                 self.close(now=True)
-                raise RunFailed(f"rank {stalled[0]}: {stalled[1]} (log: {self._log(run_dir, stalled[0])})")
+                rank, how = stalled
+                raise RunFailed(f"rank {run_dir.first_rank + rank}: {how} (log: {self._log(run_dir, rank)})")
             if not failed and self._process.poll() is not None and len(self._ranks) > 1:
                 how = failures.how_it_died(self._process.returncode, self._start_log)
                 self.close(now=True)
@@ -272,7 +273,7 @@ class RankGroup:
             return RunFailed(f"the process that starts the ranks: {how} (log: {self._start_log})")
         log = self._log(run_dir, first.rank)
         cause = first.cause if first.told else failures.how_it_died(first.code, log)
-        return RunFailed(f"rank {first.rank}: {cause} (log: {log})")
+        return RunFailed(f"rank {run_dir.first_rank + first.rank}: {cause} (log: {log})")
 
     def _log(self, run_dir: RunDir, rank: int) -> Path:
         """Where a rank's last words are: in its own log, or in the group's if it died before it opened its own."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -12,18 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.estimates import memory
-from launcher.families.facts import fact_problems
 from launcher.families.weights import location
 from launcher.problems import Interrupted, LauncherError, RunFailed
-from launcher.records.hashes import weights
-from launcher.records.record import Check, File, Record, at_commit
+from launcher.records.record import Record
 from launcher.records.run_dir import RunDir
 from launcher.request.request import Request
+from launcher.running.deal import deal, together
 from launcher.running.first_record import first_record, known_weights
 from launcher.running.group import GroupKey, RankGroup
-from launcher.running.message import group_key, job_message, make_ready
+from launcher.running.message import group_key, job_message, make_ready, pictures_of
 from launcher.running.progress import UNSEEN, Progress
-from launcher.wire.protocol import OUT_OF_GPU_MEMORY, Alive, Checked, Message, Saved, Source, Stage, Step
+from launcher.running.story import Story, summed_up
+from launcher.wire.protocol import OUT_OF_GPU_MEMORY, Done, Picture
+from launcher.wording import plural
 
 GetRanks = Callable[[GroupKey, RunDir], RankGroup]
 
@@ -36,33 +38,47 @@ class Made:
     record: Record
 
 
+@dataclass(frozen=True)
+class Crew:
+    """A group of ranks as a job sees it.
+
+    Args:
+        request: the job's, on the devices of this group.
+        get_ranks: gives ranks of a key, warm or new; new ones log to the run's folder.
+        progress: is told of stages and steps, and closed at the end.
+    """
+
+    request: Request
+    get_ranks: GetRanks
+    progress: Progress = UNSEEN
+
+
 def execute(
-    request: Request,
+    crews: Sequence[Crew],
     run_dir: RunDir,
     overrides: list[str],
-    get_ranks: GetRanks,
-    progress: Progress = UNSEEN,
     only_check: bool = False,
     options: Sequence[str] = (),
+    stopped: threading.Event | None = None,
 ) -> Made:
     """Make a job's pictures.
 
     Args:
+        crews: who makes them: one group, or several among which the pictures are dealt in turn.
         run_dir: where; claimed by the caller.
         overrides: the job's settings as its record keeps them.
-        get_ranks: gives ranks of a key, warm or new; new ones log to the run's folder.
-        progress: is told of stages and steps, and closed at the end.
         only_check: make none, after the check that the request asks for.
         options: before the settings in the line that asks for the same again.
+        stopped: set where several groups work and a signal, or an error of this program, ends them.
 
     Raises:
-        LauncherError: it failed; run.json says so too.
+        LauncherError: it failed; run.json says so too. The pictures that were made, of a failed group too, are kept.
         Interrupted: a signal came; run.json says `interrupted`.
     """
-    path = run_dir.path
+    path, request = run_dir.path, together([crew.request for crew in crews])
     run_dir.start(first_record(request, overrides, options))
     try:
-        return _execute(request, run_dir, get_ranks, progress, only_check)
+        return _execute(crews, run_dir, only_check, stopped or threading.Event())
     except (Interrupted, KeyboardInterrupt):
         with contextlib.suppress(OSError):  # the folder was removed: there is nothing to tell the truth in
             run_dir.end("interrupted")
@@ -88,85 +104,71 @@ def _words(error: BaseException, folder: Path) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _execute(request: Request, run_dir: RunDir, get_ranks: GetRanks, progress: Progress, only_check: bool) -> Made:
-    began = time.monotonic()
-    files: dict[int, File] = {}
-    checks: dict[int, Check] = {}
+def _execute(crews: Sequence[Crew], run_dir: RunDir, only_check: bool, stopped: threading.Event) -> Made:
+    began, request = time.monotonic(), crews[0].request
+    story = Story(request, run_dir, len(crews))
+    done: dict[int, list[Done]] = {}
+    failed: dict[int, RunFailed] = {}
+    starts: list[float] = []
 
-    def on_event(rank: int, message: Message) -> None:
-        if isinstance(message, Saved):
-            files[message.picture] = message.file
-            run_dir.note(files=tuple(files[number] for number in sorted(files)))
-        elif isinstance(message, Checked):
-            checks[rank] = message.check
-            if len(checks) == request.mesh.ranks:
-                _judge(list(checks.values()), request, run_dir)
-        elif rank != 0:
-            return
-        elif isinstance(message, Source):
-            # Of a repository that was not here before the start, nothing is known until it was fetched.
-            if found := list(fact_problems(request.config.model, Path(message.folder))):
-                raise RunFailed("; ".join(map(str, found)))
-            if run_dir.record.weights is None:
-                run_dir.write(weights=weights(Path(message.folder)))
-            if (config := at_commit(run_dir.record.config, message.folder)) != run_dir.record.config:
-                run_dir.write(config=config)
-        elif isinstance(message, Stage):
-            progress.at(message.name)
-        elif isinstance(message, Step):
-            progress.step()
-        elif isinstance(message, Alive):
-            progress.tick()
+    def work(number: int) -> None:
+        crew, own = crews[number], RunDir(run_dir.path, number * request.mesh.ranks)
+        ranks = crew.get_ranks(group_key(crew.request), own)
+        known = hashed.result()
+        story.known(known)
+        job = job_message(crew.request, run_dir, known)
+        pictures = () if only_check else job.pictures[number :: len(crews)]
+        starts.append(time.monotonic() - began)
+        stall_timeout = request.config.runtime.stall_timeout
+        done[number] = ranks.run(
+            dataclasses.replace(job, pictures=pictures, first_rank=own.first_rank),
+            own,
+            stall_timeout,
+            lambda rank, message: story.hear(number, rank, message, crew.progress),
+        )
+
+    def work_of_several(number: int, _group: int) -> None:
+        try:
+            work(number)
+        except RunFailed as error:
+            failed[number] = error
 
     try:
-        progress.at("starting")
+        for crew in crews:
+            crew.progress.at("starting")
         make_ready(request, run_dir)
         with ThreadPoolExecutor(1) as thread:  # hashes what ranks will load, while they start
             hashed = thread.submit(known_weights, request)
-            ranks = get_ranks(group_key(request), run_dir)
-            known = hashed.result()
-        run_dir.write(weights=known)
-        job = job_message(request, run_dir, known)
-        job = dataclasses.replace(job, pictures=()) if only_check else job
-        started = time.monotonic()
-        done = ranks.run(job, run_dir, request.config.runtime.stall_timeout, on_event)
+            if len(crews) == 1:
+                work(0)
+            else:
+                apart = {number: number for number in range(len(crews))}  # one for each group
+                deal(apart, len(crews), work_of_several, lambda _: False, stopped)
+        if failed:
+            raise _lost(failed, story, pictures_of(request))
     except RunFailed as error:
         need = memory.estimate(request)
         if OUT_OF_GPU_MEMORY not in str(error) or need is None:
             raise
         raise RunFailed(f"{error}; about {need.total / memory.GIB:.1f} GiB a rank were estimated") from error
     finally:
-        progress.close()
-    if different := [rank for rank, told in enumerate(done) if told.digests != done[0].digests]:
-        raise RunFailed(f"ranks {different} ended with other latents than rank 0: the pictures can't be trusted")
-    run_dir.end(
-        "done",
-        times={"start": round(started - began, 3), **done[0].seconds},
-        step_seconds=done[0].step_seconds,
-        peak_bytes=tuple(told.peak_bytes for told in done),
-        peak_host_bytes=tuple(told.peak_host_bytes for told in done),
-        sent_bytes=None if None in (sent := [told.sent_bytes for told in done]) else tuple(sent),
-        loads=done[0].loads,
-        kernel=done[0].kernel,
-        scheduler=done[0].scheduler,
-        environment=run_dir.record.environment | done[0].environment,
-    )
+        for crew in crews:
+            crew.progress.close()
+    told = summed_up([done[number] for number in sorted(done)])
+    environment = run_dir.record.environment | done[0][0].environment
+    times = {"start": round(max(starts), 3), **told.pop("times")}
+    run_dir.end("done", times=times, environment=environment, **told)
     return Made(run_dir.path, run_dir.record)
 
 
-def _judge(checks: list[Check], request: Request, run_dir: RunDir) -> None:
-    """Record what the ranks have found, and end the run if they are not close to one rank."""
-    worst = max(checks, key=lambda check: (not check.close, check.relative))
-    run_dir.write(check=worst)
-    if worst.close:
-        return
-    what = f"cp={request.mode} is off by {worst.relative:.1e} of what one rank predicts in the first step"
-    limit = f"the bound in {worst.dtype} is {worst.bound:.0e}"
-    sharper = "" if worst.dtype == "float32" else "; runtime.dtype=float32 tells rounding from a mistake"
-    raise RunFailed(
-        f"check=true: {what}, and {limit}: model.cp_plan or the model's code does not fit this mode; type cp=none for "
-        f"pictures that can be trusted{sharper}"
-    )
+def _lost(failed: dict[int, RunFailed], story: Story, pictures: Sequence[Picture]) -> RunFailed:
+    """What the failure of some of several groups cost; what the others, and they themselves, have made is kept."""
+    first = min(failed)
+    others = f"; so did {plural(len(failed) - 1, 'other group')}" if len(failed) > 1 else ""
+    missing = [picture.file for number, picture in enumerate(pictures) if number not in story.files]
+    lost = ", ".join(missing[:8]) + (f" and {len(missing) - 8} more" if len(missing) > 8 else "")
+    what = f"group {first + 1} of {story.groups} failed: {failed[first]}{others}"
+    return RunFailed(f"{what}; not made: {lost or 'none'}; kept: {plural(len(story.files), 'picture')}")
 
 
 def _without_paths(text: str, request: Request, folder: Path) -> str:

@@ -51,12 +51,7 @@ def job_message(request: Request, run_dir: RunDir, weights: Weights | None = Non
     """What the ranks are told."""
     config = request.config
     crop = crop_box(request.rendered, request.requested)
-    suffix = FORMATS[request.format].suffix
     task = task_of(config)
-    numbers = [number for number in range(len(request.prompts)) for _ in range(config.images)]
-    pictures = tuple(
-        Picture(prompt, request.seed + number, f"{number:04d}{suffix}") for number, prompt in enumerate(numbers)
-    )
     return Job(
         folder=str(run_dir.path.absolute()),
         load=group_key(request).load,
@@ -75,7 +70,7 @@ def job_message(request: Request, run_dir: RunDir, weights: Weights | None = Non
         ),
         loras=() if config.lora.fuse else _loras(config),
         threads=request.threads,
-        cores=request.machine.cores,
+        cores=sum(request.threads),
         call=arguments(config, request.rendered.height, request.rendered.width, request.rendered_frames),
         seed=request.seed,
         crop=crop,
@@ -88,8 +83,10 @@ def job_message(request: Request, run_dir: RunDir, weights: Weights | None = Non
         pipeline=None if task is None else task.pipeline,
         started_from=_given(request, run_dir),
         scheduler=request.scheduler,
+        cache=request.cache,
+        decoding=request.decoding,
         prompts=request.prompts,
-        pictures=pictures,
+        pictures=pictures_of(request),
         recipe=Recipe(
             SCHEMA,
             _of_a_picture(resolved(request)),
@@ -100,6 +97,15 @@ def job_message(request: Request, run_dir: RunDir, weights: Weights | None = Non
             inputs=input_hashes(request),
         ),
         check=None if not config.check else "step" if memory.one_rank_holds(request) else "block",
+    )
+
+
+def pictures_of(request: Request) -> tuple[Picture, ...]:
+    """What a run makes, in order."""
+    suffix = FORMATS[request.format].suffix
+    numbers = [number for number in range(len(request.prompts)) for _ in range(request.config.images)]
+    return tuple(
+        Picture(prompt, request.seed + number, f"{number:04d}{suffix}") for number, prompt in enumerate(numbers)
     )
 
 
@@ -148,7 +154,7 @@ def _replaced(model: ModelConfig) -> Iterator[PartFile]:
 
 def _of_a_picture(config: Config) -> Config:
     """The part of a configuration that a picture's own recipe has: not where it was written to, nor read from,
-    nor how many groups of ranks were at work.
+    nor how many groups of ranks were at work, nor what for.
 
     So a run that is made again from the files that it kept makes the same bytes.
     """
@@ -157,5 +163,5 @@ def _of_a_picture(config: Config) -> Config:
     given = {name: text for name in PICTURES if isinstance(text := config[name], str)}
     names = {name: ",".join(Path(item).name for item in listed(text)) for name, text in given.items()}
     named = {name: f"[{text}]" if len(listed(given[name])) > 1 else text for name, text in names.items()}
-    kept = {key: value for key, value in config.items() if key != "data"}
+    kept = {key: value for key, value in config.items() if key not in ("data", "objective")}
     return kept | named | {"output": {key: value for key, value in output.items() if key != "dir"}}

@@ -21,12 +21,31 @@ class Progress(Protocol):
         """The job has ended."""
 
 
+class Board(Protocol):
+    """How several groups of ranks get on that work at once."""
+
+    def job(self, group: int, what: str, steps: int) -> Progress:
+        """A group, from 0, begins a job of so many steps; `what` tells it from other jobs."""
+
+    def close(self) -> None:
+        """All have ended."""
+
+
 class Unseen:
     """Progress that nobody watches."""
 
     def at(self, stage: str) -> None: ...
     def tick(self) -> None: ...
     def step(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class UnseenBoard:
+    """The same of several groups."""
+
+    def job(self, group: int, what: str, steps: int) -> Progress:
+        return UNSEEN
+
     def close(self) -> None: ...
 
 

@@ -38,6 +38,7 @@ PASSED_OVER = (
     "check",
     "fail_fast",
     "data",
+    "objective",
     "allow_refused",
     "resume",
     "output.dir",

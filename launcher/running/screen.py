@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from launcher.running.progress import UNSEEN, Progress
+from launcher.running.progress import UNSEEN, Board, Progress, UnseenBoard
 
 if TYPE_CHECKING:
     from launcher.request.request import Request
@@ -18,6 +18,9 @@ class Screen(Protocol):
 
     def progress(self, steps: int, brief: bool) -> Progress:
         """One for a job of so many steps; `brief` for a job of a sweep, which has a line of its own at its end."""
+
+    def board(self, steps: int) -> Board:
+        """One for several groups of ranks at once, which do so many steps together."""
 
     def header(self, request: Request, folder: Path) -> None:
         """A run starts."""
@@ -52,6 +55,9 @@ class Silent:
 
     def progress(self, steps: int, brief: bool) -> Progress:
         return UNSEEN
+
+    def board(self, steps: int) -> Board:
+        return UnseenBoard()
 
     def header(self, request: Request, folder: Path) -> None: ...
     def summary(self, made: Made) -> None: ...

@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import threading
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import replace
-from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +15,7 @@ from omegaconf import DictConfig
 from launcher import machines
 from launcher.config import hydra_seam
 from launcher.config.compose import Composer, to_config, translated
-from launcher.config.paths import PATHS, path_problems, user_path
-from launcher.config.schema import LaunchConfig
+from launcher.config.paths import path_problems, user_path
 from launcher.config.unsupported import unsupported
 from launcher.estimates.ways import resolve
 from launcher.problems import Interrupted, LauncherError, Problem, Refused, RunFailed
@@ -28,10 +25,11 @@ from launcher.request.request import Request
 from launcher.rules import problems
 from launcher.running import deal, results
 from launcher.running.hold import held
+from launcher.running.planning import jobs_of, request_of
 from launcher.running.progress import Progress
 from launcher.running.screen import SILENT, Screen
 from launcher.running.slot import Slot
-from launcher.running.sweep import DONE, FAILED, REFUSED, Job, Sweep, notes_on_prompts, notes_on_seed, recorded, resume
+from launcher.running.sweep import DONE, FAILED, Job, Sweep, notes_on_prompts, notes_on_seed, recorded, resume
 from launcher.running.sweep_folder import check_earlier, claim, place, shown
 from launcher.running.tracking import track
 from launcher.running.which_model import with_model
@@ -74,16 +72,9 @@ class Session:
         """
         self.composer.check_words(words, sweep=False)
         composed = with_model(self.composer.compose(words), self.composer)
-        request = self._request(_single(composed, words))
+        request = request_of(composed, words, self.machine)
         with translated(words):
             return composed, replace(request, folder=hydra_seam.folder_name(composed, "hydra.run.dir"))
-
-    def _request(self, config: LaunchConfig, groups: int = 1) -> Request:
-        """The request that a configuration makes for one of several groups."""
-        given = {name: attrgetter(name)(config) for name in PATHS}
-        if found := list(path_problems(given)):
-            raise Refused(found)
-        return resolve(deal.chosen(config, self.machine, groups), deal.part(self.machine, groups))
 
     def run(self, words: list[str], only_check: bool = False) -> Made:
         """Run one job; with `only_check` its check and no more.
@@ -97,7 +88,8 @@ class Session:
             raise Refused(found, self._works_here(words))
         assert request.folder is not None
         folder = hydra_seam.put_into(composed, user_path(request.folder))
-        made = self._job(composed, request, words, folder, self._slots[0], only_check=only_check)
+        self._make_places(request.groups)
+        made = self._job(composed, request, words, folder, self._slots, only_check=only_check)
         self._track([(request, made.folder)])
         return made
 
@@ -122,18 +114,12 @@ class Session:
         earlier = check_earlier(master, folder, value) if master.resume else None
         if seed is None:  # one for all jobs, so that they can be compared
             master.seed = drawn_seed() if earlier is None else earlier
-        here = replace(self.machine, gpus=()) if master.runtime.device == "cpu" else self.machine
-        groups = deal.groups_of(master.data, here)
-        listed = list(enumerate(self.composer.jobs(master, words)))
-        jobs = [self._plan(master, job, number, groups or 1) for number, job in listed]
-        if groups is None:
-            legal = [job.request for job in jobs if job.request is not None and not job.problems]
-            groups = deal.fitting(legal, here)
-            jobs = [self._plan(master, job, number, groups) for number, job in listed] if groups > 1 else jobs
+        jobs, groups = jobs_of(master, words, self.composer, self.machine)
         sweep = Sweep(jobs, allow_refused)
-        if "data" in sweep.varied:
-            value = f"data={','.join(sweep.varied['data'])}"
-            raise Refused([Problem(value, "is of a sweep as a whole", "type one of them")])
+        for name in ("data", "objective"):
+            if name in sweep.varied:
+                value = f"{name}={','.join(sweep.varied[name])}"
+                raise Refused([Problem(value, "is of a sweep as a whole", "type one of them")])
         place(sweep, folder)
         notes = notes_on_prompts(sweep, words)
         if all(job.problems for job in sweep.jobs):
@@ -157,15 +143,14 @@ class Session:
         """Run the jobs of a sweep that are neither refused nor done."""
         self.screen.opening(sweep, folder, notes)
         stop = master.fail_fast and not sweep.allow_refused and any(job.problems for job in sweep.jobs)
-        if len(self._slots) != groups:
-            self.close()
-            self._slots = [Slot(number, groups) for number in range(groups)]
+        self._make_places(groups)
         left = {} if stop else {number: job for number, job in enumerate(sweep.jobs) if not job.status}
         try:
             if groups > 1:
                 self._at_once(master, sweep, left, groups)
             else:
-                for number, job in left.items():
+                for number in deal.in_order(_kinds(left)):
+                    job = left[number]
                     self._run(job, self._slots[0])
                     self.screen.job(sweep, number)
                     if master.fail_fast and job.status == FAILED:
@@ -180,51 +165,34 @@ class Session:
 
     def _at_once(self, master: DictConfig, sweep: Sweep, left: dict[int, Job], groups: int) -> None:
         """Run jobs on several groups of ranks at once."""
-        from launcher.running.message import group_key
-
         environments = {str(dict(job.composed.hydra.job.env_set)) for job in left.values() if job.composed is not None}
         if len(environments) > 1:  # of the whole process, so of all groups
             raise Refused([Problem(f"data={groups}", "hydra.job.env_set differs between its jobs", "type data=1")])
-        stopped = threading.Event()
         steps = sum(steps_of(job.request) for job in left.values() if job.request is not None)
-        progress = self.screen.progress(steps, True)
-        shared = deal.Shared(progress, stopped)
+        shared = deal.Shared(self.screen.board(steps))
 
         def run(number: int, group: int) -> None:
             job = left[number]
             assert job.request is not None
-            listed = to_config(job.composed).runtime.devices if job.composed is not None else None
-            job.request = deal.placed(job.request, self.machine, listed, group, groups)
-            self._run(job, self._slots[group], shared)
+            job.request = deal.placed(job.request, group)
+            what = f"[{number + 1}/{len(sweep.jobs)}] {sweep.varying(job)}".rstrip()
+            self._run(job, self._slots[group], shared.job(group, what, steps_of(job.request)))
 
         def ended(number: int) -> bool:
             with shared.cleared():
                 self.screen.job(sweep, number)
             return bool(master.fail_fast and left[number].status == FAILED)
 
-        keys = {number: group_key(job.request) for number, job in left.items() if job.request is not None}
         try:
-            deal.deal(keys, groups, run, ended, stopped)
+            deal.deal(_kinds(left), groups, run, ended, shared.stopped)
         finally:
-            progress.close()
+            shared.close()
 
-    def _plan(self, master: DictConfig, words: list[str], number: int, groups: int = 1) -> Job:
-        """One job of a sweep, resolved for one of several groups, and checked."""
-        job = Job(words)
-        try:
-            job.composed = with_model(self.composer.job(master, words, number), self.composer)
-            config = to_config(job.composed)
-            config.seed = master.seed if config.seed is None else config.seed
-            job.request = self._request(config, groups)
-            job.problems = problems(job.request)
-            if job.problems and groups > 1 and not problems(self._request(config)):  # it needs more of the machine
-                rule = f"{job.problems[0].value} is too much for one of {groups} groups: {job.problems[0].rule}"
-                job.problems = [Problem(f"data={groups}", rule, "type a smaller number, or data=auto")]
-        except Refused as refused:
-            job.problems = refused.problems
-        if job.problems:
-            job.fail(REFUSED, "; ".join(str(problem) for problem in job.problems))
-        return job
+    def _make_places(self, groups: int) -> None:
+        """Have a place for the ranks of each group; ranks of another arrangement end."""
+        if len(self._slots) != groups:
+            self.close()
+            self._slots = [Slot(number, groups) for number in range(groups)]
 
     def _run(self, job: Job, slot: Slot, progress: Progress | None = None) -> None:
         """Run one job of a sweep; a failure is noted in it."""
@@ -232,7 +200,7 @@ class Session:
         assert job.request is not None
         assert job.folder is not None
         try:
-            job.made = self._job(job.composed, job.request, job.words, job.folder, slot, True, progress=progress)
+            job.made = self._job(job.composed, job.request, job.words, job.folder, [slot], True, progress=progress)
             job.status = DONE
         except LauncherError as error:
             job.fail(FAILED, str(error))
@@ -243,25 +211,40 @@ class Session:
         request: Request,
         words: list[str],
         folder: Path,
-        slot: Slot,
+        slots: list[Slot],
         brief: bool = False,
         only_check: bool = False,
         progress: Progress | None = None,
     ) -> Made:
-        """Make a job's pictures in a folder, which is claimed before anything is written there."""
-        from launcher.running.job import execute  # with what a refused request should not wait for: Pillow, psutil
+        """Make a job's pictures in a folder, which is claimed before anything is written there.
 
-        run_dir = RunDir(shown(folder))
-        progress = progress or self.screen.progress(steps_of(request), brief)
+        Args:
+            slots: for the ranks of the groups that make them.
+            progress: of a sweep's job, where several are made at once.
+        """
+        # With what a refused request should not wait for: Pillow, psutil.
+        from launcher.running.job import Crew, execute
+
+        run_dir, shared = RunDir(shown(folder)), None
         try:
-            with held(folder, f"hydra.run.dir={run_dir.path}"), run_dir.claimed():
+            with held(folder, f"hydra.run.dir={run_dir.path}"), run_dir.claimed(), contextlib.ExitStack() as stack:
                 hydra_seam.save(composed, folder)
-                with _environment(composed) as environment:
-                    if not brief:
-                        self.screen.header(request, run_dir.path)
+                environment = stack.enter_context(_environment(composed))
+                if not brief:
+                    self.screen.header(request, run_dir.path)
+                if len(slots) > 1:
+                    shared = deal.Shared(self.screen.board(steps_of(request)))
+                    stack.callback(shared.close)
+                crews = []
+                for group, slot in enumerate(slots):
                     slot.fit(environment)
-                    options = self.composer.options
-                    made = execute(request, run_dir, recorded(words), slot.ranks, progress, only_check, options)
+                    if shared is not None:
+                        own = len(range(group, request.pictures, len(slots))) * request.denoising_steps
+                        progress = shared.job(group, "", own)
+                    progress = progress or self.screen.progress(steps_of(request), brief)
+                    crews.append(Crew(deal.placed(request, group) if shared else request, slot.ranks, progress))
+                stopped = None if shared is None else shared.stopped
+                made = execute(crews, run_dir, recorded(words), only_check, self.composer.options, stopped)
         except OSError as error:
             raise RunFailed(f"the run's folder can't be written: {shorten(str(error), 200)}") from error
         if not brief:
@@ -287,27 +270,14 @@ class Session:
 
 def steps_of(request: Request) -> int:
     """Denoising steps of all pictures of a job."""
-    return request.denoising_steps * len(request.prompts) * request.config.images
+    return request.denoising_steps * request.pictures
 
 
-def _single(composed: DictConfig, words: list[str]) -> LaunchConfig:
-    """The configuration of one run; what only a sweep takes is refused.
+def _kinds(jobs: dict[int, Job]) -> dict[int, Hashable]:
+    """What jobs that can use the same ranks have in common."""
+    from launcher.running.message import group_key
 
-    An experiment that is a sweep is one run where the words give each setting that it varies, as a job's record does.
-    """
-    typed = {word.partition("=")[0].lstrip("+") for word in words}
-    if found := list(unsupported(composed, sweep=False)):
-        raise Refused(found)
-    for word in ("resume", "fail_fast", "allow_refused"):
-        if word in typed and composed[word]:
-            raise Refused([Problem(f"{word}={composed[word]}", "works on sweeps only", "type -m, or leave it out")])
-    if composed.data != "1" and "data" in typed:
-        raise Refused([Problem(f"data={composed.data}", "works on sweeps only", "type -m, or leave it out")])
-    if left := [name for name in composed.hydra.sweeper.params or () if name not in typed]:
-        names, chosen = ", ".join(left), composed.hydra.runtime.choices.get("experiment")
-        value = f"experiment={chosen}" if chosen else "hydra.sweeper.params"
-        raise Refused([Problem(value, f"is a sweep over {names}", "type -m to run it")])
-    return to_config(composed)
+    return {number: group_key(job.request) for number, job in jobs.items() if job.request is not None}
 
 
 @contextlib.contextmanager

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from launcher import codec
+from launcher.caches import Cache
 from launcher.codec import MalformedError
+from launcher.decoding import Decoding
 from launcher.records.record import Check, File, Recipe, Scheduler
 from launcher.schedulers import Wish
 
-VERSION = 4
+VERSION = 5
 HEARTBEAT = 1.0  # seconds between two signs of life of a rank that works
 OUT_OF_GPU_MEMORY = "out of GPU memory"  # how the cause of a rank that met its GPU's limit begins
 
@@ -107,6 +109,7 @@ class Done(Message):
         loads: how often the rank has loaded weights so far.
         kernel: what attention was computed with.
         step_seconds: of each picture's denoising steps; rank 0 alone tells.
+        skipped_steps: of each picture: those in which a cache stood in for something that this rank would compute.
     """
 
     kind: ClassVar[str] = "done"
@@ -120,6 +123,7 @@ class Done(Message):
     scheduler: Scheduler | None = None
     environment: dict[str, str] = field(default_factory=dict)
     step_seconds: tuple[tuple[float, ...], ...] = ()
+    skipped_steps: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -239,10 +243,12 @@ class Job(Message):
         pipeline: the class that makes them, of the weights that are loaded; None: the one that was loaded.
         started_from: pictures.
         scheduler: what is asked of it; an empty wish leaves it as the pipeline has it.
+        cache: of steps. decoding: how the VAE does it.
         metadata: a word of METADATA there.
         recipe: of all pictures; each file carries Recipe.of.
         check: before anything is drawn, compare the first step of all ranks with one rank's: "step", the whole model,
             or "block". There may be no pictures then.
+        first_rank: the number of the first rank that does this, where several groups make a run's pictures.
     """
 
     kind: ClassVar[str] = "job"
@@ -268,6 +274,9 @@ class Job(Message):
     pipeline: str | None = None
     started_from: tuple[Given, ...] = ()
     scheduler: Wish = Wish()
+    cache: Cache = Cache()
+    decoding: Decoding = Decoding()
+    first_rank: int = 0
 
 
 @dataclass(frozen=True)

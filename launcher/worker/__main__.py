@@ -79,7 +79,7 @@ def serve(peer: Channel, jobs: Jobs, busy: threading.Event, rank: int, world_siz
     worker = None
     while (job := jobs.get()) is not None:
         busy.set()
-        _log_to(RunDir(Path(job.folder)).log(rank))
+        _log_to(RunDir(Path(job.folder), job.first_rank).log(rank))
         began = time.monotonic()
         if worker is None:
             peer.send(Stage("importing"))

@@ -29,9 +29,12 @@ from launcher.records.record import File, at_commit
 from launcher.wire.channel import STORE_VARIABLE
 from launcher.wire.protocol import Checked, Done, Job, Load, Message, Saved, Source, Stage, Step
 from launcher.worker import surroundings
+from launcher.worker.caches import cached, forget
 from launcher.worker.check import compare
 from launcher.worker.checks import check_tokenizers
 from launcher.worker.decoded import Frames, sound_of
+from launcher.worker.decoding import decoded_by
+from launcher.worker.embeddings import Embeddings
 from launcher.worker.load import fetch, load_pipeline
 from launcher.worker.lora import Loras
 from launcher.worker.schedulers import scheduler
@@ -48,6 +51,7 @@ class Worker:
         self.send, self.rank, self.world_size = send, rank, world_size
         self.pipe: Any = None
         self.groups = Groups()
+        self.embeddings = Embeddings()
         self.folder = ""  # that the pipeline was loaded from
         self.loads = 0
 
@@ -61,6 +65,7 @@ class Worker:
         else:
             self.send(Source(self.folder))
         self.loras.wear(job.loras)
+        self.embeddings.forget_if(job.loras)
         self.pipe.scheduler = scheduler(self.scheduler, job.scheduler)
         self.drawing = self._pipe_of(job)
         loaded = time.monotonic()
@@ -70,8 +75,18 @@ class Worker:
             seconds["check"] = time.monotonic() - loaded
         self.steps: list[tuple[float, ...]] = []
         sent = counters().bytes
-        with shared(self.drawing, job.sharing, self.groups):
-            digests = tuple(self._picture(job, number, seconds) for number in range(len(job.pictures)))
+        skipped: list[tuple[int, ...]] = []
+        with (
+            shared(self.drawing, job.sharing, self.groups),
+            decoded_by(getattr(self.drawing, "vae", None), job.decoding),
+            cached(self.drawing, job.sharing.transformers, job.cache, job.load.dtype) as self.skips,
+        ):
+            digests = []
+            for number in range(len(job.pictures)):
+                if job.cache.on:
+                    forget(self.drawing, job.sharing.transformers)
+                digests.append(self._picture(job, number, seconds))
+                skipped.append(self.skips.taken())
             kernel = surroundings.kernel(getattr(self.pipe, job.sharing.transformers[0]))
             kernel = job.sharing.kernel if job.sharing.mode == "none" and job.sharing.kernel != "auto" else kernel
         return Done(
@@ -79,12 +94,13 @@ class Worker:
             peak_bytes=surroundings.peak_memory(),
             peak_host_bytes=surroundings.peak_host_memory(),
             sent_bytes=None if job.sharing.implementation == "diffusers" else counters().bytes - sent,
-            digests=digests,
+            digests=tuple(digests),
             loads=self.loads,
             kernel=kernel,
             scheduler=surroundings.scheduler(self.pipe),
             environment=surroundings.environment(job.load.device),
             step_seconds=tuple(self.steps) if self.rank == 0 else (),
+            skipped_steps=tuple(skipped) if job.cache.on else (),
         )
 
     def _check(self, job: Job, part: str) -> None:
@@ -101,12 +117,13 @@ class Worker:
     def _draw(self, job: Job, prompt: str, seed: int, output: str) -> Any:
         """Call the pipeline."""
         torch.manual_seed(seed)
-        return self.drawing(
-            **_accepted(self.drawing, job.call | _pictures(job)),
-            prompt=prompt,
-            generator=torch.Generator("cpu").manual_seed(seed),  # the same noise everywhere
-            output_type=output,
-        )
+        with self.embeddings.of(self.drawing):
+            return self.drawing(
+                **_accepted(self.drawing, job.call | _pictures(job)),
+                prompt=prompt,
+                generator=torch.Generator("cpu").manual_seed(seed),  # the same noise everywhere
+                output_type=output,
+            )
 
     def _load(self, load: Load) -> None:
         self.send(Stage("loading"))
@@ -152,20 +169,24 @@ class Worker:
         def drawn() -> None:
             if not steps.finite:
                 raise FloatingPointError(f"the latents are not finite in {_made_with(job)}")
-            if self.rank == 0:  # the other ranks are done: their cores are free for decoding
+            if (
+                self.rank == 0 and not job.decoding.shared
+            ):  # the other ranks are done: their cores are free for decoding
                 torch.set_num_threads(min(job.cores, _cores()))
             self.send(Stage("decoding"))
             ended[:] = [time.monotonic()]
 
         def stepped(step: int) -> None:
             moments.mark()
+            self.skips.step(step)
             self.send(Step(number, step))
 
         steps, moments = Steps(stepped, drawn), surroundings.Moments()
         try:
             seen = steps.of(self.drawing), self._first_forward(job, moments)
             with seen[0], seen[1] as first, np.errstate(invalid="raise"):  # NaN would be saved as black
-                output = "latent" if self.rank != 0 else "pil" if job.frames is None else "pt"
+                decodes = self.rank == 0 or job.decoding.shared
+                output = "latent" if not decodes else "pil" if job.frames is None else "pt"
                 result = self._draw(job, job.prompts[picture.prompt], picture.seed, output)
                 decoded = time.monotonic()
                 torch.set_num_threads(job.threads[self.rank])
@@ -271,6 +292,8 @@ def _accepted(pipe: Any, call: dict[str, object]) -> dict[str, Any]:
     known = inspect.signature(pipe.__call__).parameters
     if unknown := sorted(set(call) - set(known)):
         raise TypeError(f"{type(pipe).__name__} takes no {', '.join(unknown)}")
+    if "use_resolution_binning" in known:  # on by default: another size, the nearest of a list, scaled afterwards
+        call = call | {"use_resolution_binning": False}
     return call
 
 

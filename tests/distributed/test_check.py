@@ -15,7 +15,7 @@ from launcher.estimates.ways import resolve
 from launcher.problems import RunFailed
 from launcher.records.record import Check, read_record
 from launcher.records.run_dir import RunDir
-from launcher.running.job import execute
+from launcher.running.job import Crew, execute
 
 pytestmark = pytest.mark.slow
 
@@ -47,7 +47,7 @@ def check(warm: Warm, own: Path, *words: str, machine=LAPTOP) -> tuple[Check | N
     run_dir = RunDir(warm.folder / str(next(warm.count)))
     error = ""
     try:
-        execute(resolve(config, machine), run_dir, [], warm.ranks, only_check=True)
+        execute([Crew(resolve(config, machine), warm.ranks)], run_dir, [], only_check=True)
     except RunFailed as failed:
         error = str(failed)
     record = read_record(run_dir.path_of_record)

@@ -7,13 +7,19 @@ import functools
 import itertools
 import os
 import random
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 import twins
 from shared import LAPTOP
 from warm import Warm
+
+sys.path.append(str(Path(__file__).parent.parent / "families"))
+
+import pipelines
 
 from attention_backends.catalog import KERNELS, MODES, SCHEDULES
 from launcher.config.compose import Composer, to_config
@@ -53,7 +59,17 @@ def families(tmp_path_factory) -> dict[str, LaunchConfig]:
 
 
 @pytest.fixture(scope="module")
-def alone(families, tmp_path_factory) -> dict[tuple[str, int], np.ndarray]:
+def own(tmp_path_factory) -> LaunchConfig:
+    """Of a family that is in no list: a model file in a folder of one's own, and nothing else."""
+    folder = tmp_path_factory.mktemp("own")
+    words = [f"model={pipelines.OWN}", f"model.path={pipelines.build(pipelines.OWN, folder / 'pipeline')}"]
+    composer = Composer(str(pipelines.own_files(folder / "conf")))
+    composer.check_words(words, sweep=False)
+    return to_config(composer.compose([*words, "output=png", "runtime=cpu", "runtime.timeout=30", "seed=1"]))
+
+
+@pytest.fixture(scope="module")
+def alone(families, own, tmp_path_factory) -> dict[tuple[str, int], np.ndarray]:
     """What one process makes."""
     single = Warm(tmp_path_factory.mktemp("alone"))
     found = {
@@ -61,6 +77,7 @@ def alone(families, tmp_path_factory) -> dict[tuple[str, int], np.ndarray]:
         for name in twins.FACTS
         for number in range(len(SIZES))
     }
+    found |= {(pipelines.OWN, number): single.run(sized(own, number, "none"))[0] for number in (0, 2)}
     single.close()
     return found
 
@@ -100,6 +117,24 @@ def test_every_legal_mode_makes_what_one_process_makes(warm, families, alone, na
         ran.add(mode)
     # 6 heads are not shared by 4 ranks, and two degrees of 2 or more need 4.
     assert ran == set(PARALLEL) - ({"ulysses"} if world == 4 else {"unified", "attention2d"})
+
+
+OWN_WAYS = {
+    2: [("ring", 2, 1, 2), ("ulysses", 1, 2, 2)],
+    3: [("ring_anything", 3, 1, 0), ("ulysses_anything", 1, 3, 0), ("unified_anything", 3, 1, 0)],
+    4: [("unified", 2, 2, 2), ("attention2d", 2, 2, 0)],
+}
+
+
+def test_a_family_in_no_list_is_a_model_file_alone(warm, own, alone):
+    world, group = warm
+    for mode, ring, ulysses, number in OWN_WAYS[world]:
+        request = sized(own, number, mode, ring, ulysses)
+        assert (problems(request), request.mesh.ranks) == ([], world)
+        (shown,) = group.run(request)
+        assert shown.std() > 1
+        assert np.abs(shown - alone[pipelines.OWN, number]).max() <= 1, mode
+    assert {mode for ways in OWN_WAYS.values() for mode, *_ in ways} == set(PARALLEL)
 
 
 def unguided(config: LaunchConfig, mode: str, world: int | None = None) -> Request:

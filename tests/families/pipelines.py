@@ -26,11 +26,18 @@ CHAT = "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.
 def build(name: str, folder: Path) -> Path:
     """Save a family's tiny pipeline in `folder` and return it."""
     torch.manual_seed(0)
-    pipe = (PIPELINES | STARTING)[name][0]()
+    pipe = _pixart() if name == OWN else (PIPELINES | STARTING)[name][0]()
     for part in pipe.components.values():
         if isinstance(part, torch.nn.Module):
             _make_random(part)
     pipe.save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def own_files(folder: Path) -> Path:
+    """A folder for --config-dir, with the model file of a family that conf/ does not have."""
+    (folder / "model").mkdir(parents=True)
+    (folder / "model" / f"{OWN}.yaml").write_text(OWN_FILE, encoding="utf-8")
     return folder
 
 
@@ -136,14 +143,23 @@ def _auraflow() -> Any:
     )  # fmt: skip
 
 
+def _pixart() -> Any:
+    """Of no family: the test brings its model file."""
+    return diffusers.PixArtSigmaPipeline(
+        **_t5(), vae=_kl(), scheduler=diffusers.DPMSolverMultistepScheduler(),
+        transformer=diffusers.PixArtTransformer2DModel(
+            num_attention_heads=6, attention_head_dim=12, num_layers=2, in_channels=4, out_channels=8, sample_size=32,
+            cross_attention_dim=72, caption_channels=WIDTH,
+        ),
+    )  # fmt: skip
+
+
 def _klein() -> Any:
     tokenizer = _chat_tokenizer()
     return diffusers.Flux2KleinPipeline(
         tokenizer=tokenizer, text_encoder=_decoder("Qwen3", tokenizer, 28, "Qwen3ForCausalLM"), is_distilled=True,
         scheduler=_euler(use_dynamic_shifting=True),
-        vae=diffusers.AutoencoderKLFlux2(
-            block_out_channels=(4, 4, 4, 4), layers_per_block=1, latent_channels=4, norm_num_groups=2
-        ),
+        vae=_flux2_vae(),
         transformer=diffusers.Flux2Transformer2DModel(
             **{**FLUX, "joint_attention_dim": 3 * WIDTH}, timestep_guidance_channels=8, axes_dims_rope=(4, 4, 2, 2),
             guidance_embeds=False,
@@ -360,16 +376,8 @@ def _helios() -> Any:
 
 def _krea2() -> Any:
     tokenizer = _qwen_tokenizer()
-    sizes = {
-        "hidden_size": WIDTH, "intermediate_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "head_dim": 8, "vocab_size": len(tokenizer), "bos_token_id": None,
-        "eos_token_id": None,
-        "rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e6},
-    }  # fmt: skip
-    vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": WIDTH}
-    config = transformers.Qwen3VLConfig(text_config=sizes, vision_config={**vision, "deepstack_visual_indexes": [0]})
     return diffusers.Krea2Pipeline(
-        tokenizer=tokenizer, text_encoder=transformers.Qwen3VLModel(config),
+        tokenizer=tokenizer, text_encoder=_qwen3_vl(tokenizer, 4),
         scheduler=_euler(use_dynamic_shifting=True), text_encoder_select_layers=[1, 2, 3],
         vae=diffusers.AutoencoderKLQwenImage(
             base_dim=4, z_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1, latents_mean=[0.0] * 4, latents_std=[1.0] * 4
@@ -446,8 +454,142 @@ def _kandinsky() -> Any:
     )  # fmt: skip
 
 
+def _kandinsky_picture() -> Any:
+    base = _kandinsky()
+    parts = {name: part for name, part in base.components.items() if name != "vae"}
+    return diffusers.Kandinsky5T2IPipeline(**parts, vae=_kl())
+
+
+def _qwen3_vl(tokenizer: Any, layers: int) -> Any:
+    text = {
+        "hidden_size": WIDTH, "intermediate_size": 32, "num_hidden_layers": layers, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "head_dim": 8, "vocab_size": len(tokenizer), "bos_token_id": None,
+        "eos_token_id": None,
+        "rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e6},
+    }  # fmt: skip
+    vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": WIDTH}
+    config = transformers.Qwen3VLConfig(text_config=text, vision_config={**vision, "deepstack_visual_indexes": [0]})
+    return transformers.Qwen3VLModel(config)
+
+
+def _flux2_vae() -> Any:
+    return diffusers.AutoencoderKLFlux2(
+        block_out_channels=(4, 4, 4, 4), layers_per_block=1, latent_channels=4, norm_num_groups=2
+    )
+
+
+def _ideogram4() -> Any:
+    """Two transformers: of the prompt and the picture in one sequence, and of the picture alone."""
+    tokenizer = _chat_tokenizer()
+    tokenizer.chat_template = CHAT.replace("message.content", "message.content[0].text")
+    first, second = (
+        diffusers.Ideogram4Transformer2DModel(
+            **SIZES, in_channels=16, intermediate_size=32, adaln_dim=8, llm_features_dim=13 * WIDTH,
+            mrope_section=(2, 2, 2),
+        )
+        for _ in range(2)
+    )  # fmt: skip
+    return diffusers.Ideogram4Pipeline(
+        tokenizer=tokenizer, text_encoder=_qwen3_vl(tokenizer, 36), vae=_flux2_vae(), scheduler=_euler(),
+        transformer=first, unconditional_transformer=second,
+    )  # fmt: skip
+
+
+class _Guardrail:
+    """Stands for NVIDIA's safety checker, a package with gated weights of 18 GB, which says nothing of the picture."""
+
+
+def _cosmos(pipeline: str, vae: Any, scheduler: Any, **more: Any) -> Any:
+    found = getattr(diffusers, pipeline)(
+        **_t5(), vae=vae, scheduler=scheduler, safety_checker=_Guardrail(),
+        transformer=diffusers.CosmosTransformer3DModel(
+            **SIZES, **CHANNELS, text_embed_dim=WIDTH, adaln_lora_dim=8, max_size=(16, 32, 32),
+            concat_padding_mask=False,  # torchvision resizes one
+            **more,
+        ),
+    )  # fmt: skip
+    found.register_modules(safety_checker=None)
+    return found
+
+
+def _cosmos2_picture() -> Any:
+    return _cosmos("Cosmos2TextToImagePipeline", _wan_vae(), _euler(use_karras_sigmas=True))
+
+
+def _cosmos_video() -> Any:
+    vae = diffusers.AutoencoderKLCosmos(
+        latent_channels=4, encoder_block_out_channels=(8, 8, 8, 8), decode_block_out_channels=(8, 8, 8, 8),
+        attention_resolutions=(8,), resolution=64, num_layers=1, latents_mean=[0.0] * 4, latents_std=[1.0] * 4,
+    )  # fmt: skip
+    return _cosmos("CosmosTextToWorldPipeline", vae, diffusers.EDMEulerScheduler())
+
+
+def _vace() -> Any:
+    """A stream beside the frames, of what is given of them: two halves of them and the mask, here all unknown."""
+    return diffusers.WanVACEPipeline(
+        **_t5("UMT5"), vae=_wan_vae(), scheduler=_unipc(),
+        transformer=diffusers.WanVACETransformer3DModel(**WAN, vace_layers=[0, 1], vace_in_channels=4 + 4 + 64),
+    )  # fmt: skip
+
+
+def _skyreels_forcing() -> Any:
+    transformer = diffusers.SkyReelsV2Transformer3DModel(**WAN)
+    return diffusers.SkyReelsV2DiffusionForcingPipeline(
+        **_t5("UMT5"), vae=_wan_vae(), scheduler=_unipc(), transformer=transformer
+    )
+
+
+def _flux2() -> Any:
+    """Its processor needs torchvision, for pictures; a tokenizer is in it."""
+    tokenizer = _chat_tokenizer()
+    tokenizer.chat_template = CHAT.replace("message.content", "message.content[0].text")
+    text = {
+        "hidden_size": WIDTH, "intermediate_size": 32, "num_hidden_layers": 30, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "head_dim": 8, "vocab_size": len(tokenizer),
+    }  # fmt: skip
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = transformers.Mistral3Config(
+        text_config={"model_type": "mistral", **text},
+        vision_config={"model_type": "pixtral", **vision, "image_size": 28, "patch_size": 14, "head_dim": 8},
+    )
+    return diffusers.Flux2Pipeline(
+        tokenizer=tokenizer, text_encoder=transformers.Mistral3ForConditionalGeneration(config), vae=_flux2_vae(),
+        scheduler=_euler(use_dynamic_shifting=True),
+        transformer=diffusers.Flux2Transformer2DModel(
+            **{**FLUX, "joint_attention_dim": 3 * WIDTH}, timestep_guidance_channels=8, axes_dims_rope=(4, 4, 2, 2),
+        ),
+    )  # fmt: skip
+
+
 SMALL = "model.text_tokens=24"
 UNNAMED = ("auraflow",)  # no family's
+OWN = "pixart_of_mine"  # of a model file that is not in conf/, as a user writes one: all its facts and its plan
+OWN_FILE = f"""
+name: {OWN}
+pipeline: PixArtSigmaPipeline
+heads: 6
+head_dim: 12
+layers: 2
+latent_channels: 4
+text: whole
+cross_attention: true
+text_tokens: 24
+guidance_cfg: true
+guidance_branches: batch
+guidance: 4.5
+prompt: a red cat
+height: 64
+width: 64
+steps: 2
+arguments: {{guidance: guidance_scale, negative_prompt: negative_prompt, text_tokens: max_sequence_length}}
+cp_plan:
+  split:
+    transformer_blocks.0:
+      hidden_states: {{dim: 1}}
+  gather:
+    proj_out: {{dim: 1}}
+  local: [transformer_blocks.*.attn2]
+"""
 SINGLE = "model.layers=4"  # two of two streams, two of one
 # How it is made, and the facts in which it differs.
 PIPELINES: dict[str, tuple[Callable[[], Any], list[str]]] = {
@@ -467,6 +609,13 @@ PIPELINES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     "hunyuan_image_21": (_hunyuan_image, [SINGLE]),
     "kandinsky5_t2v_lite": (_kandinsky, [SMALL, "model.packages=[]"]),
     "ltx2": (_ltx2, [SMALL]),
+    "kandinsky5_t2i_lite": (_kandinsky_picture, [SMALL, "model.packages=[]", "model.sizes=null"]),
+    "ideogram4": (_ideogram4, [SMALL, "guidance=3"]),
+    "cosmos2_t2i_2b": (_cosmos2_picture, [SMALL, "model.packages=[]", "model.max_positions=32"]),
+    "cosmos_t2w_7b": (_cosmos_video, [SMALL, "model.packages=[]", "model.max_positions=32"]),
+    "wan_vace_1_3b": (_vace, [SMALL]),
+    "skyreels_v2_df_1_3b": (_skyreels_forcing, [SMALL]),
+    "flux2": (_flux2, [SMALL, SINGLE]),
     "auraflow": (_auraflow, [SMALL]),
 }
 # Those that start from a picture.

@@ -42,6 +42,8 @@ NEEDS = dict.fromkeys(("qwenimage_edit", "qwenimage_edit_plus"), "torchvision") 
 TEXT = (
     "flux_tiny", "qwenimage", "wan_t2v_1_3b", "ltx_video", "sd35_medium", "chroma", "flux2_klein_4b", "zimage_turbo",
     "lumina2", "cogvideox_5b", "hunyuan_video", "wan22_t2v_a14b", "wan22_ti2v_5b", "skyreels_v2_t2v_14b", "ltx2",
+    "helios", "krea2", "hunyuan_video_15", "hunyuan_image_21", "kandinsky5_t2v_lite", "kandinsky5_t2i_lite",
+    "ideogram4", "cosmos2_t2i_2b", "cosmos_t2w_7b", "wan_vace_1_3b", "skyreels_v2_df_1_3b", "flux2",
 )  # fmt: skip
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import functools
+import os
+import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import av
@@ -27,6 +30,10 @@ from launcher.running.which_model import with_model
 
 pytestmark = pytest.mark.slow
 
+Families = Callable[[str], LaunchConfig]
+Alone = Callable[..., np.ndarray]  # of a name and a height
+
+SAMPLED = "FAMILY_SAMPLES" not in os.environ  # one way of each family and world; with it, all of them
 # Mode, ring, Ulysses; 50 x 40 is uneven for every family, 64 x 64 even for all that count their tokens.
 WAYS = {
     2: [("ring", 2, 1, 64), ("ulysses", 1, 2, 64), ("ring_anything", 2, 1, 50), ("ulysses_anything", 1, 2, 50)],
@@ -45,6 +52,7 @@ REFUSED = {
         "ring": "can't be counted",
         "ulysses": "can't be counted",
     },
+    "ideogram4": {"ring_anything": "attention mask", "ring": "can't be counted", "ulysses": "can't be counted"},
     "helios": {"ring": "can't be counted", "ulysses": "can't be counted"},
     "hunyuan_video_15": {
         "ring_anything": "attention mask",
@@ -57,15 +65,18 @@ REFUSED = {
 
 
 @pytest.fixture(scope="module")
-def families(tmp_path_factory) -> dict[str, LaunchConfig]:
-    composer, folder = Composer(), tmp_path_factory.mktemp("families")
+def families(tmp_path_factory) -> Families:
+    """Each family's configuration, its pipeline built when it is asked for."""
+    folder = tmp_path_factory.mktemp("families")
+    composer = Composer()
     always = ["output=png", "runtime=cpu", "runtime.timeout=30", "seed=1", "prompt=a blue cat"]
-    found = {}
-    for name in pipelines.PIPELINES:
+
+    def config(name: str) -> LaunchConfig:
         words = pipelines.words(name, pipelines.build(name, folder / name))
         steps = [] if any(word.startswith("steps=") for word in words) else ["steps=2"]
-        found[name] = to_config(with_model(composer.compose([*words, *steps, *always]), composer))
-    return found
+        return to_config(with_model(composer.compose([*words, *steps, *always]), composer))
+
+    return functools.cache(config)
 
 
 def asked(config: LaunchConfig, mode: str, ring: int, ulysses: int, height: int) -> Request:
@@ -80,25 +91,25 @@ def asked(config: LaunchConfig, mode: str, ring: int, ulysses: int, height: int)
 
 
 @pytest.fixture(scope="module")
-def alone(families, tmp_path_factory) -> dict[tuple[str, int], np.ndarray]:
-    """What one process makes."""
+def alone(families, tmp_path_factory) -> Iterator[Alone]:
+    """What one process makes, once it is asked for."""
     single = Warm(tmp_path_factory.mktemp("alone"))
-    found = {
-        (name, height): single.run(asked(config, "none", 1, 1, height))[0]
-        for name, config in families.items()
-        for height in (50, 64)
-        if height == 50 or not {"ring", "ulysses"} <= set(REFUSED.get(name, {}))  # the even modes alone take the other
-    }
-    found["unipc", 50] = single.run(other_scheduler(families))[0]
-    film = asked(families["ltx2"], "none", 1, 1, 50)
-    film.config.output.format = "mp4"
-    found["sound", 50] = sound(single.make(film))
+
+    def made(name: str, height: int = 50) -> np.ndarray:
+        if name == "unipc":
+            return single.run(other_scheduler(families))[0]
+        if name == "sound":
+            film = asked(families("ltx2"), "none", 1, 1, height)
+            film.config.output.format = "mp4"
+            return sound(single.make(film))
+        return single.run(asked(families(name), "none", 1, 1, height))[0]
+
+    yield functools.cache(made)
     single.close()
-    return found
 
 
-def other_scheduler(families, mode: str = "none", ring: int = 1, ulysses: int = 1) -> Request:
-    request = asked(families["zimage_turbo"], mode, ring, ulysses, 50)
+def other_scheduler(families: Families, mode: str = "none", ring: int = 1, ulysses: int = 1) -> Request:
+    request = asked(families("zimage_turbo"), mode, ring, ulysses, 50)
     request.config.scheduler.name, request.config.scheduler.shift = "unipc", 5.0
     assert problems(request) == []
     return request
@@ -121,9 +132,9 @@ def warm(request, tmp_path_factory) -> Iterator[tuple[int, Warm]]:
 
 def test_sound_is_made_by_all_ranks_too(warm, families, alone):
     world, group = warm
-    request = asked(families["ltx2"], "ulysses_anything", 1, world, 50)
+    request = asked(families("ltx2"), "ulysses_anything", 1, world, 50)
     request.config.output.format = "mp4"
-    heard, expected = sound(group.make(request)), alone["sound", 50]
+    heard, expected = sound(group.make(request)), alone("sound")
     assert heard.shape == expected.shape == (2, heard.shape[1])
     assert abs(heard.shape[1] - 16000 * 5 / 24) < 2048  # a block of AAC more or less
     assert expected.std() > 1e-3
@@ -133,16 +144,21 @@ def test_sound_is_made_by_all_ranks_too(warm, families, alone):
 def test_another_scheduler_is_as_exact_and_gone_afterwards(warm, families, alone):
     world, group = warm
     (shown,) = group.run(other_scheduler(families, "unified_anything", world, 1))
-    assert np.abs(shown - alone["unipc", 50]).max() <= 1
-    assert np.abs(shown - alone["zimage_turbo", 50]).max() > 10
-    (own,) = group.run(asked(families["zimage_turbo"], "unified_anything", world, 1, 50))
-    assert np.abs(own - alone["zimage_turbo", 50]).max() <= 1
+    assert np.abs(shown - alone("unipc")).max() <= 1
+    assert np.abs(shown - alone("zimage_turbo")).max() > 10
+    (own,) = group.run(asked(families("zimage_turbo"), "unified_anything", world, 1, 50))
+    assert np.abs(own - alone("zimage_turbo")).max() <= 1
+
+
+HALVES = ("sd35_medium", "wan22_t2v_a14b", "lumina2", "cosmos_t2w_7b")  # branches in one call and in two, films too
 
 
 @pytest.mark.parametrize("name", list(pipelines.PIPELINES))
 def test_two_halves_compute_a_branch_of_guidance_each(warm, families, alone, name):
     world, group = warm
-    request = asked(families[name], "none", 1, 1, 50)
+    if SAMPLED and name not in HALVES:
+        return
+    request = asked(families(name), "none", 1, 1, 50)
     if world != 2 or request.negative_prompt is None or request.config.model.guidance_branches is None:
         return
     config = copy.deepcopy(request.config)
@@ -150,20 +166,23 @@ def test_two_halves_compute_a_branch_of_guidance_each(warm, families, alone, nam
     request = resolve(config, LAPTOP)
     assert problems(request) == []
     (shown,) = group.run(request)
-    assert np.abs(shown - alone[name, 50]).max() <= 1
+    assert np.abs(shown - alone(name)).max() <= 1
 
 
 @pytest.mark.parametrize("name", list(pipelines.PIPELINES))
 def test_ranks_make_what_one_process_makes(warm, families, alone, name):
     world, group = warm
+    drawn = random.Random(name).choice([way for way in WAYS[world] if way[0] not in REFUSED.get(name, {})])
     for mode, ring, ulysses, height in WAYS[world]:
-        request = asked(families[name], mode, ring, ulysses, height)
+        request = asked(families(name), mode, ring, ulysses, height)
         said = " ".join(str(problem) for problem in problems(request))
         expected = REFUSED.get(name, {}).get(mode)
         if expected is not None:
             assert expected in said
             continue
         assert not said, (mode, said)
+        if SAMPLED and mode != drawn[0]:
+            continue
         (shown,) = group.run(request)
         assert shown.std() > 1
-        assert np.abs(shown - alone[name, height]).max() <= 1, (mode, ring, ulysses)
+        assert np.abs(shown - alone(name, height)).max() <= 1, (mode, ring, ulysses)

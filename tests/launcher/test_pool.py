@@ -30,3 +30,13 @@ def test_a_refusal_is_an_exception_with_its_problems(monkeypatch, tmp_path, capf
     assert problem.value == "height=0"
     assert capfd.readouterr() == ("", "")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_of_ones_own(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.yaml").write_text("defaults: [flux_tiny, _self_]\nname: mine\nheads: 5\n")
+    found = launcher.plan("runtime=cpu", config_dir=tmp_path, model="mine", cp="ulysses")
+    assert found.model == "mine"
+    assert any("5 heads" in problem.rule for problem in found.problems)
+    with pytest.raises(launcher.Refused, match="not a folder"):
+        launcher.Pool(config_dir=tmp_path / "none")

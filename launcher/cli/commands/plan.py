@@ -13,11 +13,12 @@ from launcher.cli.screen import noted, rows, rows_of
 from launcher.cli.terminal import complain, show
 from launcher.config.compose import Composer
 from launcher.estimates.plan import Plan, Row, plan
-from launcher.estimates.ways import duration
+from launcher.estimates.ways import count, duration
 from launcher.problems import Problem, Refused
 from launcher.request.request import Request
 from launcher.running.session import Session
 from launcher.running.starters.accelerate import command
+from launcher.wording import plural
 
 ABOUT = "tell what a run would do, with every cp mode beside it, and why not"
 WIDTH = 116  # columns of the page
@@ -66,6 +67,11 @@ def page(plan: Plan, request: Request, starts: str) -> str:
                 f"at most {_bytes(mine.layer_bytes)} by a rank in a layer, {_bytes(mine.step_bytes)} in a step"
             )
         shown["step"] = f"about {duration(mine.seconds or 0)}"
+    if plan.picture_seconds is not None and plan.pictures_an_hour is not None:
+        what = "picture" if plan.requested_frames is None else "video"
+        shown[what] = f"about {duration(plan.picture_seconds)}, all steps together"
+        by = plural(plan.groups, "group of ranks", "groups of ranks")
+        shown["an hour"] = f"about {count(plan.pictures_an_hour)} {what}s by {by}{_most(plan)}"
     if plan.memory is not None:
         shown["memory"] = _memory(plan)
     if starts:
@@ -76,6 +82,15 @@ def page(plan: Plan, request: Request, starts: str) -> str:
         f"{figures.link_gbps:g} GB/s, {figures.link_us:g} us a message (from {figures.source})"
     )
     return f"{rows(shown | noted(plan.notes), WIDTH)}\n\n{_table(plan)}"
+
+
+def _most(plan: Plan) -> str:
+    """What another number of groups would make in an hour, if that is more."""
+    most, own = plan.most_an_hour, plan.pictures_an_hour or 0
+    if most is None or most.pictures_an_hour < 1.005 * own:
+        return ""
+    ranks = plural(most.mesh.ranks, "rank")
+    return f"; with objective=throughput {count(most.pictures_an_hour)}: {most.groups} groups of {ranks}, {most.mode}"
 
 
 def _memory(plan: Plan) -> str:

@@ -61,20 +61,15 @@ def test_a_lora_on_the_output_may_come_and_go(ranks):
 
 
 def changed(group: dist.ProcessGroup, change: str) -> None:
-    from diffusers.hooks import FirstBlockCacheConfig
     from diffusers.models.transformers.transformer_flux import FluxAttnProcessor
 
     model, inputs = tiny.flux(layers=2), tiny.flux_inputs(17, 7)
-    if change == "cache before":
-        model.enable_cache(FirstBlockCacheConfig(threshold=0.1))
     attention_backends.enable(model, process_group=group, **ANY)
     try:
         if change == "processors":
             model.set_attn_processor(FluxAttnProcessor())
         if change == "one processor":
             model.transformer_blocks[1].attn.set_processor(FluxAttnProcessor())
-        if change == "cache":
-            model.enable_cache(FirstBlockCacheConfig(threshold=0.1))
         if change == "told otherwise":
             for processor in model.attn_processors.values():
                 processor._parallel_config = None
@@ -91,8 +86,6 @@ def changed(group: dist.ProcessGroup, change: str) -> None:
     [
         ("processors", "transformer_blocks.0.attn has another attention processor (FluxAttnProcessor)"),
         ("one processor", "transformer_blocks.1.attn has another attention processor (FluxAttnProcessor)"),
-        ("cache", "FirstBlockCache decides by each rank's own tokens"),
-        ("cache before", "FirstBlockCache decides by each rank's own tokens"),
         ("told otherwise", "no attention of this forward went over all ranks"),
         ("block", "transformer_blocks.1.attn is no longer a module of the model"),
     ],

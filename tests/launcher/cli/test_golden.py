@@ -90,6 +90,8 @@ machine=h100x8
 machine.gpus=8
 cp=ring_anything runtime.processes=0
 model.pipeline=WanPipeline
+model.cp_plan.gather.proj_out.dim=2
+'model.cp_plan={gather: {proj_out: {dim: 2}}}'
 machine=h100
 -m cp=ring,ulysses cp.ulysses_degree=4
 -m machine=h100x8,here steps=0
@@ -118,6 +120,22 @@ plan -m height=1,2
 height=1000 plan
 plan machine=rtx4090x4 machine.link_gbps=0
 output.metadata=all
+data=x
+data=2
+data=3 images=8
+objective=fast
+objective=throughput data=2 images=2 cp=none
+-m data=3 seed=1,2
+-m data=1,2 seed=1,2
+-m data=2 seed=1
+cp.cfg_degree=2
+cp.cfg_degree=3 model.true_cfg=2
+cp=ring_anything cp.ring_degree=2 cp.cfg_degree=2 model.true_cfg=2 runtime.processes=2
+cp=ring_anything cp.shares=[2,1,1]
+cp=ring_anything cp.shares=[2,0]
+cp=ring cp.shares=[2,1]
+plan machine=h100x8 model=flux data=9 images=9
+plan machine=h100x8 model=flux data=4 images=4 cp=ring_anything cp.ring_degree=3
 reproduce
 reproduce nowhere.png
 reproduce nowhere.png --exakt
@@ -133,6 +151,7 @@ ON_FOUR_GPUS = r"""
 model=flux cp=ring_anything height=1000
 cp=ring_anything cp.ring_degree=5
 cp=ulysses cp.ulysses_degree=4
+data=4 images=4 cp=ulysses
 runtime.devices=[4]
 runtime.devices=[1,1]
 attention=native_flash runtime.dtype=float32

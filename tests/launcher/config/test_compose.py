@@ -65,6 +65,7 @@ def test_groups_of_the_issue_are_there(composer):
         "output",
         "tracker",
         "experiment",
+        "cache",
         "scheduler",
     }
     kernels = {
@@ -147,6 +148,23 @@ def test_a_folder_of_the_users_own(tmp_path):
         own.compose(["model=broken"])
     with pytest.raises(Refused, match="not a folder"):
         Composer(str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("head: 6", "model/mine.yaml: head: unknown setting; write head_dim or heads"),
+        ("heads: many", "model/mine.yaml: heads: must be a whole number; write heads: 2"),
+        ("arguments: {width: w, hight: h}", "model/mine.yaml: hight: unknown setting; write height"),
+        ("cp_plan: 3", "model/mine.yaml: cp_plan"),
+    ],
+)
+def test_a_wrong_line_in_a_file_of_the_users_own_is_told_with_the_nearest(tmp_path, text, said):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.yaml").write_text(f"defaults: [flux_tiny, _self_]\n{text}\n")
+    with pytest.raises(Refused) as refused:
+        Composer(str(tmp_path)).compose(["model=mine"])
+    assert said in str(refused.value)
 
 
 def test_the_bundled_models_facts_are_those_of_its_weights(composer):

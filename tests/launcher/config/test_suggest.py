@@ -3,8 +3,9 @@
 import shlex
 
 import pytest
+import yaml
 
-from launcher.config.compose import Composer
+from launcher.config.compose import Composer, to_config
 from launcher.config.names import ELSEWHERE
 from launcher.config.suggest import example, kind, unknown_option
 from launcher.config.text import fields
@@ -132,3 +133,36 @@ def test_of_many_options_the_nearest_are_named():
     many = [f"model{number}" for number in range(30)]
     assert unknown_option("model7x", many).startswith("unknown option; choose from model7, ")
     assert unknown_option("model7x", many).endswith(" ... (30 in all: type --help)")
+
+
+PLAN = [
+    ("model.cp_plan.gather.proj_out.dim=2", "{gather: {proj_out: {dim: 2}}}"),
+    ("++model.cp_plan.split.blocks.0.hidden_states.dim=2", "{split: {blocks.0: {hidden_states: {dim: 2}}}}"),
+    ("model.cp_plan.split.blocks.*.rope.like=[x,y]", "{split: {blocks.*: {rope: {like: [x,y]}}}}"),
+    ("model.cp_plan.masks.blocks.*.attn=[x]", "{masks: {blocks.*.attn: [x]}}"),
+    ("model.cp_plan.locals=[attn2]", "{local: [attn2]}"),
+]
+
+
+@pytest.mark.parametrize(("word", "braces"), PLAN)
+def test_a_plan_is_one_setting_which_can_be_typed(word, braces):
+    with pytest.raises(Refused, match="a plan is one setting") as refused:
+        COMPOSER.check_words([word], sweep=False)
+    (typed,) = shlex.split(refused.value.problems[0].instead.removeprefix("type "))
+    assert typed == f"model.cp_plan={braces}"
+    COMPOSER.check_words([typed], sweep=False)
+    plan = to_config(COMPOSER.compose([typed])).model.cp_plan
+    assert plan["split"][""]["hidden_states"] == {"dim": 1}  # merged into the model's own
+    assert plan == merged(plan, yaml.safe_load(braces))
+
+
+def merged(into, what):
+    """The same with more in it."""
+    if not isinstance(what, dict):
+        return what
+    return into | {key: merged(into[key], value) for key, value in what.items()}
+
+
+def test_what_stands_in_a_plan_for_the_model_itself_is_written_in_a_file():
+    with pytest.raises(Refused, match=r"type --config-dir FOLDER model=NAME, with the plan in FOLDER/model/NAME.yaml"):
+        COMPOSER.check_words(["model.cp_plan.split.hidden_states.dim=2"], sweep=False)

@@ -70,6 +70,30 @@ def said(folder) -> list[str]:
         ("tokenizer", {"model_max_length": GONE}, "tokenizer/tokenizer_config.json has no model_max_length"),
         ("tokenizer", {"model_max_length": 78}, "model_max_length=78, and text_encoder/config.json max_position_"),
         ("tokenizer", {"eos_token": "<end>"}, "says eos_token='<end>', which is no word of its tokenizer.json"),
+        (
+            "tokenizer",
+            {"model_max_length": 0},
+            "tokenizer/tokenizer_config.json says model_max_length=0, and no text fits",
+        ),
+        ("tokenizer", {"model_max_length": "77"}, "says model_max_length='77', which is text in place of a number"),
+        ("tokenizer", {"pad_token": None}, "tokenizer_config.json says pad_token=null, and a CLIPTokenizer needs one"),
+        (
+            "tokenizer_2",
+            {"pad_token": "</s>"},
+            "says pad_token_id=0, and '</s>' is number 1 of tokenizer_2/tokenizer.js",
+        ),
+        (
+            "text_encoder",
+            {"eos_token_id": 0},
+            "says eos_token_id=0, and '<|endoftext|>' is number 867 of tokenizer/tok",
+        ),
+        ("text_encoder", {"hidden_act": GONE}, "text_encoder/config.json has no hidden_act, which decides the picture"),
+        ("text_encoder_2", {"relative_attention_max_distance": GONE}, "has no relative_attention_max_distance, which "),
+        ("vae", {"scaling_factor": 0}, "vae/config.json says scaling_factor=0, by which latents are divided"),
+        ("vae", {"shift_factor": float("nan")}, "vae/config.json has no number as shift_factor"),
+        ("vae", {"shift_factor": "0.03"}, "vae/config.json says shift_factor='0.03', which is text in place of a numb"),
+        ("transformer", {"axes_dims_rope": [15, 5, 4]}, "says axes_dims_rope=[15, 5, 4], and each must be even"),
+        ("transformer", {"axes_dims_rope": [16, 8]}, "[16, 8], and a FluxTransformer2DModel has 3 axes"),
         ("tokenizer_2", {"tokenizer_class": "BertTokenizerFast"}, "is a BertTokenizer's, and model_index.json says T5"),
     ],
 )
@@ -99,6 +123,61 @@ def test_a_part_in_the_place_of_another_is_told(folder, part, other, told):
     else:
         shutil.copy(BUNDLED / other, folder / part)
     assert any(told in problem for problem in said(folder))
+
+
+@pytest.mark.parametrize(
+    ("part", "model", "told"),
+    [
+        ("tokenizer", {"merges": []}, "makes 0 of 205 words in its vocabulary: its merges are truncated"),
+        (
+            "tokenizer_2",
+            {"vocab": [["<pad>", 0], ["</s>", 0], ["<unk>", 0]]},
+            "3 words, and its text encoder knows 478",
+        ),
+    ],
+)
+def test_a_vocabulary_that_lost_most_of_itself_is_told(folder, part, model, told):
+    file = folder / part / "tokenizer.json"
+    content = json.loads(file.read_text())
+    content["model"] |= model
+    file.write_text(json.dumps(content))
+    assert any(told in problem for problem in said(folder)), said(folder)
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        (
+            ["AutoencoderKL", "diffusers"],
+            "model_index.json names 'AutoencoderKL' as the library of its part 'vae', whi",
+        ),
+        (
+            ["transformers", "AutoModel"],
+            "model_index.json says AutoModel for 'vae', and diffusers takes a class's own",
+        ),
+    ],
+)
+def test_an_index_that_no_library_can_follow_is_told(folder, entry, told):
+    change(folder / "model_index.json", vae=entry)
+    assert any(told in problem for problem in said(folder)), said(folder)
+
+
+def test_special_tokens_that_a_vocabulary_does_not_have_are_told_from_their_own_file_too(folder):
+    (folder / "tokenizer" / "special_tokens_map.json").write_text('{"pad_token": {"content": "[PAD]"}}')
+    (problem,) = said(folder)
+    assert "tokenizer/special_tokens_map.json says pad_token='[PAD]', which is no word of its tokenizer.json" in problem
+
+
+def test_a_language_model_states_how_its_positions_turn(tmp_path):
+    part = Part("text_encoder", "transformers", "Qwen3Model")
+    (tmp_path / "text_encoder").mkdir()
+    for more, told in (
+        ({}, ["text_encoder/config.json has no rope_theta, which decides the picture"]),
+        ({"rope_theta": 1e6}, []),
+    ):
+        config = {"model_type": "qwen3", "num_key_value_heads": 2} | more
+        (tmp_path / "text_encoder" / "config.json").write_text(json.dumps(config))
+        assert list(fits.misfits("ZImagePipeline", [part], tmp_path)) == told
 
 
 @pytest.mark.parametrize("kind", ["EulerDiscreteScheduler", "UniPCMultistepScheduler"])

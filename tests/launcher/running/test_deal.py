@@ -6,79 +6,103 @@ import time
 from collections import defaultdict
 
 import pytest
-from shared import GPUS, LAPTOP
+from hypothesis import given
+from hypothesis import strategies as st
+from shared import GPUS
 
-from launcher.config.compose import Composer
+from launcher.config.compose import Composer, to_config
+from launcher.estimates.ways import resolve
 from launcher.problems import Interrupted, Refused
 from launcher.rules import problems
 from launcher.running import deal
 from launcher.running.message import group_key
-from launcher.running.progress import UNSEEN
+from launcher.running.progress import UnseenBoard
 from launcher.running.session import Session
 from launcher.running.starters import accelerate
 
 
-@pytest.mark.parametrize(
-    ("typed", "machine", "said"),
-    [
-        ("x", LAPTOP, "data=x: takes a whole number of groups from 1, or auto; type data=2 or data=auto"),
-        ("0", LAPTOP, "data=0: takes a whole number"),
-        ("1.5", LAPTOP, "data=1.5: takes a whole number"),
-        ("3", LAPTOP, "data=3: 3 groups have 2 cores to share; type data=2 or less, or data=auto"),
-        ("5", GPUS, "data=5: 5 groups have 4 GPUs to share; type data=4 or less"),
-    ],
-)
-def test_groups_that_can_not_be(typed, machine, said):
-    with pytest.raises(Refused) as refused:
-        deal.groups_of(typed, machine)
-    assert said in str(refused.value.problems[0])
+@pytest.fixture
+def ask_groups(composer):
+    """The request of the first of several groups that share four GPUs."""
+    return lambda groups, *words: resolve(to_config(composer.compose(list(words))), GPUS, groups)
 
 
 @pytest.mark.slow
 def test_groups_on_the_cpu_share_its_cores(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    session, words = Session(Composer()), ["data=5", "seed=1,2", "height=0"]  # no job is legal: no rank starts
+    session, words = Session(Composer()), ["data=5", "seed=1,2,3,4,5", "height=0"]  # no job is legal: no rank starts
     session.machine = GPUS
-    assert [job.status for job in session.sweep([*words, "runtime=cpu"]).jobs] == ["refused", "refused"]
+    assert [job.status for job in session.sweep([*words, "runtime=cpu"]).jobs] == ["refused"] * 5
     with pytest.raises(Refused, match="5 groups have 4 GPUs to share"):
         session.sweep(words)
 
 
-def test_auto_fills_the_machine_and_has_no_more_groups_than_jobs(ask):
-    two = ask("model=flux", "cp=ring_anything", "cp.ring_degree=2", machine=GPUS)
-    assert deal.groups_of("auto", GPUS) is None
-    assert deal.fitting([two] * 8, GPUS) == 2
-    assert deal.fitting([two], GPUS) == 1
-    assert deal.fitting([ask("cp=none", machine=LAPTOP)] * 8, LAPTOP) == 2
-    assert deal.fitting([ask("cp=ring_anything", "cp.ring_degree=5", machine=LAPTOP)] * 8, LAPTOP) == 1
-    assert deal.fitting([], LAPTOP) == 1
-
-
 @pytest.mark.slow
-def test_each_group_has_gpus_of_its_own(ask, monkeypatch, tmp_path):
+def test_a_sweep_has_no_more_groups_than_jobs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    session = Session(Composer())
+    session.machine = GPUS
+    with pytest.raises(Refused, match="data=3: 3 groups have 2 jobs to share; type data=2 or less, or data=auto"):
+        session.sweep(["data=3", "seed=1,2"])
+    with pytest.raises(Refused, match="objective=latency,throughput: is of a sweep as a whole"):
+        session.sweep(["objective=latency,throughput"])
+
+
+def test_each_group_has_gpus_of_its_own(ask_groups, monkeypatch, tmp_path):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
-    share = deal.part(GPUS, 2)
-    assert (len(share.gpus), share.cores) == (2, 8)
-    request = ask("cp=ring_anything", machine=share)
+    request = ask_groups(2, "cp=ring_anything", "images=2")
+    assert (len(request.machine.gpus), request.machine.cores) == (2, 8)
     assert (request.mesh.ranks, request.threads) == (2, (4, 4))
     seen = []
     for group in range(2):
-        key = group_key(deal.placed(request, GPUS, None, group, 2))
+        key = group_key(deal.placed(request, group))
         seen.append(accelerate.environment("cuda", key.devices, key.threads, tmp_path)["CUDA_VISIBLE_DEVICES"])
     assert seen == ["4,5", "6,7"]
-    config = deal.chosen(ask("runtime.devices=[3,1]", machine=GPUS).config, GPUS, 2)
-    assert config.runtime.devices == [3]
-    one = ask("cp=none", "runtime.devices=[3]", machine=GPUS)
-    other = deal.placed(one, GPUS, [3, 1], 1, 2)
-    assert (other.devices, other.config.runtime.devices) == ((1,), [1])
-    with pytest.raises(Refused, match=r"3 groups have 2 GPUs of runtime\.devices to share"):
-        deal.chosen(ask("runtime.devices=[3,1]", machine=GPUS).config, GPUS, 3)
+    listed = ask_groups(2, "cp=none", "images=2", "runtime.devices=[3,1]")
+    assert [deal.placed(listed, group).devices for group in range(2)] == [(3,), (1,)]
+    whole = deal.together([deal.placed(listed, group) for group in range(2)])
+    assert (whole.devices, whole.config.runtime.devices, len(whole.machine.gpus)) == ((3, 1), [3, 1], 4)
+    assert not [problem for problem in problems(listed) if "runtime.devices" in problem.value]
 
 
-def test_a_job_for_more_than_a_groups_part_is_refused(ask):
-    line = ["cp=ring_anything", "cp.ring_degree=3", "runtime=gpu", "runtime.dtype=float32"]
-    assert any("available: 2" in problem.rule for problem in problems(ask(*line, machine=deal.part(GPUS, 2))))
-    assert not any("available" in problem.rule for problem in problems(ask(*line, machine=GPUS)))
+def test_a_group_that_has_loaded_does_not_load_again_for_the_last_job_of_another():
+    """Ten jobs of one kind and one of another: three loads; the last job waits for the group that is at its kind."""
+    done = dealt(["a"] * 10 + ["b"], 2)
+    assert loads(done) == 3
+    done = dealt(["a", "a", "a", "b"], 2)  # the group of b finds one job of a left, and a group at it
+    assert loads(done) == 2
+
+
+def dealt(kinds: list[str], groups: int) -> list[list[str]]:
+    """The kinds of the jobs that each group gets, where every job takes the same time."""
+    left, last, done = dict(enumerate(kinds)), {}, [[] for _ in range(groups)]
+    while left:
+        busy: set[int] = set()
+        for group in sorted(range(groups), key=lambda each: last.get(each) not in left.values()):
+            if (number := deal.next_job(left, last, group, busy)) is not None:
+                last[group] = left.pop(number)
+                done[group].append(last[group])
+                busy.add(group)
+    return done
+
+
+def loads(done: list[list[str]]) -> int:
+    return sum(len(list(itertools.groupby(each))) for each in done)
+
+
+@given(kinds=st.lists(st.sampled_from("abcd"), min_size=1, max_size=12), groups=st.integers(1, 4))
+def test_a_kind_is_loaded_once_where_groups_do_not_outnumber_kinds(kinds, groups):
+    """No group can work without a load, and no kind; a group loads again only to help with what others have left."""
+    done, different = dealt(kinds, groups), len(set(kinds))
+    assert sorted(itertools.chain(*done)) == sorted(kinds)
+    assert loads(done) >= max(different, sum(map(bool, done)))
+    if groups == 1:
+        assert loads(done) == different
+    assert loads(done) <= different + groups
+
+
+def test_one_group_does_jobs_of_a_kind_one_after_another():
+    assert deal.in_order(dict(enumerate("abcab"))) == [0, 3, 1, 4, 2]
 
 
 def test_a_group_goes_on_with_jobs_like_its_last_one():
@@ -108,8 +132,9 @@ def test_no_job_is_started_after_the_last_word():
 
 
 def test_an_error_ends_the_others_and_comes_through():
-    stopped, ended = threading.Event(), []
-    progress = deal.Shared(UNSEEN, stopped)
+    ended = []
+    shared = deal.Shared(UnseenBoard())
+    progress = shared.job(0, "", 1)
 
     def run(number: int, group: int) -> None:
         if number == 1:
@@ -121,5 +146,5 @@ def test_an_error_ends_the_others_and_comes_through():
         ended.append(number)
 
     with pytest.raises(MemoryError, match="it broke"):
-        deal.deal(dict.fromkeys(range(4), "a"), 2, run, lambda _: False, stopped)
+        deal.deal(dict.fromkeys(range(4), "a"), 2, run, lambda _: False, shared.stopped)
     assert ended == [0]

@@ -13,7 +13,8 @@ from launcher.families.weights import BUNDLED
 from launcher.problems import Interrupted, RunFailed
 from launcher.records.record import File, read_record
 from launcher.records.run_dir import RunDir
-from launcher.running.job import execute
+from launcher.running.job import Crew, execute
+from launcher.running.progress import UNSEEN
 from launcher.wire.protocol import Alive, Done, Saved, Source, Stage, Step
 
 SMALL = ["cp=none", "runtime=cpu", "height=16", "width=16", "steps=2", "seed=3"]
@@ -53,10 +54,10 @@ class Heard:
 
 def run(request, path: Path, does, progress=None):
     """Execute a request; the folder is claimed first, as a session does."""
-    given = [] if progress is None else [progress]
+    crew = Crew(request, Ranks(does).get, progress or UNSEEN)
     run_dir = RunDir(path)
     with run_dir.claimed():
-        return execute(request, run_dir, ["seed=3"], Ranks(does).get, *given)
+        return execute([crew], run_dir, ["seed=3"])
 
 
 def done(digest: str = "ab") -> Done:

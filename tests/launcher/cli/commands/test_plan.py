@@ -11,6 +11,8 @@ from shared import GPUS, LAPTOP, ROOT, hermetic
 
 from attention_backends.catalog import MODES
 from launcher.cli.commands.plan import page
+from launcher.config.compose import to_config
+from launcher.estimates import groups as grouping
 from launcher.estimates.plan import plan
 
 
@@ -22,6 +24,27 @@ def test_the_page_fits_a_terminal(ask, machine):
         text = page(plan(request), request, "python -m launcher.worker")
         assert max(map(len, text.splitlines())) <= 120
         assert all(f"  {mode} " in text or f"* {mode} " in text for mode in MODES)
+
+
+def test_the_page_tells_one_picture_and_an_hour(ask, composer):
+    request = ask("model=flux", "machine=h100x8")
+    made = plan(request)
+    assert made.picture_seconds == pytest.approx(28 * min(row.seconds for row in made.modes if row.seconds))
+    text = " ".join(page(made, request, "").split())
+    assert "picture about 769 ms, all steps together" in text
+    assert (
+        "an hour about 4,680 pictures by 1 group of ranks; with objective=throughput 5,470: 8 groups of 1 rank" in text
+    )
+    data = json.loads(json.dumps(made.asdict()))
+    assert (data["groups"], data["most_an_hour"]["groups"]) == (1, 8)
+    assert data["pictures_an_hour"] * data["picture_seconds"] == pytest.approx(3600)
+    config = to_config(composer.compose(["model=flux", "machine=h100x8", "objective=throughput", "images=8"]))
+    most = grouping.dealt(config, LAPTOP)
+    text = " ".join(page(plan(most), most, "").split())
+    assert "an hour about 5,470 pictures by 8 groups of ranks memory" in text
+    assert "8 groups at once, each of 1 rank on H100 80GB HBM3" in text
+    film = ask("model=wan_t2v_1_3b", "machine=h100x8")
+    assert "videos by 1 group" in page(plan(film), film, "")
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:

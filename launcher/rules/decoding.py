@@ -1,0 +1,47 @@
+"""Decoding in tiles: a VAE that can, a tile that fits it, and a picture that is larger than one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from launcher.decoding import OVERLAP, SHARED, TILED
+from launcher.families import sources
+from launcher.problems import Problem
+from launcher.request.request import Request
+from launcher.rules.numbers import MAX_SIDE
+from launcher.rules.rule import rule
+
+LEAVE = "leave it out"
+
+
+@rule
+def tiles(request: Request) -> Iterator[Problem]:
+    """Each setting acts: there is more than one tile, and ranks to share them."""
+    asked, model = request.config.vae, request.config.model
+    kind = sources.part_of(model.pipeline, "vae")
+    if not asked.tiling:
+        if asked.tile is not None:
+            yield Problem(f"vae.tile={asked.tile}", "the VAE decodes all at once", f"type vae.tiling=true, or {LEAVE}")
+        if asked.shared:
+            what = "ranks are dealt tiles, and the VAE decodes all at once"
+            yield Problem("vae.shared=true", what, f"type vae.tiling=true, or {LEAVE}")
+        return
+    if kind not in TILED:
+        named = kind or f"the VAE of {model.pipeline}"
+        yield Problem("vae.tiling=true", f"was not tested with {named}; tested: {', '.join(TILED)}", LEAVE)
+        return
+    tile, unit = request.tile, OVERLAP * max(1, model.vae_scale)
+    if tile < unit or tile > MAX_SIDE or tile % unit:
+        near = max(unit, min(MAX_SIDE, round(tile / unit) * unit))
+        yield Problem(f"vae.tile={tile}", f"must be a multiple of {unit} pixels", f"type vae.tile={near}")
+    elif max(request.rendered.height, request.rendered.width) <= tile:
+        fitting = max(unit, max(request.rendered.height, request.rendered.width) // 2 // unit * unit)
+        what = f"{request.rendered} pixels fit into one tile of {tile}"
+        yield Problem("vae.tiling=true", what, f"type vae.tile={fitting}, or {LEAVE}")
+    if not asked.shared:
+        return
+    if kind not in SHARED:
+        what = f"{kind} keeps what it computed of a tile's frames for the next ones, so tiles can't be dealt"
+        yield Problem("vae.shared=true", what, LEAVE)
+    elif request.mesh.ranks == 1:
+        yield Problem("vae.shared=true", "there is one rank", f"type cp=ring_anything, or {LEAVE}")

@@ -1,0 +1,81 @@
+"""Embeddings of prompts are kept: text encoders run once for a prompt, and the latents are the same to the bit."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from shared import a_job, a_recipe
+
+from launcher.families.weights import BUNDLED
+from launcher.wire.protocol import Job, Picture
+from launcher.worker.embeddings import MOST, Embeddings
+from launcher.worker.jobs import Worker
+
+
+class Pipe:
+    """Encodes a prompt, and counts how often."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def encode_prompt(self, prompt: object, device: object = None) -> tuple[torch.Tensor, None]:
+        self.calls += 1
+        return torch.full((2,), float(self.calls)), None
+
+
+def test_what_was_given_alike_is_encoded_once():
+    pipe, kept = Pipe(), Embeddings()
+    with kept.of(pipe):
+        first, nothing = pipe.encode_prompt("a cat", device=torch.device("cpu"))
+        assert nothing is None
+        first += 1  # a pipeline may write into it
+        again, _ = pipe.encode_prompt("a cat", device=torch.device("cpu"))
+        assert (again.tolist(), pipe.calls) == ([1, 1], 1)
+        pipe.encode_prompt(["a cat"], device=torch.device("cpu"))
+        pipe.encode_prompt("a cat")
+        pipe.encode_prompt(1)
+        pipe.encode_prompt(True)
+        assert pipe.calls == 5
+        for _ in range(2):
+            pipe.encode_prompt(torch.zeros(1))  # not compared
+        assert pipe.calls == 7
+    assert "encode_prompt" not in vars(pipe)
+
+
+def test_the_last_few_are_kept_and_another_lora_forgets_all():
+    pipe, kept = Pipe(), Embeddings()
+    kept.forget_if(("a",))
+    with kept.of(pipe):
+        for number in [*range(MOST), 0, MOST, 0, 1]:  # 1 made room for MOST
+            pipe.encode_prompt(f"prompt {number}")
+        assert pipe.calls == MOST + 2
+        kept.forget_if(("a",))
+        pipe.encode_prompt("prompt 0")
+        assert pipe.calls == MOST + 2
+        kept.forget_if(())
+        pipe.encode_prompt("prompt 0")
+        assert pipe.calls == MOST + 3
+
+
+@pytest.mark.slow
+def test_a_job_with_the_same_prompt_runs_no_text_encoder(tmp_path):
+    worker, calls = Worker(lambda _: None, 0, 1), []
+    job: Job = a_job(
+        folder=str(tmp_path),
+        load=dataclasses.replace(a_job().load, path=str(BUNDLED)),
+        call={"height": 32, "width": 48, "num_inference_steps": 1, "max_sequence_length": 16},
+        crop=(0, 0, 48, 32),
+        prompts=("red dots", "blue waves"),
+        pictures=(Picture(0, 5, "0000.png"), Picture(0, 6, "0001.png")),
+        recipe=a_recipe(config={"steps": 1}),
+    )
+    first = worker.do(job)
+    for part in (worker.pipe.text_encoder, worker.pipe.text_encoder_2):
+        part.register_forward_pre_hook(lambda *_: calls.append(1))
+    assert worker.do(job).digests == first.digests
+    assert calls == []
+    other = worker.do(dataclasses.replace(job, pictures=(Picture(1, 5, "0000.png"),)))
+    assert len(calls) == 2
+    assert other.digests[0] != first.digests[0]
