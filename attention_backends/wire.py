@@ -8,8 +8,6 @@ Ranks that run apart without failing are found by watch.py, and end in the same 
 
 import contextlib
 import json
-import queue
-import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -21,6 +19,7 @@ import torch.distributed as dist
 from torch.distributed import PrefixStore  # type: ignore[attr-defined]  # not in its __all__
 
 from attention_backends.exchange import ConnectionLostError, RankFailedError
+from attention_backends.leaving import Leaving
 from attention_backends.transport import Waits, decide, has_nccl
 from attention_backends.watch import PATIENCE, RECEIVE, SEND, Message, Watch
 
@@ -58,52 +57,6 @@ class _Posted:
             self.wire.open.pop(id(self), None)
 
 
-class _Leaving:
-    """Waits for messages that leave, in a thread of its own, so that a wait in vain is found.
-
-    gloo forgets a message whose connection is closed just as it writes it, and would wait for it until the group's
-    timeout. Such a connection takes no other message either, which is how it is found.
-    """
-
-    def __init__(self) -> None:
-        self._thread: threading.Thread | None = None
-
-    def wait(self, work: Waits, probe: Callable[[], None]) -> None:
-        """Raises RuntimeError if the connection is closed."""
-        if self._thread is None:
-            self._asked: queue.SimpleQueue[Waits] = queue.SimpleQueue()
-            self._answers: queue.SimpleQueue[RuntimeError | None] = queue.SimpleQueue()
-            given = self._asked, self._answers
-            self._thread = threading.Thread(target=self._run, args=given, name="attention_backends.wire", daemon=True)
-            self._thread.start()
-        self._asked.put(work)
-        look = 0.5  # seconds; a slow rank is looked at less and less often
-        while True:
-            try:
-                error = self._answers.get(timeout=look)
-                break
-            except queue.Empty:
-                look *= 2
-                try:
-                    probe()
-                except RuntimeError:
-                    self._thread = None  # that one goes on waiting
-                    raise
-        if error is not None:
-            raise error
-
-    @staticmethod
-    def _run(asked: queue.SimpleQueue[Waits], answers: queue.SimpleQueue[RuntimeError | None]) -> None:
-        while True:
-            work = asked.get()
-            try:
-                work.wait()
-                answers.put(None)
-            except RuntimeError as error:
-                answers.put(error)
-            del work
-
-
 class Wire:
     """gloo connections between the ranks of `parent`, of their own: a failure breaks these and not the caller's.
 
@@ -119,7 +72,7 @@ class Wire:
         self.open: dict[int, Message] = {}  # under way
         self.waits: tuple[Message, float] | None = None  # the message that this rank waits for, and since when
         self.steps = 0  # messages that it has waited for
-        self.leaving = _Leaving()
+        self.leaving = Leaving()
         self._store: Any = PrefixStore("attention_backends", parent.get_group_store())
         self._said = self._opened = self._forward = self._exchange = 0  # counted alike by all ranks
         self._watch: Watch | None = None
