@@ -74,18 +74,19 @@ def apply(model: torch.nn.Module, paths: Iterable[str], state: ContextParallel, 
     """Hook up the modules at these paths; where an attention is, the state learns how much may run meanwhile."""
     attentions = [path for path, one in model.named_modules() if getattr(one, "processor", None) is not None]
     for path in paths:
-        module: Any = model.get_submodule(path)
+        module = model.get_submodule(path)
         upkeep.hook(path, partial(Later, state), NAME)
+        weights = getattr(module, "in_features", 0) * getattr(module, "out_features", 0)
         parent = path.rpartition(".")[0]
         for attention in attentions:
-            if parent == attention:
-                own = _fused(model.get_submodule(attention)) or module.weight.numel()
-                inside = max(state.meanwhile.get(attention, (0, 0))[0], own)  # two streams have a query each
-                state.meanwhile[attention] = inside, state.meanwhile.get(attention, (0, 0))[1]
+            inside, beside = state.meanwhile.get(attention, (0, 0))
+            if parent == attention:  # two streams have a query each
+                inside = max(inside, _fused(model.get_submodule(attention)) or weights)
             elif parent == attention.rpartition(".")[0]:
-                inside, beside = state.meanwhile.get(attention, (0, 0))
-                # As much again in the last projection.
-                state.meanwhile[attention] = inside, beside + 2 * module.weight.numel()
+                beside += 2 * weights  # as much again in the last projection
+            else:
+                continue
+            state.meanwhile[attention] = inside, beside
 
 
 def _fused(attention: Any) -> int:
