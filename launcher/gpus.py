@@ -72,6 +72,17 @@ def address(name: str) -> str:
     return next((device.address for device in physical()[0] if _named(device, name)), "")
 
 
+def _has_driver() -> bool:
+    """Whether the driver's library loads, as pynvml would load it: to import that takes longer than a refusal may."""
+    import ctypes
+
+    try:
+        ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return False
+    return True
+
+
 def by_nvml(nvml: Any = None) -> tuple[list[Physical], list[str]]:
     """Devices by the driver's library, and what did not answer.
 
@@ -82,6 +93,8 @@ def by_nvml(nvml: Any = None) -> tuple[list[Physical], list[str]]:
         LookupError: there is no such library, or no driver.
     """
     if nvml is None:
+        if sys.platform == "linux" and not _has_driver():
+            raise LookupError("no NVIDIA driver")
         try:
             import pynvml
         except ImportError as error:

@@ -357,6 +357,15 @@ REFUSALS: dict[str, list[Refusal]] = {
         ("model=wan_t2v_1_3b height=16400", "has 1024 positions each way, of 16 pixels; type height=16384", LAPTOP),
         ("model=wan_t2v_1_3b frames=4094", "has 1024 positions in time, of 4 frames; type frames=4093", LAPTOP),
     ],
+    "batches": [
+        ("batch=0", "batch=0: must be at least 1", LAPTOP),
+        ("batch=300", "batch=300: a call draws at most 256 pictures; type batch=256 or less", LAPTOP),
+        ("batch=2 model=flux cache=first_block", "cache=first_block decides for all pictures of a call", GPUS),
+        ("batch=4 images=2", "batch=4: the run makes 2 pictures; type batch=2, or more images=", LAPTOP),
+        ("batch=2 model=cosmos2_t2i_2b", "nobody has shown that cosmos2_t2i_2b draws each picture of a call", GPUS),
+        ("batch=2 model=flux_kontext", "batch=2: with image= a call of flux_kontext draws one picture", GPUS),
+        ("model.batch=some", "model.batch=some: unknown option; choose from same, any, masked", LAPTOP),
+    ],
     "pictures": [
         (f"image={PICTURE} model=wan_t2v_1_3b", "wan_t2v_1_3b takes no image; leave it out, or type model=", LAPTOP),
         (f"mask_image={PICTURE}", "flux_tiny needs image= too; type image=FILE mask_image=FILE", LAPTOP),

@@ -6,9 +6,10 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from tqdm import tqdm
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 LINE_EVERY = 5.0  # seconds between progress lines where there is no terminal to draw a bar on
 
@@ -30,6 +31,8 @@ class Bar:
         self._bar: tqdm[None] | None = None
         if sys.stderr is not None and sys.stderr.isatty():
             form = "{desc:<10} |{bar:30}| {n_fmt}/{total_fmt} {elapsed}{postfix}"
+            from tqdm import tqdm  # which a refusal does not wait for
+
             with self._drawing():
                 self._bar = tqdm(total=steps, bar_format=form, leave=False)
 
@@ -132,6 +135,8 @@ class Row:
         self._bar: tqdm[None] | None = None
         if draws:
             form = "{desc:<20} |{bar:20}| {n_fmt}/{total_fmt}{postfix}"
+            from tqdm import tqdm
+
             with contextlib.suppress(OSError, ValueError):
                 self._bar = tqdm(total=1, bar_format=form, leave=False, position=group + 1)
 

@@ -74,6 +74,9 @@ def rows_of(request: Request) -> dict[str, str]:
         name = Path(lora.path).name
         called = "" if lora.name in (name, Path(name).stem) else f"{lora.name}, "
         told["lora" if number == 1 else f"lora {number}"] = f"{called}{shorten(name)}, scale {lora.scale:g}{fused}"
+    if request.config.batch > 1:
+        calls = plural(len(request.calls), "call")
+        told["batch"] = f"up to {request.batch} pictures in a call, {calls}; alone each is the same up to rounding"
     told |= {"tokens": tokens, "parallel": parallel}
     return told | ({"because": request.why} if request.why else {}) | {"devices": _devices(request)}
 
@@ -110,6 +113,8 @@ def checked(check: Check) -> str:
     verdict = "as one rank" if check.close else "not as one rank"
     bound = f"bound {check.bound:.0e} in {check.dtype}"
     off = f"{part} is off by {check.relative:.1e} of the prediction ({bound}), latents by {check.absolute:.1e}"
+    if check.batch is not None:
+        off += f"; a picture of the batch is off by {check.batch:.1e} of what is predicted for it alone"
     return f"{verdict}: {off}"
 
 

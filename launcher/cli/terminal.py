@@ -12,8 +12,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from tqdm import tqdm
-
 from launcher.cli import screen, sweep
 from launcher.cli.progress import Bar, Bars
 from launcher.problems import LauncherError, Refused, RunFailed
@@ -119,6 +117,8 @@ class Terminal:
 
     def job(self, jobs: Sweep, number: int) -> None:
         """A job's line."""
+        from tqdm import tqdm
+
         with tqdm.external_write_mode():  # other groups' bar may be on the screen
             say(sweep.line(jobs, number), sys.stdout)
 

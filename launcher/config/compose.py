@@ -27,7 +27,7 @@ from launcher.config.text import PROMPTS, as_typed, fields, parse, unescaped
 from launcher.config.yaml_files import UNEXPECTED
 from launcher.problems import Problem, Refused, choices, nearest
 
-CONFIG = "config"
+CONFIG, SCHEMA = "config", "launch_schema"
 
 
 class Composer:
@@ -38,7 +38,7 @@ class Composer:
     """
 
     def __init__(self, config_dir: str | None = None) -> None:
-        ConfigStore.instance().store("launch_schema", LaunchConfig)
+        ConfigStore.instance().store(SCHEMA, LaunchConfig)
         # Two runs that start in the same second get different folders; cached, so that one run has one id.
         OmegaConf.register_new_resolver("short_id", lambda: uuid.uuid4().hex[:6], use_cache=True, replace=True)
         own = None if config_dir is None else _own_folder(config_dir)
@@ -165,10 +165,10 @@ def to_config(composed: DictConfig) -> LaunchConfig:
     return config
 
 
-@functools.cache
 def _schema() -> DictConfig:
-    """Made once, for that takes longer than all else here; merging copies it."""
-    schema: DictConfig = OmegaConf.structured(LaunchConfig)
+    """The schema as the composer has it: to make another takes longer than all else here; merging copies it."""
+    schema = ConfigStore.instance().repo[f"{SCHEMA}.yaml"].node
+    assert isinstance(schema, DictConfig)
     return schema
 
 

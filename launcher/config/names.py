@@ -15,7 +15,7 @@ ELSEWHERE = {
     "true_cfg_scale": "model.true_cfg",
     "num_images_per_prompt": "images",
     "num_images": "images",
-    "batch_size": "images",
+    "batch_size": "batch",
     "num_frames": "frames",
     "frame_rate": "fps",
     "max_sequence_length": "model.text_tokens",

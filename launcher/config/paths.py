@@ -12,7 +12,7 @@ from launcher.problems import Problem
 PICTURES = ("image", "mask_image", "last_image")
 # Settings that are paths.
 PATHS = (
-    *("model.path", "model.transformer", "model.vae", "lora.path", "prompt_file"),
+    *("model.path", "model.base", "model.transformer", "model.vae", "lora.path", "prompt_file"),
     *(*PICTURES, "output.dir", "tracker.dir", "resume"),
 )
 

@@ -62,6 +62,7 @@ class TaskConfig:
     pipeline: Optional[str] = None  # the class that does it with the same weights; null: the model's own
     strength: Optional[float] = None  # how much is drawn anew when nothing is said; null: it takes no such number
     most: int = 1  # pictures that image= may list
+    batch: bool = False  # each picture of a call starts from them as one alone does
 
 
 @dataclass
@@ -71,7 +72,10 @@ class ModelConfig:
     name: str = fact("", "the model's name")
     pipeline: str = fact("", "the diffusers pipeline class")
     task: str = fact("text-to-image", "text-to-image, text-to-video, image-to-video, image-edit or inpaint")
-    path: str = option("", "a hub repository, a local folder, or 'bundled'")
+    path: str = option("", "a hub repository, a local folder, 'bundled', or with base a single .safetensors file")
+    base: Optional[str] = option(
+        None, "where model.path is a single file: the repository or folder of what it does not hold, text encoders ..."
+    )
     revision: Optional[str] = option(None, "branch, tag or commit of the hub repository")
     variant: Optional[str] = option(None, "weight files to use: fp16 for model.fp16.safetensors; default: plain")
     transformer: Optional[str] = option(
@@ -111,6 +115,11 @@ class ModelConfig:
     text_dropped: int = fact(0, "text=prompt: tokens at the template's start that the transformer does not get")
     text_tokens: int = option(512, "text tokens, or at most so many where the prompt's own length counts")
     max_text_tokens: Optional[int] = fact(None, "the most that its call takes")
+    batch: Optional[str] = fact(
+        None,
+        "what batch= draws in one call, each picture as it is alone: same (pictures of one prompt), any (prompts), or "
+        "masked (any, which has an attention mask where they are not equally long); null: not known",
+    )
     mask: bool = fact(False, "always gives attention a mask")
     cross_attention: bool = fact(False, "the text is attended to by itself, not in one sequence with what is drawn")
     guidance_embeds: bool = fact(False, "takes a distilled guidance scale")
@@ -334,7 +343,8 @@ class LaunchConfig:
     seed: Optional[int] = option(
         None, "the first picture's seed, the next ones count up; default: drawn, once for a whole sweep, and recorded"
     )
-    images: int = option(1, "pictures per prompt")
+    images: Optional[int] = option(None, "pictures per prompt; default: 1, and batch of them of a single prompt")
+    batch: int = option(1, "pictures that one call of the pipeline draws, of several prompts too")
     deterministic: bool = option(
         False, "take only what makes the same numbers each time: slower on a GPU, and what can't is an error"
     )

@@ -33,7 +33,7 @@ def attentions(request: Request) -> list[cost.Attention]:
         return cost.Attention(
             queries,
             keys,
-            cost.Shape(model.heads, model.head_dim, element_size=size),
+            cost.Shape(model.heads, model.head_dim, batch=request.batch, element_size=size),
             request.mesh.ring,
             request.mesh.ulysses,
             request.schedule or "gather",
@@ -43,6 +43,6 @@ def attentions(request: Request) -> list[cost.Attention]:
         )
 
     if model.cross_attention:
-        return [one(drawn, drawn), *([one(drawn, text, size if model.mask else 0)] if text.total else [])]
+        return [one(drawn, drawn), *([one(drawn, text, size if request.masked else 0)] if text.total else [])]
     both = Layout(tuple(sum(rank.values()) for rank in held))
     return [one(both, both)]

@@ -60,21 +60,29 @@ def dealt(config: LaunchConfig, here: Machine) -> Request:
     """
     inputs, machine = read(config), whole_machine(config, here)
     here = insisted(here, config.runtime.device)
-    groups, pictures = groups_of(config, machine), max(1, len(inputs.prompts) * max(1, config.images))
+    groups, calls = groups_of(config, machine), _calls(config, len(inputs.prompts))
 
     def of(groups: int) -> Request:
         return resolved(config, inputs, here, groups)
 
     if groups is None:
-        return automatic(of, config, machine, pictures)
-    if groups > pictures:
-        instead = "leave it out" if pictures == 1 else f"type data={pictures} or less, or data=auto"
-        rule = f"{groups} groups have {plural(pictures, 'picture')} to share"
+        return automatic(of, config, machine, calls)
+    if groups > calls:
+        units = "picture" if config.batch < 2 else "call"
+        instead = "leave it out" if calls == 1 else f"type data={calls} or less, or data=auto"
+        rule = f"{groups} groups have {plural(calls, units)} to share"
         raise Refused([Problem(f"data={groups}", rule, instead)])
     request = of(groups)
     if groups > 1 and (found := sharing_problems(request)) and not sharing_problems(of(1)):
         raise Refused([too_much(request, found[0])])  # one group alone would have room
     return request
+
+
+def _calls(config: LaunchConfig, prompts: int) -> int:
+    """Calls of the pipeline that a run takes, at least 1."""
+    batch = max(1, config.batch)
+    images = config.images if config.images is not None else batch if prompts == 1 else 1
+    return max(1, -(-prompts * images // batch))
 
 
 def too_much(request: Request, problem: Problem) -> Problem:
@@ -168,7 +176,7 @@ def picture_seconds(request: Request) -> float | None:
         return None
     mine = next((one for one in request.ways if (one.mode, one.mesh) == (request.mode, request.mesh)), None)
     seconds = (mine or way(request)).seconds if not sharing_problems(request) else 0.0
-    return seconds * request.denoising_steps or None
+    return seconds * request.denoising_steps / request.batch or None
 
 
 def per_hour(groups: int, seconds: float) -> float:

@@ -7,7 +7,7 @@ With s tokens on this rank, d = H D channels, b bytes an element:
                      MLP four times as wide, and what they are concatenated to
     decoding         6 c P b, c channels of the VAE's last stage and P pixels that it decodes at once, on rank 0, and
                      12 bytes a pixel of the whole picture or video, in float32; in tiles P is a tile's, on each rank
-                     that decodes some, and rank 0 holds 12 b a pixel of the whole beside it
+                     that decodes some, and rank 0 holds 24 b a pixel of the whole beside it
 
 Denoising and decoding follow each other, so the larger one counts. Measured on a CPU with flux_tiny at 512 to 2000 x
 1024, alone and on two ranks, peaks were 0 to 20% above it; a test allows for 40% (tests/distributed/test_pictures.py).
@@ -32,7 +32,9 @@ GIB = 2**30  # bytes
 BASE = {"cpu": 480 << 20, "cuda": 800 << 20}
 ACTIVATIONS = 24  # elements of activations a token and channel
 DECODING = 6  # elements that the VAE's last stage holds a pixel and channel
-TILES = 12  # elements a pixel of tiles that are decoded, of the rows that they are joined to, and of the whole
+# Elements a pixel of tiles that are decoded, of the rows that they are joined to, of the whole and of its copies:
+# measured with flux_tiny at 2048 x 1024 in tiles of 256 (727 MiB; 735 where two ranks share them).
+TILES = 24
 PIXEL = 12  # bytes of a finished pixel: three channels in float32
 
 
@@ -57,7 +59,7 @@ def of_ranks(request: Request) -> list[Memory]:
     if not countable(request):
         return []
     model, largest = request.config.model, attentions(request)[0]
-    shape, size = largest.shape, largest.shape.element_size
+    shape, size, batch = largest.shape, largest.shape.element_size, largest.shape.batch
     price = prices.price(MODES.get(request.mode, MODES["none"]))
     buffers = price.held(largest, partial_size=4 if request.device == "cpu" else 0)
     pixels, frames = request.rendered.height * request.rendered.width, request.rendered_frames or 1
@@ -71,8 +73,13 @@ def of_ranks(request: Request) -> list[Memory]:
             base=BASE.get(request.device, 0),
             weights=_weights(request),
             buffers=buffers[rank] if request.mesh.sequence > 1 else 0,
-            activations=(ACTIVATIONS + _cached(request)) * sum(held.values()) * shape.heads * shape.head_dim * size,
-            decoding=decoding + kept if rank == 0 else decoding if request.decoding.shared else 0,
+            activations=batch
+            * (ACTIVATIONS + _cached(request))
+            * sum(held.values())
+            * shape.heads
+            * shape.head_dim
+            * size,
+            decoding=batch * (decoding + kept if rank == 0 else decoding if request.decoding.shared else 0),
         )
         for rank, held in enumerate(request.tokens_per_rank)
     ]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
+from launcher.decoding import TILED
 from launcher.estimates import memory
+from launcher.families import sources
+from launcher.families.replaced import unread
 from launcher.records.film import pixel_format
 from launcher.request.geometry import whole_size
 from launcher.request.request import Request
@@ -23,6 +27,8 @@ def notes(request: Request) -> list[str]:
         elif request.device == "cuda" and need.total - (need.weights or 0) < free * memory.GIB:
             offloads = request.config.runtime.offload != "none"
             advice = "a GPU with more memory is needed" if offloads else "type runtime=gpu_offload"
+        if _tiles_suffice(request):
+            advice = "type vae.tiling=true, with which it fits"
         who = f"rank {rank} needs" if request.shares else "each rank needs"
         needed = f"{who} about {need.total / memory.GIB:.1f} GiB, and {free:.1f} GiB are free"
         found.append(f"{needed}: it may run out of memory; {advice}")
@@ -55,6 +61,7 @@ def notes(request: Request) -> list[str]:
         found.append(f"{which} has {count} tokens and {model.name} reads the first {model.text_tokens}; {advice}")
     found += _film(request) + _pictures(request)
     found += request.inputs.checkpoint.notes
+    found += [note] if (note := unread(model)) else []
     if kind := request.inputs.checkpoint.planless:
         found.append(f"{kind} is of no family here: its facts are read from its files, and times and memory are rough")
     if (path := request.config.prompt_file) is not None and request.prompts and not path.endswith(".json"):
@@ -66,6 +73,16 @@ def notes(request: Request) -> list[str]:
     if not request.machine.here:
         found += [f"not here: {problem.value}: {problem.rule}" for problem in request.inputs.checkpoint.problems]
     return found
+
+
+def _tiles_suffice(request: Request) -> bool:
+    """Whether the ranks have the memory for the request if its VAE decodes in tiles, which it doesn't yet."""
+    config, size = request.config, request.rendered
+    known = sources.part_of(config.model.pipeline, "vae") in TILED
+    if config.vae.tiling or not known or max(size.height, size.width) <= request.tile:
+        return False
+    tiled = dataclasses.replace(config, vae=dataclasses.replace(config.vae, tiling=True))
+    return not memory.lacking(dataclasses.replace(request, config=tiled))
 
 
 def _pictures(request: Request) -> list[str]:

@@ -128,7 +128,7 @@ def way(request: Request) -> Way:
         seconds += price.seconds(one, speeds)
     tokens = [sum(held.values()) for held in request.tokens_per_rank]
     linear = (count / own.compute for count, own in zip(tokens, speeds, strict=True))
-    seconds += max(linear) * linear_flops(request)
+    seconds += max(linear) * linear_flops(request) * request.batch
     branch, link = result_bytes(request) if request.mesh.cfg > 1 else 0, speeds[0]
     calls = -(-request.passes // request.mesh.cfg) * request.config.model.layers
     return Way(
@@ -145,7 +145,7 @@ def result_bytes(request: Request) -> int:
     """Bytes of what a transformer predicts for one branch of guidance: what its halves exchange in a step, each way."""
     model, scale = request.config.model, max(1, request.config.model.vae_scale)
     latents = request.latents * (request.rendered.height // scale) * (request.rendered.width // scale)
-    return latents * model.latent_channels * ELEMENT_SIZE.get(request.dtype, 4)
+    return request.batch * latents * model.latent_channels * ELEMENT_SIZE.get(request.dtype, 4)
 
 
 def linear_flops(request: Request) -> int:

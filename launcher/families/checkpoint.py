@@ -28,7 +28,9 @@ from launcher.families.weights import (
     FOLDER,
     HERE,
     VARIANT,
+    as_typed,
     folder,
+    home,
     is_hub,
     location,
     not_a_folder,
@@ -53,6 +55,7 @@ class Checkpoint:
         source: what `from_pretrained` is given: a folder, or a repository of the hub that has to be fetched from.
         revision: of that repository; None with a folder.
         whole: nothing is missing here, so no network is needed.
+        lacking: what is missing first, of a repository that is in the cache in part.
         variant: of the weight files, "fp16" of `model.fp16.safetensors`; None for the plain ones.
         parameters: numbers of each part with weights, as far as its files are here.
         planless: the class of what is shared, where neither the model's file nor that class has a plan; else "".
@@ -65,6 +68,7 @@ class Checkpoint:
     source: str
     revision: str | None
     whole: bool = False
+    lacking: str = ""
     variant: str | None = None
     parameters: dict[str, int] = field(default_factory=dict)
     planless: str = ""
@@ -78,12 +82,12 @@ class Checkpoint:
 def inspect(model: ModelConfig) -> Checkpoint:
     """Look at a model's files."""
     here, fetched, source = folder(model), is_hub(model), location(model)
-    value = f"model.path={model.path}"
+    value = as_typed(model)
     if here is None:
         planless = _planless(model, [])
         return Checkpoint(source, model.revision, planless=planless, problems=tuple(access_problems(model)))
     if not here.is_dir():
-        return Checkpoint(source, None, problems=(Problem(value, *not_a_folder(model.path)),))
+        return Checkpoint(source, None, problems=(Problem(value, *not_a_folder(home(model))),))
     if not is_utf8(here):
         return Checkpoint(source, None, problems=(Problem(value, NOT_UTF8, RENAME),))
     try:
@@ -95,8 +99,9 @@ def inspect(model: ModelConfig) -> Checkpoint:
     broken = [Problem(value, what, "fetch this file again") for what in look.broken]
     missing = [Problem(value, what, "fetch the folder again") for what in look.missing]
     whole = not missing
-    if missing and fetched:  # the rest is fetched, if it can be
-        missing = list(access_problems(model, missing[0].rule))
+    lacking = missing[0].rule if missing and fetched else ""
+    if lacking:  # the rest is fetched, if it can be
+        missing = list(access_problems(model, lacking))
     if whole and fetched:
         source = str(here)
     contradicted = [*look.contradicted, *fits.misfits(pipeline, parts, here)]
@@ -112,6 +117,7 @@ def inspect(model: ModelConfig) -> Checkpoint:
         source=source,
         revision=revision,
         whole=whole,
+        lacking=lacking,
         variant=look.variant,
         parameters=look.parameters,
         planless=planless,
@@ -156,7 +162,7 @@ def _pipeline_near(here: Path) -> str:
 
 def _misfits(model: ModelConfig, pipeline: str, parts: list[Part]) -> Iterable[Problem]:
     """The pipeline is the model's, and one that ranks can share."""
-    value, names = f"model.path={model.path}", [part.name for part in parts]
+    value, names = as_typed(model), [part.name for part in parts]
     if pipeline != model.pipeline:
         rule = f"holds a {pipeline}, and model={model.name} is a {model.pipeline}"
         yield Problem(value, rule, "choose the model= that fits")
@@ -190,7 +196,7 @@ def _absent(model: ModelConfig, parts: list[Part], here: Path) -> Iterable[Probl
     """Packages that reading the parts needs."""
     for package in dict.fromkeys(name for part in parts for name in packages(part, here)):
         what = f"its tokenizer needs the package {package}, which is not installed"
-        yield Problem(f"model.path={model.path}", what, f"type pip install {package}")
+        yield Problem(as_typed(model), what, f"type pip install {package}")
 
 
 class _Look:
@@ -213,7 +219,7 @@ class _Look:
         weighty = [part for part in there if part.role == "model" and part.library in BASES]
         self._found = {part: variants(here / part.name, BASES[part.library]) for part in weighty}
         self.variant = self._choose()
-        for part in weighty:
+        for part in self._found:
             self._weigh(part)
 
     def _choose(self) -> str | None:
@@ -237,8 +243,20 @@ class _Look:
                 f"{', '.join(needed)}: there are {fitting[0]} weights only, which are used (model.variant={fitting[0]})"
             )
             return fitting[0]
-        what = f"'{needed[0]}' has no plain weights, but the variants {', '.join(known)}"
-        self.refusals.append(Problem(f"model.path={self.model.path}", what, f"type model.variant={known[0]}"))
+        value = as_typed(self.model)
+        if fitting:
+            what = f"'{needed[0]}' has no plain weights, but the variants {', '.join(fitting)}"
+            self.refusals.append(Problem(value, what, f"type model.variant={fitting[0]}"))
+        else:
+            have = ", ".join(
+                f"'{part.name}' has {', '.join(sorted(found - {''}))}"
+                for part, found in self._found.items()
+                if found - {""}
+            )
+            self.refusals.append(
+                Problem(value, f"its parts have no variant in common: {have}", "fetch the folder again")
+            )
+        self._found = {part: found for part, found in self._found.items() if not found or "" in found}
         return None
 
     def _weigh(self, part: Part) -> None:
@@ -260,7 +278,7 @@ class _Look:
         if packed := self._packed(part, files.shapes):
             rule = f"'{name}' is quantised ({packed}), and weights are used as they are"
             instead = f"give a folder with whole weights, in bfloat16, say, {HERE}"
-            self.refusals.append(Problem(f"model.path={self.model.path}", rule, instead))
+            self.refusals.append(Problem(as_typed(self.model), rule, instead))
         elif not files.missing and not files.flaws:
             with contextlib.suppress(UnreadableError):  # told above
                 config = read_json_object(self.here / name / "config.json")

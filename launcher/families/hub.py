@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from launcher.config.schema import ModelConfig
-from launcher.families.weights import HERE
+from launcher.families.weights import HERE, as_typed, home
 from launcher.problems import Problem, Refused
 
 PATIENCE = 5.0  # seconds for a name, a connection and an answer; most failures are told at once
@@ -23,7 +22,7 @@ def access_problems(model: ModelConfig, lacking: str = "") -> Iterator[Problem]:
     """
     from huggingface_hub import constants  # milliseconds; the rest of that package takes a second
 
-    value, local = f"model.path={model.path}", f"type model.path=FOLDER for a local copy, {HERE}"
+    value, local = as_typed(model), f"type model.path=FOLDER for a local copy, {HERE}"
     where = f"in the cache, {lacking}" if lacking else "no folder here and no weights in the cache"
     if constants.HF_HUB_OFFLINE:
         yield Problem(value, f"{where}; HF_HUB_OFFLINE is set", f"unset HF_HUB_OFFLINE, {local}")
@@ -44,16 +43,21 @@ def fetch_configs(model: ModelConfig) -> None:
     if not found:
         try:
             wanted = ["model_index.json", "*/config.json", "*_config.json"]
-            snapshot_download(model.path, revision=model.revision, allow_patterns=wanted)
+            snapshot_download(home(model), revision=model.revision, allow_patterns=wanted)
             return
         except Exception as error:  # of a dozen kinds, by who has failed: the hub, HTTP, the disk
             told = f"its configuration can't be fetched ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
-            found = [Problem(f"model.path={model.path}", told, f"type model.path=FOLDER for a local copy, {HERE}")]
+            found = [Problem(as_typed(model), told, f"type model.path=FOLDER for a local copy, {HERE}")]
     raise Refused(found)
 
 
 def token() -> str | None:
     """The user's token, wherever huggingface_hub finds one: environment, file or notebook."""
+    from huggingface_hub import constants
+
+    told = any(name.startswith(("HF_", "HUGGING_FACE", "COLAB")) for name in os.environ)
+    if not told and not os.path.exists(constants.HF_TOKEN_PATH):
+        return None  # known without huggingface_hub's HTTP client, whose import takes longer than a plan
     from huggingface_hub import get_token
 
     return get_token()
@@ -70,12 +74,15 @@ class Answer:
 
 def ask(endpoint: str, model: ModelConfig) -> Answer:
     """Ask for the headers of a repository's first file."""
+    import urllib.error  # with an HTTP client, that only a run waits for
+    import urllib.request
+
     revision = model.revision or "main"
     told: list[Answer] = []
 
     def connect() -> None:
         try:
-            url = f"{endpoint}/{model.path}/resolve/{revision}/model_index.json"
+            url = f"{endpoint}/{home(model)}/resolve/{revision}/model_index.json"
             known = token()
             headers = {"Authorization": f"Bearer {known}"} if known else {}
             request = urllib.request.Request(url, headers=headers, method="HEAD")
@@ -96,18 +103,23 @@ def ask(endpoint: str, model: ModelConfig) -> Answer:
     return told[0] if told else Answer(flaw=f"no answer within {2 * PATIENCE:g} s")
 
 
-def answer_problems(model: ModelConfig, endpoint: str) -> Iterator[Problem]:
-    """Weights that are not here come from the hub: it must answer, have the repository, and let this user in."""
-    value, local = f"model.path={model.path}", f"type model.path=FOLDER for a local copy, {HERE}"
+def answer_problems(model: ModelConfig, endpoint: str, lacking: str = "") -> Iterator[Problem]:
+    """Weights that are not here come from the hub: it must answer, have the repository, and let this user in.
+
+    Args:
+        lacking: what the cache does not have of a repository that is there in part.
+    """
+    value, local = as_typed(model), f"type model.path=FOLDER for a local copy, {HERE}"
     answer = ask(endpoint, model)
     if answer.flaw:
-        rule = f"no folder here and no weights in the cache; {endpoint} can't be reached ({answer.flaw})"
+        where = f"in the cache, {lacking}" if lacking else "no folder here and no weights in the cache"
+        rule = f"{where}; {endpoint} can't be reached ({answer.flaw})"
         yield Problem(value, rule, f"connect, or {local}")
     elif answer.error == "GatedRepo" or (not answer.error and answer.status in (401, 403) and model.gated):
         rule = "this repository is gated, and the hub lets only those in who accepted its licence"
-        yield Problem(value, rule, f"accept it at {model.licence or endpoint + '/' + model.path}, or {local}")
+        yield Problem(value, rule, f"accept it at {model.licence or endpoint + '/' + home(model)}, or {local}")
     elif answer.error == "RevisionNotFound":
-        rule = f"the repository {model.path} has no such branch, tag or commit"
+        rule = f"the repository {home(model)} has no such branch, tag or commit"
         yield Problem(f"model.revision={model.revision}", rule, "leave it out: the repository's own default is used")
     elif answer.error == "EntryNotFound":
         rule = "the repository holds no diffusers pipeline: it has no model_index.json"

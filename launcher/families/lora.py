@@ -13,6 +13,7 @@ from launcher.config.schema import ModelConfig
 from launcher.families.safetensors import Tensor, read_header, read_metadata
 from launcher.families.weights import BASES, folder, snapshot, variants, weight_files
 
+WHOLE = ("I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64", "BOOL")  # safetensors' names
 Shapes = dict[str, tuple[int, ...]]
 BLOCK = re.compile(r"(\w+)\.\d+\.")  # one of a list of blocks
 # A repository of the hub, and perhaps a file in it.
@@ -72,6 +73,8 @@ def flaw(path: Path, model: ModelConfig) -> str | None:
             )
         if "alpha" in parts.keys and header[parts.keys["alpha"]].elements != 1:
             return f"has an alpha at {lora_keys.some([stem])} that is not one number"
+        if (kind := header[parts.keys["down"]].dtype) in WHOLE or (kind := header[parts.keys["up"]].dtype) in WHOLE:
+            return f"holds whole numbers ({kind}) at {lora_keys.some([stem])}: quantised, with no scale"
         ranks[stem] = down[0]
     try:
         lora_config.scales(path, read_metadata(path), stems, ranks)

@@ -19,6 +19,9 @@ from launcher.reading import UnreadableError, read_json_object
 
 PARTS = ("transformer", "vae")
 BASE = BASES["diffusers"]
+# How the names of tensors begin in a single file that holds more than a transformer.
+VAES = ("vae.", "first_stage_model.")
+ENCODERS = ("text_encoders.", "cond_stage_model.", "conditioner.", "text_encoder.", "text_encoder_2.")
 # What the rest of a pipeline, and the facts of its model, count on: sizes of latents, of text and of heads.
 SAME = (
     "in_channels", "out_channels", "latent_channels", "z_dim", "block_out_channels", "num_attention_heads",
@@ -29,8 +32,34 @@ SAME = (
 
 
 def given(model: ModelConfig) -> dict[str, str]:
-    """What is given, by the part that it takes the place of."""
-    return {name: path for name in PARTS if (path := getattr(model, name)) is not None}
+    """What is given, by the part that it takes the place of: a single file may hold several."""
+    single = {} if model.base is None else dict.fromkeys(held(model.path), model.path)
+    return single | {name: path for name in PARTS if (path := getattr(model, name)) is not None}
+
+
+def setting(model: ModelConfig, name: str) -> str:
+    """The setting that gives a part."""
+    return f"model.{name}" if getattr(model, name) is not None else "model.path"
+
+
+def held(text: str) -> list[str]:
+    """The parts that a single file holds, by the names of its tensors; a transformer where they say nothing."""
+    found = set(_prefixes(text))
+    return ["transformer", "vae"] if found & set(VAES) else ["transformer"]
+
+
+def unread(model: ModelConfig) -> str | None:
+    """What of a single file is not read, in words."""
+    if model.base is None or not (found := sorted(set(_prefixes(model.path)) & set(ENCODERS))):
+        return None
+    return f"the text encoders in {Path(model.path).name} ({found[0]}...) are not read: those of model.base are"
+
+
+def _prefixes(text: str) -> Iterator[str]:
+    try:
+        yield from (name.partition(".")[0] + "." for name in safetensors.read_header(user_path(text)))
+    except (UnreadableError, OSError, ValueError, RuntimeError):  # told as a flaw
+        return
 
 
 def files(text: str) -> list[Path]:
@@ -44,11 +73,20 @@ def files(text: str) -> list[Path]:
 
 def part_problems(model: ModelConfig) -> Iterator[Problem]:
     """Why a part that is given can't be used."""
+    if model.base is not None and model.transformer is not None:
+        what = f"model.path={model.path} is a single file, which has the transformer"
+        yield Problem(f"model.transformer={model.transformer}", what, "leave one of them out")
+    told: set[str] = set()
     for name, text in given(model).items():
-        value = f"model.{name}={text}"
+        key = setting(model, name)
         flaw = next(_flaws(model, name, text), None)
-        if flaw is not None:
-            yield Problem(value, flaw, f"give a .safetensors file, or the folder of a diffusers {name}")
+        if key == "model.path" and user_path(text).is_dir():
+            flaw = f"is a folder, and model.base={model.base} goes with a single .safetensors file"
+        if flaw is None or key in told:
+            continue
+        told.add(key)
+        instead = f"give a .safetensors file, or the folder of a diffusers {name}"
+        yield Problem(f"{key}={text}", flaw, "give a .safetensors file" if key == "model.path" else instead)
 
 
 def _flaws(model: ModelConfig, name: str, text: str) -> Iterator[str]:
@@ -73,8 +111,11 @@ def _flaws(model: ModelConfig, name: str, text: str) -> Iterator[str]:
     elif kind and kind not in single_files():
         yield f"diffusers reads no {kind} from a single file"
     elif own:
-        shapes = {key: tensor.shape for key, tensor in safetensors.read_header(path).items()}
-        yield from (f"does not fit model.path: its {name}/config.json {each}" for each in misfits(kind, own, shapes))
+        # A VAE of other programs counts its blocks in another way, under a prefix of theirs.
+        header = safetensors.read_header(path)
+        shapes = {key: tensor.shape for key, tensor in header.items() if not key.startswith((*VAES, *ENCODERS))}
+        what = "model.path" if model.base is None else "model.base"
+        yield from (f"does not fit {what}: its {name}/config.json {each}" for each in misfits(kind, own, shapes))
 
 
 def _folder_flaws(path: Path, name: str, kind: str, own: Mapping[str, Any]) -> Iterator[str]:

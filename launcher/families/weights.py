@@ -24,11 +24,21 @@ PICKLES = (".bin", ".pt", ".ckpt", ".pth", ".pkl")
 VARIANT = re.compile(r"[A-Za-z0-9_]{1,32}")
 
 
+def home(model: ModelConfig) -> str:
+    """What names the pipeline's folder: `model.path`, or `model.base` where that is a single file."""
+    return model.path if model.base is None else model.base
+
+
+def as_typed(model: ModelConfig) -> str:
+    """The setting that names it, with its value."""
+    return f"model.{'path' if model.base is None else 'base'}={home(model)}"
+
+
 def location(model: ModelConfig) -> str:
     """What `from_pretrained` is given: the bundled folder, a local folder, or a hub repository's name."""
-    if model.path == "bundled":
+    if home(model) == "bundled":
         return str(BUNDLED)
-    return model.path if is_hub(model) else location_of(model.path)
+    return home(model) if is_hub(model) else location_of(home(model))
 
 
 def not_a_folder(path: str) -> tuple[str, str]:
@@ -44,7 +54,7 @@ def not_a_folder(path: str) -> tuple[str, str]:
         folder = next((each for each in here.parents[:2] if (each / "model_index.json").is_file()), None)
         meant = f"type {shlex.quote(f'model.path={folder}')}" if folder else FOLDER
         if folder is None and here.suffix == ".safetensors":
-            meant = f"type {shlex.quote(f'model.transformer={path}')} beside model.path=FOLDER"
+            meant = f"type {shlex.quote(f'model.path={path}')} model.base=FOLDER, with the folder of such a pipeline"
         return "is a file, not a folder with a pipeline's parts", meant
     if re.fullmatch(r"[\w.-]+/[\w.-]+/+", path):
         rule = "no such folder; a repository of the hub is named without a slash at the end"
@@ -61,15 +71,15 @@ def location_of(path: str) -> str:
 
 def is_hub(model: ModelConfig) -> bool:
     """True for the form `owner/name` that is no folder here."""
-    named = model.path.count("/") == 1 and not model.path.startswith((".", "/", "~"))
-    return named and not Path(model.path).exists()
+    path = home(model)
+    return path.count("/") == 1 and not path.startswith((".", "/", "~")) and not Path(path).exists()
 
 
 def folder(model: ModelConfig) -> Path | None:
     """Where the model's files are: a local folder, or what the hub's cache holds; None where they are not here."""
     if not is_hub(model):
         return Path(location(model))
-    found = snapshot(model.path, model.revision)
+    found = snapshot(home(model), model.revision)
     return found if (found / "model_index.json").is_file() else None
 
 
@@ -91,7 +101,7 @@ def revision_problems(model: ModelConfig) -> Iterator[Problem]:
     if model.revision is None:
         return
     if not is_hub(model):
-        yield Problem(value, f"model.path={model.path} is not a hub repository (owner/name)", instead)
+        yield Problem(value, f"{as_typed(model)} is not a hub repository (owner/name)", instead)
     elif not re.fullmatch(r"[\w.+-][\w./+-]*", model.revision) or ".." in model.revision:
         yield Problem(value, "not the name of a branch, tag or commit", instead)
 

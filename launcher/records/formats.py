@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from launcher import codec
 from launcher.records.film import COMMENT, DESCRIPTION, Film, encode
-from launcher.records.readable import TOOL, parameters, xmp
-from launcher.records.record import Recipe
 
 if TYPE_CHECKING:  # rules read the table, and a refusal does not wait for Pillow
     from PIL import Image
+
+    from launcher.records.record import Recipe
 
 KEY = "launcher"
 PARAMETERS = "parameters"
@@ -57,11 +57,18 @@ class Texts:
         told = codec.dumps(recipe)
         if metadata == "minimal":
             return cls(told)
+        from launcher.records.readable import (
+            TOOL,
+            parameters,
+        )  # for whoever writes a file, not for all who name a format
+
         tool = f"{TOOL} {recipe.versions.get('launcher', '')}".strip()
         return cls(told, parameters(recipe), str(recipe.config.get("prompt") or ""), tool)
 
     def xmp(self, recipe: bool) -> bytes:
         """The XMP packet, with the recipe or without; empty where there is nothing to say."""
+        from launcher.records.readable import xmp
+
         told = self.recipe if recipe else ""
         return xmp(told, self.prompt if self.parameters else None, self.tool) if told or self.parameters else b""
 

@@ -53,6 +53,8 @@ class Recipe:
         crop: left, top, right and bottom, in pixels of what was rendered.
         rendered_frames: of a video; None of a picture.
         scheduler: its class.
+        together: how many pictures the pipeline's call drew, this one among them; drawn alone it is the same up to the
+            rounding of float numbers.
         inputs: the SHA-256 of each file that a setting names, by the setting.
     """
 
@@ -64,10 +66,11 @@ class Recipe:
     scheduler: str | None = None
     weights: Weights | None = None
     inputs: dict[str, str] = field(default_factory=dict)
+    together: int = 1
 
     def of(self, prompt: str, seed: int) -> Recipe:
         """The recipe of one picture of a job: it asks for that one alone."""
-        one = {"prompt": prompt, "prompt_file": None, "images": 1, "seed": seed}
+        one = {"prompt": prompt, "prompt_file": None, "images": 1, "batch": 1, "seed": seed}
         return dataclasses.replace(self, config=self.config | one)
 
 
@@ -140,7 +143,8 @@ class Check:
         part: "step": the whole model; "block": one block of each list, where one rank's memory does not hold the whole.
         absolute: the largest difference of latents after the step.
         relative: that of the prediction (guidance included), in parts of its largest number; `bound` is its limit.
-        close: within the bound. Of all ranks the one that is farthest off is told.
+        batch: how far a call's first picture is from the same drawn alone, on one rank; None where each is alone.
+        close: both within the bound. Of all ranks the one that is farthest off is told.
     """
 
     part: str
@@ -149,6 +153,7 @@ class Check:
     relative: float
     bound: float
     close: bool
+    batch: float | None = None
 
 
 @dataclass(frozen=True)
@@ -175,7 +180,7 @@ class Record:
         command: the line that asks for the same again, its seed included, without folders of this machine.
         text_tokens: of each call of the transformer that differs; None: not known before the start.
         seconds: of the whole run; times are those of each stage.
-        step_seconds: of each picture's denoising steps, on rank 0.
+        step_seconds: of the denoising steps of each call of the pipeline (a picture, or batch= of them), on rank 0.
         peak_bytes: the most memory that each rank held, on its GPU if it uses one; peak_host_bytes: in main memory.
         sent_bytes: by each rank to others, in attention; None where diffusers' own modes ran, which count none.
         check: of `check=true`.
@@ -233,7 +238,7 @@ def at_commit(config: Config, folder: str) -> Config:
     place, model = Path(folder), config.get("model")
     if not isinstance(model, dict) or place.parent.name != "snapshots":
         return config
-    if place.parent.parent.name != f"models--{str(model.get('path')).replace('/', '--')}":
+    if place.parent.parent.name != f"models--{str(model.get('base') or model.get('path')).replace('/', '--')}":
         return config
     return config | {"model": model | {"revision": place.name}}
 

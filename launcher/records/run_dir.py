@@ -23,7 +23,7 @@ from launcher.version import __version__
 
 PICTURE = re.compile(r"\d{4,}\.\w+")  # the name of a picture of a run
 INPUTS = "inputs"  # the folder of what a run started from
-PATH_KEYS = ("path", "transformer", "vae", "prompt_file", "dir", "image", "mask_image", "last_image")
+PATH_KEYS = ("path", "base", "transformer", "vae", "prompt_file", "dir", "image", "mask_image", "last_image")
 IN_STACK = re.compile(r"(path\s*:\s*)(\"[^\"]*\"|'[^']*'|[^,}\s][^,}]*)")  # of lora=[{path: FILE, scale: 0.8}]
 LIBRARIES = (
     "torch",

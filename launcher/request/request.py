@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -24,6 +25,7 @@ from launcher.request.way import Way
 from launcher.schedulers import Wish
 
 MAX_RANKS = 256  # of one host
+MAX_PICTURES = 10_000  # of a run: files are named 0000 to 9999, and a run's record stays readable
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,51 @@ class Request:
         return self.inputs.prompts
 
     @property
+    def images(self) -> int:
+        """Pictures of each prompt."""
+        typed, batch = self.config.images, self.config.batch
+        return typed if typed is not None else batch if len(self.prompts) == 1 else 1
+
+    @cached_property
+    def calls(self) -> tuple[tuple[int, ...], ...]:
+        """The calls of the pipeline: the number of the prompt of each picture that a call draws."""
+        images, batch = self.images, max(1, self.config.batch)
+        if not 1 <= images * len(self.prompts) <= MAX_PICTURES:  # named by a rule
+            return ()
+        numbers = range(len(self.prompts))
+        together = [[number] * images for number in numbers]
+        if self.config.model.batch != "same":
+            together = [[number for each in together for number in each]]
+        return tuple(tuple(each[start : start + batch]) for each in together for start in range(0, len(each), batch))
+
+    def share(self, group: int, groups: int) -> tuple[tuple[int, ...], ...]:
+        """The calls that one of several groups makes, which are dealt in turn: the numbers of each one's pictures."""
+        ends = list(itertools.accumulate(map(len, self.calls), initial=0))
+        return tuple(tuple(range(*pair)) for pair in itertools.pairwise(ends))[group::groups]
+
+    @property
+    def batch(self) -> int:
+        """The most pictures that a call draws."""
+        return max((len(call) for call in self.calls), default=1)
+
+    @property
+    def masked(self) -> bool:
+        """Whether attention gets a mask: always, or where the prompts of a call are not equally long."""
+        tokens, batch = self.inputs.tokens, self.config.model.batch
+
+        def unequal(call: tuple[int, ...]) -> bool:
+            counts = {tokens[number] for number in call}
+            return len(set(call)) > 1 and (None in counts or len(counts) > 1)
+
+        return self.config.model.mask or (batch == "masked" and any(map(unequal, self.calls)))
+
+    def why_masked(self, a_mask: str = "one") -> str:
+        """What has a mask, and where; `a_mask` is what a mask is called there."""
+        model = self.config.model
+        always = f"{model.name} always uses {a_mask}"
+        return always if model.mask else f"{model.name} uses {a_mask} where the prompts of a call are not equally long"
+
+    @property
     def seed(self) -> int:
         """The first picture's seed."""
         return self.inputs.seed
@@ -90,7 +137,7 @@ class Request:
     @property
     def pictures(self) -> int:
         """Pictures, or videos, of the whole run."""
-        return len(self.prompts) * self.config.images
+        return len(self.prompts) * self.images
 
     @property
     def negative_prompt(self) -> str | None:
@@ -120,7 +167,9 @@ class Request:
         counted = [count for count in (*inputs.tokens, *negative) if count is not None]
         if not counted or len(counted) < len(inputs.tokens) + len(negative):
             return None
-        return tuple(dict.fromkeys(min(count, model.text_tokens) for count in counted))
+        longest = [max(inputs.tokens[number] or 0 for number in call) for call in self.calls]
+        lengths = (*longest, *(count or 0 for count in negative))
+        return tuple(dict.fromkeys(min(count, model.text_tokens) for count in lengths))
 
     @property
     def streams(self) -> dict[str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from launcher.problems import Problem
 from launcher.request.request import Request
 from launcher.rules import (
+    batches,
     caches,
     decoding,
     devices,
@@ -20,7 +21,21 @@ from launcher.rules import (
 )
 from launcher.rules.rule import Rule, of
 
-ROOMS = (words, numbers, devices, sharing, shares, model, pictures, schedulers, caches, decoding, kernels, files)
+ROOMS = (
+    words,
+    numbers,
+    batches,
+    devices,
+    sharing,
+    shares,
+    model,
+    pictures,
+    schedulers,
+    caches,
+    decoding,
+    kernels,
+    files,
+)
 RULES: tuple[Rule, ...] = of(*(room.__name__ for room in ROOMS))
 
 

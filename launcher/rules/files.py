@@ -160,7 +160,7 @@ def _folder_problems(setting: str, text: str, request: Request) -> Iterator[Prob
         elif not os.access(there, os.W_OK | os.X_OK):
             yield Problem(value, "not writable", instead)
         else:
-            count = max(1, request.config.images) * max(1, len(request.prompts))
+            count = max(1, request.images) * max(1, len(request.prompts))
             pixels = max(1, request.requested.height) * max(1, request.requested.width) * max(1, request.frames or 1)
             kind = FORMATS.get(request.format)
             need = (1 << 20) + (kind.pixel_bytes if kind is not None else 4) * count * pixels
@@ -198,4 +198,4 @@ def reachable(request: Request) -> Iterator[Problem]:
         return
     from huggingface_hub import constants  # milliseconds; the rest of that package takes a second
 
-    yield from answer_problems(request.config.model, constants.ENDPOINT)
+    yield from answer_problems(request.config.model, constants.ENDPOINT, request.inputs.checkpoint.lacking)

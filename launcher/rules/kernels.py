@@ -39,8 +39,8 @@ def kernels(request: Request) -> Iterator[Problem]:
     if kernel.head_dim_multiple and model.head_dim % kernel.head_dim_multiple:
         what = f"needs a head size that {kernel.head_dim_multiple} divides; {model.name} has {model.head_dim}"
         yield Problem(value, what, "type attention=auto")
-    if model.mask and not kernel.mask:
-        what = f"doesn't support attention masks, and {model.name} always uses one"
+    if request.masked and not kernel.mask:
+        what = f"doesn't support attention masks, and {request.why_masked()}"
         yield Problem(value, what, "type attention=auto")
     package = kernel.package
     if request.machine.here and package and importlib.util.find_spec(MODULES.get(package, package)) is None:

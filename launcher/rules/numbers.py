@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from launcher.machines import FIGURES, MAX_DEVICES, MAX_FIGURE
 from launcher.problems import Problem
 from launcher.request.geometry import SIZE
-from launcher.request.request import MAX_RANKS, Request
+from launcher.request.request import MAX_PICTURES, MAX_RANKS, Request
 from launcher.rules.rule import rule, typed
 
 MAX_SIDE = 65536  # pixels: beyond it file formats and decoders give up
 MAX_STEPS = 1000
 MAX_SEED = 2**63 - 1
-MAX_PICTURES = 10_000  # of a run: files are named 0000 to 9999, and a run's record stays readable
+MAX_BATCH = 256  # pictures of one call: memory ends earlier
 MAX_SECONDS = 7 * 24 * 3600  # a week
 MIN_AREA = 64 * 64  # pixels of a picture that is looked at
 MAX_FACT = 1 << 16  # of a model's counts
@@ -46,6 +46,7 @@ def ranges(request: Request) -> dict[str, Range]:
         "width": side,
         "steps": Range(MAX_STEPS, f"schedulers have {MAX_STEPS} timesteps, and more steps would repeat some"),
         "images": Range(pictures, files),
+        "batch": Range(MAX_BATCH, f"a call draws at most {MAX_BATCH} pictures"),
         "model.text_tokens": Range(MAX_TEXT, f"no text encoder reads more than {MAX_TEXT}"),
         "cp.ring_degree": ranks,
         "cp.ulysses_degree": ranks,
@@ -104,7 +105,7 @@ def threads(request: Request) -> Iterator[Problem]:
 @rule
 def seeds(request: Request) -> Iterator[Problem]:
     """torch's generators take 64 bits; the last picture's seed counts too."""
-    last = request.seed + len(request.prompts) * max(1, request.config.images) - 1
+    last = request.seed + len(request.prompts) * max(1, request.images) - 1
     if request.seed < 0 or last > MAX_SEED:
         yield Problem(f"seed={request.seed}", f"seeds range from 0 to {MAX_SEED}", "type seed=0 or leave it out")
 

@@ -36,7 +36,7 @@ def shares(request: Request) -> Iterator[Problem]:
         )
         yield Problem(value, what, f"type {example}{other}")
     elif request.shares and mode.even:
-        anything = mode.any_length(masked=request.config.model.mask)
+        anything = mode.any_length(masked=request.masked)
         what = f"cp={mode.name} needs equal shares, and these are {list(request.shares)}"
         yield Problem(value, what, f"type cp={anything}, or cp.shares=null for equal ones")
 

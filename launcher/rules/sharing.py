@@ -107,8 +107,9 @@ def implementation(request: Request) -> Iterator[Problem]:
     kind = sources.part_of(model.pipeline, next(iter(model.transformers), ""))
     if kind and sources.transformer(kind) and not sources.has_own_plan(kind):
         yield Problem(value, f"diffusers has no plan of what {kind} splits", own)
-    if model.mask and mode.has_ring:
-        what = f"{model.name} always uses an attention mask, of which diffusers' {mode.name} applies one rank's to all"
+    if request.masked and mode.has_ring:
+        why = request.why_masked("an attention mask")
+        what = f"{why}, of which diffusers' {mode.name} applies one rank's to all"
         yield Problem(value, what, own)
     if request.mesh.cfg > 1:
         yield Problem(value, "diffusers divides no guidance", "type cp.cfg_degree=1")
@@ -181,7 +182,7 @@ def heads(request: Request) -> Iterator[Problem]:
     valid = ", ".join(map(str, legal)) or "none"
     what = f"{count} heads do not divide among {degree} ranks; valid degrees: {valid}"
     near = f"type cp.ulysses_degree={_closest(legal, degree)} or " if legal else "type "
-    anything = mode.any_length(masked=request.config.model.mask)
+    anything = mode.any_length(masked=request.masked)
     yield Problem(f"cp={mode.name}", what, f"{near}cp={anything}")
 
 
@@ -198,7 +199,7 @@ def streams_divide(request: Request) -> Iterator[Problem]:
     if not 2 <= world <= MAX_RANKS:
         return  # named by modes and a_device_each
     model = request.config.model
-    anything = mode.any_length(masked=model.mask)
+    anything = mode.any_length(masked=request.masked)
     if not request.counted:
         what = f"needs equal shares, and {model.name} splits tokens that can't be counted before the start"
         yield Problem(f"cp={request.mode}", what, f"type cp={anything}")
@@ -229,11 +230,11 @@ def streams_divide(request: Request) -> Iterator[Problem]:
 @rule
 def masks(request: Request) -> Iterator[Problem]:
     """A mask needs a mode that takes one."""
-    model, mode = request.config.model, MODES.get(request.mode)
-    if not model.mask or mode is None:
+    mode = MODES.get(request.mode)
+    if not request.masked or mode is None:
         return
     if not mode.masks:
-        what = f"doesn't support attention masks, and {model.name} always uses one"
+        what = f"doesn't support attention masks, and {request.why_masked()}"
         same = f"type cp=unified_anything cp.ring_degree={request.mesh.ring} cp.ulysses_degree=1"
         yield Problem(f"cp={mode.name}", what, same)
 

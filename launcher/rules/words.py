@@ -14,6 +14,7 @@ from launcher.rules.rule import rule
 
 IMPLEMENTATIONS = ("own", "diffusers")
 BRANCHES = ("calls", "batch")
+BATCHES = ("same", "any", "masked")
 OBJECTIVES = ("latency", "throughput")
 TRACKERS = ("none", "tensorboard", "mlflow", "wandb")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -38,6 +39,7 @@ def words(request: Request) -> Iterator[Problem]:
         "objective": (request.config.objective, OBJECTIVES, "objective="),
         "tracker.name": (request.config.tracker.name, TRACKERS, "tracker="),
         "model.text": (model.text, ("padded", "prompt", "whole", "joined"), "model.text="),
+        "model.batch": (model.batch or "same", BATCHES, "model.batch="),
         "model.guidance_branches": (model.guidance_branches or "calls", BRANCHES, "model.guidance_branches="),
     }
     for key, (word, legal, key_to_type) in given.items():

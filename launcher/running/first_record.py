@@ -23,7 +23,8 @@ from launcher.request.request import Request
 
 def resolved(request: Request) -> Config:
     """The configuration with everything that was left out filled in: with it, the same is made again."""
-    config = dataclasses.asdict(request.config) | {"seed": request.seed, "strength": strength(request.config)}
+    config = dataclasses.asdict(request.config)
+    config |= {"seed": request.seed, "strength": strength(request.config), "images": request.images}
     config["data"] = str(request.groups)
     config["output"]["format"] = request.format
     if request.codec is not None:
@@ -103,7 +104,8 @@ def input_hashes(request: Request) -> dict[str, str]:
     for name, text in replaced.given(request.config.model).items():
         files = replaced.files(text)
         for path in files:
-            found[f"model.{name}" if len(files) == 1 else f"model.{name}: {path.name}"] = cached_sha256(path)
+            key = replaced.setting(request.config.model, name)
+            found[key if len(files) == 1 else f"{key}: {path.name}"] = cached_sha256(path)
     for setting, pictures in itertools.groupby(request.inputs.pictures, lambda one: one.setting):
         several = list(pictures)
         for number, one in enumerate(several):

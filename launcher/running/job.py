@@ -64,7 +64,7 @@ def execute(
     """Make a job's pictures.
 
     Args:
-        crews: who makes them: one group, or several among which the pictures are dealt in turn.
+        crews: who makes them: one group, or several among which the calls that make pictures are dealt in turn.
         run_dir: where; claimed by the caller.
         overrides: the job's settings as its record keeps them.
         only_check: make none, after the check that the request asks for.
@@ -117,11 +117,18 @@ def _execute(crews: Sequence[Crew], run_dir: RunDir, only_check: bool, stopped: 
         known = hashed.result()
         story.known(known)
         job = job_message(crew.request, run_dir, known)
-        pictures = () if only_check else job.pictures[number :: len(crews)]
+        calls = request.share(number, len(crews))
+        pictures = tuple(job.pictures[each] for call in calls for each in call)
         starts.append(time.monotonic() - began)
         stall_timeout = request.config.runtime.stall_timeout
         done[number] = ranks.run(
-            dataclasses.replace(job, pictures=pictures, first_rank=own.first_rank),
+            dataclasses.replace(
+                job,
+                pictures=pictures,
+                calls=tuple(map(len, calls)),
+                only_check=only_check,
+                first_rank=own.first_rank,
+            ),
             own,
             stall_timeout,
             lambda rank, message: story.hear(number, rank, message, crew.progress),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,6 +88,7 @@ def job_message(request: Request, run_dir: RunDir, weights: Weights | None = Non
         decoding=request.decoding,
         prompts=request.prompts,
         pictures=pictures_of(request),
+        calls=tuple(map(len, request.calls)),
         recipe=Recipe(
             SCHEMA,
             _of_a_picture(resolved(request)),
@@ -103,9 +105,9 @@ def job_message(request: Request, run_dir: RunDir, weights: Weights | None = Non
 def pictures_of(request: Request) -> tuple[Picture, ...]:
     """What a run makes, in order."""
     suffix = FORMATS[request.format].suffix
-    numbers = [number for number in range(len(request.prompts)) for _ in range(request.config.images)]
+    prompts = itertools.chain(*request.calls)
     return tuple(
-        Picture(prompt, request.seed + number, f"{number:04d}{suffix}") for number, prompt in enumerate(numbers)
+        Picture(prompt, request.seed + number, f"{number:04d}{suffix}") for number, prompt in enumerate(prompts)
     )
 
 
@@ -149,7 +151,8 @@ def _loras(config: LaunchConfig) -> tuple[LoraFile, ...]:
 
 def _replaced(model: ModelConfig) -> Iterator[PartFile]:
     for name, text in replaced.given(model).items():
-        yield PartFile(name, str(user_path(text)), max(path.stat().st_mtime_ns for path in replaced.files(text)))
+        changed = max(path.stat().st_mtime_ns for path in replaced.files(text))
+        yield PartFile(name, str(user_path(text)), changed, replaced.setting(model, name))
 
 
 def _of_a_picture(config: Config) -> Config:

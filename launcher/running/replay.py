@@ -59,6 +59,7 @@ class Original:
         path: of the picture, or of the run's folder. pictures: the files to compare with, in the order they were made.
         prompts: all of them; `config` has one at most.
         recorded: versions, environment, weights ... by name, as far as they are known.
+        together: pictures of the pipeline's call that a picture was drawn in; here it is drawn alone.
     """
 
     path: Path
@@ -67,6 +68,7 @@ class Original:
     pictures: tuple[Path, ...]
     digests: tuple[str, ...]
     recorded: dict[str, dict[str, str]]
+    together: int = 1
 
 
 def original(path: Path) -> Original:
@@ -102,7 +104,7 @@ def _of_recipe(path: Path, recipe: Recipe) -> Original:
     prompt = recipe.config.get("prompt")
     if not isinstance(prompt, str):
         raise ValueError("has no prompt in its recipe")
-    return Original(path, recipe.config, (prompt,), (path,), ("",), recorded(recipe))
+    return Original(path, recipe.config, (prompt,), (path,), ("",), recorded(recipe), recipe.together)
 
 
 def recorded(told: Recipe | Record) -> dict[str, dict[str, str]]:
@@ -229,14 +231,15 @@ def _flaw(name: str, value: Any) -> Problem | None:
         return Problem(told, "not a value that this setting takes", "nothing was run")
     if name not in PATHS or value is None:
         return None
-    if name == "model.path" and (value == "bundled" or (HUB.fullmatch(str(value)) and not Path(str(value)).exists())):
+    named = name in ("model.path", "model.base")
+    if named and (value == "bundled" or (HUB.fullmatch(str(value)) and not Path(str(value)).exists())):
         return None
     several = str(value).count(",") + 1 if str(value).startswith("[") else 0
     file = f"[{','.join(['FILE'] * several)}]" if several else "FILE"
     if name in (*PICTURES, "lora.path"):
         where = "in the run's folder, nor where it was named" if name in PICTURES else "where it was named"
         return Problem(told, f"no file with the recorded SHA-256 is {where}", f"type {name}={file}")
-    kind = "FOLDER" if name == "model.path" else file
+    kind = "FOLDER" if named else file
     return Problem(told, "names a file of another machine, which is not taken from a recipe", f"type {name}={kind}")
 
 
@@ -264,7 +267,7 @@ def strangers(config: LaunchConfig, overrides: Sequence[str], composer: Composer
     """What would be fetched that neither the model's file nor the user's own words name."""
     typed = [word.partition("=")[0].lstrip("+") for word in overrides]
     known = to_config(composer.compose([f"model={config.model.name}"])).model
-    found = {"model.path": (config.model.path, known.path), "model.revision": (config.model.revision, known.revision)}
+    found = {f"model.{key}": (getattr(config.model, key), getattr(known, key)) for key in ("path", "base", "revision")}
     return [f"{name}={now}" for name, (now, usual) in found.items() if now not in (None, usual) and name not in typed]
 
 

@@ -239,7 +239,7 @@ class Session:
                 for group, slot in enumerate(slots):
                     slot.fit(environment)
                     if shared is not None:
-                        own = len(range(group, request.pictures, len(slots))) * request.denoising_steps
+                        own = len(request.share(group, len(slots))) * request.denoising_steps
                         progress = shared.job(group, "", own)
                     progress = progress or self.screen.progress(steps_of(request), brief)
                     crews.append(Crew(deal.placed(request, group) if shared else request, slot.ranks, progress))
@@ -269,8 +269,8 @@ class Session:
 
 
 def steps_of(request: Request) -> int:
-    """Denoising steps of all pictures of a job."""
-    return request.denoising_steps * request.pictures
+    """Denoising steps of all calls of a job."""
+    return request.denoising_steps * len(request.calls)
 
 
 def _kinds(jobs: dict[int, Job]) -> dict[int, Hashable]:

@@ -25,6 +25,8 @@ class Story:
 
     def __init__(self, request: Request, run_dir: RunDir, groups: int) -> None:
         self.request, self.run_dir, self.groups = request, run_dir, groups
+        # The numbers of the pictures that each group makes, in the order in which it does.
+        self.numbers = [[number for call in request.share(group, groups) for number in call] for group in range(groups)]
         self.files: dict[int, File] = {}
         self._checks: dict[tuple[int, int], Check] = {}
         self._lock = threading.Lock()
@@ -56,7 +58,7 @@ class Story:
     def _note(self, group: int, rank: int, message: Message) -> None:
         run_dir = self.run_dir
         if isinstance(message, Saved):
-            self.files[message.picture * self.groups + group] = message.file
+            self.files[self.numbers[group][message.picture]] = message.file
             run_dir.note(files=tuple(self.files[number] for number in sorted(self.files)))
         elif isinstance(message, Checked):
             self._checks[group, rank] = message.check
@@ -73,11 +75,13 @@ class Story:
 
     def _judge(self) -> None:
         """Record what the ranks have found, and end the run if they are not close to one rank."""
-        worst = max(self._checks.values(), key=lambda check: (not check.close, check.relative))
+        worst = max(self._checks.values(), key=lambda check: (not check.close, check.relative, check.batch or 0.0))
         self.run_dir.write(check=worst)
         if worst.close:
             return
         what = f"cp={self.request.mode} is off by {worst.relative:.1e} of what one rank predicts in the first step"
+        if worst.relative <= worst.bound and worst.batch is not None:
+            what = f"batch={self.request.config.batch} is off by {worst.batch:.1e} of what one picture alone predicts"
         limit = f"the bound in {worst.dtype} is {worst.bound:.0e}"
         sharper = "" if worst.dtype == "float32" else "; runtime.dtype=float32 tells rounding from a mistake"
         raise RunFailed(
@@ -113,7 +117,7 @@ def summed_up(done: Sequence[Sequence[Done]]) -> dict[str, Any]:
 
 
 def _dealt(groups: Sequence[tuple[T, ...]]) -> tuple[T, ...]:
-    """What groups tell of their pictures, in the pictures' order: they were dealt out one by one."""
+    """What groups tell of their pictures, in their order: they were dealt out call by call."""
     return tuple(of for turn in itertools.zip_longest(*groups) for of in turn if of is not None)
 
 

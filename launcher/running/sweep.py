@@ -53,7 +53,7 @@ class Job:
         record = self.made.record
         if (median := step_time(record.step_seconds)) is not None:
             return median
-        return (record.times or {})["denoise"] / (self.request.denoising_steps * len(record.files))
+        return (record.times or {})["denoise"] / (self.request.denoising_steps * len(self.request.calls))
 
     @property
     def first(self) -> Path:

@@ -38,11 +38,11 @@ def with_model(composed: DictConfig, composer: Composer) -> DictConfig:
     if named or composed.hydra.runtime.choices.get("model") != DEFAULT:
         return composed
     with translated(words):
-        path = composed.model.path
+        path = composed.model.base or composed.model.path
     if path in (None, "", "bundled"):
         return composed
     model = to_config(composed).model
-    typed = {key: composed.model[key] for key in (*_typed(words), "path") if key in composed.model}
+    typed = {key: composed.model[key] for key in (*_typed(words), "path", "base") if key in composed.model}
     if is_hub(model) and folder(model) is None:
         fetch_configs(model)
     here = folder(model)

@@ -66,7 +66,7 @@ class Source(Message):
 
 @dataclass(frozen=True)
 class Step(Message):
-    """A rank has finished a denoising step, from 1, of a picture, from 0."""
+    """A rank has finished a denoising step, from 1, of the call that draws a picture, from 0, and those after it."""
 
     kind: ClassVar[str] = "step"
     picture: int
@@ -108,8 +108,8 @@ class Done(Message):
         digests: of each picture's final latents, the same on all ranks.
         loads: how often the rank has loaded weights so far.
         kernel: what attention was computed with.
-        step_seconds: of each picture's denoising steps; rank 0 alone tells.
-        skipped_steps: of each picture: those in which a cache stood in for something that this rank would compute.
+        step_seconds: of the denoising steps of each call of the pipeline; rank 0 alone tells.
+        skipped_steps: of each call: those in which a cache stood in for something that this rank would compute.
     """
 
     kind: ClassVar[str] = "done"
@@ -149,11 +149,15 @@ class LoraFile:
 
 @dataclass(frozen=True)
 class PartFile:
-    """A file or folder that a part of the pipeline is read from instead; `changed` is its time of change in ns."""
+    """A file or folder that a part of the pipeline is read from instead, and the setting that gives it.
+
+    `changed` is its time of change in ns.
+    """
 
     part: str
     path: str
     changed: int
+    setting: str
 
 
 @dataclass(frozen=True)
@@ -247,7 +251,8 @@ class Job(Message):
         metadata: a word of METADATA there.
         recipe: of all pictures; each file carries Recipe.of.
         check: before anything is drawn, compare the first step of all ranks with one rank's: "step", the whole model,
-            or "block". There may be no pictures then.
+            or "block". only_check: no picture is made.
+        calls: how many of the pictures each call of the pipeline draws, in their order; empty: one each.
         first_rank: the number of the first rank that does this, where several groups make a run's pictures.
     """
 
@@ -269,6 +274,8 @@ class Job(Message):
     pictures: tuple[Picture, ...]
     recipe: Recipe
     check: str | None = None
+    only_check: bool = False
+    calls: tuple[int, ...] = ()
     codec: str | None = None
     crf: int | None = None
     pipeline: str | None = None

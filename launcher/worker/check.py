@@ -18,7 +18,7 @@ import torch.distributed as dist
 from launcher.records.record import CHECK_BOUNDS, Check
 from launcher.worker.steps import Steps
 
-Draw = Callable[[], object]  # draws the first picture of the job
+Draw = Callable[[], object]  # draws the first pictures of the job
 Share = Callable[[], AbstractContextManager[object]]  # the ranks share the transformers while its block runs
 
 
@@ -26,11 +26,15 @@ class _Enough(Exception):  # noqa: N818
     """The first step is over."""
 
 
-def compare(pipe: Any, transformers: list[Any], draw: Draw, share: Share, part: str, dtype: str) -> Check:
+def compare(
+    pipe: Any, transformers: list[Any], draw: Draw, share: Share, part: str, dtype: str, draw_one: Draw | None = None
+) -> Check:
     """Take the first step alone and together, and tell how far apart the two are.
 
     Args:
         part: "step", the whole model, or "block"; the former becomes the latter if a rank's GPU is too small for it.
+
+        draw_one: draws the first of several pictures alone.
 
     Raises:
         RuntimeError: the pipeline's scheduler was not asked for a step. FloatingPointError: latents are not finite.
@@ -47,6 +51,7 @@ def compare(pipe: Any, transformers: list[Any], draw: Draw, share: Share, part: 
             for transformer in transformers:
                 stack.enter_context(one_block(transformer))
         alone = alone or _first(pipe, draw)
+        one = None if draw_one is None else _first(pipe, draw_one)
         with share():
             together = _first(pipe, draw)
     for steps, who in ((alone, "one rank alone"), (together, "all ranks together")):
@@ -56,7 +61,11 @@ def compare(pipe: Any, transformers: list[Any], draw: Draw, share: Share, part: 
     relative = max(_apart(one, two) / max(two.abs().max().item(), 1e-30) for one, two in pairs)
     absolute = max(_apart(one, two) for one, two in zip(together.latents, alone.latents, strict=True))
     bound = CHECK_BOUNDS[dtype]
-    return Check(part, dtype, absolute, relative, bound, close=relative <= bound)
+    batch = None
+    if one is not None:
+        firsts = zip(one.predictions, alone.predictions, strict=True)
+        batch = max(_apart(own, all_[:1]) / max(own.abs().max().item(), 1e-30) for own, all_ in firsts)
+    return Check(part, dtype, absolute, relative, bound, max(relative, batch or 0.0) <= bound, batch)
 
 
 def _first(pipe: Any, draw: Draw) -> Steps:

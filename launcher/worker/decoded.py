@@ -43,8 +43,8 @@ def _picture(frame: torch.Tensor) -> Image.Image:
     return Image.fromarray((pixels * 255).round().astype("uint8"))
 
 
-def sound_of(pipe: Any, result: Any) -> Sound | None:
-    """The sound of a pipeline's film, or None where it makes none.
+def sound_of(pipe: Any, result: Any, number: int) -> Sound | None:
+    """The sound of one of a pipeline's films, or None where it makes none.
 
     Raises:
         FloatingPointError: it is not finite.
@@ -52,7 +52,7 @@ def sound_of(pipe: Any, result: Any) -> Sound | None:
     audio = getattr(result, "audio", None)
     if audio is None:
         return None
-    samples = audio[0].detach().float().cpu().numpy()
+    samples = audio[number].detach().float().cpu().numpy()
     if not np.isfinite(samples).all():
         raise FloatingPointError("the decoded sound is not finite")
     return Sound(np.atleast_2d(samples).clip(-1, 1), pipe.vocoder.config.output_sampling_rate)

@@ -7,7 +7,7 @@ the same on every rank. There are two kinds of pipelines (model.guidance_branche
 calls   Two calls a step. The first half computes the first call at once; the second half goes past it with an empty
         buffer, which pipelines only slice before the second call, and computes that one meanwhile. In the second
         call the results are exchanged, and the buffer is filled.
-batch   One call with both branches in one batch. Each half computes its part of the batch.
+batch   One call with both branches in one batch, one after the other. Each half computes its part of the batch.
 """
 
 from __future__ import annotations
@@ -32,11 +32,18 @@ class Branches:
 
     Args:
         forward: computes a branch. half: which one is this rank's, 0 or 1. pair: this rank and its partner.
-        shapes: what is kept of earlier jobs.
+        shapes: what is kept of earlier jobs. together: tells how many pictures the pipeline's call draws.
     """
 
-    def __init__(self, forward: Forward, half: int, pair: dist.ProcessGroup, shapes: Shapes) -> None:
-        self.forward, self.half, self.pair, self.shapes = forward, half, pair, shapes
+    def __init__(
+        self,
+        forward: Forward,
+        half: int,
+        pair: dist.ProcessGroup,
+        shapes: Shapes,
+        together: Callable[[], int] = lambda: 1,
+    ) -> None:
+        self.forward, self.half, self.pair, self.shapes, self.together = forward, half, pair, shapes, together
         self._first: Any = None  # the first call's result, between the two calls of a step
 
     def calls(self, *args: Any, **kwargs: Any) -> Any:
@@ -68,12 +75,14 @@ class Branches:
     def batch(self, *args: Any, **kwargs: Any) -> Any:
         """One call with both branches; one without guidance is computed by both halves."""
         first = args[0] if args else next(iter(kwargs.values()))
-        if len(first) != 2:
+        rows = self.together()  # of a branch
+        if len(first) != 2 * rows:
             return self.forward(*args, **kwargs)
 
         def part(value: Any) -> Any:
             cuts = isinstance(value, list) or (isinstance(value, torch.Tensor) and value.ndim > 0)
-            return value[self.half : self.half + 1] if cuts and len(value) == 2 else value
+            own = slice(self.half * rows, (self.half + 1) * rows)
+            return value[own] if cuts and len(value) == 2 * rows else value
 
         mine = self.forward(*map(part, args), **{name: part(value) for name, value in kwargs.items()})
         others = tree_map(_empty, mine)
@@ -132,14 +141,21 @@ def _joined(one: Any, two: Any) -> Any:
 
 
 @contextlib.contextmanager
-def divided(transformer: Any, branches: str, half: int, pair: dist.ProcessGroup, shapes: Shapes) -> Iterator[None]:
+def divided(
+    transformer: Any,
+    branches: str,
+    half: int,
+    pair: dist.ProcessGroup,
+    shapes: Shapes,
+    together: Callable[[], int] = lambda: 1,
+) -> Iterator[None]:
     """Have this rank compute one branch of the transformer's calls while the block runs.
 
     Args:
         branches: "calls" or "batch". The others: see Branches.
     """
     own = vars(transformer).get("forward")
-    transformer.forward = getattr(Branches(transformer.forward, half, pair, shapes), branches)
+    transformer.forward = getattr(Branches(transformer.forward, half, pair, shapes, together), branches)
     try:
         yield
     finally:

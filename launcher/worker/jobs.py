@@ -6,9 +6,10 @@ import contextlib
 import dataclasses
 import functools
 import inspect
+import itertools
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from launcher.records.hashes import weights
 from launcher.records.picture import save
 from launcher.records.record import File, at_commit
 from launcher.wire.channel import STORE_VARIABLE
-from launcher.wire.protocol import Checked, Done, Job, Load, Message, Saved, Source, Stage, Step
+from launcher.wire.protocol import Checked, Done, Job, Load, Message, Picture, Saved, Source, Stage, Step
 from launcher.worker import surroundings
 from launcher.worker.caches import cached, forget
 from launcher.worker.check import compare
@@ -81,11 +82,11 @@ class Worker:
             decoded_by(getattr(self.drawing, "vae", None), job.decoding),
             cached(self.drawing, job.sharing.transformers, job.cache, job.load.dtype) as self.skips,
         ):
-            digests = []
-            for number in range(len(job.pictures)):
+            digests: list[str] = []
+            for call in () if job.only_check else _calls(job):
                 if job.cache.on:
                     forget(self.drawing, job.sharing.transformers)
-                digests.append(self._picture(job, number, seconds))
+                digests += self._draw_call(job, call, seconds)
                 skipped.append(self.skips.taken())
             kernel = surroundings.kernel(getattr(self.pipe, job.sharing.transformers[0]))
             kernel = job.sharing.kernel if job.sharing.mode == "none" and job.sharing.kernel != "auto" else kernel
@@ -107,23 +108,31 @@ class Worker:
         self.send(Stage("checking"))
         transformers = [getattr(self.pipe, name) for name in job.sharing.transformers]
 
-        def draw() -> object:
-            return self._draw(job, job.prompts[0], job.seed, "latent")
-
+        first = [job.pictures[number] for number in _calls(job)[0]]
+        draw = functools.partial(self._draw, job, first, "latent")
+        one = functools.partial(self._draw, job, first[:1], "latent") if len(first) > 1 else None
         share = functools.partial(shared, self.drawing, job.sharing, self.groups)
-        told = compare(self.drawing, transformers, draw, share, part, job.load.dtype)
+        told = compare(self.drawing, transformers, draw, share, part, job.load.dtype, one)
         self.send(Checked(told))
 
-    def _draw(self, job: Job, prompt: str, seed: int, output: str) -> Any:
-        """Call the pipeline."""
-        torch.manual_seed(seed)
+    def _draw(self, job: Job, pictures: Sequence[Picture], output: str) -> Any:
+        """Call the pipeline for these pictures.
+
+        Several are asked for by a list of prompts, never by a number of pictures for each: then each has a generator of
+        its own, and an entry of its own in all that pipelines make of a picture that is given.
+        """
+        torch.manual_seed(pictures[0].seed)
+        self.groups.together = len(pictures)
+        call = _accepted(self.drawing, job.call | _pictures(job))
+        prompts = [job.prompts[picture.prompt] for picture in pictures]
+        noise = [torch.Generator("cpu").manual_seed(picture.seed) for picture in pictures]  # the same everywhere
+        if len(pictures) == 1:
+            with self.embeddings.of(self.drawing):
+                return self.drawing(**call, prompt=prompts[0], generator=noise[0], output_type=output)
+        each = {"negative_prompt", *(given.argument for given in job.started_from)}
+        call = {key: [value] * len(pictures) if key in each else value for key, value in call.items()}
         with self.embeddings.of(self.drawing):
-            return self.drawing(
-                **_accepted(self.drawing, job.call | _pictures(job)),
-                prompt=prompt,
-                generator=torch.Generator("cpu").manual_seed(seed),  # the same noise everywhere
-                output_type=output,
-            )
+            return self.drawing(**call, prompt=prompts, generator=noise, output_type=output)
 
     def _load(self, load: Load) -> None:
         self.send(Stage("loading"))
@@ -161,17 +170,16 @@ class Worker:
         self.loras.fuse(load.fused)
         self.loads += 1
 
-    def _picture(self, job: Job, number: int, seconds: dict[str, float]) -> str:
-        picture = job.pictures[number]
+    def _draw_call(self, job: Job, numbers: range, seconds: dict[str, float]) -> tuple[str, ...]:
+        """Make the pictures of one call of the pipeline, and return the digests of their latents."""
+        pictures = [job.pictures[number] for number in numbers]
         ended: list[float] = []
         began = time.monotonic()
 
         def drawn() -> None:
             if not steps.finite:
                 raise FloatingPointError(f"the latents are not finite in {_made_with(job)}")
-            if (
-                self.rank == 0 and not job.decoding.shared
-            ):  # the other ranks are done: their cores are free for decoding
+            if self.rank == 0 and not job.decoding.shared:  # the other ranks are done: their cores are free
                 torch.set_num_threads(min(job.cores, _cores()))
             self.send(Stage("decoding"))
             ended[:] = [time.monotonic()]
@@ -179,7 +187,7 @@ class Worker:
         def stepped(step: int) -> None:
             moments.mark()
             self.skips.step(step)
-            self.send(Step(number, step))
+            self.send(Step(numbers.start, step))
 
         steps, moments = Steps(stepped, drawn), surroundings.Moments()
         try:
@@ -187,11 +195,12 @@ class Worker:
             with seen[0], seen[1] as first, np.errstate(invalid="raise"):  # NaN would be saved as black
                 decodes = self.rank == 0 or job.decoding.shared
                 output = "latent" if not decodes else "pil" if job.frames is None else "pt"
-                result = self._draw(job, job.prompts[picture.prompt], picture.seed, output)
+                result = self._draw(job, pictures, output)
                 decoded = time.monotonic()
                 torch.set_num_threads(job.threads[self.rank])
                 if self.rank == 0:
-                    self._save(job, number, result)
+                    for number in numbers:
+                        self._save(job, number, result, numbers)
         except FloatingPointError as error:
             if not ended:
                 raise
@@ -201,7 +210,7 @@ class Worker:
         seconds["denoise"] += ended[0] - first[0]
         seconds["decode"] += decoded - ended[0]
         seconds["save"] += time.monotonic() - decoded
-        return steps.digest()
+        return steps.digests(len(pictures))
 
     @contextlib.contextmanager
     def _first_forward(self, job: Job, moments: surroundings.Moments) -> Iterator[list[float]]:
@@ -235,19 +244,23 @@ class Worker:
             pipe.enable_model_cpu_offload(device=torch.device("cuda", torch.cuda.current_device()))
         return pipe
 
-    def _save(self, job: Job, number: int, result: Any) -> None:
+    def _save(self, job: Job, number: int, result: Any, call: range) -> None:
+        """Save one of the pictures that a call of the pipeline drew."""
         self.send(Stage("saving"))
+        place = number - call.start
         picture = job.pictures[number]
         path = Path(job.folder) / picture.file
         shown = result[0]  # the first output is what was asked for, under whatever name
-        film, frames = None, Frames(shown if job.frames is None else shown[0][: job.frames], job.crop)
+        own = shown[place : place + 1] if job.frames is None else shown[place][: job.frames]
+        film, frames = None, Frames(own, job.crop)
         if job.frames is not None:
             assert job.fps is not None
-            film = Film(job.fps, job.codec or "h264", job.crf, sound_of(self.pipe, result))
+            film = Film(job.fps, job.codec or "h264", job.crf, sound_of(self.pipe, result, place))
         recipe = job.recipe.of(job.prompts[picture.prompt], picture.seed)
         recipe = dataclasses.replace(
             recipe,
             scheduler=surroundings.scheduler(self.pipe).name,
+            together=len(call),
             config=at_commit(recipe.config, self.folder),
             weights=job.recipe.weights or weights(Path(self.folder)),
         )
@@ -264,6 +277,12 @@ class Worker:
             fps=None if job.frames is None else job.fps,
         )
         self.send(Saved(number, file))
+
+
+def _calls(job: Job) -> list[range]:
+    """The numbers of the pictures that each call of the pipeline draws."""
+    ends = list(itertools.accumulate(job.calls or (1,) * len(job.pictures)))
+    return [range(start, end) for start, end in itertools.pairwise((0, *ends))]
 
 
 def _made_with(job: Job) -> str:

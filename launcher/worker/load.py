@@ -41,12 +41,12 @@ def load_pipeline(load: Load, folder: str) -> Any:
     for name, entry in pipeline.load_config(folder).items():
         if (kind := _class(entry)) is None:
             continue
-        other = next((each.path for each in load.replaced if each.part == name), None)
-        with _told(name) if other is None else _told_of(f"model.{name}={Path(other).name}"):
+        other = next((each for each in load.replaced if each.part == name), None)
+        with _told(name) if other is None else _told_of(f"{other.setting}={Path(other.path).name}", name):
             if other is None:
                 part, lacking[name] = _part(kind, folder, name, dtype, load)
             else:
-                part, lacking[name] = _other(kind, other, folder, name, dtype)
+                part, lacking[name] = _other(kind, other.path, folder, name, dtype)
         if isinstance(part, kind):  # an AutoTokenizer gives another class, which diffusers would refuse
             parts[name] = part
     pipe = pipeline.from_pretrained(folder, torch_dtype=dtype, variant=load.variant, use_safetensors=True, **parts)
@@ -110,7 +110,7 @@ def _warnings() -> Iterator[list[str]]:
 
 
 @contextlib.contextmanager
-def _told_of(value: str) -> Iterator[None]:
+def _told_of(value: str, part: str) -> Iterator[None]:
     """Have an error of a part that was given name its setting."""
     try:
         yield
@@ -120,7 +120,7 @@ def _told_of(value: str) -> Iterator[None]:
         told = " ".join(str(error).split())[:300]
         if not isinstance(error, ValueError):
             told = f"its weights are not those of such a part ({type(error).__name__}: {told})"
-        raise ValueError(f"{value} can't take the place of the pipeline's own part: {told}") from error
+        raise ValueError(f"{value} can't take the place of the pipeline's own {part}: {told}") from error
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ class Groups:
         self._made: dict[tuple[int, int], tuple[dist.ProcessGroup | None, dist.ProcessGroup | None]] = {}
         self._meshes: dict[tuple[int, int], DeviceMesh] = {}
         self.shapes: dict[str, Shapes] = {}  # by the transformer's name
+        self.together = 1  # pictures that the pipeline's present call draws
 
     def of(self, cfg: int, sequence: int) -> tuple[dist.ProcessGroup | None, dist.ProcessGroup | None]:
         """The ranks that share a sequence with this one, None for all; and this rank with its partner in guidance."""
@@ -60,7 +61,9 @@ def shared(pipe: Any, sharing: Sharing, groups: Groups) -> Iterator[None]:
                 stack.enter_context(split(transformer, sharing, sequence))
             if pair is not None:
                 shapes = groups.shapes.setdefault(name, {})
-                stack.enter_context(divided(transformer, sharing.branches, pair.rank(), pair, shapes))
+                stack.enter_context(
+                    divided(transformer, sharing.branches, pair.rank(), pair, shapes, lambda: groups.together)
+                )
         yield
 
 

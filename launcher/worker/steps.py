@@ -54,12 +54,14 @@ class Steps:
         """Whether all of them are numbers."""
         return all(bool(latents.isfinite().all()) for latents in self.latents)
 
-    def digest(self) -> str:
-        """SHA-256 of them as float32."""
-        told = hashlib.sha256()
+    def digests(self, pictures: int) -> tuple[str, ...]:
+        """SHA-256 of those of each of so many pictures, as float32."""
+        told = [hashlib.sha256() for _ in range(pictures)]
         for latents in self.latents:
-            told.update(latents.detach().float().cpu().numpy().tobytes())
-        return told.hexdigest()
+            parts = [latents] if pictures == 1 else latents.chunk(pictures)
+            for one, part in zip(told, parts, strict=True):
+                one.update(part.detach().float().cpu().numpy().tobytes())
+        return tuple(one.hexdigest() for one in told)
 
     def _stepped(self, scheduler: Any, prediction: torch.Tensor, latents: torch.Tensor) -> None:
         self._seen[id(scheduler)] = scheduler, prediction, latents

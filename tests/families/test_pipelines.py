@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import os
 import random
@@ -13,6 +14,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import twins
 from shared import LAPTOP
 from warm import Warm
 
@@ -22,7 +24,9 @@ import pipelines
 
 from launcher.config.compose import Composer, to_config
 from launcher.config.schema import LaunchConfig
-from launcher.estimates.ways import resolve
+from launcher.estimates.ways import resolve, resolved
+from launcher.families.text import count_tokens
+from launcher.records.picture import read_frames
 from launcher.request.request import Request
 from launcher.rules import problems
 from launcher.running.job import Made
@@ -72,7 +76,10 @@ def families(tmp_path_factory) -> Families:
     always = ["output=png", "runtime=cpu", "runtime.timeout=30", "seed=1", "prompt=a blue cat"]
 
     def config(name: str) -> LaunchConfig:
-        words = pipelines.words(name, pipelines.build(name, folder / name))
+        if name in twins.FACTS:
+            words = [*twins.FACTS[name], f"model.path={twins.build(name, folder / name)}"]
+        else:
+            words = pipelines.words(name, pipelines.build(name, folder / name))
         steps = [] if any(word.startswith("steps=") for word in words) else ["steps=2"]
         return to_config(with_model(composer.compose([*words, *steps, *always]), composer))
 
@@ -91,9 +98,15 @@ def asked(config: LaunchConfig, mode: str, ring: int, ulysses: int, height: int)
 
 
 @pytest.fixture(scope="module")
-def alone(families, tmp_path_factory) -> Iterator[Alone]:
+def single(tmp_path_factory) -> Iterator[Warm]:
+    group = Warm(tmp_path_factory.mktemp("alone"))
+    yield group
+    group.close()
+
+
+@pytest.fixture(scope="module")
+def alone(families, single) -> Alone:
     """What one process makes, once it is asked for."""
-    single = Warm(tmp_path_factory.mktemp("alone"))
 
     def made(name: str, height: int = 50) -> np.ndarray:
         if name == "unipc":
@@ -104,8 +117,7 @@ def alone(families, tmp_path_factory) -> Iterator[Alone]:
             return sound(single.make(film))
         return single.run(asked(families(name), "none", 1, 1, height))[0]
 
-    yield functools.cache(made)
-    single.close()
+    return functools.cache(made)
 
 
 def other_scheduler(families: Families, mode: str = "none", ring: int = 1, ulysses: int = 1) -> Request:
@@ -186,3 +198,60 @@ def test_ranks_make_what_one_process_makes(warm, families, alone, name):
         (shown,) = group.run(request)
         assert shown.std() > 1
         assert np.abs(shown - alone(name, height)).max() <= 1, (mode, ring, ulysses)
+
+
+# Those whose calls draw several pictures; all of them take five minutes.
+SEVERAL = ["qwenimage", "ltx2"] if os.environ.get("BATCHES") != "all" else ["qwenimage", *pipelines.PIPELINES]
+
+
+def together(config: LaunchConfig, mode: str, world: int, batch: int = 2) -> Request:
+    """Three pictures of unequal prompts, two in a call and one alone."""
+    config = copy.deepcopy(config)
+    config.prompt, config.batch = None, batch
+    request = asked(config, mode, *((world, 1) if mode == "ring_anything" else (1, world)), 50)
+    prompts = ("a blue cat", "a red dog that sits on a green hill far away, by night", "a pot")
+    counted = count_tokens(request.config.model, prompts)
+    inputs = dataclasses.replace(request.inputs, prompts=prompts, tokens=tuple(counted))
+    return resolved(request.config, inputs, LAPTOP)
+
+
+@pytest.fixture(scope="module")
+def one_by_one(families, single) -> Callable[[str], list[np.ndarray]]:
+    """What a call for each picture makes on one rank; a call for two makes the same there."""
+
+    def made(name: str) -> list[np.ndarray]:
+        found = single.run(together(families(name), "none", 1, batch=1))
+        assert close(single.run(together(families(name), "none", 1)), found)
+        return found
+
+    return functools.cache(made)
+
+
+def close(shown: list[np.ndarray], expected: list[np.ndarray]) -> bool:
+    assert len(shown) == len(expected) == 3
+    assert min(np.abs(expected[0] - other).max() for other in expected[1:]) > 10
+    return all(np.abs(one - two).max() <= 1 for one, two in zip(shown, expected, strict=True))
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_each_picture_of_a_call_is_as_it_is_alone(warm, families, one_by_one, name):
+    world, group = warm
+    if families(name).model.batch not in ("any", "masked"):
+        assert "batch=2" in str(problems(together(families(name), "none", 1)))
+        return
+    for mode in ("ulysses_anything", "ring_anything", "unified_anything"):
+        request = together(families(name), mode, world)
+        if found := problems(request):
+            assert request.masked
+            assert mode == "ring_anything"
+            assert "not equally long" in found[0].rule or "always uses one" in found[0].rule
+            continue
+        made = group.make(request)
+        shown = [read_frames(made.folder / file.file, made.record.frames.fps) for file in made.record.files]
+        shown = [np.stack([np.asarray(frame) for frame in frames]).astype(int) for frames in shown]
+        assert close(shown, one_by_one(name)), mode
+        assert [len(request.calls), len(made.record.step_seconds)] == [2, 2]
+    request = together(families(name), "none", 1)
+    if world == 2 and request.negative_prompt is not None and request.config.model.guidance_branches is not None:
+        request.config.cp.cfg_degree = 2
+        assert close(group.run(resolved(request.config, request.inputs, LAPTOP)), one_by_one(name))

@@ -150,6 +150,9 @@ def page(source: Original, made: Made, found: list[Difference], apart: dict[str,
         lines.append(f"{file.file:<10} {one}")
     same = sum(bool(one.same) for one in found)
     lines.append(f"{'same':<10} {same} of {plural(len(found), 'picture')}")
+    if source.together > 1:
+        what = f"it was one of {source.together} pictures of a call, and is drawn alone here: the same up to rounding"
+        lines.append(f"{'note':<10} {what}")
     for name, (then, now) in apart.items():
         cells = [shorten(value or "-", 60) for value in (then, now)]
         lines.append(f"{'differs':<10} {shorten(name)}: {cells[0]} -> {cells[1]}")

@@ -7,10 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import psutil
-
 from launcher.gpus import visible_devices
-from launcher.wire.channel import STORE_VARIABLE
 
 STEERING = ("ACCELERATE_", "TORCHELASTIC_", "LAUNCHER_", "PET_")  # PET_: torchrun's own flags
 SINGLE = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "GROUP_RANK")
@@ -51,6 +48,8 @@ def environment(
         folder: the group's.
         deterministic: have cuBLAS make the same numbers each time, which it is told before CUDA starts.
     """
+    from launcher.wire.channel import STORE_VARIABLE  # with every message: a plan asks for the command alone
+
     kept = {name: value for name, value in os.environ.items() if not name.startswith(STEERING) and name not in SINGLE}
     kept["OMP_NUM_THREADS"] = str(max(threads))
     # Spinning threads starve each other as soon as anything else runs on the cores: denoising took 2 s with this and 10
@@ -87,6 +86,8 @@ def environment(
 
 def _loopback() -> str | None:
     """The name of the loopback device: lo on Linux, lo0 on macOS."""
+    import psutil  # which a plan, that asks for the command alone, does not wait for
+
     for name, addresses in psutil.net_if_addrs().items():
         if any(address.address == LOOPBACK for address in addresses):
             return name

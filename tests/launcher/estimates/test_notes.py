@@ -1,5 +1,6 @@
 """What a user should know about a legal request."""
 
+from launcher.estimates import memory
 from launcher.estimates.notes import notes
 from launcher.estimates.plan import plan
 from launcher.gpus import Gpu
@@ -15,6 +16,18 @@ def test_notes_are_numbers_with_what_to_type(ask):
     small = Machine(2, memory_gib=1, free_gib=0.5)
     assert "GiB, and 0.5 GiB are free" in notes(ask("height=2000", machine=small))[0]
     assert "50 times slower" in notes(ask("runtime.dtype=float16"))[0]
+
+
+def test_tiles_are_named_where_they_make_it_fit(ask):
+    words, roomy = ["cp=none", "runtime=cpu", "height=4096", "width=4096"], Machine(2, memory_gib=64, free_gib=40)
+    whole, tiled = (memory.estimate(ask(*words, *more)).total for more in ([], ["vae.tiling=true"]))
+    between = Machine(2, memory_gib=64, free_gib=(whole + tiled) / 2 / memory.GIB)
+    assert tiled < 0.8 * whole
+    assert notes(ask(*words, machine=between))[0].endswith("type vae.tiling=true, with which it fits")
+    assert not any("GiB" in note for note in notes(ask(*words, "vae.tiling=true", machine=between)))
+    assert not any("GiB" in note for note in notes(ask(*words, machine=roomy)))
+    tight = Machine(2, memory_gib=64, free_gib=0.5)
+    assert "tiling" not in notes(ask(*words, machine=tight))[0]
 
 
 def test_what_is_legal_and_far_too_large_is_noted(ask):

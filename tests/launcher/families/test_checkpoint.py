@@ -216,7 +216,15 @@ def test_several_variants_are_to_be_chosen_from(folder):
     problem = said(folder)[0]
     assert "has no plain weights, but the variants bf16, fp16" in problem
     assert "type model.variant=bf16" in problem
+    assert len(said(folder)) == 1  # and no plain file is missed
     assert said(folder, variant="fp16") == []
+
+
+def test_parts_of_unlike_variants_have_none_in_common(folder):
+    renamed(folder, "transformer")
+    renamed(folder, "vae", variant="bf16")
+    (problem,) = said(folder)
+    assert "its parts have no variant in common: 'transformer' has fp16, 'vae' has bf16" in problem
 
 
 @pytest.mark.slow

@@ -120,7 +120,10 @@ def test_nobody_waits_for_the_network_when_something_else_is_wrong(ask, endpoint
 @pytest.mark.parametrize("url", ["", "nonsense", "http://:x", "http://127.0.0.1:99999", "http://[::1"])
 def test_an_address_that_is_none_is_told_in_words(url):
     (problem,) = answer_problems(ModelConfig(path="owner/name"), url)
+    assert "no weights in the cache" in problem.rule
     assert "can't be reached" in problem.rule
+    (problem,) = answer_problems(ModelConfig(path="owner/name"), url, "vae/x.safetensors is missing")
+    assert problem.rule.startswith("in the cache, vae/x.safetensors is missing; ")
 
 
 @pytest.mark.parametrize("name", ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"])

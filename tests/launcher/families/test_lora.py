@@ -48,6 +48,10 @@ def test_what_fits_or_is_not_known_here_is_left_to_the_ranks(written, state):
         (pair(f"base_model.model.{TO_K}", inputs=1) | {f"base_model.model.{TO_K}.alpha": torch.ones(())}, "1 to 144"),
         (pair(f"lora_unet_{TO_K.replace('.', '_')}", inputs=150), "has 150 to 144 channels"),
         (pair() | {f"{TO_K}.lora_B.weight": torch.ones(WIDTH, 3)}, r"has matrices of [2, 144] and [144, 3]"),
+        (
+            {key: value.to(torch.int8) for key, value in pair().items()},
+            f"holds whole numbers (I8) at {TO_K}: quantised",
+        ),
         (pair() | {f"{TO_K}.alpha": torch.ones(2)}, f"has an alpha at {TO_K} that is not one number"),
         (pair("transformer_blocks.40.attn.to_k"), "more blocks: transformer_blocks.40.attn.to_k"),
         (pair(f"base_model.model.{TO_K}"), "is a peft adapter, and the adapter_config.json"),

@@ -2,14 +2,18 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from launcher.config.schema import ModelConfig
-from launcher.families.replaced import files, part_problems, single_files
+from launcher.estimates.notes import notes
+from launcher.families.replaced import files, held, part_problems, single_files
 from launcher.families.weights import BUNDLED
+from launcher.records.files import sha256
+from launcher.rules import problems
 from launcher.running.first_record import input_hashes, known_weights, resolved
 from launcher.running.message import group_key
 
@@ -52,6 +56,46 @@ def test_what_does_not_fit_is_told(tmp_path):
     assert "has no .safetensors file" in told(transformer=str(folder))
 
 
+def single(path: Path, *words: str, base: str = "bundled") -> list[str]:
+    return ["runtime=cpu", f"model.path={path}", f"model.base={base}", *words]
+
+
+def test_a_single_file_gives_the_transformer_and_the_base_the_rest(ask, tmp_path):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(TRANSFORMER.read_bytes())
+    request = ask(*single(path))
+    assert problems(request) == []
+    assert input_hashes(request) == {"model.path": sha256(path)}
+    config = resolved(request)["model"]
+    assert (config["path"], config["base"]) == (".../x.safetensors", "bundled")
+    (part,) = group_key(request).load.replaced
+    assert (part.part, part.path, part.setting) == ("transformer", str(path), "model.path")
+    state = {"model.diffusion_model.x": torch.ones(1), "vae.x": torch.ones(1), "text_encoders.x": torch.ones(1)}
+    save_file(state, path)
+    assert held(str(path)) == ["transformer", "vae"]
+    (note,) = [note for note in notes(ask(*single(path))) if "x.safetensors" in note]
+    assert "text encoders in x.safetensors (text_encoders....) are not read" in note
+
+
+def test_a_single_file_that_is_none_is_told_once(ask, tmp_path):
+    def said(*words: str) -> str:
+        return " | ".join(map(str, problems(ask(*words))))
+
+    pickle, cut = tmp_path / "x.ckpt", tmp_path / "x.safetensors"
+    pickle.write_bytes(b"x")
+    cut.write_bytes(TRANSFORMER.read_bytes()[:5000])
+    assert f"model.path={pickle}: not a .safetensors file; other formats can run code" in said(*single(pickle))
+    assert said(*single(cut)).count("model.path=") == 1
+    assert "cut off" in said(*single(cut))
+    assert "model.path=/nowhere: no such file" in said(*single(Path("/nowhere")))
+    assert "is a folder, and model.base=bundled goes with a single" in said(*single(BUNDLED))
+    cut.write_bytes(TRANSFORMER.read_bytes())
+    assert "model.base=/nowhere: no such folder" in said(*single(cut, base="/nowhere"))
+    assert "leave one of them out" in said(*single(cut, f"model.transformer={cut}"))
+    alone = said("runtime=cpu", f"model.path={cut}")
+    assert f"type model.path={cut} model.base=FOLDER" in alone
+
+
 def test_it_is_in_the_record_and_asks_for_ranks_of_its_own(ask, tmp_path):
     path = tmp_path / "x.safetensors"
     path.write_bytes(TRANSFORMER.read_bytes())
@@ -64,7 +108,7 @@ def test_it_is_in_the_record_and_asks_for_ranks_of_its_own(ask, tmp_path):
     assert group_key(request) != group_key(ask("runtime=cpu"))
 
 
-@pytest.mark.parametrize("key", ["transformer", "vae"])
+@pytest.mark.parametrize("key", ["transformer", "vae", "base"])
 def test_it_is_no_setting_of_a_stranger(ask, key):
     from launcher.running.replay import _flaw
 

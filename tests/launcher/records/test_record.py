@@ -91,5 +91,5 @@ def test_a_pipe_is_no_record(tmp_path):
 def test_a_recipe_of_one_picture_asks_for_that_one_alone():
     recipe = a_recipe(config={"prompt": None, "prompt_file": ".../x.json", "images": 3, "seed": 1, "steps": 2})
     assert recipe.of("a dog", 7).config == {
-        "prompt": "a dog", "prompt_file": None, "images": 1, "seed": 7, "steps": 2
+        "prompt": "a dog", "prompt_file": None, "images": 1, "batch": 1, "seed": 7, "steps": 2
     }  # fmt: skip

@@ -21,14 +21,14 @@ from launcher.wire.protocol import pack
 SMALL = ["cp=none", "runtime=cpu", "height=16", "width=16", "steps=2", "seed=3"]
 
 
-def test_twenty_thousand_pictures_are_told_at_once(ask, tmp_path):
-    request = ask(*SMALL, "images=20000")
+def test_ten_thousand_pictures_are_told_at_once(ask, tmp_path):
+    request = ask(*SMALL, "images=10000")
     began = time.process_time()
     job = job_message(request, RunDir(tmp_path))
     line = pack(job)
     assert time.process_time() - began < 5  # 0.2 s; two minutes while versions were asked for each of them
-    assert len(line) < MAX_LINE / 8
-    assert [picture.file for picture in job.pictures[::19_999]] == ["0000.png", "19999.png"]
+    assert len(line) < MAX_LINE / 16
+    assert [picture.file for picture in job.pictures[::9_999]] == ["0000.png", "9999.png"]
     assert {picture.prompt for picture in job.pictures} == {0}
 
 

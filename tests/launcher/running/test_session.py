@@ -1,14 +1,19 @@
 """A session without a screen: what it refuses, where it writes. Its runs over real ranks are in tests/distributed."""
 
+import itertools
+import time
 from pathlib import Path
 
 import pytest
+from shared import LAPTOP
 
 from launcher.config.compose import Composer
 from launcher.problems import Refused
+from launcher.running.progress import Progress
 from launcher.running.screen import Silent
 from launcher.running.session import Session
-from launcher.running.sweep import REFUSED, Job, Sweep, notes_on_prompts, notes_on_seed
+from launcher.running.slot import Slot
+from launcher.running.sweep import FAILED, REFUSED, Job, Sweep, notes_on_prompts, notes_on_seed
 
 
 @pytest.fixture
@@ -114,3 +119,25 @@ def test_a_job_of_an_experiment_is_a_run_where_all_that_it_varies_is_typed(sessi
     _, request = session.resolve([*words, "height=64"])
     assert (request.mode, request.mesh.ranks) == ("ring_anything", 2)
     assert (request.requested.width, request.config.steps) == (64, 4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("data", "most"), [("1", 2), ("2", 3)])
+def test_jobs_for_the_same_ranks_follow_each_other_and_are_told_in_their_order(session, monkeypatch, data, most):
+    """Two dtypes, which the line alternates: one group loads each once, and of two groups one may help at the end."""
+    session.machine, ran = LAPTOP, {0: [], 1: []}
+
+    def run(job: Job, slot: Slot, progress: Progress | None = None) -> None:
+        time.sleep(0.01)
+        ran[slot.number].append(job.request.dtype)
+        job.fail(FAILED, "nothing was drawn")
+
+    monkeypatch.setattr(session, "_run", run)
+    line = ["runtime=cpu", "cp=none", "seed=1,2,3", "runtime.dtype=float32,bfloat16", f"data={data}"]
+    sweep = session.sweep([*line, "hydra.sweep.dir=here"])
+    loads = sum(len(list(itertools.groupby(dtypes))) for dtypes in ran.values())
+    assert 2 <= loads <= most
+    assert sorted(ran[0] + ran[1]) == ["bfloat16"] * 3 + ["float32"] * 3
+    assert [(job.request.seed, job.request.dtype) for job in sweep.jobs] == [
+        (seed, dtype) for seed in (1, 2, 3) for dtype in ("float32", "bfloat16")
+    ]

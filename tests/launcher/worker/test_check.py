@@ -38,9 +38,9 @@ class Pipeline:
     def progress_bar(self, total: int) -> Any:
         raise AssertionError("the real bar is not drawn")
 
-    def __call__(self) -> None:
+    def __call__(self, pictures: int = 1) -> None:
         self.scheduler.set_timesteps(10)
-        latents = torch.zeros(1, 4)
+        latents = torch.zeros(pictures, 4)
         with self.progress_bar(total=10) as bar:
             for t in self.scheduler.timesteps:
                 self.taken += 1
@@ -71,6 +71,25 @@ def test_the_same_is_close_and_takes_one_step_each():
     pipe = Pipeline()
     assert checked(pipe) == Check("step", "float32", 0.0, 0.0, CHECK_BOUNDS["float32"], close=True)
     assert pipe.taken == 2
+
+
+@pytest.mark.parametrize("alone", [0.0, 1e-3])
+def test_the_first_picture_of_a_batch_is_compared_with_the_same_alone(alone):
+    pipe = Pipeline()
+
+    def one() -> None:
+        pipe.transformer.off = alone
+        pipe()
+        pipe.transformer.off = 0.0
+
+    def two() -> None:
+        pipe.transformer.off = 0.0
+        pipe(2)
+
+    found = compare(pipe, [pipe.transformer], two, contextlib.nullcontext, "step", "float32", one)
+    assert found.relative == 0.0
+    assert found.batch == pytest.approx(alone / 3, rel=1e-2)
+    assert found.close == (alone == 0.0)
 
 
 @pytest.mark.parametrize("dtype", CHECK_BOUNDS)

@@ -55,21 +55,21 @@ def test_a_part_of_a_film_is_one_too():
 
 def test_sound_is_cut_to_what_a_file_can_hold():
     samples = torch.tensor([[[0.5, -3.0, 2.0], [0.0, 1.0, -1.0]]], dtype=torch.bfloat16, requires_grad=True)
-    sound = sound_of(PIPE, SimpleNamespace(audio=samples))
+    sound = sound_of(PIPE, SimpleNamespace(audio=samples), 0)
     assert sound is not None
     assert sound.rate == 24000
     assert sound.samples.tolist() == [[0.5, -1.0, 1.0], [0.0, 1.0, -1.0]]
 
 
 def test_one_channel_is_a_row_and_no_sound_is_none():
-    sound = sound_of(PIPE, SimpleNamespace(audio=torch.zeros(1, 5)))
+    sound = sound_of(PIPE, SimpleNamespace(audio=torch.zeros(1, 5)), 0)
     assert sound is not None
     assert sound.samples.shape == (1, 5)
-    assert sound_of(PIPE, SimpleNamespace(frames=[])) is None
-    assert sound_of(PIPE, SimpleNamespace(audio=None)) is None
+    assert sound_of(PIPE, SimpleNamespace(frames=[]), 0) is None
+    assert sound_of(PIPE, SimpleNamespace(audio=None), 0) is None
 
 
 @pytest.mark.parametrize("odd", [float("nan"), float("inf"), -float("inf")])
 def test_sound_that_is_not_finite_is_an_error(odd):
     with pytest.raises(FloatingPointError, match="decoded sound"):
-        sound_of(PIPE, SimpleNamespace(audio=torch.tensor([[0.0, odd]])))
+        sound_of(PIPE, SimpleNamespace(audio=torch.tensor([[0.0, odd]])), 0)

@@ -88,6 +88,20 @@ def test_a_batch_is_computed_in_halves_whatever_comes_out(pairs, kind):
         assert type(found) is type(kind([given]))
 
 
+def test_a_batch_of_two_pictures_is_computed_in_halves_of_two(pairs):
+    given, text = torch.arange(16.0).reshape(4, 4), torch.ones(2, 7)
+
+    def rank(half: int, pair: dist.ProcessGroup) -> Any:
+        def forward(x: torch.Tensor, text: torch.Tensor) -> tuple[torch.Tensor]:
+            assert (len(x), len(text)) == (2, 2)  # what is not of both branches is whole
+            return (x + text.sum(),)
+
+        return Branches(forward, half, pair, {}, lambda: 2).batch(given, text)
+
+    for found in both(pairs, rank):
+        assert torch.equal(found[0], given + 14)
+
+
 @pytest.mark.parametrize("size", [1, 3])
 def test_a_batch_without_two_branches_is_computed_by_both(pairs, size):
     given = torch.ones(size, 2)

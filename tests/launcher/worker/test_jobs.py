@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -67,10 +68,33 @@ def test_a_job_is_done_and_told(rank, job, tmp_path):
         assert (file.height, file.width, file.frames) == (28, 40, None)
         assert file.sha256 == sha256(tmp_path / file.file)
         assert file.bytes == (tmp_path / file.file).stat().st_size
-        asked = {"steps": 2, "prompt": job.prompts[number], "prompt_file": None, "images": 1, "seed": 5 + number}
-        assert read_recipe(tmp_path / file.file).config == asked
+        asked = {
+            "steps": 2,
+            "prompt": job.prompts[number],
+            "prompt_file": None,
+            "images": 1,
+            "batch": 1,
+            "seed": 5 + number,
+        }
+        assert read_recipe(tmp_path / file.file).config == asked | {"seed": 5 + number}
         with Image.open(tmp_path / file.file) as picture:
             assert picture.size == (40, 28)
+
+
+def test_pictures_of_a_call_are_what_they_are_alone(rank, job, tmp_path):
+    worker, said = rank
+    each = worker.do(job)
+    alone = [np.asarray(Image.open(tmp_path / one.file)).astype(int) for one in job.pictures]
+    said.clear()
+    done = worker.do(dataclasses.replace(job, calls=(2,)))
+    assert len(set(done.digests)) == len(each.digests) == 2
+    assert [len(steps) for steps in done.step_seconds] == [2]
+    assert [message for message in said if isinstance(message, Step)] == [Step(0, 1), Step(0, 2)]
+    assert [message.picture for message in said if isinstance(message, Saved)] == [0, 1]
+    for one, before in zip(job.pictures, alone, strict=True):
+        assert np.abs(np.asarray(Image.open(tmp_path / one.file)).astype(int) - before).max() <= 1
+        recipe = read_recipe(tmp_path / one.file)
+        assert (recipe.together, recipe.config["batch"], recipe.config["seed"]) == (2, 1, one.seed)
 
 
 def test_an_argument_that_the_pipeline_does_not_take_is_refused(rank, job):

@@ -104,7 +104,7 @@ def test_another_transformer_takes_the_place_of_the_pipelines_own(ltx, tmp_path,
     if form == "folder":
         path = shutil.copytree(ltx / "transformer", tmp_path / "other")
         save_file(state, path / file.name, {"format": "pt"})
-    pipe = load(ltx, pipeline="LTXPipeline", replaced=(PartFile("transformer", str(path), 1),))
+    pipe = load(ltx, pipeline="LTXPipeline", replaced=(PartFile("transformer", str(path), 1, "model.transformer"),))
     worn = pipe.transformer.state_dict()
     assert set(worn) == set(state)
     assert all(torch.equal(worn[key], tensor) for key, tensor in state.items())
@@ -122,6 +122,52 @@ def test_a_part_that_does_not_fit_is_named(ltx, tmp_path):
     }
     for told, tensors in wrong.items():
         save_file(tensors, tmp_path / "other.safetensors")
-        given = (PartFile("transformer", str(tmp_path / "other.safetensors"), 1),)
+        given = (PartFile("transformer", str(tmp_path / "other.safetensors"), 1, "model.transformer"),)
         with pytest.raises(ValueError, match=told):
             load(ltx, pipeline="LTXPipeline", replaced=given)
+
+
+# LTX's makers number the blocks of their VAE through; longer names first, for the first that fits is taken.
+BLOCKS = {
+    "encoder": ["0.downsamplers.0:1", "0.conv_out:2", "0:0", "1.downsamplers.0:4", "1.conv_out:5", "1:3",
+                "2.downsamplers.0:7", "2:6", "3:8"],
+    "decoder": ["0:1", "1.upsamplers.0:2", "1:3", "2.conv_in:4", "2.upsamplers.0:5", "2:6", "3.conv_in:7",
+                "3.upsamplers.0:8", "3:9"],
+}  # fmt: skip
+
+
+def originals_of_vae(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights of LTX's VAE under the names of its makers."""
+
+    def name(key: str) -> str:
+        half, _, rest = key.partition(".")
+        side, middle = ("down", "down_blocks.9") if half == "encoder" else ("up", "up_blocks.0")
+        moves = {"mid_block": middle}
+        for pair in BLOCKS.get(half, []):
+            ours, theirs = pair.split(":")
+            moves[f"{side}_blocks.{ours}"] = f"{side}_blocks.{theirs}"
+        old = next((old for old in moves if rest.startswith(old + ".")), None)
+        rest = rest if old is None else moves[old] + rest.removeprefix(old)
+        rest = rest.replace("resnets", "res_blocks").replace("norm3", "norm3.norm")
+        found = f"{half}.{rest}".replace("conv_shortcut.conv", "conv_shortcut").rstrip(".")
+        kept = {"latents_mean": "mean-of-means", "latents_std": "std-of-means"}
+        return f"vae.per_channel_statistics.{kept[key]}" if key in kept else f"vae.{found}"
+
+    return {name(key): tensor for key, tensor in state.items()}
+
+
+def test_a_single_file_gives_transformer_and_vae(ltx, tmp_path):
+    """One as LTX's makers publish it: both parts under the names of other programs."""
+    states = {}
+    for part in ("transformer", "vae"):
+        (file,) = (ltx / part).glob("*.safetensors")
+        states[part] = {key: tensor + 1 for key, tensor in load_file(file).items()}
+    vae = originals_of_vae(states["vae"])
+    path = tmp_path / "whole.safetensors"
+    save_file(originals(states["transformer"]) | vae, path)
+    given = tuple(PartFile(part, str(path), 1, "model.path") for part in states)
+    pipe = load(ltx, pipeline="LTXPipeline", replaced=given)
+    for part, state in states.items():
+        worn = getattr(pipe, part).state_dict()
+        assert set(worn) == set(state)
+        assert all(torch.equal(worn[key], tensor) for key, tensor in state.items())

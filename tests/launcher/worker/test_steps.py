@@ -72,5 +72,15 @@ def test_a_digest_is_of_all_latents_and_tells_them_apart():
         with steps.of(pipe):
             pipe()
         assert steps.finite
-        found.add(steps.digest())
+        found |= set(steps.digests(1))
     assert len(found) == 3
+
+
+def test_pictures_of_a_call_have_a_digest_each():
+    steps = Steps(lambda _: None, lambda: None)
+    alone = []
+    for latents in (torch.zeros(2, 3), torch.tensor([[0.0] * 3, [1.0] * 3])):
+        steps._stepped(None, latents, latents)
+        alone.append(steps.digests(2))
+    assert alone[0] == (alone[0][0],) * 2
+    assert alone[1][0] == alone[0][0] != alone[1][1]
