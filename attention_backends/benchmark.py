@@ -125,16 +125,20 @@ def attention_table(arguments: argparse.Namespace, group: dist.ProcessGroup, dev
 
 
 def step_table(arguments: argparse.Namespace, group: dist.ProcessGroup, device: torch.device) -> Table:
-    """One denoising step of a FLUX: all ranks together, then rank 0 alone with the others idle."""
+    """One denoising step of a FLUX: all ranks together, then rank 0 alone with the others idle.
+
+    to_compute: the time as a multiple of the ranks' equal shares of what one rank takes alone.
+    """
     from diffusers import FluxTransformer2DModel
 
     from attention_backends import disable, enable
 
     torch.manual_seed(0)
+    double = arguments.layers // 3 if arguments.double is None else arguments.double
     model = FluxTransformer2DModel(
         in_channels=64,
-        num_layers=arguments.layers // 3,
-        num_single_layers=arguments.layers - arguments.layers // 3,
+        num_layers=double,
+        num_single_layers=arguments.layers - double,
         attention_head_dim=64,
         num_attention_heads=arguments.hidden // 64,
         joint_attention_dim=256,
@@ -151,7 +155,18 @@ def step_table(arguments: argparse.Namespace, group: dist.ProcessGroup, device: 
         "txt_ids": torch.zeros(text, 3),
     }
     inputs = {name: x.to(device, getattr(torch, arguments.dtype)) for name, x in inputs.items()}
-    world, together, alone = dist.get_world_size(group), [], []
+    world = dist.get_world_size(group)
+    shape = {"heads": arguments.hidden // 64, "head_dim": 64, "dtype": inputs["hidden_states"].dtype, "device": device}
+    speeds = measure(group, **shape)
+    ring: dict[str, Any] = {"ring_degree": world, "ring_anything": True, "speeds": speeds}
+    row: dict[str, Any] = {"ulysses_degree": world, "ulysses_anything": True}
+    ways = {
+        f"{name}, {told}": {**way, "overlap": overlap}
+        for name, way in (("ring", ring), ("ulysses", row))
+        for told, overlap in (("nothing hidden", False), ("wire hidden", True))
+    }
+    alone: list[float] = []
+    times: dict[str, list[float]] = {name: [] for name in ways}
 
     def step() -> Any:
         return model(**inputs, return_dict=False)[0]
@@ -159,18 +174,27 @@ def step_table(arguments: argparse.Namespace, group: dist.ProcessGroup, device: 
     def first_only() -> Any:
         return step() if dist.get_rank(group) == 0 else None
 
+    results: dict[str, dict[str, Any]] = {}
     with torch.no_grad():
-        step()
-        for _ in range(max(arguments.turns // 4, 3)):
-            enable(model, ring_degree=world, ring_anything=True)
-            together.append(timed(step, group, device))
+        exact = step()
+        for name, way in ways.items():  # warm up, check, count
+            enable(model, **way)
+            exchange.reset_counters()
+            error = float((step() - exact).abs().max())
             disable(model)
+            results[name] = {"row": name, "ranks": world, "error": error, **exchange.counters().asdict()}
+        for _ in range(max(arguments.turns // 4, 3)):
+            for name, way in ways.items():
+                enable(model, **way)
+                times[name].append(timed(step, group, device))
+                disable(model)
             alone.append(timed(first_only, group, device))
-    many, one = statistics.median(together), statistics.median(alone)
-    return [
-        {"row": "one step, 1 rank", "ms_median": one, "ms_min": min(alone), "speedup": 1.0},
-        {"row": f"one step, {world} ranks", "ms_median": many, "ms_min": min(together), "speedup": one / many},
-    ]
+    one = statistics.median(alone)
+    table = [{"row": "one rank", "ranks": 1, "ms_median": one, "ms_min": min(alone), "to_compute": 1.0}]
+    for name, entry in results.items():
+        many = statistics.median(times[name])
+        table.append({**entry, "ms_median": many, "ms_min": min(times[name]), "to_compute": many * world / one})
+    return table
 
 
 def show(table: Table) -> str:
@@ -217,6 +241,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=12, help="how often each row is timed")
     parser.add_argument("--step", action="store_true", help="time a whole FLUX step instead of one attention")
     parser.add_argument("--layers", type=int, default=12)
+    parser.add_argument("--double", type=int, help="how many of them have two streams; the others are single blocks")
     parser.add_argument("--hidden", type=int, default=512)
     parser.add_argument("--text", type=int, default=512, help="text tokens of --step, of --tokens")
     parser.add_argument("--json", action="store_true")

@@ -5,6 +5,9 @@
     gather = max over ranks of  wire + compute
     staged = max over ranks of  max(max(compute, wire + last piece's compute) + merge, blocks * launch)
 
+What needs no other rank's keys (a query's projection, an MLP beside the attention) runs while they travel. With m
+seconds of it, `wire - m` stands for `wire` above, and at least 0: what an attention takes beside that work.
+
 A Ulysses row trades tokens for heads before and after, which nothing hides.
 """
 
@@ -88,6 +91,7 @@ class Attention:
             entries times its element size); a mask over all keys is on every rank. One with a row for each head goes
             to every rank with that rank's heads only.
         shares: of the heads, one a rank, as of the tokens; empty: equal ones.
+        meanwhile: FLOPs for a token of work that runs while keys travel, and that other arithmetic counts.
     """
 
     queries: Layout
@@ -100,6 +104,7 @@ class Attention:
     key_mask: int = 0
     mask_per_head: bool = False
     shares: tuple[int, ...] = ()
+    meanwhile: float = 0.0
 
     @property
     def ranks(self) -> int:
@@ -167,11 +172,16 @@ def seconds(one: Attention, speeds: Sequence[Speeds]) -> float:
     for rank, own in enumerate(speeds if degree > 1 else ()):
         sizes = _traded(one, rank)
         trade = max(trade, sum(sizes) * number / own.bandwidth + len(sizes) * own.latency)
-    return trade + max(ring_seconds(one.route, one.member(at), speeds[at::degree]) for at in range(degree))
+    return trade + max(
+        ring_seconds(one.route, one.member(at), speeds[at::degree], one.meanwhile / degree) for at in range(degree)
+    )
 
 
-def ring_seconds(route: Route, shape: Shape, speeds: Sequence[Speeds]) -> float:
-    """The same for a ring by itself; shape: with the heads that its members hold."""
+def ring_seconds(route: Route, shape: Shape, speeds: Sequence[Speeds], meanwhile: float = 0.0) -> float:
+    """The same for a ring by itself; shape: with the heads that its members hold.
+
+    meanwhile: FLOPs for a token of a member, which run while keys travel and are not counted here.
+    """
     row = shape.batch * shape.kv_heads * (shape.head_dim + shape.v_dim) * shape.element_size
     worst = 0.0
     for member, (count, own) in enumerate(zip(route.queries.lengths, speeds, strict=True)):
@@ -180,19 +190,21 @@ def ring_seconds(route: Route, shape: Shape, speeds: Sequence[Speeds]) -> float:
         wire = own.wire(sum(pieces) * row, len(pieces))
         token = 2 * shape.batch * count * shape.heads * (shape.head_dim + shape.v_dim) / own.compute  # s for one key
         compute = token * route.needed(member)
+        left = wire - shape.batch * count * meanwhile / own.compute
         if route.schedule == "staged":
             out = shape.batch * count * shape.heads * shape.v_dim * 4
             merge = (MERGE_PASSES + len(pieces)) * out / own.memory
-            device = max(compute, wire + token * max(pieces, default=0)) + merge
+            device = max(compute, left + token * max(pieces, default=0)) + merge
             worst = max(worst, device, (1 + len(pieces)) * own.launch)
         else:
-            worst = max(worst, wire + compute)
+            worst = max(worst, max(left, 0.0) + compute)
     return worst
 
 
-def cheapest(route: Route, shape: Shape, speeds: Sequence[Speeds]) -> str:
+def cheapest(route: Route, shape: Shape, speeds: Sequence[Speeds], meanwhile: float = 0.0) -> str:
     """The schedule that takes less time: "staged" where it promises a tenth, else "gather"."""
-    gather, staged = (ring_seconds(replace(route, schedule=name), shape, speeds) for name in ("gather", "staged"))
+    ways = (replace(route, schedule=name) for name in ("gather", "staged"))
+    gather, staged = (ring_seconds(way, shape, speeds, meanwhile) for way in ways)
     return "staged" if staged < MARGIN * gather else "gather"
 
 
@@ -233,6 +245,10 @@ def held(one: Attention, partial_size: int = 0) -> list[int]:
                 "the heads of the output are joined": out + 2 * local,
             }
             traded = max(moments.values()) * size
-            attended += joined * size
+            if one.ring_degree > 1:  # keys and values are let go once they are in the ring's buffer
+                traded = max(traded, (joined + route.needed(row) * k_heads * width) * size)
+                attended += q * size
+            else:
+                attended += joined * size
         found.append(shape.batch * max(attended, traded))
     return found

@@ -26,7 +26,8 @@ that run before the split. Two kinds of masks need a word. `keys_only` names att
 though each row that counts says the same: only the keys' part is taken. `masks` names attentions whose mask, made from
 what is not split, covers the whole sequence, and the streams that it joins: its rows are cut, and its keys put in the
 ranks' order. `empty` names streams of which a rank may hold no token at all; of any other one every rank must have
-one, because model code seldom takes a tensor without.
+one, because model code seldom takes a tensor without. `meanwhile` names linear layers whose output no key of their
+block needs (the query's projection, an MLP beside the attention): they run while keys travel.
 
 Module paths are those of `get_submodule`; `*` stands for every child, and a negative number counts from a list's end.
 """
@@ -38,7 +39,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-KEYS = ("split", "gather", "local", "keys_only", "masks", "empty")
+KEYS = ("split", "gather", "local", "keys_only", "masks", "empty", "meanwhile")
 OWN = "null"  # in like: what is this rank's own already
 ENTRY_KEYS = ("dim", "ndim", "like", "parts", "count")
 
@@ -85,12 +86,15 @@ class Plan:
     keys_only: tuple[str, ...] = ()
     masks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     empty: frozenset[str] = frozenset()
+    meanwhile: tuple[str, ...] = ()
     streams: tuple[str, ...] = field(default=())  # every stream that the plan defines
 
     @property
     def paths(self) -> tuple[str, ...]:
         """Every module that is named."""
-        return tuple(dict.fromkeys((*self.split, *self.gather, *self.local, *self.keys_only, *self.masks)))
+        return tuple(
+            dict.fromkeys((*self.split, *self.gather, *self.local, *self.keys_only, *self.masks, *self.meanwhile))
+        )
 
 
 def is_plain(plan: Mapping[str, Any]) -> bool:
@@ -134,7 +138,7 @@ def parse(plain: Any) -> Plan:
             if name not in streams:
                 raise PlanError(f"cp_plan.masks.{path}: no stream {name!r}{nearest(name, streams)}")
     local, keys_only = _paths(plain, "local"), _paths(plain, "keys_only")
-    return Plan(split, gather, local, keys_only, masks, frozenset(empty), streams)
+    return Plan(split, gather, local, keys_only, masks, frozenset(empty), _paths(plain, "meanwhile"), streams)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

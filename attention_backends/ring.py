@@ -74,12 +74,22 @@ def _hops(route: Route, me: int, peers: tuple[int, ...]) -> tuple[exchange.Spans
     return sends, receives
 
 
-def gathered(ring: Ring, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+Started = tuple[torch.Tensor, list[Transfer]]
+
+
+def begin(ring: Ring, key: torch.Tensor, value: torch.Tensor) -> Started | None:
+    """Keys and values on their way, before their queries are known; None where no other rank has any."""
+    return start(ring, key.detach(), value.detach()) if ring.topology.ring_degree > 1 else None
+
+
+def gathered(
+    ring: Ring, started: Started | None, key: torch.Tensor, value: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """All keys and values that this rank's queries need, from the first in global order."""
     need, width = ring.needed(ring.me), key.shape[-1]
-    if ring.topology.ring_degree == 1:  # a Ulysses row by itself: they are here
+    if started is None:  # a Ulysses row by itself: they are here
         return key[:, :need], value[:, :need]
-    buffer, transfers = start(ring, key, value)
+    buffer, transfers = started
     exchange.wait(transfers)
     keys = buffer[:need].transpose(0, 1)
     return keys[..., :width], keys[..., width:]
@@ -130,12 +140,12 @@ def ranges(ring: Ring, transfers: list[Transfer]) -> Iterator[tuple[int, int]]:
 
 
 def forward(
-    ring: Ring, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+    ring: Ring, started: Started | None, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """out (B, Sq, H, Dv) over the keys of the whole ring, and its LSE."""
-    if ring.schedule == "gather":
-        return attend(ring, query, *gathered(ring, key, value), 0)
-    buffer, transfers = start(ring, key, value)
+    if ring.schedule == "gather" or started is None:
+        return attend(ring, query, *gathered(ring, started, key, value), 0)
+    buffer, transfers = started
     dtype, width = query.dtype, key.shape[-1]
     if ring.mask is not None and ring.mask.drowns_sums(ring.is_causal):
         exchange.wait(transfers)
@@ -166,7 +176,8 @@ def backward(
     lse: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gradients. Keys and values travel again (only the own were kept), their gradients go straight to the owner."""
-    k, v = gathered(replace(ring, schedule="gather"), key, value)
+    again = replace(ring, schedule="gather")
+    k, v = gathered(again, begin(again, key, value), key, value)
     need = k.shape[1]
     if ring.key_index is not None:
         k, v = k[:, :, ring.key_index], v[:, :, ring.key_index]
@@ -211,11 +222,12 @@ class RingAttention(torch.autograd.Function):
     def forward(
         ctx: Any,
         ring: Ring,
+        started: Started | None,
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
     ) -> torch.Tensor:
-        out, lse = forward(ring, query, key, value)
+        out, lse = forward(ring, started, query, key, value)
         ctx.ring = ring
         ctx.save_for_backward(query, key, value, out, lse)
         return out
@@ -223,4 +235,4 @@ class RingAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         query, key, value, out, lse = ctx.saved_tensors
-        return None, *backward(ctx.ring, grads[0], query, key, value, out, lse)
+        return None, None, *backward(ctx.ring, grads[0], query, key, value, out, lse)

@@ -19,18 +19,25 @@ from attention_backends.transport import Group
 _cheapest = lru_cache(1024)(cheapest)  # a model asks the same at each layer
 
 
-def auto(route: Route, query: torch.Tensor, value: torch.Tensor, operator: str, speeds: Speeds | None) -> str:
+def auto(
+    route: Route,
+    query: torch.Tensor,
+    value: torch.Tensor,
+    operator: str,
+    speeds: Speeds | None,
+    meanwhile: float = 0.0,
+) -> str:
     """The schedule of the least estimated time, the same on every member of a ring.
 
     query, value: (B, S, H, D) with the heads that every member of this ring holds. speeds: of a rank, if not those
-    that cost.SPEEDS states for the device.
+    that cost.SPEEDS states for the device. meanwhile: FLOPs for a token that run while keys travel.
     """
     batch, _, heads, width = query.shape
     if len(route.keys.lengths) == 1 or not heads or not kernels.gives_lse(operator):
         return "gather"
     shape = Shape(heads, width, batch, value.shape[2], value.shape[3], query.element_size())
     own = speeds or SPEEDS["cuda" if query.device.type == "cuda" else "cpu"]
-    return _cheapest(route, shape, (own,) * len(route.keys.lengths))
+    return _cheapest(route, shape, (own,) * len(route.keys.lengths), meanwhile)
 
 
 def measure(group: Group, *, heads: int, head_dim: int, dtype: torch.dtype, device: torch.device) -> Speeds:

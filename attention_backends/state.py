@@ -10,6 +10,7 @@ import torch
 from attention_backends import compiled, exchange
 from attention_backends.catalog import MODES, Mode
 from attention_backends.cost import Speeds
+from attention_backends.deferred import Deferred, now
 from attention_backends.given import shapes, total
 from attention_backends.header import DTYPES, Header, bits, checksum, disagreement
 from attention_backends.kernels import choose
@@ -57,6 +58,9 @@ class ContextParallel:
     time: Any = field(default=None, repr=False)  # the timestep that this forward was given
     where: str = field(default="", repr=False)  # the attention module that runs
     fit: Callable[[torch.Tensor], torch.Tensor] | None = field(default=None, repr=False)  # of the running mask
+    # Of attentions whose keys travel while other modules run: weights of those inside it, and beside it.
+    meanwhile: dict[str, tuple[int, int]] = field(default_factory=dict, repr=False)
+    under_way: Deferred | None = field(default=None, repr=False)  # the attention whose keys travel
 
     @property
     def rules(self) -> Mode:
@@ -94,6 +98,7 @@ class ContextParallel:
         self.along.clear()
         self.first = None
         self.started = self.gathered = False
+        self.under_way = None
         self.calls = 0
         self.may_skip = may_skip
         self.given = shapes(given or {})
@@ -103,12 +108,19 @@ class ContextParallel:
 
     def end_forward(self) -> None:
         """Raise ValueError if this rank's part is all that the forward gives."""
+        self.finish()
         self.time = None
         if self.streams and not self.gathered:
             raise ValueError(
                 f"this forward split its inputs, {self.streams}, and gathered no output: a module that the plan "
                 "gathers did not run."
             )
+
+    def finish(self) -> None:
+        """Wait for keys that travel, if the model has not come to need them: those of one attention do at a time."""
+        last, self.under_way = self.under_way, None
+        if last is not None:
+            last.now()
 
     def _check_attended(self) -> None:
         """Raise ValueError if what is gathered was computed without the other ranks' tokens."""
@@ -280,7 +292,9 @@ class ContextParallel:
         is_causal: bool,
         scale: float | None,
     ) -> torch.Tensor:
+        self.finish()
         self.calls += 1
+        key, value = now(key), now(value)
         if mask is not None and not self.rules.masks:
             raise ValueError(
                 f"{self.mode} takes no attention mask, and this model passes one. Use unified_anything=True with "
@@ -297,21 +311,23 @@ class ContextParallel:
         self.wire.move_on(f"attention {self.calls}, {self.where},")
         queries, keys = self.layouts(query, key, value, masked=mask is not None, is_causal=is_causal)
         algorithm = import_module(f"attention_backends.{self.rules.algorithm}")
-        out: torch.Tensor = algorithm.context_parallel_attention(
-            query,
-            key,
-            value,
-            mask,
-            queries=queries,
-            keys=keys,
-            topology=self.topology,
-            is_causal=is_causal,
-            scale=scale,
-            kernel=self.kernel,
-            schedule=self.schedule,
-            speeds=self.speeds,
-        )
-        return out
+        told = {
+            "queries": queries,
+            "keys": keys,
+            "topology": self.topology,
+            "is_causal": is_causal,
+            "scale": scale,
+            "kernel": self.kernel,
+            "schedule": self.schedule,
+            "speeds": self.speeds,
+        }
+        if not isinstance(query, Deferred):
+            out: torch.Tensor = algorithm.context_parallel_attention(query, key, value, mask, **told)
+            return out
+        meanwhile = 2.0 * sum(self.meanwhile.get(self.where, ()))
+        finish = algorithm.begin(query, key, value, mask, **told, meanwhile=meanwhile)
+        self.under_way = Deferred(finish, (*query.shape[:3], value.shape[3]), query, waits=True)
+        return self.under_way
 
 
 def _gather(where: str) -> str:

@@ -4,19 +4,34 @@ Ulysses trades tokens for heads within a row of neighbouring ranks; the ring the
 heads (https://arxiv.org/abs/2405.07719). With one row it is Ulysses alone, with rows of one rank it is the ring alone.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 
 from attention_backends.cost import Speeds
+from attention_backends.deferred import now
 from attention_backends.kernels import choose
 from attention_backends.layout import Layout, Route, key_heads
 from attention_backends.masks import gather_mask
 from attention_backends.ring import Ring, RingAttention
+from attention_backends.ring import begin as start
 from attention_backends.schedule import auto
 from attention_backends.topology import Topology
 from attention_backends.ulysses import HeadsToTokens, TokensToHeads, Trade
 
 
 def context_parallel_attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None = None, **told: Any
+) -> torch.Tensor:
+    """Exact attention of the whole sequence; each rank gives and gets its own tokens, (B, S_local, H, D).
+
+    told: the named arguments of `begin`.
+    """
+    return begin(query, key, value, mask, **told)()
+
+
+def begin(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -30,10 +45,11 @@ def context_parallel_attention(
     kernel: str = "auto",
     schedule: str = "auto",
     speeds: Speeds | None = None,
-) -> torch.Tensor:
-    """Exact attention of the whole sequence; each rank gives and gets its own tokens, (B, S_local, H, D).
+    meanwhile: float = 0.0,
+) -> Callable[[], torch.Tensor]:
+    """Sends the keys; returns what waits for the others' and attends. A query that is put off is computed there.
 
-    speeds: what schedule "auto" goes by, if not cost.SPEEDS.
+    speeds: what schedule "auto" goes by, if not cost.SPEEDS. meanwhile: FLOPs for a token that run before the wait.
     """
     queries.check(topology.rank, query.shape[1], "queries")
     keys.check(topology.rank, key.shape[1], "keys")
@@ -48,21 +64,31 @@ def context_parallel_attention(
     inner = topology.ulysses_degree > 1
     if inner:
         inward = Trade((q_heads, k_heads, k_heads), (queries, keys, keys), topology)
-        query, key, value = TokensToHeads.apply(inward, query, key, value)  # type: ignore[no-untyped-call]
-    begin, end = q_heads[topology.ulysses_index]
+        query, key, value = TokensToHeads.apply(inward, now(query), key, value)  # type: ignore[no-untyped-call]
+    first, end = q_heads[topology.ulysses_index]
     index = None
-    if group_size > 1 and (begin % group_size or (end - begin) % group_size):
+    if group_size > 1 and (first % group_size or (end - first) % group_size):
         # These query heads do not fill whole groups: each is told its key head.
-        index = torch.arange(begin, end, device=key.device) // group_size - k_heads[topology.ulysses_index][0]
+        index = torch.arange(first, end, device=key.device) // group_size - k_heads[topology.ulysses_index][0]
     operator = choose(kernel, query, value, mask=mask is not None or is_causal, lse=schedule == "staged")
     rows = queries.rows(topology.ulysses_degree), keys.rows(topology.ulysses_degree)
     if schedule == "auto":
-        schedule = auto(Route(*rows, is_causal), query, value, operator, speeds)
+        schedule = auto(Route(*rows, is_causal), query, value, operator, speeds, meanwhile)
     ring = Ring(
         *rows, is_causal, schedule, topology=topology, mask=row_mask, scale=scale, operator=operator, key_index=index
     )
-    out: torch.Tensor = RingAttention.apply(ring, query, key, value)  # type: ignore[no-untyped-call]
-    if inner:
-        del query, key, value  # their memory is wanted for what follows
-        (out,) = HeadsToTokens.apply(Trade((q_heads,), (queries,), topology), out)  # type: ignore[no-untyped-call]
-    return out
+    started = start(ring, key, value)
+    if started is not None and not torch.is_grad_enabled():
+        key, value = (x.new_empty((x.shape[0], 0, *x.shape[2:])) for x in (key, value))  # they are in the buffer
+    held = [query, key, value]
+
+    def finish() -> torch.Tensor:
+        query, key, value = now(held)
+        held.clear()  # their memory is wanted for what follows
+        out: torch.Tensor = RingAttention.apply(ring, started, query, key, value)  # type: ignore[no-untyped-call]
+        del query, key, value
+        if inner:
+            (out,) = HeadsToTokens.apply(Trade((q_heads,), (queries,), topology), out)  # type: ignore[no-untyped-call]
+        return out
+
+    return finish

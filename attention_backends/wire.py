@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -18,6 +19,7 @@ import torch.distributed as dist
 from torch.distributed import PrefixStore  # type: ignore[attr-defined]  # not in its __all__
 
 from attention_backends.exchange import ConnectionLostError, RankFailedError
+from attention_backends.leaving import Leaving
 from attention_backends.transport import Waits, decide, has_nccl
 from attention_backends.watch import PATIENCE, RECEIVE, SEND, Message, Watch
 
@@ -40,7 +42,10 @@ class _Posted:
     def wait(self) -> None:
         self.wire.waits = self.message, time.monotonic()
         try:
-            self.work.wait()
+            if self.message.kind == SEND:
+                self.wire.leaving.wait(self.work, partial(self.wire.probe, self.message.peer))
+            else:
+                self.work.wait()
         except RuntimeError as error:
             if self.wire.inside:  # `guarded` does the rest
                 raise
@@ -67,6 +72,7 @@ class Wire:
         self.open: dict[int, Message] = {}  # under way
         self.waits: tuple[Message, float] | None = None  # the message that this rank waits for, and since when
         self.steps = 0  # messages that it has waited for
+        self.leaving = Leaving()
         self._store: Any = PrefixStore("attention_backends", parent.get_group_store())
         self._said = self._opened = self._forward = self._exchange = 0  # counted alike by all ranks
         self._watch: Watch | None = None
@@ -93,6 +99,10 @@ class Wire:
         if self._gloo is None:
             raise ConnectionLostError("the connections to the other ranks are closed since one of them failed")
         return self._gloo
+
+    def probe(self, peer: int) -> None:
+        """Raise RuntimeError if the connection to this rank is closed."""
+        self._connected().recv([torch.empty(1)], peer, _NOBODY)
 
     def way(self, asked: str, devices: Sequence[str]) -> str:
         """How CUDA tensors can travel between these devices of the ranks: see transport.decide, which raises."""

@@ -7,6 +7,7 @@ import torch
 from diffusers.models import attention_dispatch
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
 
+from attention_backends.deferred import Deferred
 from attention_backends.kernels import packages
 from attention_backends.state import ContextParallel
 
@@ -23,9 +24,14 @@ def register_packages() -> None:
 
 
 def passes_empty(original: Callable[..., torch.Tensor]) -> Any:
-    """A rotary embedding reshapes its input with a -1, which is ambiguous for a shard without tokens."""
+    """A rotary embedding reshapes its input with a -1, which is ambiguous for a shard without tokens.
+
+    Of what is put off it is put off, too.
+    """
 
     def rotary(x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if not torch.compiler.is_compiling() and isinstance(x, Deferred):
+            return x.then(lambda x: rotary(x, *args, **kwargs))
         return original(x, *args, **kwargs) if x.numel() else x
 
     rotary.original = original  # type: ignore[attr-defined]

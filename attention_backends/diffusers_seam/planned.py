@@ -39,6 +39,11 @@ def modules(model: torch.nn.Module, path: str) -> Iterator[tuple[str, torch.nn.M
     yield from found
 
 
+def found(model: torch.nn.Module, paths: tuple[str, ...]) -> list[tuple[str, torch.nn.Module]]:
+    """The modules that these paths name, each once."""
+    return list(dict.fromkeys(each for path in paths for each in modules(model, path)))
+
+
 def axis(where: str, x: torch.Tensor, dim: int) -> int:
     """A dimension of a plan, from 0.
 

@@ -17,7 +17,7 @@ import torch.distributed as dist
 from attention_backends import compiled
 from attention_backends.catalog import KERNELS, MODES, NOT_SUPPORTED, SCHEDULES, TRANSPORTS, mode_name
 from attention_backends.cost import Speeds
-from attention_backends.diffusers_seam import own_plan, planned
+from attention_backends.diffusers_seam import later, own_plan, planned
 from attention_backends.diffusers_seam.dispatch import (
     BACKEND,
     BACKENDS,
@@ -57,6 +57,7 @@ def enable(
     cp_plan: dict[str, Any] | None = None,
     process_group: dist.ProcessGroup | None = None,
     patience: float = PATIENCE,
+    overlap: bool = True,
 ) -> ContextParallel:
     """Shard the sequence of a diffusers model over ring_degree x ulysses_degree ranks.
 
@@ -76,6 +77,8 @@ def enable(
         process_group: the ranks that share the sequence, if not all.
         patience: seconds. If all ranks stand still for so long, each in a wait that no other ends or outside the model
             and computing nothing, they have run apart, and each raises: watch.py.
+        overlap: run what needs no keys of other ranks while keys travel around a ring, where a plan says what that is.
+            Not under torch.compile.
 
     Raises:
         ValueError: with the nearest legal values, for arguments that can't work.
@@ -100,7 +103,7 @@ def enable(
         _check_ranks(wire.size(), ring_degree, ulysses_degree)
         topology = Topology(wire, wire.rank(), ring_degree, ulysses_degree, _shares(shares, wire.size(), named))
         state = ContextParallel(named, ring_degree, ulysses_degree, kernel, schedule, "", topology, speeds)
-        undo = _switch_on(model, state, cp_plan)
+        undo = _switch_on(model, state, cp_plan, overlap)
     except BaseException as error:
         wire.refuse(error)
         raise
@@ -118,7 +121,9 @@ def enable(
     return state
 
 
-def _switch_on(model: torch.nn.Module, state: ContextParallel, cp_plan: dict[str, Any] | None) -> list[Undo]:
+def _switch_on(
+    model: torch.nn.Module, state: ContextParallel, cp_plan: dict[str, Any] | None, overlap: bool
+) -> list[Undo]:
     """Hooks, processors and diffusers' tables; returns what undoes it all."""
     if getattr(model, "_parallel_config", None) is not None:
         raise ValueError(
@@ -135,8 +140,12 @@ def _switch_on(model: torch.nn.Module, state: ContextParallel, cp_plan: dict[str
     try:
         if is_plain(plan):
             processors = planned.apply(model, parse(plan), state, upkeep)
+            meanwhile = [path for path, _ in planned.found(model, parse(plan).meanwhile)]
         else:
             processors = own_plan.apply(model, plan, state, upkeep, own=cp_plan is None)
+            meanwhile = later.of_class(model)
+        if overlap and state.rules.scheduled:
+            later.apply(model, meanwhile, state, upkeep)
         upkeep.check()
         # Registered last, so that it runs first.
         upkeep.hook("", lambda: ForwardHook(state, upkeep), "attention_backends---forward")
@@ -209,6 +218,7 @@ def _agree(state: ContextParallel, model: str, transport: str) -> list[str]:
         for name in ("mode", "ring_degree", "ulysses_degree", "kernel", "schedule", "speeds")
     }
     told |= {"shares": str(state.topology.shares), "model": model, "transport": transport}
+    told["overlap"] = str(bool(state.meanwhile))
     told |= {"patience": str(state.wire.patience), "device": device()}
     everyone: list[dict[str, str]] = [json.loads(answer) for answer in state.wire.agree(json.dumps(told))]
     devices = [answer.pop("device") for answer in everyone]

@@ -21,3 +21,19 @@ def test_a_small_run_ends_in_a_table():
         assert (row["error"] is None) == name.startswith("limit")
         assert row["error"] is None or row["error"] < 1e-5
         assert ("bytes" in row) == (not name.startswith("diffusers"))
+
+
+@pytest.mark.slow
+def test_a_step_is_measured_with_the_wire_hidden_and_not():
+    words = ["--step", "--tokens", "65", "--text", "16", "--hidden", "64", "--layers", "3", "--turns", "4", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "attention_backends.benchmark", *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    table = {row["row"]: row for row in json.loads(done.stdout)["table"]}
+    assert table.pop("one rank")["to_compute"] == 1.0
+    assert set(table) == {f"{way}, {told}" for way in ("ring", "ulysses") for told in ("nothing hidden", "wire hidden")}
+    for row in table.values():
+        assert row["error"] < 1e-5
+        assert row["to_compute"] > 0
+    assert table["ring, nothing hidden"]["bytes"] == table["ring, wire hidden"]["bytes"]

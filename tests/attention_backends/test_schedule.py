@@ -7,8 +7,8 @@ import torch
 import torch.distributed as dist
 
 from attention_backends import exchange
-from attention_backends.cost import Speeds
-from attention_backends.layout import Layout, Route
+from attention_backends.cost import SPEEDS, Speeds
+from attention_backends.layout import Layout, Route, split_lengths
 from attention_backends.schedule import auto, measure
 from attention_backends.topology import Topology
 from attention_backends.unified import context_parallel_attention
@@ -47,6 +47,14 @@ def test_auto_follows_the_speeds_that_it_is_given(heads):
     assert auto(route, x, x, "cpu_flash", SLOW) == ("staged" if heads else "gather")
     assert auto(route, x, x, "cpu_flash", FAST) == "gather"
     assert auto(Route(Layout((9,)), Layout((9,))), x, x, "cpu_flash", SLOW) == "gather"
+
+
+def test_auto_knows_what_runs_while_keys_travel():
+    """Four RTX 4090: pieces pay for themselves in a block of two streams, and not where an MLP hides the wire."""
+    layout, width = Layout(split_lengths(4608, 4)), 24 * 128
+    query = torch.empty(1, 1152, 24, 128, dtype=torch.bfloat16)
+    told = Route(layout, layout), query, query, "cuda_flash", SPEEDS["cuda"]
+    assert [auto(*told, meanwhile) for meanwhile in (0, 18 * width**2)] == ["staged", "gather"]
 
 
 def sent(group: dist.ProcessGroup, speeds: Speeds | None) -> tuple[int, int]:

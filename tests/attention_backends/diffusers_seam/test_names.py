@@ -3,6 +3,7 @@
 import inspect
 
 import pytest
+import torch
 from diffusers.hooks import context_parallel, hooks
 from diffusers.models import attention_dispatch
 from diffusers.models.transformers import transformer_flux, transformer_qwenimage
@@ -43,5 +44,6 @@ def test_the_registry_is_what_dispatch_reads():
     assert {"attn_mask", "is_causal", "scale", "enable_gqa", "_parallel_config"} <= registry._supported_arg_names[
         native
     ]
+    assert hooks.HookRegistry(torch.nn.Linear(1, 1))._hook_order == []  # the last one registered runs first
     for field in ("_attention_backend", "_parallel_config"):
         assert hasattr(transformer_flux.FluxAttnProcessor, field), f"processors no longer have {field}"

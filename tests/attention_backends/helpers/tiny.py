@@ -41,6 +41,43 @@ def flux_inputs(image: int, text: int, dtype: torch.dtype = torch.float64, batch
     }
 
 
+def flux2(layers: int = 1) -> Any:
+    from diffusers import Flux2Transformer2DModel
+
+    torch.manual_seed(0)
+    model = Flux2Transformer2DModel(
+        patch_size=1,
+        in_channels=4,
+        num_layers=layers,
+        num_single_layers=layers,
+        attention_head_dim=16,
+        num_attention_heads=4,
+        joint_attention_dim=8,
+        timestep_guidance_channels=8,
+        axes_dims_rope=(4, 4, 4, 4),
+    )
+    return model.double().eval()
+
+
+def flux2_inputs(image: int, text: int) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(text)
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    ids = torch.zeros(1, image, 4)
+    ids[..., 1] = torch.arange(image)
+    return {
+        "hidden_states": random(1, image, 4),
+        "encoder_hidden_states": random(1, text, 8),
+        "timestep": torch.full((1,), 0.5, dtype=torch.float64),
+        "img_ids": ids,
+        "txt_ids": torch.zeros(1, text, 4),
+        "guidance": torch.ones(1, dtype=torch.float64),
+        "return_dict": False,
+    }
+
+
 def qwen() -> Any:
     from diffusers import QwenImageTransformer2DModel
 

@@ -1,0 +1,215 @@
+"""Tensors that are computed when they are needed, so that what needs no other rank's keys runs while keys travel.
+
+A module whose output no key depends on (the query's projection, an MLP beside the attention) gives a `Deferred`; so
+does an attention whose keys are under way. Model code goes on with them: what is done to one is put off likewise, and
+anything else computes it. Where the last projection multiplies the MLP and the attention joined, their halves are
+multiplied one by one, the MLP's first.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+Make = Callable[[], torch.Tensor]
+_GETTERS = {
+    *(getattr(torch.Tensor, name).__get__ for name in ("shape", "dtype", "device", "ndim", "is_cuda", "requires_grad")),
+    *(getattr(torch.Tensor, name) for name in ("size", "dim", "numel", "element_size", "is_floating_point")),
+}
+
+
+class Deferred(torch.Tensor):
+    """A tensor of known shape, dtype and device that `now` computes, once.
+
+    Args:
+        make: computes it. waits: it needs keys that travel.
+        parts: what it joins along its last dimension, () if it joins nothing there.
+        columns: computes it for a range of its last dimension, if that can be done without the rest.
+    """
+
+    _make: Make | None
+    _made: torch.Tensor | None
+    _waits: bool
+    parts: Sequence[torch.Tensor]
+    columns: Callable[[int, int], torch.Tensor] | None
+
+    @staticmethod
+    def __new__(
+        cls,
+        make: Make,
+        shape: Sequence[int],
+        like: torch.Tensor,
+        *,
+        dtype: torch.dtype | None = None,
+        waits: bool = False,
+        parts: Sequence[torch.Tensor] = (),
+        columns: Callable[[int, int], torch.Tensor] | None = None,
+    ) -> "Deferred":
+        self: Deferred = torch.Tensor._make_wrapper_subclass(
+            cls, tuple(shape), dtype=dtype or like.dtype, device=like.device
+        )
+        self._make, self._made, self._waits, self.parts, self.columns = make, None, waits, parts, columns
+        return self
+
+    @property
+    def waits(self) -> bool:
+        """Whether computing it waits for another rank."""
+        return self._waits and self._made is None
+
+    def now(self) -> torch.Tensor:
+        """The tensor itself.
+
+        Raises:
+            RuntimeError: it has another shape or dtype than was said, so what was put off may be wrong.
+        """
+        if self._make is not None:
+            made, self._make = self._make(), None
+            if made.shape != self.shape or made.dtype != self.dtype:
+                raise RuntimeError(
+                    f"a module gave {tuple(made.shape)} of {made.dtype} where {tuple(self.shape)} of {self.dtype} was "
+                    "expected. Call enable(model, overlap=False)."
+                )
+            self._made, self.parts, self.columns = made, (), None
+        assert self._made is not None, "its computation failed before"
+        return self._made
+
+    def then(self, change: Callable[[torch.Tensor], torch.Tensor], shape: Sequence[int] | None = None) -> "Deferred":
+        """What `change` makes of it, put off as well. shape: of the result, if it is another."""
+        return Deferred(lambda: change(self.now()), self.shape if shape is None else shape, self, waits=self.waits)
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in _GETTERS:
+            with torch._C.DisableTorchFunctionSubclass():
+                return func(*args, **kwargs)
+        if func in _FOLLOWS:
+            followed = _FOLLOWS[func](func, *args, **kwargs)
+            if followed is not None:
+                return followed
+        return func(*now(args), **now(kwargs))
+
+    @classmethod
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        return func(*now(args), **now(kwargs or {}))  # code that goes past the function above
+
+
+def now(value: Any) -> Any:
+    """The same with each deferred tensor computed, in lists, tuples and dicts as well."""
+    if isinstance(value, Deferred):
+        return value.now()
+    if type(value) in (list, tuple):
+        return type(value)(now(item) for item in value)
+    return {key: now(item) for key, item in value.items()} if type(value) is dict else value
+
+
+def _same(func: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+    """An operation that keeps the shape of its first argument and takes no other tensor that is put off."""
+    if not isinstance(x, Deferred) or kwargs.get("inplace") or any(isinstance(arg, Deferred) for arg in args):
+        return None
+    return x.then(lambda x: func(x, *args, **kwargs))
+
+
+def _to(func: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+    if len(args) != 1 or not isinstance(args[0], torch.dtype) or kwargs:
+        return None
+    return x if args[0] == x.dtype else Deferred(lambda: x.now().to(args[0]), x.shape, x, dtype=args[0], waits=x.waits)
+
+
+def _unflatten(func: Any, x: Any, dim: int, sizes: Any) -> Any:
+    at, known = dim % x.ndim, [size for size in sizes if size != -1]
+    if len(known) < len(sizes) - 1 or 0 in known:
+        return None
+    product = 1
+    for size in known:
+        product *= size
+    sizes = [x.shape[at] // product if size == -1 else size for size in sizes]
+    return x.then(lambda x: x.unflatten(dim, sizes), (*x.shape[:at], *sizes, *x.shape[at + 1 :]))
+
+
+def _flatten(func: Any, x: Any, start: int = 0, end: int = -1) -> Any:
+    begin, last = start % x.ndim, end % x.ndim
+    size = 1
+    for length in x.shape[begin : last + 1]:
+        size *= length
+    return x.then(lambda x: x.flatten(start, end), (*x.shape[:begin], size, *x.shape[last + 1 :]))
+
+
+def _transpose(func: Any, x: Any, a: int, b: int) -> Any:
+    shape = list(x.shape)
+    shape[a], shape[b] = shape[b], shape[a]
+    return x.then(lambda x: x.transpose(a, b), shape)
+
+
+def _cat(func: Any, tensors: Sequence[torch.Tensor], dim: int = 0, **kwargs: Any) -> Any:
+    first = tensors[0]
+    if kwargs or len({(x.dtype, x.ndim) for x in tensors}) > 1:
+        return None
+    at = dim % first.ndim
+    shape = (*first.shape[:at], sum(x.shape[at] for x in tensors), *first.shape[at + 1 :])
+    waits = any(isinstance(x, Deferred) and x.waits for x in tensors)
+    parts = tuple(tensors) if at == first.ndim - 1 else ()
+    return Deferred(lambda: torch.cat(now(list(tensors)), dim), shape, first, waits=waits, parts=parts)
+
+
+def _split(func: Any, x: Any, sizes: Any, dim: int = 0) -> Any:
+    """Ranges of columns, each computed by itself."""
+    columns = x.columns if isinstance(x, Deferred) else None
+    if columns is None or dim % x.ndim != x.ndim - 1:
+        return None
+    if isinstance(sizes, int):
+        sizes = [min(sizes, x.shape[-1] - at) for at in range(0, x.shape[-1], sizes)]
+    parts, end = [], 0
+    for size in sizes:
+        begin, end = end, end + size
+        parts.append(_columns(x, columns, begin, end))
+    return tuple(parts)
+
+
+def _columns(x: Deferred, columns: Callable[[int, int], torch.Tensor], begin: int, end: int) -> Deferred:
+    return Deferred(
+        lambda: columns(begin, end),
+        (*x.shape[:-1], end - begin),
+        x,
+        columns=lambda first, last: columns(begin + first, begin + last),
+    )
+
+
+def _chunk(func: Any, x: Any, chunks: int, dim: int = 0) -> Any:
+    return _split(func, x, -(-x.shape[dim] // chunks), dim)
+
+
+def _linear(func: Any, x: Any, weight: torch.Tensor, bias: torch.Tensor | None = None) -> Any:
+    """The product with parts that are joined, of which some wait: the others' first. The sum is in another order."""
+    plain = type(weight) in (torch.Tensor, torch.nn.Parameter) and not isinstance(bias, Deferred)
+    if not isinstance(x, Deferred) or not x.waits or not x.parts or not plain:
+        return None
+    pairs = list(zip(x.parts, weight.split([part.shape[-1] for part in x.parts], dim=1), strict=True))
+    pairs.sort(key=lambda pair: isinstance(pair[0], Deferred) and pair[0].waits)
+    out: torch.Tensor | None = None
+    for part, columns in pairs:
+        here = now(part)
+        if out is None:
+            out = func(here, columns, bias)
+        elif torch.is_grad_enabled():
+            out = out + func(here, columns)
+        else:
+            out.view(-1, out.shape[-1]).addmm_(here.reshape(-1, here.shape[-1]), columns.t())
+    return out
+
+
+_FOLLOWS: dict[Any, Callable[..., Any]] = {
+    **dict.fromkeys((functional.rms_norm, functional.layer_norm, functional.gelu, functional.silu), _same),
+    **dict.fromkeys((functional.dropout, torch.Tensor.contiguous), _same),
+    torch.Tensor.to: _to,
+    torch.Tensor.unflatten: _unflatten,
+    torch.Tensor.flatten: _flatten,
+    torch.Tensor.transpose: _transpose,
+    torch.cat: _cat,
+    **dict.fromkeys((torch.split, torch.Tensor.split), _split),
+    **dict.fromkeys((torch.chunk, torch.Tensor.chunk), _chunk),
+    functional.linear: _linear,
+}

@@ -1,0 +1,97 @@
+"""Which modules run while keys travel: those whose output no key of their block needs."""
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from diffusers.hooks.hooks import ModelHook
+
+from attention_backends.deferred import Deferred
+from attention_backends.diffusers_seam.upkeep import Upkeep
+from attention_backends.plan import matches
+from attention_backends.state import ContextParallel
+
+NAME = "attention_backends---later"
+# Of classes with a plan of their own. A class that has no such module, as after fuse_qkv_projections(), goes without.
+_STREAMS = ("transformer_blocks.*.attn.to_q", "transformer_blocks.*.attn.add_q_proj")
+OF_CLASS: Mapping[str, tuple[str, ...]] = {
+    "FluxTransformer2DModel": (
+        *_STREAMS,
+        "single_transformer_blocks.*.attn.to_q",
+        "single_transformer_blocks.*.proj_mlp",
+    ),
+    "Flux2Transformer2DModel": (*_STREAMS, "single_transformer_blocks.*.attn.to_qkv_mlp_proj"),
+    "QwenImageTransformer2DModel": (
+        *_STREAMS,
+        "transformer_blocks.*.attn.norm_q",  # diffusers' own norm, which is not one function of torch
+        "transformer_blocks.*.attn.norm_added_q",
+    ),
+}
+
+
+class Later(ModelHook):  # type: ignore[misc]
+    """Puts a linear layer's work off until its output is needed, and that of a norm after it."""
+
+    def __init__(self, state: ContextParallel) -> None:
+        super().__init__()
+        self.state = state
+
+    def new_forward(self, module: Any, *args: Any, **kwargs: Any) -> Any:
+        forward = self.fn_ref.original_forward
+        if torch.compiler.is_compiling() or len(args) != 1 or kwargs or not self._may_wait(module, args[0]):
+            return forward(*args, **kwargs)
+        x, columns = args[0], None
+        if isinstance(x, Deferred):
+            return x.then(forward)
+        if getattr(forward, "__func__", None) is torch.nn.Linear.forward:
+            columns = partial(_columns, module, x)
+        return Deferred(lambda: forward(x), (*x.shape[:-1], module.out_features), x, columns=columns)
+
+    def _may_wait(self, module: Any, x: Any) -> bool:
+        """Whether nothing around this hook expects the work to be done at once: an offload that takes weights away."""
+        outermost = module._diffusers_hook._hook_order[-1] == NAME and not hasattr(module, "_hf_hook")
+        kind = torch.Tensor if isinstance(getattr(module, "out_features", None), int) else Deferred
+        return outermost and type(x) is kind and not torch.is_autocast_enabled(x.device.type)
+
+
+def _columns(module: Any, x: torch.Tensor, begin: int, end: int) -> torch.Tensor:
+    bias = None if module.bias is None else module.bias[begin:end]
+    return torch.nn.functional.linear(x, module.weight[begin:end], bias)
+
+
+def of_class(model: torch.nn.Module) -> list[str]:
+    """The paths of those of a class with a plan of its own."""
+    patterns = OF_CLASS.get(type(model).__name__, ())
+    return [path for path, _ in model.named_modules() if any(_is(path, pattern) for pattern in patterns)]
+
+
+def _is(path: str, pattern: str) -> bool:
+    return matches(path, pattern) and path.count(".") == pattern.count(".")
+
+
+def apply(model: torch.nn.Module, paths: Iterable[str], state: ContextParallel, upkeep: Upkeep) -> None:
+    """Hook up the modules at these paths; where an attention is, the state learns how much may run meanwhile."""
+    attentions = [path for path, one in model.named_modules() if getattr(one, "processor", None) is not None]
+    for path in paths:
+        module = model.get_submodule(path)
+        upkeep.hook(path, partial(Later, state), NAME)
+        weights = getattr(module, "in_features", 0) * getattr(module, "out_features", 0)
+        parent = path.rpartition(".")[0]
+        for attention in attentions:
+            inside, beside = state.meanwhile.get(attention, (0, 0))
+            if parent == attention:  # two streams have a query each
+                inside = max(inside, _fused(model.get_submodule(attention)) or weights)
+            elif parent == attention.rpartition(".")[0]:
+                beside += 2 * weights  # as much again in the last projection
+            else:
+                continue
+            state.meanwhile[attention] = inside, beside
+
+
+def _fused(attention: Any) -> int:
+    """Weights of FLUX.2's fused projections for which no key is needed, 0 of another attention."""
+    if not hasattr(attention, "to_qkv_mlp_proj"):
+        return 0
+    mlp: int = attention.mlp_hidden_dim * (attention.mlp_mult_factor + 1)
+    return int(attention.query_dim * (attention.inner_dim + mlp))

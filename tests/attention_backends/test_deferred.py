@@ -1,0 +1,114 @@
+"""A tensor that is put off: what follows it, what computes it, and that it is what was said."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from attention_backends.deferred import Deferred, now
+
+
+class Counted:
+    """A tensor that is put off, and how often it was computed."""
+
+    def __init__(self, *shape: int, waits: bool = False) -> None:
+        self.value, self.times = torch.randn(*shape, generator=torch.Generator().manual_seed(0)), 0
+        self.put_off = Deferred(self.make, shape, self.value, waits=waits)
+
+    def make(self) -> torch.Tensor:
+        self.times += 1
+        return self.value
+
+
+FOLLOWED = {
+    "unflatten": lambda x: x.unflatten(-1, (-1, 4)),
+    "flatten": lambda x: x.flatten(1, 2),
+    "transpose": lambda x: x.transpose(1, -1),
+    "to": lambda x: x.to(torch.float64),
+    "norm": lambda x: torch.nn.RMSNorm(8, eps=1e-6)(x),
+    "gelu": lambda x: torch.nn.GELU(approximate="tanh")(x),
+    "silu": lambda x: torch.nn.SiLU()(x),
+    "dropout": lambda x: torch.nn.Dropout(0.0)(x),
+    "cat": lambda x: torch.cat([torch.ones(2, 3, 8), x], dim=1),
+    "one after the other": lambda x: functional.gelu(torch.cat([x, x], dim=-1)).unflatten(2, (2, 8)).transpose(1, 2),
+}
+
+
+@pytest.mark.parametrize("change", FOLLOWED.values(), ids=FOLLOWED)
+def test_what_keeps_a_known_shape_is_put_off(change):
+    x = Counted(2, 5, 8)
+    out = change(x.put_off)
+    assert isinstance(out, Deferred)
+    assert x.times == 0
+    expected = change(x.value)
+    assert (out.shape, out.dtype, out.device) == (expected.shape, expected.dtype, expected.device)
+    assert torch.equal(now(out), expected)
+    assert torch.equal(out.now(), expected)
+    assert x.times == 1
+
+
+COMPUTED = {
+    "sum": lambda x: x + 1,
+    "in place": lambda x: x.clone().mul_(2),
+    "index": lambda x: x[..., :3],
+    "method": lambda x: x.reshape(-1),
+    "in a list": lambda x: torch.stack([x, x]),
+    "split": lambda x: torch.split(x, 3, dim=-1)[1],
+    "linear": lambda x: functional.linear(x, torch.ones(2, 8)),
+    "numpy": lambda x: torch.tensor(x.numpy()),
+    "below torch's functions": lambda x: torch.ops.aten.neg(x),
+}
+
+
+@pytest.mark.parametrize("change", COMPUTED.values(), ids=COMPUTED)
+def test_anything_else_computes_it_once(change):
+    x = Counted(2, 5, 8)
+    assert torch.equal(change(x.put_off), change(x.value))
+    change(x.put_off)
+    assert x.times == 1
+
+
+def test_its_size_is_known_without_computing_it():
+    x = Counted(2, 5, 8)
+    known = x.put_off.shape, x.put_off.numel(), x.put_off.ndim, x.put_off.size(1), x.put_off.dtype, x.put_off.is_cuda
+    assert known == ((2, 5, 8), 80, 3, 5, torch.float32, False)
+    assert x.times == 0
+
+
+def test_columns_are_computed_by_themselves():
+    weight, x = torch.randn(12, 4), torch.randn(2, 5, 4)
+    asked = []
+
+    def columns(begin: int, end: int) -> torch.Tensor:
+        asked.append((begin, end))
+        return functional.linear(x, weight[begin:end])
+
+    whole = Deferred(lambda: functional.linear(x, weight), (2, 5, 12), x, columns=columns)
+    first, rest = torch.split(whole, [9, 3], dim=-1)
+    query, key, value = first.chunk(3, dim=-1)
+    torch.testing.assert_close(value.now(), functional.linear(x, weight[6:9]))
+    torch.testing.assert_close(rest.now(), functional.linear(x, weight[9:]))
+    assert asked == [(6, 9), (9, 12)]
+    assert key.shape == query.shape == (2, 5, 3)
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_a_product_with_what_waits_begins_with_what_does_not(grad):
+    order = []
+    attention, mlp = torch.randn(2, 5, 4), torch.randn(2, 5, 8, requires_grad=grad)
+    layer = torch.nn.Linear(12, 3)
+    late = Deferred(lambda: order.append("attention") or attention, (2, 5, 4), attention, waits=True)
+    ready = Deferred(lambda: order.append("mlp") or mlp, (2, 5, 8), mlp)
+    with torch.set_grad_enabled(grad):
+        out = layer(torch.cat([late.to(torch.float32), ready], dim=2))
+        torch.testing.assert_close(out, layer(torch.cat([attention, mlp], dim=2)))
+    assert order == ["mlp", "attention"]
+    assert out.requires_grad == grad
+    if grad:
+        out.sum().backward()
+        torch.testing.assert_close(mlp.grad, layer.weight[:, 4:].sum(0).expand(2, 5, 8))
+
+
+def test_a_shape_that_was_not_said_is_an_error():
+    put_off = Deferred(lambda: torch.ones(3), (2,), torch.ones(1))
+    with pytest.raises(RuntimeError, match=r"gave \(3,\) .* where \(2,\) .* enable\(model, overlap=False\)"):
+        put_off + 1
