@@ -119,7 +119,8 @@ class Cluster:
                 continue
             channel = Channel(connection, FROM_AGENT)
             try:
-                join = next(iter(channel.receive()), None)
+                join = channel.first(SEND_TIMEOUT)
+                connection.settimeout(SEND_TIMEOUT)
                 refused = self._joined(join, channel) or refused
             except (ProtocolError, OSError) as error:
                 refused = shorten(str(error))

@@ -39,10 +39,9 @@ class Entrance:
         connection = self._next()
         if connection is None or isinstance(connection, str):
             return connection
-        connection.settimeout(PATIENCE)
         peer = Channel(connection, protocol.FROM_RANK)
         try:
-            hello = next(iter(peer.receive()), None)  # a rank's is short and comes whole
+            hello = peer.first(PATIENCE)
             if not isinstance(hello, Hello) or hello.version != protocol.VERSION:
                 raise ProtocolError(f"not a hello of protocol version {protocol.VERSION}")
             if not secrets.compare_digest(hello.secret.encode(errors="replace"), self.token.encode()):

@@ -28,6 +28,7 @@ class Story:
         self.request, self.run_dir, self.groups = request, run_dir, groups
         # The numbers of the pictures that each group makes, in the order in which it does.
         self.numbers = [[number for call in request.share(group, groups) for number in call] for group in range(groups)]
+        self._ends = {call[-1] for group in range(groups) for call in request.share(group, groups)}
         self.files: dict[int, File] = {}
         self._checks: dict[tuple[int, int], Check] = {}
         self._lock = threading.Lock()
@@ -60,9 +61,10 @@ class Story:
     def _note(self, group: int, rank: int, message: Message) -> None:
         run_dir = self.run_dir
         if isinstance(message, Saved):
-            self.files[self.numbers[group][message.picture]] = message.file
+            number = self.numbers[group][message.picture]
+            self.files[number] = message.file
             run_dir.note(files=tuple(self.files[number] for number in sorted(self.files)))
-            if len(self.files) < self.request.pictures:
+            if len(self.files) < self.request.pictures and number in self._ends:  # of a call; the others are ready too
                 leave_if_asked()
         elif isinstance(message, Checked):
             self._checks[group, rank] = message.check

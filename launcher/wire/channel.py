@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 
 from launcher.wire.protocol import Kinds, Message, ProtocolError, pack, unpack
 
@@ -53,6 +54,19 @@ class Channel:
             raise ProtocolError(f"a message of {len(line)} bytes; {MAX_LINE} are allowed")
         with self._sending:
             self.connection.sendall(line + b"\n")
+
+    def first(self, patience: float) -> Message | None:
+        """Read until the first message is whole; None if none comes within so many seconds.
+
+        Raises:
+            ProtocolError: as `receive`.
+        """
+        end = time.monotonic() + patience
+        while not self.closed and (left := end - time.monotonic()) > 0:
+            self.connection.settimeout(left)
+            if messages := self.receive():
+                return messages[0]
+        return None
 
     def receive(self) -> list[Message]:
         """Read once, and return the messages that this completes; waits for data if there is none.

@@ -109,6 +109,7 @@ def test_an_agent_is_told_why_the_first_machine_failed(nodes):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_an_agent_with_another_secret_is_refused_on_both_sides(nodes, monkeypatch):
     wrong = Node(1, 2, "127.0.0.1", nodes[0].port, "t" * 32)
     other = Other(wrong)
@@ -124,6 +125,7 @@ def test_a_first_machine_that_is_not_there_is_told(nodes):
         agents.serve(nodes[1], 0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "told"),

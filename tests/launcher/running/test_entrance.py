@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -55,3 +57,23 @@ def test_a_rank_with_the_groups_token_is_let_in(entrance):
 )
 def test_anybody_else_is_not(entrance, message, told):
     assert told in says(entrance, message)
+
+
+def test_words_may_come_in_pieces(entrance, monkeypatch):
+    monkeypatch.setattr(entrances, "PATIENCE", 60.0)
+    hello = Hello(protocol.VERSION, entrance.variables()[channel.SECRET_VARIABLE], 1, 42)
+    line = protocol.pack(hello) + b"\n"
+    with socket.socket(socket.AF_UNIX) as rank:
+        rank.connect(entrance.variables()[channel.SOCKET_VARIABLE])
+
+        def say() -> None:
+            for at in range(0, len(line), 40):
+                rank.sendall(line[at : at + 40])
+                time.sleep(0.01)
+
+        with ThreadPoolExecutor(1) as threads:
+            threads.submit(say)
+            accepted = entrance.accept()
+        assert isinstance(accepted, tuple)
+        assert accepted[0] == hello
+        accepted[1].close()

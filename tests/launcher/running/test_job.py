@@ -92,18 +92,21 @@ def test_a_job_returns_its_record_and_tells_its_progress(ask, tmp_path):
     validated(tmp_path)
 
 
-@pytest.mark.parametrize(("images", "status"), [(1, "done"), (2, "interrupted")])
-def test_sigusr1_ends_a_run_after_the_picture_that_is_drawn(ask, tmp_path, images, status, monkeypatch):
+@pytest.mark.parametrize(
+    ("images", "batch", "status"), [(1, 1, "done"), (2, 1, "interrupted"), (2, 2, "done"), (5, 2, "interrupted")]
+)
+def test_sigusr1_ends_a_run_after_the_call_that_is_drawn(ask, tmp_path, images, batch, status, monkeypatch):
     asked = threading.Event()
     monkeypatch.setattr("launcher.leaving.asked", asked)
     ranks = [done()]
 
     def makes(_job, run_dir, on_event):
         asked.set()
-        on_event(0, Saved(0, File("0000.png", "ab", 10, 8, 8, 5, 0)))
+        for number in range(batch):
+            on_event(0, Saved(number, File(f"000{number}.png", "ab", 10, 8, 8, 5, 0)))
         return ranks
 
-    request, path = ask("cp=none", "runtime=cpu", f"images={images}"), tmp_path / "run"
+    request, path = ask("cp=none", "runtime=cpu", f"images={images}", f"batch={batch}"), tmp_path / "run"
     if status == "done":
         run(request, path, makes)
     else:
@@ -112,7 +115,7 @@ def test_sigusr1_ends_a_run_after_the_picture_that_is_drawn(ask, tmp_path, image
         assert ended.value.signum == signal.SIGUSR1
     record = read_record(path / "run.json")
     assert record.status == status
-    assert len(record.files) == 1
+    assert len(record.files) == batch
     with pytest.raises(Interrupted):  # nor does another one start
         run(request, tmp_path / "next", makes)
     assert not (tmp_path / "next" / "run.json").exists()
