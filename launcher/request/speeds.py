@@ -35,7 +35,7 @@ def _speeds(request: Request, rank: int, ranks: int) -> Speeds:
         threads = request.threads[rank]
         cores = threads * min(1.0, request.machine.nodes * request.machine.cores / sum(request.threads))
     elif devices:
-        sharing = len(range(rank % len(devices), max(1, ranks // request.machine.nodes), len(devices)))
+        sharing = max(1, len(range(rank % len(devices), ranks // request.machine.nodes, len(devices))))
     if device == "cuda" and request.config.cp.transport == "host":
         latency, bandwidth = BY_HOST
     inside = latency, bandwidth

@@ -66,6 +66,7 @@ def test_groups_of_the_issue_are_there(composer):
         "tracker",
         "experiment",
         "cache",
+        "cluster",
         "scheduler",
     }
     kernels = {

@@ -16,7 +16,7 @@ from launcher.estimates.notes import notes
 from launcher.estimates.ways import resolve
 from launcher.records.run_dir import RunDir
 from launcher.running.message import job_message
-from launcher.running.session import Session
+from launcher.running.planning import jobs_of
 from launcher.running.sweep import Sweep, notes_on_prompts
 from launcher.wire.protocol import FROM_LAUNCHER, Job, pack, unpack
 
@@ -73,9 +73,7 @@ def test_quoting_keeps_any_text(prompt):
 
 def opening(words: list[str]) -> str:
     """The first lines of a sweep."""
-    session = Session(COMPOSER)
-    master = COMPOSER.compose(words, sweep=True)
-    jobs = [session._plan(master, job, number) for number, job in enumerate(COMPOSER.jobs(master, words))]
+    jobs, _ = jobs_of(COMPOSER.compose(words, sweep=True), words, COMPOSER, LAPTOP)
     return sweep.opening(Sweep(jobs), Path("folder"), notes_on_prompts(Sweep(jobs), words))
 
 
