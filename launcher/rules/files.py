@@ -18,7 +18,7 @@ from launcher.families import lora as lora_files
 from launcher.families import safetensors
 from launcher.families.checkpoint import NOT_UTF8, RENAME
 from launcher.families.hub import answer_problems
-from launcher.families.parts import installed
+from launcher.families.parts import installed, shadowed
 from launcher.families.replaced import part_problems
 from launcher.families.weights import revision_problems
 from launcher.problems import Problem, choices
@@ -175,13 +175,14 @@ def _folder_problems(setting: str, text: str, request: Request) -> Iterator[Prob
 
 @rule
 def weights(request: Request) -> Iterator[Problem]:
-    """The model's weights are here, or can be fetched."""
+    """The model's weights are here, or can be fetched, and what loads them is what is installed."""
     model = request.config.model
     yield from revision_problems(model)
     if not request.machine.here:
         return
     yield from request.inputs.checkpoint.problems
     yield from part_problems(model)
+    yield from shadowed()
     for package in model.packages:
         if not installed(package):
             what = f"needs the package {package}, which is not installed"
