@@ -89,6 +89,7 @@ def environment(
     kept["PYTHONSAFEPATH"] = "1"  # a queue.py in the current folder is not the ranks' business
     if (root := Path(__file__).parents[3]).name not in ("site-packages", "dist-packages"):  # a checkout
         kept["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), kept.get("PYTHONPATH")]))
+    kept.pop("DIFFUSERS_ATTN_BACKEND", None)  # attention= names the kernel, in each mode, and a note says so
     kept.pop("PYTHONWARNINGS", None)  # "error" would end a rank over what a library says of the next release
     kept.pop("PYTHONOPTIMIZE", None)  # 2 takes the docstrings away, which transformers reads when it is imported
     kept["TOKENIZERS_PARALLELISM"] = "false"
