@@ -77,7 +77,7 @@ def ask(endpoint: str, model: ModelConfig) -> Answer:
 
     By the client that fetches the files: another one has other certificates, and other variables name its proxy.
     """
-    from huggingface_hub.utils import build_hf_headers, get_session  # 0.2 s, when a repository is to be fetched
+    from huggingface_hub import get_session  # 0.2 s, when a repository is to be fetched
 
     revision = model.revision or "main"
     told: list[Answer] = []
@@ -85,7 +85,8 @@ def ask(endpoint: str, model: ModelConfig) -> Answer:
     def connect() -> None:
         try:
             url = f"{endpoint}/{home(model)}/resolve/{revision}/model_index.json"
-            headers = build_hf_headers(token=token() or False)
+            known = token()
+            headers = {"Authorization": f"Bearer {known}"} if known else {}
             response = get_session().head(url, headers=headers, timeout=PATIENCE)
             told.append(Answer(response.status_code, response.headers.get("X-Error-Code") or ""))
         except Exception as error:  # of a dozen kinds: an address that is none, a proxy, a certificate, what is no HTTP
