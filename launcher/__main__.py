@@ -10,7 +10,10 @@ import sys
 def main() -> None:
     """Run the command line and exit with its code."""
     import signal
+    import warnings
 
+    # What libraries warn of is for programmers: lines with their paths, and with PYTHONWARNINGS=error a failure.
+    warnings.simplefilter("ignore")
     gc.set_threshold(500_000)  # imports make half of that, which stays: to search it takes a sixth of a plan
 
     # Nothing is made yet while the modules are imported: a Ctrl-C ends the process, without Python's traceback.

@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -218,9 +219,9 @@ def _named(device: Physical, name: str) -> bool:
     return any(known == name or (known.startswith(name) and not name.isdecimal()) for known in device.names)
 
 
-def visible_devices() -> list[str] | None:
+def visible_devices(given: Mapping[str, str] = os.environ) -> list[str] | None:
     """The entries of CUDA_VISIBLE_DEVICES, indices or UUIDs; None if it is not set and every GPU may be used."""
-    names = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = given.get("CUDA_VISIBLE_DEVICES")
     return None if names is None else [name for name in (part.strip() for part in names.split(",")) if name]
 
 
@@ -237,7 +238,8 @@ print(json.dumps({"version": torch.__version__, "gpus": [
 def by_torch() -> Found:
     """The devices that torch finds, asked in a process of its own: CUDA is not to start in this one."""
     try:
-        ended = subprocess.run([sys.executable, "-c", TORCH], capture_output=True, text=True, timeout=TORCH_PATIENCE)
+        line = [sys.executable, "-P", "-c", TORCH]  # -P: a torch.py of the current folder is not asked
+        ended = subprocess.run(line, capture_output=True, text=True, timeout=TORCH_PATIENCE)
         told = json.loads(ended.stdout.splitlines()[-1])
         gpus = tuple(
             Gpu(index, name, memory // MIB, 0, (major, minor))

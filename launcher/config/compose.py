@@ -190,9 +190,16 @@ def _problem(error: BaseException, words: list[str]) -> Problem:
         return _config_problem(cause, words)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, option = error.missing_cfg_file.rpartition("/")
+        if option in error.options:  # which Hydra lists, and does not read
+            rule, instead = "its file ends with .yml, and Hydra reads .yaml alone", f"rename it to {option}.yaml"
+            return Problem(f"{group}={option}", rule, instead)
         near = (nearest(option, error.options, 1) or error.options)[0]
         rule = suggest.unknown_option(option, list(error.options))
         return Problem(f"{group}={option}", rule, f"type {group}={near}")
+    if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark) is not None:
+        file = "/".join(Path(mark.name).parts[-2:])  # group/option.yaml; the folders above name this machine's user
+        instead = "indent with spaces" if "'\\t'" in str(error.problem) else "correct this line"
+        return Problem(f"{file}: line {mark.line + 1}", f"not valid YAML: {error.problem}", instead)
     told = str(error).partition("Config search path:")[0]  # which names this machine's folders
     within = re.match(r"In '(.+?)': ", told)
     if within and isinstance(error.__context__, OmegaConfBaseException):

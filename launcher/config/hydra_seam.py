@@ -54,8 +54,10 @@ def _guard(source: ConfigSource) -> None:
     def checked(config_path: str) -> ConfigResult:
         name = config_path if config_path.endswith((".yaml", ".yml")) else f"{config_path}.yaml"
         try:
-            yaml_files.check(Path(source.path, name))
-            return load(config_path)
+            text = yaml_files.check(Path(source.path, name))
+            found = load(config_path)
+            found.header |= source._get_header_dict(text[:512])  # Hydra misses the first line behind a byte order mark
+            return found
         except UnreadableError as error:
             raise ConfigLoadError(f"{name} {error}") from error
         except yaml_files.UNEXPECTED as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 from launcher.problems import Problem
 
 PICTURES = ("image", "mask_image", "last_image")
+LONGEST_NAME = 255  # bytes: of Linux's and macOS' file systems
 # Settings that are paths.
 PATHS = (
     *("model.path", "model.base", "model.transformer", "model.vae", "lora.path", "prompt_file"),
@@ -33,6 +34,8 @@ def user_path(text: str) -> Path:
         raise ValueError("holds a character that no file name can") from error
     if sys.getfilesystemencoding() != "utf-8":  # a name is bytes to the system, and those of UTF-8 here
         text = os.fsdecode(text.encode(errors="surrogateescape"))
+    if long := next((name for name in text.split("/") if len(os.fsencode(name)) > LONGEST_NAME), None):
+        raise ValueError(f"has a name of {len(os.fsencode(long))} bytes; the longest has {LONGEST_NAME}")
     path = os.path.expanduser(text)
     if path.startswith("~") and not os.path.lexists(path.partition("/")[0]):  # else such a file is meant
         raise ValueError(f"names a home that this machine doesn't know ({path.partition('/')[0]})")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 from launcher.decoding import TILED
@@ -43,6 +44,8 @@ def notes(request: Request) -> list[str]:
             "float16 on a CPU is about 50 times slower than float32 (measured: 2 and 103 GFLOP/s a core); type "
             "runtime.dtype=bfloat16"
         )
+    if request.machine.here and (kernel := os.environ.get("DIFFUSERS_ATTN_BACKEND")):
+        found.append(f"DIFFUSERS_ATTN_BACKEND={shorten(kernel)} is not read here; attention= names the kernel")
     if request.config.vae.tiling:
         found.append("vae.tiling=true makes another picture than without it, where tiles meet")
     if request.cache.on:

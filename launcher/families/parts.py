@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import math
@@ -9,10 +10,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 from launcher.families import tokenizers
-from launcher.reading import UnreadableError, opened, read_json_object, read_text
+from launcher.problems import Problem
+from launcher.reading import MAX_JSON, UnreadableError, opened, read_json_object, read_text
 
 PAIRS = ("vocab.json", "merges.txt")
 # A tokenizer is in one of these sets of files; the first one that is there counts, as in transformers.
@@ -30,6 +33,7 @@ SENTENCEPIECE = ("spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
 BESIDE = ("special_tokens_map.json", "added_tokens.json")  # which a tokenizer reads where they are
 # What a configuration says of itself; one without it is empty, and its library fills in defaults without a word.
 TELLS = {"diffusers": "_class_name", "transformers": "model_type"}
+VERSION = re.compile(r"^__version__ = [\"']([^\"']+)", re.MULTILINE)
 PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
 
@@ -208,3 +212,22 @@ def installed(package: str) -> bool:
     except (metadata.PackageNotFoundError, ValueError, OSError):  # the latter two for what is no name
         return False
     return True
+
+
+@functools.cache
+def shadowed() -> tuple[Problem, ...]:
+    """Libraries that Python finds before the installed ones, in another version: by PYTHONPATH, say.
+
+    A record would name the installed version, and another one may fail in a rank over a name that it lacks.
+    """
+    found = []
+    for name in ("diffusers", "transformers", "accelerate"):
+        spec = PathFinder.find_spec(name)
+        if spec is None or spec.origin is None or not installed(name):
+            continue
+        with contextlib.suppress(UnreadableError):
+            known, version = metadata.version(name), VERSION.search(read_text(Path(spec.origin), MAX_JSON))
+            if version is not None and version[1] != known:
+                rule = f"comes from {Path(spec.origin).parent}, before the {known} that is installed"
+                found.append(Problem(f"{name} {version[1]}", rule, "take that folder out of PYTHONPATH, or install it"))
+    return tuple(found)

@@ -22,7 +22,8 @@ REQUIRED = _NoDefault()
 
 def _roots() -> list[Path]:
     found = importlib.util.find_spec("diffusers")
-    return [Path(root) for root in (found.submodule_search_locations or [])] if found else []
+    roots = [Path(root) for root in (found.submodule_search_locations or [])] if found else []
+    return [root for root in roots if (root / "pipelines" / "__init__.py").is_file()]  # else it is none: a rule tells
 
 
 @functools.cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ MAX_BYTES = 64 << 20  # the largest that is in use has 34 MB
 
 ASKED_WORDS = 400  # of a vocabulary, evenly taken
 WHOLE_WORDS = 0.75  # of these that merges make; some words are overtaken by others
+
+SILENCE = threading.RLock()  # standard error belongs to the process: two threads would put back each other's silence
 
 Count = Callable[[str], int]
 
@@ -202,14 +205,15 @@ def _called(kind: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
     """Have nothing reach standard error, from C libraries neither."""
-    before = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(before, 2)
-        os.close(before)
+    with SILENCE:
+        before = os.dup(2)
+        try:
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+            yield
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
 
 
 @functools.lru_cache(8)

@@ -22,6 +22,7 @@ FOLDER = f"give the folder of a diffusers pipeline, one with a model_index.json,
 BASES = {"diffusers": "diffusion_pytorch_model", "transformers": "model"}  # names of weight files, by library
 PICKLES = (".bin", ".pt", ".ckpt", ".pth", ".pkl")
 VARIANT = re.compile(r"[A-Za-z0-9_]{1,32}")
+REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w.-]+", re.ASCII)
 
 
 def home(model: ModelConfig) -> str:
@@ -72,7 +73,7 @@ def location_of(path: str) -> str:
 def is_hub(model: ModelConfig) -> bool:
     """True for the form `owner/name` that is no folder here."""
     path = home(model)
-    return path.count("/") == 1 and not path.startswith((".", "/", "~")) and not Path(path).exists()
+    return REPOSITORY.fullmatch(path) is not None and not Path(path).exists()
 
 
 def folder(model: ModelConfig) -> Path | None:

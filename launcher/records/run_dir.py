@@ -25,6 +25,7 @@ PICTURE = re.compile(r"\d{4,}\.\w+")  # the name of a picture of a run
 INPUTS = "inputs"  # the folder of what a run started from
 PATH_KEYS = ("path", "base", "transformer", "vae", "prompt_file", "dir", "image", "mask_image", "last_image")
 IN_STACK = re.compile(r"(path\s*:\s*)(\"[^\"]*\"|'[^']*'|[^,}\s][^,}]*)")  # of lora=[{path: FILE, scale: 0.8}]
+ITEM = re.compile(r"\s*(?:\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|[^,]+)")  # of a list of paths, quoted or not
 LIBRARIES = (
     "torch",
     "diffusers",
@@ -170,7 +171,7 @@ def portable(config: Config) -> Config:
 
 def _portable(path: str) -> str:
     if path.startswith("[") and path.endswith("]"):  # several pictures
-        return f"[{','.join(_portable(item.strip()) for item in path[1:-1].split(','))}]"
+        return f"[{','.join(_portable_text(item.strip()) for item in ITEM.findall(path[1:-1]))}]"
     refers = "${" in path and "/" in path  # to a variable of the shell's, say, which may be anywhere
     elsewhere = path.startswith(("/", "~")) or ".." in Path(path).parts or refers
     return f".../{Path(path).name}" if elsewhere else path

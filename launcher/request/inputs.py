@@ -77,6 +77,8 @@ def _prompts(config: LaunchConfig) -> tuple[tuple[str, ...], list[Problem]]:
         text = read_text(path, MAX_PROMPT_FILE)
     except UnreadableError as error:
         instead = "give the path of a UTF-8 text file with a few hundred words, or of a .json list of prompts"
+        if config.prompt_file == "-" or str(error).startswith("is a pipe"):
+            instead = 'type prompt="$(cat)" to take it from standard input'
         return (), [Problem(value, str(error), instead)]
     except ValueError:  # no home can have this name
         return (), [Problem(value, "can't be read (no file can have this name)", "give the path of a text file")]

@@ -9,7 +9,6 @@ import json
 import os
 import shlex
 import shutil
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from launcher.families import lora as lora_files
 from launcher.families import safetensors
 from launcher.families.checkpoint import NOT_UTF8, RENAME
 from launcher.families.hub import answer_problems
-from launcher.families.parts import installed
+from launcher.families.parts import installed, shadowed
 from launcher.families.replaced import part_problems
 from launcher.families.weights import revision_problems
 from launcher.problems import Problem, choices
@@ -176,13 +175,14 @@ def _folder_problems(setting: str, text: str, request: Request) -> Iterator[Prob
 
 @rule
 def weights(request: Request) -> Iterator[Problem]:
-    """The model's weights are here, or can be fetched."""
+    """The model's weights are here, or can be fetched, and what loads them is what is installed."""
     model = request.config.model
     yield from revision_problems(model)
     if not request.machine.here:
         return
     yield from request.inputs.checkpoint.problems
     yield from part_problems(model)
+    yield from shadowed()
     for package in model.packages:
         if not installed(package):
             what = f"needs the package {package}, which is not installed"
@@ -190,11 +190,11 @@ def weights(request: Request) -> Iterator[Problem]:
 
 
 def reachable(request: Request) -> Iterator[Problem]:
-    """Weights that are not here come from the hub, which must answer. Behind a proxy it is the proxy's to say.
+    """Weights that are not here come from the hub, which must answer.
 
     Asked last, where nothing else is wrong: it is the only rule that waits for a network.
     """
-    if not request.machine.here or request.inputs.checkpoint.whole or "https" in urllib.request.getproxies():
+    if not request.machine.here or request.inputs.checkpoint.whole:
         return
     from huggingface_hub import constants  # milliseconds; the rest of that package takes a second
 

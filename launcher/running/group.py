@@ -10,9 +10,10 @@ import contextlib
 import selectors
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import psutil
 
@@ -73,15 +74,22 @@ class RankGroup:
         run_dir: the run that starts them; the starting process logs there.
         place: which of how many groups that work at once.
         cluster: the machines that the ranks are on, if those are several.
+        environment: variables of the job's own, for the ranks on this machine.
 
     Raises:
         RunFailed: the ranks did not come up; the message names the rank and the cause.
     """
 
     def __init__(
-        self, key: GroupKey, run_dir: RunDir, place: tuple[int, int] = (0, 1), cluster: Cluster | None = None
+        self,
+        key: GroupKey,
+        run_dir: RunDir,
+        place: tuple[int, int] = (0, 1),
+        cluster: Cluster | None = None,
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.key, self.place, self._cluster, self._board = key, place, cluster, Board()
+        self._given = environment
         self._addresses: dict[int, Address] = {}
         self._pids: dict[int, int] = {}
         self._ranks: dict[int, Channel] = {}
@@ -353,7 +361,7 @@ class RankGroup:
         threads = key.threads[: key.processes // key.nodes]
         interface = None if self._cluster is None else self._cluster.interface
         how = (key.load.device, key.devices, threads, self._folder.path, key.load.deterministic, interface)
-        return accelerate.environment(*how)
+        return accelerate.environment(*how, self._given)
 
     def _answer(self, rank: int, ask: Ask) -> None:
         """Answer what ranks ask to find each other."""

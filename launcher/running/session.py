@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shlex
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -185,7 +184,7 @@ class Session:
     def _at_once(self, master: DictConfig, sweep: Sweep, left: dict[int, Job], groups: int) -> None:
         """Run jobs on several groups of ranks at once."""
         environments = {str(dict(job.composed.hydra.job.env_set)) for job in left.values() if job.composed is not None}
-        if len(environments) > 1:  # of the whole process, so of all groups
+        if len(environments) > 1:  # ranks keep what they were started with, and a job may go to any group
             raise Refused([Problem(f"data={groups}", "hydra.job.env_set differs between its jobs", "type data=1")])
         steps = sum(steps_of(job.request) for job in left.values() if job.request is not None)
         shared = deal.Shared(self.screen.board(steps))
@@ -249,7 +248,7 @@ class Session:
         try:
             with held(folder, f"hydra.run.dir={run_dir.path}"), run_dir.claimed(), contextlib.ExitStack() as stack:
                 hydra_seam.save(composed, folder)
-                environment = stack.enter_context(_environment(composed))
+                environment = {str(key): str(value) for key, value in composed.hydra.job.env_set.items()}
                 if not brief:
                     self.screen.header(request, run_dir.path)
                 if len(slots) > 1:
@@ -298,19 +297,3 @@ def _kinds(jobs: dict[int, Job]) -> dict[int, Hashable]:
     from launcher.running.message import group_key
 
     return {number: group_key(job.request) for number, job in jobs.items() if job.request is not None}
-
-
-@contextlib.contextmanager
-def _environment(composed: DictConfig) -> Iterator[dict[str, str]]:
-    """Set the variables of hydra.job.env_set around a job, for the whole process, as Hydra does."""
-    wanted = {str(key): str(value) for key, value in composed.hydra.job.env_set.items()}
-    before = {key: os.environ.get(key) for key in wanted}
-    os.environ.update(wanted)
-    try:
-        yield wanted
-    finally:
-        for key, value in before.items():
-            if value is None:
-                os.environ.pop(key, None)
-            else:
-                os.environ[key] = value

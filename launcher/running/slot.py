@@ -41,7 +41,7 @@ class Slot:
         if self._ranks is None:
             from launcher.running.group import RankGroup
 
-            self._ranks = RankGroup(key, run_dir, (self.number, self.count), self.cluster)
+            self._ranks = RankGroup(key, run_dir, (self.number, self.count), self.cluster, self._environment)
         return self._ranks
 
     def close(self) -> None:

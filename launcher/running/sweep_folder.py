@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from pathlib import Path
 
@@ -19,6 +20,7 @@ CONTACT = "contact.png"  # a sweep's pictures side by side
 MULTIRUN = "multirun.yaml"  # a sweep's own configuration, in its folder
 MAX_MULTIRUN = 1 << 20  # bytes; a usual one has 10 KiB
 SUBDIR = "hydra.sweep.subdir"
+MOMENT = re.compile(r"\$\{(?:now|short_id):")  # a resolver that gives another name each time
 
 
 def check_earlier(master: DictConfig, folder: Path, value: str) -> int | None:
@@ -40,6 +42,9 @@ def check_earlier(master: DictConfig, folder: Path, value: str) -> int | None:
     if then != now:
         rule = f"its jobs lie in {SUBDIR}={then}, and here they would lie in {SUBDIR}={now}"
         raise Refused([Problem(value, rule, f"type {shlex.quote(f'{SUBDIR}={then}')} as well")])
+    if MOMENT.search(then):
+        rule = f"its jobs lie in {SUBDIR}={then}, another folder each time: they can't be found again"
+        raise Refused([Problem(value, rule, "start a new sweep, without resume")])
     seed = kept.get("seed")
     return seed if isinstance(seed, int) and not isinstance(seed, bool) else None  # older sweeps have none
 

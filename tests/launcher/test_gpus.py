@@ -221,7 +221,10 @@ def test_without_a_driver_or_its_library_nvidia_smi_is_asked():
 
 
 @pytest.mark.slow
-def test_torch_answers_from_a_process_of_its_own(monkeypatch):
+def test_torch_answers_from_a_process_of_its_own(monkeypatch, tmp_path):
+    for module in ("torch", "json"):
+        (tmp_path / f"{module}.py").write_text("raise SystemExit('of the current folder')")
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     gpus.by_torch.cache_clear()
     found = gpus.by_torch()

@@ -64,3 +64,12 @@ def test_a_package_of_the_current_folder_that_uses_the_launcher_keeps_its_folder
     words = [sys.executable, "-m", "mine", "launcher"]
     ended = subprocess.run(words, cwd=tmp_path, env=hermetic(), capture_output=True, text=True, check=True)
     assert ended.stdout == "found\n"
+
+
+@pytest.mark.slow
+def test_what_a_library_warns_of_is_not_on_the_screen(tmp_path):
+    """With PYTHONWARNINGS=error it would be a failure; a name that the hub's library has given up is one."""
+    odd = hermetic(PYTHONWARNINGS="error", HF_HUB_ENABLE_HF_TRANSFER="1", HF_HUB_OFFLINE="1")
+    words = command("model.path=a/b")
+    ended = subprocess.run(words, cwd=tmp_path, env=odd, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr[:27]) == (1, "launcher: model.path=a/b: n")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from launcher.gpus import visible_devices
 
@@ -62,6 +63,7 @@ def environment(
     folder: Path,
     deterministic: bool = False,
     interface: str | None = None,
+    more: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
     """Return the ranks' environment: the user's, without what would steer accelerate or torchelastic.
 
@@ -72,10 +74,12 @@ def environment(
         folder: the group's.
         interface: of the network that joins several machines; None: the ranks are on this one alone.
         deterministic: have cuBLAS make the same numbers each time, which it is told before CUDA starts.
+        more: variables of this job's own, before those of the user's environment.
     """
     from launcher.wire.channel import STORE_VARIABLE  # with every message: a plan asks for the command alone
 
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(STEERING) and name not in SINGLE}
+    given = os.environ | dict(more)
+    kept = {name: value for name, value in given.items() if not name.startswith(STEERING) and name not in SINGLE}
     kept["OMP_NUM_THREADS"] = str(max(threads))
     # Spinning threads starve each other as soon as anything else runs on the cores: denoising took 2 s with this and 10
     # to 39 s without it beside one busy program on 2 cores.
@@ -85,6 +89,7 @@ def environment(
     kept["PYTHONSAFEPATH"] = "1"  # a queue.py in the current folder is not the ranks' business
     if (root := Path(__file__).parents[3]).name not in ("site-packages", "dist-packages"):  # a checkout
         kept["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), kept.get("PYTHONPATH")]))
+    kept.pop("DIFFUSERS_ATTN_BACKEND", None)  # attention= names the kernel, in each mode, and a note says so
     kept.pop("PYTHONWARNINGS", None)  # "error" would end a rank over what a library says of the next release
     kept.pop("PYTHONOPTIMIZE", None)  # 2 takes the docstrings away, which transformers reads when it is imported
     kept["TOKENIZERS_PARALLELISM"] = "false"
@@ -103,7 +108,7 @@ def environment(
         kept["ACCELERATE_USE_CPU"] = "true"  # else --multi_gpu insists on GPUs
         kept["CUDA_VISIBLE_DEVICES"] = ""
     else:
-        names = visible_devices()
+        names = visible_devices(given)
         kept["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) if names is None else names[index] for index in devices)
         if deterministic:  # https://docs.nvidia.com/cuda/cublas/index.html#results-reproducibility
             kept.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -20,7 +20,13 @@ def test_every_path_is_absolute_and_at_home(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("", "empty"), ("a\0b", "NUL"), ("a\ud800", "no file name can"), ("~nobody_of_this_name/x", "home")],
+    [
+        ("", "empty"),
+        ("a\0b", "NUL"),
+        ("a\ud800", "no file name can"),
+        ("~nobody_of_this_name/x", "home"),
+        (f"x/{'é' * 128}/y", "a name of 256 bytes; the longest has 255"),
+    ],
 )
 def test_what_is_no_path_is_told(text, said):
     with pytest.raises(ValueError, match=said):

@@ -83,3 +83,35 @@ def test_what_is_no_file_is_no_option(tmp_path):
         with pytest.raises(Refused):
             composer.check_words([f"model={name}"], sweep=False)
             composer.compose([f"model={name}"])
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_file_of_windows_is_read_with_its_first_line(tmp_path, ends, encoding):
+    """Hydra takes what is behind a byte order mark for no `# @package`."""
+    (tmp_path / "experiment").mkdir()
+    lines = ["# @package _global_", "height: 128", "prompt: a dog", ""]
+    (tmp_path / "experiment" / "mine.yaml").write_bytes(ends.join(lines).encode(encoding))
+    composed = Composer(str(tmp_path)).compose(["experiment=mine"])
+    assert (composed.height, composed.prompt) == (128, "a dog")
+
+
+def test_a_line_that_is_no_yaml_is_named_without_this_machines_folders(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\n\theight: 128\n")
+    with pytest.raises(Refused) as refused:
+        Composer(str(tmp_path)).compose(["experiment=mine"])
+    (problem,) = refused.value.problems
+    assert (problem.value, problem.instead) == ("experiment/mine.yaml: line 2", "indent with spaces")
+    assert str(tmp_path) not in str(problem)
+
+
+@pytest.mark.filterwarnings("ignore:Support for .yml")
+def test_a_file_that_hydra_lists_and_does_not_read_is_told_as_that(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yml").write_text("# @package _global_\nheight: 128\n")
+    composer = Composer(str(tmp_path))
+    composer.check_words(["experiment=mine"], sweep=False)
+    with pytest.raises(Refused, match=r"its file ends with \.yml") as refused:
+        composer.compose(["experiment=mine"])
+    assert refused.value.problems[0].instead == "rename it to mine.yaml"

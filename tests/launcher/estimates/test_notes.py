@@ -1,10 +1,13 @@
 """What a user should know about a legal request."""
 
+from pathlib import Path
+
 from launcher.estimates import memory
 from launcher.estimates.notes import notes
 from launcher.estimates.plan import plan
 from launcher.gpus import Gpu
 from launcher.machines import Machine
+from launcher.running.starters import accelerate
 
 
 def test_notes_are_numbers_with_what_to_type(ask):
@@ -35,3 +38,10 @@ def test_what_is_legal_and_far_too_large_is_noted(ask):
     assert made.legal
     assert "GiB, and 79.6 GiB are free: it may run out of memory; type a smaller size" in made.notes[0]
     assert "type runtime=gpu_offload" in notes(ask("machine=rtx4090x4", "model=flux"))[0]
+
+
+def test_what_diffusers_would_read_of_the_environment_is_noted(ask, monkeypatch):
+    monkeypatch.setenv("DIFFUSERS_ATTN_BACKEND", "flash")
+    (note,) = notes(ask("cp=none", "runtime=cpu"))
+    assert note == "DIFFUSERS_ATTN_BACKEND=flash is not read here; attention= names the kernel"
+    assert "DIFFUSERS_ATTN_BACKEND" not in accelerate.environment("cpu", (), (1,), Path("/nowhere"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -306,5 +305,5 @@ def test_whole_in_the_cache_means_that_nobody_asks_the_network(ask, hub, monkeyp
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(urllib.request, "urlopen", None)
+    monkeypatch.setattr("huggingface_hub.get_session", None)
     assert problems(ask("model.path=owner/name")) == []

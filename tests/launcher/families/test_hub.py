@@ -5,10 +5,10 @@ from __future__ import annotations
 import http.server
 import socket
 import threading
-import urllib.request
 from collections.abc import Iterator
 
 import pytest
+from huggingface_hub.utils import close_session
 from shared import GPUS
 
 from launcher.config.schema import ModelConfig
@@ -49,8 +49,12 @@ def endpoint(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_TOKEN", "x")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(urllib.request, "getproxies", dict)
-    return lambda url: monkeypatch.setattr(constants, "ENDPOINT", url)
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    close_session()  # which has read these
+    yield lambda url: monkeypatch.setattr(constants, "ENDPOINT", url)
+    close_session()
 
 
 def test_a_hub_that_has_the_repository_is_enough(ask, endpoint, served):
@@ -58,6 +62,17 @@ def test_a_hub_that_has_the_repository_is_enough(ask, endpoint, served):
     endpoint(url)
     assert problems(ask("model=flux", machine=GPUS)) == []
     assert hub.asked == [("/black-forest-labs/FLUX.1-dev/resolve/main/model_index.json", "Bearer x")]
+
+
+def test_a_proxy_for_all_protocols_is_the_way_there(ask, endpoint, served, monkeypatch):
+    """`ALL_PROXY` alone, which the library that fetches the files reads, and urllib does not."""
+    url, proxy = served
+    monkeypatch.setenv("ALL_PROXY", url)
+    endpoint("http://hub.invalid")
+    assert problems(ask("model=flux", machine=GPUS)) == []
+    assert proxy.asked == [
+        ("http://hub.invalid/black-forest-labs/FLUX.1-dev/resolve/main/model_index.json", "Bearer x")
+    ]
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from launcher.families.parts import Part, installed, lacks, read_index
+from launcher.families.parts import Part, installed, lacks, read_index, shadowed
 from launcher.reading import UnreadableError
+from launcher.rules import files
 
 
 @pytest.mark.parametrize(
@@ -133,3 +134,18 @@ def test_a_list_of_numbers_is_a_setting_and_a_guider_has_no_weights(tmp_path):
     _, (guider,) = read_index(tmp_path)
     assert (guider.name, guider.role) == ("guider", "guider")
     assert [lack.what for lack in lacks(guider, tmp_path)] == ["guider/guider_config.json is missing"]
+
+
+def test_another_diffusers_before_the_installed_one_is_told(ask, tmp_path, monkeypatch):
+    shadowed.cache_clear()
+    assert shadowed() == ()
+    shadowed.cache_clear()
+    (tmp_path / "diffusers").mkdir()
+    (tmp_path / "diffusers" / "__init__.py").write_text('__version__ = "0.35.0.dev0"\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        (problem,) = files.weights(ask())
+        assert problem.value == "diffusers 0.35.0.dev0"
+        assert f"comes from {tmp_path / 'diffusers'}, before the 0.42" in problem.rule
+    finally:
+        shadowed.cache_clear()

@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -108,3 +110,12 @@ def test_a_vocabulary_and_its_merges_make_each_other(tmp_path, vocabulary, merge
     (tmp_path / "merges.txt").write_bytes(merges.encode(errors="surrogateescape"))
     found = pairs_flaw(tmp_path / "vocab.json", tmp_path / "merges.txt")
     assert found is None if told is None else told in (found or "")
+
+
+def test_two_threads_that_count_leave_standard_error_as_it_was(tmp_path, capfd):
+    """Each silences it for a moment, and it belongs to the process."""
+    count = counter(BUNDLED / "tokenizer")
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(count, TEXTS * 50))
+    os.write(2, b"still here")
+    assert capfd.readouterr().err == "still here"

@@ -21,6 +21,8 @@ from launcher.families.weights import (
 def test_a_location_is_a_folder_or_a_repository(tmp_path, monkeypatch):
     assert location(ModelConfig(path="~/x")).startswith("/")
     assert is_hub(ModelConfig(path="owner/name"))
+    for no_name in ("my models/flux", "a\nb/c", 'a/"b"', "a/é", "a/", "/a", "./a", "-"):  # nothing to ask the hub for
+        assert not is_hub(ModelConfig(path=no_name))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "owner" / "name").mkdir(parents=True)
     assert not is_hub(ModelConfig(path="owner/name"))

@@ -129,6 +129,8 @@ def test_a_disk_without_room_for_a_second_file_still_gets_the_last_word(tmp_path
         ("lora=[{path: /home/bob/a b, scale: 1},{path:c.x}]", "lora=[{path: .../a b, scale: 1},{path:c.x}]"),
         ("+lora.stack=[{path: '/home/bob/a'}]", "+lora.stack=[{path: '.../a'}]"),
         ("lora.path=[/home/bob/a,b]", "lora.path=[.../a,b]"),
+        ("image=['/home/bob/a b.png', '/home/bob/c,d.png',e.png]", "image=['.../a b.png','.../c,d.png',e.png]"),
+        ('lora.path=["/home/bob/it\'s a",/home/bob/b]', 'lora.path=[".../it\'s a",.../b]'),
         ("output.dir=a/../../secret/x", "output.dir=.../x"),
         ("output.dir=mine/x", "output.dir=mine/x"),
         ("prompt_file=${oc.env:HOME}/secret/p.txt", "prompt_file=.../p.txt"),

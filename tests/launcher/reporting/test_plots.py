@@ -1,9 +1,13 @@
 """A report's plots, as SVG and in words."""
 
+import os
+import subprocess
+import sys
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from shared import ROOT
 
 from launcher.reporting.plots import plots
 from launcher.reporting.rows import Row, rows
@@ -70,3 +74,11 @@ def test_plots_of_one_page_share_no_id_and_are_the_same_each_time(sweep):
     ids = [each.get("id") for plot in found for each in ElementTree.fromstring(plot.svg).iter() if each.get("id")]
     assert len(ids) == len(set(ids)) > 20
     assert plots(shown) == found
+
+
+@pytest.mark.slow
+def test_a_backend_that_matplotlib_does_not_know_is_no_failure():
+    told = "import os, launcher.reporting.plots, matplotlib; print(os.environ['MPLBACKEND'], matplotlib.get_backend())"
+    env = os.environ | {"MPLBACKEND": "nosuch"}
+    ended = subprocess.run([sys.executable, "-c", told], env=env, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.stdout.split() == ["nosuch", "agg"], ended.stderr

@@ -55,6 +55,13 @@ def test_a_prompt_file_that_cannot_be_used_is_a_problem(ask, tmp_path, name, con
     assert problem.instead
 
 
+def test_a_prompt_from_standard_input_is_told_how(ask, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("-", tmp_path / "pipe"):
+        (problem,) = ask(f"prompt_file={name}").problems
+        assert problem.instead == 'type prompt="$(cat)" to take it from standard input'
+
+
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
 def test_a_prompt_file_that_is_none_is_told_at_once(ask, tmp_path, make):
     make(tmp_path / "p.txt")

@@ -30,6 +30,15 @@ def test_other_names_are_refused_with_what_to_type(tmp_path):
     assert refused.value.problems[0].instead == "type 'hydra.sweep.subdir=j_${hydra.job.num}' as well"
 
 
+@pytest.mark.parametrize("name", ["${now:%H-%M}_${hydra.job.num}", "j/${short_id:}"])
+def test_names_that_differ_each_time_are_not_looked_for(tmp_path, name):
+    """Every job would be made again, without a word."""
+    master = OmegaConf.create({"hydra": {"sweep": {"subdir": name}}})
+    (tmp_path / MULTIRUN).write_text(OmegaConf.to_yaml(master))
+    with pytest.raises(Refused, match="another folder each time"):
+        check_earlier(master, tmp_path, "resume=x")
+
+
 @pytest.mark.parametrize(
     "text", ["", "[]", "hydra:", "hydra: 3", "{", "a: &a [*a]", "x", "!!python/object:x {}", "0x_", BOMB]
 )

@@ -1,6 +1,7 @@
 """How ranks are started, as far as that is known without starting one."""
 
 import itertools
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -139,6 +140,14 @@ def test_ranks_do_not_import_from_the_current_folder(tmp_path):
 def test_what_a_library_warns_of_ends_no_rank(started):
     odd = {"PYTHONWARNINGS": "error", "PYTHONOPTIMIZE": "2"}
     assert not odd.keys() & started("cp=none", **odd)[0].keys()
+
+
+def test_a_jobs_own_variables_are_its_ranks_alone(monkeypatch):
+    """Two `Pool`s in two threads share one environment, which none of them may change."""
+    monkeypatch.setenv("A", "1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    env = accelerate.environment("cuda", (0,), (1,), FOLDER, more={"A": "2", "CUDA_VISIBLE_DEVICES": "5"})
+    assert (env["A"], env["CUDA_VISIBLE_DEVICES"], os.environ["A"]) == ("2", "5", "1")
 
 
 def test_what_makes_the_same_numbers_each_time_is_asked_for_before_cuda_starts(ask):
