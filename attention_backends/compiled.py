@@ -40,7 +40,7 @@ class State(Protocol):
         is_causal: bool,
         scale: float | None,
         *,
-        in_graph: bool = False,
+        in_order: bool = False,
     ) -> torch.Tensor: ...
 
 
@@ -94,7 +94,7 @@ def attend(
         state.wire.begin()
     state.where = where
     told = query, key, value, mask, is_causal, scale
-    return guarded(state.wire, lambda: state.attend(*told, in_graph=True)).contiguous()
+    return guarded(state.wire, lambda: state.attend(*told, in_order=True)).contiguous()
 
 
 @attend.register_fake

@@ -282,7 +282,12 @@ class ContextParallel:
         is_causal: bool,
         scale: float | None,
     ) -> torch.Tensor:
-        """`attend`, as one operator where torch.compile traces the model."""
+        """`attend`, as one operator where torch.compile traces the model; under autocast in its dtype, as torch's."""
+        kind = query.device.type
+        if torch.is_autocast_enabled(kind):
+            dtype = torch.get_autocast_dtype(kind)
+            query, key, value = (_cast(x, dtype) for x in (query, key, value))
+            mask = _cast(mask, dtype) if mask is not None else None
         if not torch.compiler.is_compiling():
             return self.attend(query, key, value, mask, is_causal, scale)
         first, self.started = not self.started, True
@@ -300,11 +305,20 @@ class ContextParallel:
         is_causal: bool,
         scale: float | None,
         *,
-        in_graph: bool = False,
+        in_order: bool = False,
     ) -> torch.Tensor:
+        """Attention over all ranks. in_order: no rank runs anything while keys travel."""
+        kind = query.device.type
+        if torch.is_autocast_enabled(kind):
+            with torch.autocast(kind, enabled=False):
+                return self.attend(query, key, value, mask, is_causal, scale, in_order=True)
         self.finish()
         self.calls += 1
         key, value, mask = now(key), now(value), now(mask)
+        if not query.dtype == key.dtype == value.dtype:
+            raise ValueError(
+                f"an attention of {query.dtype} queries, {key.dtype} keys and {value.dtype} values. Give it one dtype."
+            )
         if mask is not None and not self.rules.masks:
             raise ValueError(
                 f"{self.mode} takes no attention mask, and this model passes one. Use unified_anything=True with "
@@ -331,7 +345,7 @@ class ContextParallel:
             "schedule": self.schedule,
             "speeds": self.speeds,
         }
-        if self.meanwhile and not in_graph and not torch.is_autocast_enabled(query.device.type):
+        if self.meanwhile and not in_order:
             # Also where this rank runs in its own order: what is sent is the same on all ranks.
             told["meanwhile"] = 2.0 * sum(self.meanwhile.get(self.where, ()))
         if not isinstance(query, Deferred):
@@ -346,6 +360,11 @@ class ContextParallel:
 
         self.under_way = Deferred(arrive, (*query.shape[:3], value.shape[3]), query, waits=True)
         return self.under_way
+
+
+def _cast(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """What autocast makes of an argument of torch's own attention."""
+    return x.to(dtype) if x.is_floating_point() and x.dtype != torch.float64 else x
 
 
 def _gather(where: str) -> str:

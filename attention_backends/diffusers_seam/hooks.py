@@ -104,6 +104,8 @@ class ForwardHook(ModelHook):  # type: ignore[misc]
         return output
 
     def _run(self, module: torch.nn.Module, /, *args: Any, **kwargs: Any) -> Any:
+        if torch._C._are_functorch_transforms_active():
+            raise ValueError("torch.func's transforms do not go over ranks. Use torch.autograd, or disable(model).")
         self.upkeep.check()
         self.state.start_forward(may_skip=self.upkeep.may_skip, given=kwargs)
         self.state.in_order = later.in_order(module, self.state.blocks)

@@ -1,6 +1,6 @@
 """What else sees modules of a block run, while keys travel: it finds what it would find in one process."""
 
-import gc
+import itertools
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,7 +12,9 @@ import torch
 import torch.distributed as dist
 
 import attention_backends
+from attention_backends import unified
 from attention_backends.deferred import Deferred
+from attention_backends.schedule import auto
 from attention_backends.wire import RankFailedError
 
 BLOCK = "single_transformer_blocks.0"
@@ -20,9 +22,14 @@ SEEN = ["attn", "attn.to_q", "attn.norm_q", "proj_mlp", "act_mlp", "proj_out"]
 ANY = {"ring_degree": 2, "unified_anything": True}
 
 
-def seen(group: dist.ProcessGroup, path: str, rank: int | None) -> dict[str, Any]:
+def seen(group: dist.ProcessGroup, rank: int | None) -> dict[str, dict[str, Any]]:
+    """`one` of each module."""
+    return {path: one(group, path, rank) for path in SEEN}
+
+
+def one(group: dist.ProcessGroup, path: str, rank: int | None) -> dict[str, Any]:
     """A forward and its backward with hooks on one module, on all ranks or one, against those without a hook."""
-    model, inputs, found = tiny.flux(), tiny.flux_inputs(17, 7), []
+    model, inputs, found, meanwhile = tiny.flux(), tiny.flux_inputs(17, 7), [], []
     model(**inputs)[0].square().mean().backward()
     expected = [parameter.grad for parameter in model.parameters()]
     alone = model(**inputs)[0].detach()
@@ -32,7 +39,9 @@ def seen(group: dist.ProcessGroup, path: str, rank: int | None) -> dict[str, Any
         module.register_forward_hook(lambda _, given, output: found.extend([*given, output]))
         module.register_full_backward_hook(lambda *_: events.append("backward"))
     model.zero_grad()
-    out = model(**inputs)[0]
+    with pytest.MonkeyPatch.context() as patch:  # what a schedule is chosen by, which ranks must know alike
+        patch.setattr(unified, "auto", lambda *told: meanwhile.append(told[-1]) or auto(*told))
+        out = model(**inputs)[0]
     out.square().mean().backward()
     gradients = [parameter.grad for parameter in model.parameters()]
     for gradient in gradients:
@@ -41,18 +50,23 @@ def seen(group: dist.ProcessGroup, path: str, rank: int | None) -> dict[str, Any
     return {
         "error": (out - alone).abs().max().item(),
         "gradients": max((a - b).abs().max().item() for a, b in zip(gradients, expected, strict=True)),
+        "meanwhile": meanwhile,
         "put off": any(isinstance(x, Deferred) for x in found),
         "seen": (len(found) > 0, events),
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [None, 1])
-@pytest.mark.parametrize("path", SEEN)
-def test_a_hook_sees_tensors_and_gradients_as_the_model_has_them(ranks, path, rank):
-    for here, told in enumerate(ranks.run(seen, 2, path=path, rank=rank)):
+def test_a_hook_sees_tensors_and_gradients_as_the_model_has_them(ranks, rank):
+    found = ranks.run(seen, 2, rank=rank)
+    for here, path in itertools.product(range(2), SEEN):
+        told = found[here][path]
         assert told["error"] < 1e-12
         assert told["gradients"] < 1e-12
         assert not told["put off"]
+        assert told["meanwhile"] == found[0][path]["meanwhile"]
+        assert any(told["meanwhile"])
         assert told["seen"] == ((True, ["backward"]) if rank in (None, here) else (False, []))
 
 
@@ -180,6 +194,45 @@ def test_a_gradient_of_a_gradient_is_refused(ranks, mode):
         assert "differentiate twice" in error
 
 
+def transformed(group: dist.ProcessGroup) -> tuple[str, float]:
+    """torch.func's gradient, and a forward after it."""
+    model, inputs, told = tiny.flux(), tiny.flux_inputs(17, 7), ""
+    alone = model(**inputs)[0]
+    attention_backends.enable(model, process_group=group, **ANY)
+    try:
+        torch.func.grad(lambda x: model(**inputs | {"hidden_states": x})[0].sum())(inputs["hidden_states"])
+    except ValueError as error:
+        told = str(error)
+    off = (model(**inputs)[0] - alone).abs().max().item()
+    attention_backends.disable(model)
+    return told, off
+
+
+def test_transforms_of_torch_func_are_refused(ranks):
+    for told, off in ranks.run(transformed, 2):
+        assert "torch.func's transforms do not go over ranks" in told
+        assert off < 1e-12
+
+
+def autocast(group: dist.ProcessGroup) -> list[float]:
+    """Attention takes keys of one dtype and values of another there: largest differences from one process."""
+    off = []
+    for model, inputs in (
+        (tiny.flux(dtype=torch.float32), tiny.flux_inputs(17, 7, dtype=torch.float32)),
+        (tiny.qwen(), tiny.qwen_inputs(4, 4, 7)),
+    ):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            alone = model(**inputs)[0]
+            attention_backends.enable(model, process_group=group, schedule="gather", **ANY)
+            off.append((model(**inputs)[0] - alone).abs().max().item() / alone.abs().max().item())
+            attention_backends.disable(model)
+    return off
+
+
+def test_autocast_is_that_of_one_process(ranks):
+    assert max(off for each in ranks.run(autocast, 2) for off in each) < 2**-7
+
+
 def kept(group: dist.ProcessGroup) -> list[str]:
     """What is still held after a forward, and after one that failed while keys travelled."""
     model, held, alive = tiny.flux(), [], []
@@ -195,7 +248,6 @@ def kept(group: dist.ProcessGroup) -> list[str]:
                 model.get_submodule(BLOCK).register_forward_hook(_fail)
             with suppress(FloatingPointError, RankFailedError):
                 model(**tiny.flux_inputs(17, 7))
-            gc.collect()
             alive += [f"{fails}: an output" for ref in held if ref() is not None]
             alive += [f"{fails}: an attention"] if state.under_way is not None else []
         attention_backends.disable(model)
