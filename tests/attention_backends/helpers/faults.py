@@ -99,7 +99,7 @@ def _stay_away(group: dist.ProcessGroup) -> None:
     store, end = group.get_group_store(), time.monotonic() + ABSENT
     others = [f"left {rank}" for rank in range(dist.get_world_size(group)) if rank != dist.get_rank(group)]
     while not store.check(others) and time.monotonic() < end:
-        time.sleep(0.1)
+        time.sleep(0.5)  # seldom: a rank that computes is not taken for one that stands still
     for key in others:
         store.delete_key(key)
 
