@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from torch.autograd.function import once_differentiable
 
 from attention_backends import exchange, kernels
 from attention_backends.cost import Speeds
@@ -207,6 +208,7 @@ class GridAttention(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         query, key, value, out, lse = ctx.saved_tensors
         return None, *backward(ctx.grid, grads[0], query, key, value, out, lse)

@@ -39,6 +39,8 @@ class State(Protocol):
         mask: torch.Tensor | None,
         is_causal: bool,
         scale: float | None,
+        *,
+        in_order: bool = False,
     ) -> torch.Tensor: ...
 
 
@@ -91,7 +93,8 @@ def attend(
         state.shapes, state.timestep = checksum(given), total(timestep)
         state.wire.begin()
     state.where = where
-    return guarded(state.wire, lambda: state.attend(query, key, value, mask, is_causal, scale)).contiguous()
+    told = query, key, value, mask, is_causal, scale
+    return guarded(state.wire, lambda: state.attend(*told, in_order=True)).contiguous()
 
 
 @attend.register_fake

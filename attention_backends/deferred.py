@@ -6,21 +6,47 @@ anything else computes it. Where the last projection multiplies the MLP and the 
 multiplied one by one, the MLP's first.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
 from torch.nn import functional
 
 Make = Callable[[], torch.Tensor]
-_GETTERS = {
-    *(getattr(torch.Tensor, name).__get__ for name in ("shape", "dtype", "device", "ndim", "is_cuda", "requires_grad")),
+HOW = "Call enable(model, overlap=False)."
+_GETTERS = {  # of what is known beforehand; whether it requires a gradient is not
+    *(getattr(torch.Tensor, name).__get__ for name in ("shape", "dtype", "device", "ndim", "is_cuda")),
     *(getattr(torch.Tensor, name) for name in ("size", "dim", "numel", "element_size", "is_floating_point")),
 }
 
 
+class Kept:
+    """A tensor that is read later, as it is now: that it was changed in place meanwhile is found."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor, self._version = tensor, _version(tensor)
+
+    def now(self) -> torch.Tensor:
+        """Raises RuntimeError if it was changed in place."""
+        here: torch.Tensor = now(self.tensor)
+        if _version(self.tensor) != self._version:
+            raise RuntimeError(
+                f"a tensor {tuple(here.shape)} was changed in place after a layer was given it, and before that layer "
+                f"was computed. {HOW}"
+            )
+        return here
+
+
+def _version(x: torch.Tensor) -> int:
+    """How often it was changed in place, since it was computed if it was put off; in inference mode nobody counts."""
+    if isinstance(x, Deferred):
+        return 0 if x._made is None else _version(x._made) - x._begun
+    return 0 if x.is_inference() else x._version
+
+
 class Deferred(torch.Tensor):
-    """A tensor of known shape, dtype and device that `now` computes, once.
+    """A tensor of known shape, dtype and device that `now` computes, once, with or without a gradient as it is here.
 
     Args:
         make: computes it. waits: it needs keys that travel.
@@ -30,8 +56,10 @@ class Deferred(torch.Tensor):
 
     _make: Make | None
     _made: torch.Tensor | None
+    _begun: int  # version of what was made
+    _graded: tuple[bool, bool]
     _waits: bool
-    parts: Sequence[torch.Tensor]
+    parts: Sequence[Kept]
     columns: Callable[[int, int], torch.Tensor] | None
 
     @staticmethod
@@ -43,13 +71,21 @@ class Deferred(torch.Tensor):
         *,
         dtype: torch.dtype | None = None,
         waits: bool = False,
-        parts: Sequence[torch.Tensor] = (),
+        parts: Sequence[Kept] = (),
         columns: Callable[[int, int], torch.Tensor] | None = None,
     ) -> "Deferred":
         self: Deferred = torch.Tensor._make_wrapper_subclass(
             cls, tuple(shape), dtype=dtype or like.dtype, device=like.device
         )
-        self._make, self._made, self._waits, self.parts, self.columns = make, None, waits, parts, columns
+        self._make, self._made, self._begun, self._waits, self.parts, self.columns = (
+            make,
+            None,
+            0,
+            waits,
+            parts,
+            columns,
+        )
+        self._graded = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
         return self
 
     @property
@@ -64,30 +100,48 @@ class Deferred(torch.Tensor):
             RuntimeError: it has another shape or dtype than was said, so what was put off may be wrong.
         """
         if self._make is not None:
-            made, self._make = self._make(), None
+            make, self._make = self._make, None
+            with self._mode():
+                made: torch.Tensor = now(make())
             if made.shape != self.shape or made.dtype != self.dtype:
                 raise RuntimeError(
                     f"a module gave {tuple(made.shape)} of {made.dtype} where {tuple(self.shape)} of {self.dtype} was "
-                    "expected. Call enable(model, overlap=False)."
+                    f"expected. {HOW}"
                 )
-            self._made, self.parts, self.columns = made, (), None
-        assert self._made is not None, "its computation failed before"
+            self._made, self._begun, self.parts, self.columns = made, _version(made), (), None
+        if self._made is None:
+            raise RuntimeError("the computation of this tensor has failed before")
         return self._made
+
+    @contextmanager
+    def _mode(self) -> Iterator[None]:
+        """What torch keeps of a computation, as it was when this one was put off."""
+        grad, inference = self._graded
+        if (torch.is_grad_enabled(), torch.is_inference_mode_enabled()) == self._graded:
+            yield
+            return
+        with torch.inference_mode(inference), torch.set_grad_enabled(grad):
+            yield
 
     def then(self, change: Callable[[torch.Tensor], torch.Tensor], shape: Sequence[int] | None = None) -> "Deferred":
         """What `change` makes of it, put off as well. shape: of the result, if it is another."""
-        return Deferred(lambda: change(self.now()), self.shape if shape is None else shape, self, waits=self.waits)
+        kept = Kept(self)
+        return Deferred(lambda: change(kept.now()), self.shape if shape is None else shape, self, waits=self.waits)
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func in _GETTERS:
+        if func in _GETTERS and isinstance(args[0], Deferred) and args[0]._made is None:
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)
         if func in _FOLLOWS:
-            followed = _FOLLOWS[func](func, *args, **kwargs)
+            followed = None
+            with suppress(TypeError, IndexError, ValueError):  # torch says what is wrong with the arguments
+                followed = _FOLLOWS[func](func, *args, **kwargs)
             if followed is not None:
                 return followed
+        if func is functional.linear and (product := _linear(*args, **kwargs)) is not None:
+            return product
         return func(*now(args), **now(kwargs))
 
     @classmethod
@@ -108,15 +162,23 @@ def now(value: Any) -> Any:
 
 def _same(func: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
     """An operation that keeps the shape of its first argument and takes no other tensor that is put off."""
-    if not isinstance(x, Deferred) or kwargs.get("inplace") or any(isinstance(arg, Deferred) for arg in args):
+    others = [arg for arg in (*args, *kwargs.values()) if isinstance(arg, torch.Tensor)]
+    if not isinstance(x, Deferred) or kwargs.get("inplace") or any(arg.dtype != x.dtype for arg in others):
         return None
     return x.then(lambda x: func(x, *args, **kwargs))
+
+
+def _dropout(func: Any, x: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
+    return None if inplace else _same(func, x, p, training)
 
 
 def _to(func: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
     if len(args) != 1 or not isinstance(args[0], torch.dtype) or kwargs:
         return None
-    return x if args[0] == x.dtype else Deferred(lambda: x.now().to(args[0]), x.shape, x, dtype=args[0], waits=x.waits)
+    if args[0] == x.dtype:
+        return x
+    kept = Kept(x)
+    return Deferred(lambda: kept.now().to(args[0]), x.shape, x, dtype=args[0], waits=x.waits)
 
 
 def _unflatten(func: Any, x: Any, dim: int, sizes: Any) -> Any:
@@ -130,18 +192,18 @@ def _unflatten(func: Any, x: Any, dim: int, sizes: Any) -> Any:
     return x.then(lambda x: x.unflatten(dim, sizes), (*x.shape[:at], *sizes, *x.shape[at + 1 :]))
 
 
-def _flatten(func: Any, x: Any, start: int = 0, end: int = -1) -> Any:
-    begin, last = start % x.ndim, end % x.ndim
+def _flatten(func: Any, x: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
+    begin, last = start_dim % x.ndim, end_dim % x.ndim
     size = 1
     for length in x.shape[begin : last + 1]:
         size *= length
-    return x.then(lambda x: x.flatten(start, end), (*x.shape[:begin], size, *x.shape[last + 1 :]))
+    return x.then(lambda x: x.flatten(start_dim, end_dim), (*x.shape[:begin], size, *x.shape[last + 1 :]))
 
 
-def _transpose(func: Any, x: Any, a: int, b: int) -> Any:
+def _transpose(func: Any, x: Any, dim0: int, dim1: int) -> Any:
     shape = list(x.shape)
-    shape[a], shape[b] = shape[b], shape[a]
-    return x.then(lambda x: x.transpose(a, b), shape)
+    shape[dim0], shape[dim1] = shape[dim1], shape[dim0]
+    return x.then(lambda x: x.transpose(dim0, dim1), shape)
 
 
 def _cat(func: Any, tensors: Sequence[torch.Tensor], dim: int = 0, **kwargs: Any) -> Any:
@@ -151,8 +213,9 @@ def _cat(func: Any, tensors: Sequence[torch.Tensor], dim: int = 0, **kwargs: Any
     at = dim % first.ndim
     shape = (*first.shape[:at], sum(x.shape[at] for x in tensors), *first.shape[at + 1 :])
     waits = any(isinstance(x, Deferred) and x.waits for x in tensors)
-    parts = tuple(tensors) if at == first.ndim - 1 else ()
-    return Deferred(lambda: torch.cat(now(list(tensors)), dim), shape, first, waits=waits, parts=parts)
+    kept = tuple(Kept(x) for x in tensors)
+    parts = kept if at == first.ndim - 1 else ()
+    return Deferred(lambda: torch.cat([x.now() for x in kept], dim), shape, first, waits=waits, parts=parts)
 
 
 def _split(func: Any, x: Any, sizes: Any, dim: int = 0) -> Any:
@@ -162,6 +225,8 @@ def _split(func: Any, x: Any, sizes: Any, dim: int = 0) -> Any:
         return None
     if isinstance(sizes, int):
         sizes = [min(sizes, x.shape[-1] - at) for at in range(0, x.shape[-1], sizes)]
+    if sum(sizes) != x.shape[-1] or min(sizes) < 0:
+        return None
     parts, end = [], 0
     for size in sizes:
         begin, end = end, end + size
@@ -182,20 +247,23 @@ def _chunk(func: Any, x: Any, chunks: int, dim: int = 0) -> Any:
     return _split(func, x, -(-x.shape[dim] // chunks), dim)
 
 
-def _linear(func: Any, x: Any, weight: torch.Tensor, bias: torch.Tensor | None = None) -> Any:
+def _linear(x: Any = None, weight: Any = None, bias: Any = None, **others: Any) -> torch.Tensor | None:
     """The product with parts that are joined, of which some wait: the others' first. The sum is in another order."""
     plain = type(weight) in (torch.Tensor, torch.nn.Parameter) and not isinstance(bias, Deferred)
     if not isinstance(x, Deferred) or not x.waits or not x.parts or not plain:
         return None
-    pairs = list(zip(x.parts, weight.split([part.shape[-1] for part in x.parts], dim=1), strict=True))
-    pairs.sort(key=lambda pair: isinstance(pair[0], Deferred) and pair[0].waits)
+    if others or torch.is_autocast_enabled(x.device.type):
+        return None
+    product = functional.linear
+    pairs = list(zip(x.parts, weight.split([part.tensor.shape[-1] for part in x.parts], dim=1), strict=True))
+    pairs.sort(key=lambda pair: isinstance(pair[0].tensor, Deferred) and pair[0].tensor.waits)
     out: torch.Tensor | None = None
     for part, columns in pairs:
-        here = now(part)
+        here = part.now()
         if out is None:
-            out = func(here, columns, bias)
+            out = product(here, columns, bias)
         elif torch.is_grad_enabled():
-            out = out + func(here, columns)
+            out = out + product(here, columns)
         else:
             out.view(-1, out.shape[-1]).addmm_(here.reshape(-1, here.shape[-1]), columns.t())
     return out
@@ -203,7 +271,8 @@ def _linear(func: Any, x: Any, weight: torch.Tensor, bias: torch.Tensor | None =
 
 _FOLLOWS: dict[Any, Callable[..., Any]] = {
     **dict.fromkeys((functional.rms_norm, functional.layer_norm, functional.gelu, functional.silu), _same),
-    **dict.fromkeys((functional.dropout, torch.Tensor.contiguous), _same),
+    torch.Tensor.contiguous: _same,
+    functional.dropout: _dropout,
     torch.Tensor.to: _to,
     torch.Tensor.unflatten: _unflatten,
     torch.Tensor.flatten: _flatten,
@@ -211,5 +280,4 @@ _FOLLOWS: dict[Any, Callable[..., Any]] = {
     torch.cat: _cat,
     **dict.fromkeys((torch.split, torch.Tensor.split), _split),
     **dict.fromkeys((torch.chunk, torch.Tensor.chunk), _chunk),
-    functional.linear: _linear,
 }

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.autograd.function import once_differentiable
 
 from attention_backends import transport
 from attention_backends.transport import Group, Waits
@@ -187,6 +188,7 @@ class Unshard(torch.autograd.Function):
         return whole.movedim(0, dim).contiguous()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
         parts = [part.contiguous() for part in torch.split(grads[0], list(ctx.lengths), dim=ctx.dim)]
         own = parts[ctx.rank]

@@ -60,6 +60,8 @@ class ContextParallel:
     fit: Callable[[torch.Tensor], torch.Tensor] | None = field(default=None, repr=False)  # of the running mask
     # Of attentions whose keys travel while other modules run: weights of those inside it, and beside it.
     meanwhile: dict[str, tuple[int, int]] = field(default_factory=dict, repr=False)
+    blocks: set[str] = field(default_factory=set, repr=False)  # in which modules run while keys travel, by path
+    in_order: set[str] = field(default_factory=set, repr=False)  # of these, those that run in their own order now
     under_way: Deferred | None = field(default=None, repr=False)  # the attention whose keys travel
 
     @property
@@ -118,9 +120,13 @@ class ContextParallel:
 
     def finish(self) -> None:
         """Wait for keys that travel, if the model has not come to need them: those of one attention do at a time."""
-        last, self.under_way = self.under_way, None
-        if last is not None:
-            last.now()
+        if self.under_way is not None:
+            self.under_way.now()
+
+    def move_on(self, where: str) -> None:
+        """Begin another exchange, when the one before is over."""
+        self.finish()
+        self.wire.move_on(where)
 
     def _check_attended(self) -> None:
         """Raise ValueError if what is gathered was computed without the other ranks' tokens."""
@@ -190,10 +196,11 @@ class ContextParallel:
 
     def gather(self, x: torch.Tensor, dim: int, where: str) -> torch.Tensor:
         """Every rank's shards of x, one after the other along dim."""
+        x = now(x)
         held, rank = x.shape[dim], self.topology.rank
         self._check_attended()
         if not torch.compiler.is_compiling():
-            self.wire.move_on(_gather(where))
+            self.move_on(_gather(where))
         known = {self.topology.lengths(total) for total in self.streams.values()}
         if _look_alike(known):
             if not torch.compiler.is_compiling():
@@ -209,9 +216,10 @@ class ContextParallel:
 
     def unshard(self, x: torch.Tensor, dim: int, total: int, where: str) -> torch.Tensor:
         """Every rank's shards of one stream of `total` tokens, one after the other along dim."""
+        x = now(x)
         self._check_attended()
         if not torch.compiler.is_compiling():
-            self.wire.move_on(_gather(where))
+            self.move_on(_gather(where))
         return self._unshard(x, dim, self.topology.lengths(total), where)
 
     def _unshard(self, x: torch.Tensor, dim: int, lengths: Sequence[int], where: str) -> torch.Tensor:
@@ -274,7 +282,12 @@ class ContextParallel:
         is_causal: bool,
         scale: float | None,
     ) -> torch.Tensor:
-        """`attend`, as one operator where torch.compile traces the model."""
+        """`attend`, as one operator where torch.compile traces the model; under autocast in its dtype, as torch's."""
+        kind = query.device.type
+        if torch.is_autocast_enabled(kind):
+            dtype = torch.get_autocast_dtype(kind)
+            query, key, value = (_cast(x, dtype) for x in (query, key, value))
+            mask = _cast(mask, dtype) if mask is not None else None
         if not torch.compiler.is_compiling():
             return self.attend(query, key, value, mask, is_causal, scale)
         first, self.started = not self.started, True
@@ -291,10 +304,21 @@ class ContextParallel:
         mask: torch.Tensor | None,
         is_causal: bool,
         scale: float | None,
+        *,
+        in_order: bool = False,
     ) -> torch.Tensor:
+        """Attention over all ranks. in_order: no rank runs anything while keys travel."""
+        kind = query.device.type
+        if torch.is_autocast_enabled(kind):
+            with torch.autocast(kind, enabled=False):
+                return self.attend(query, key, value, mask, is_causal, scale, in_order=True)
         self.finish()
         self.calls += 1
-        key, value = now(key), now(value)
+        key, value, mask = now(key), now(value), now(mask)
+        if not query.dtype == key.dtype == value.dtype:
+            raise ValueError(
+                f"an attention of {query.dtype} queries, {key.dtype} keys and {value.dtype} values. Give it one dtype."
+            )
         if mask is not None and not self.rules.masks:
             raise ValueError(
                 f"{self.mode} takes no attention mask, and this model passes one. Use unified_anything=True with "
@@ -321,13 +345,26 @@ class ContextParallel:
             "schedule": self.schedule,
             "speeds": self.speeds,
         }
+        if self.meanwhile and not in_order:
+            # Also where this rank runs in its own order: what is sent is the same on all ranks.
+            told["meanwhile"] = 2.0 * sum(self.meanwhile.get(self.where, ()))
         if not isinstance(query, Deferred):
             out: torch.Tensor = algorithm.context_parallel_attention(query, key, value, mask, **told)
             return out
-        meanwhile = 2.0 * sum(self.meanwhile.get(self.where, ()))
-        finish = algorithm.begin(query, key, value, mask, **told, meanwhile=meanwhile)
-        self.under_way = Deferred(finish, (*query.shape[:3], value.shape[3]), query, waits=True)
+        begun = algorithm.begin(query, key, value, mask, **told)
+
+        def arrive() -> torch.Tensor:
+            self.under_way = None
+            attended: torch.Tensor = begun()
+            return attended
+
+        self.under_way = Deferred(arrive, (*query.shape[:3], value.shape[3]), query, waits=True)
         return self.under_way
+
+
+def _cast(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """What autocast makes of an argument of torch's own attention."""
+    return x.to(dtype) if x.is_floating_point() and x.dtype != torch.float64 else x
 
 
 def _gather(where: str) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.autograd.function import once_differentiable
 
 from attention_backends import exchange
 from attention_backends.kernels import lse_dtype
@@ -98,6 +99,7 @@ class TokensToHeads(torch.autograd.Function):
         return tuple(tokens_to_heads(trade, tensors))
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         return None, *heads_to_tokens(ctx.trade, grads)
 
@@ -111,6 +113,7 @@ class HeadsToTokens(torch.autograd.Function):
         return tuple(heads_to_tokens(trade, tensors))
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         return None, *tokens_to_heads(ctx.trade, grads)
 

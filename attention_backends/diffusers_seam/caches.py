@@ -6,6 +6,7 @@ would skip alone, and the others would wait for it in the next attention. So the
 are added up over all ranks, in rank order, and every rank compares the same two numbers.
 """
 
+import math
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -63,11 +64,15 @@ def _together(state: ContextParallel, hook: Any, added: torch.Tensor) -> bool:
         added: what the first block added to the hidden states that this rank holds.
     """
     before = hook.state_manager.get_state().head_block_residual
-    if before is None:  # in the first forward of all ranks
-        return True
-    mine = [bits((added - before).abs().sum(dtype=torch.float64).item())]
-    mine.append(bits(before.abs().sum(dtype=torch.float64).item()))
-    state.wire.move_on("the decision of FirstBlockCache")
+    sums = (math.inf, 0.0)  # nothing to compare with, perhaps here alone: a forward failed before, or a state was reset
+    if before is not None:
+        sums = _sum(added - before), _sum(before)
+    mine = [bits(one) for one in sums]
+    state.move_on("the decision of FirstBlockCache")
     told = guarded(state.wire, lambda: exchange.exchange_lengths(mine, state.topology.group, added.device))
     changed, held = (sum(number(rank[which]) for rank in told) for which in (0, 1))
     return bool(changed > hook.threshold * held)
+
+
+def _sum(x: torch.Tensor) -> float:
+    return float(x.abs().sum(dtype=torch.float64).item())

@@ -11,6 +11,8 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import unwrap_module
 
 from attention_backends import exchange
+from attention_backends.deferred import Deferred, now
+from attention_backends.diffusers_seam import later
 from attention_backends.diffusers_seam.upkeep import Upkeep
 from attention_backends.state import ContextParallel
 from attention_backends.wire import guarded
@@ -97,13 +99,16 @@ class ForwardHook(ModelHook):  # type: ignore[misc]
             self.state.end_forward()
             return output
         self.state.wire.begin()
-        output = guarded(self.state.wire, lambda: self._run(*args, **kwargs))
+        output = guarded(self.state.wire, lambda: self._run(module, *args, **kwargs))
         self.state.wire.end()
         return output
 
-    def _run(self, *args: Any, **kwargs: Any) -> Any:
+    def _run(self, module: torch.nn.Module, /, *args: Any, **kwargs: Any) -> Any:
+        if torch._C._are_functorch_transforms_active():
+            raise ValueError("torch.func's transforms do not go over ranks. Use torch.autograd, or disable(model).")
         self.upkeep.check()
         self.state.start_forward(may_skip=self.upkeep.may_skip, given=kwargs)
+        self.state.in_order = later.in_order(module, self.state.blocks)
         try:
             output = self.fn_ref.original_forward(*args, **kwargs)
         except RuntimeError as error:
@@ -113,7 +118,8 @@ class ForwardHook(ModelHook):  # type: ignore[misc]
             raise ValueError(f"{told} ({error})") from error
         self.state.end_forward()
         world = self.state.topology.world_size
-        return changed(output, lambda x: exchange.share(x, world)) if torch.is_grad_enabled() else output
+        late = any(isinstance(x, Deferred) for x in items(output))
+        return changed(output, lambda x: exchange.share(now(x), world)) if late or torch.is_grad_enabled() else output
 
 
 def items(output: Any) -> list[Any]:

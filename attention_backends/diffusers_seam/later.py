@@ -1,18 +1,22 @@
 """Which modules run while keys travel: those whose output no key of their block needs."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
 import torch
 from diffusers.hooks.hooks import ModelHook
+from torch._dynamo.eval_frame import OptimizedModule
 
-from attention_backends.deferred import Deferred
+from attention_backends.deferred import Deferred, Kept
 from attention_backends.diffusers_seam.upkeep import Upkeep
 from attention_backends.plan import matches
 from attention_backends.state import ContextParallel
 
-NAME = "attention_backends---later"
+OURS = "attention_backends---"
+NAME = f"{OURS}later"
+# Whose modules pass gradients through torch's own functions alone, where a tensor that is put off is computed.
+KNOWN = ("torch", "diffusers", "peft")
 # Of classes with a plan of their own. A class that has no such module, as after fuse_qkv_projections(), goes without.
 _STREAMS = ("transformer_blocks.*.attn.to_q", "transformer_blocks.*.attn.add_q_proj")
 OF_CLASS: Mapping[str, tuple[str, ...]] = {
@@ -31,11 +35,14 @@ OF_CLASS: Mapping[str, tuple[str, ...]] = {
 
 
 class Later(ModelHook):  # type: ignore[misc]
-    """Puts a linear layer's work off until its output is needed, and that of a norm after it."""
+    """Puts a linear layer's work off until its output is needed, and that of a norm after it.
 
-    def __init__(self, state: ContextParallel) -> None:
+    block: path of the block that it is in.
+    """
+
+    def __init__(self, state: ContextParallel, block: str) -> None:
         super().__init__()
-        self.state = state
+        self.state, self.block = state, block
 
     def new_forward(self, module: Any, *args: Any, **kwargs: Any) -> Any:
         forward = self.fn_ref.original_forward
@@ -44,20 +51,21 @@ class Later(ModelHook):  # type: ignore[misc]
         x, columns = args[0], None
         if isinstance(x, Deferred):
             return x.then(forward)
-        if getattr(forward, "__func__", None) is torch.nn.Linear.forward:
-            columns = partial(_columns, module, x)
-        return Deferred(lambda: forward(x), (*x.shape[:-1], module.out_features), x, columns=columns)
+        kept = Kept(x)
+        if getattr(forward, "__func__", None) is torch.nn.Linear.forward and type(module.weight) is torch.nn.Parameter:
+            columns = partial(_columns, module, kept)
+        return Deferred(lambda: forward(kept.now()), (*x.shape[:-1], module.out_features), x, columns=columns)
 
     def _may_wait(self, module: Any, x: Any) -> bool:
         """Whether nothing around this hook expects the work to be done at once: an offload that takes weights away."""
-        outermost = module._diffusers_hook._hook_order[-1] == NAME and not hasattr(module, "_hf_hook")
+        free = self.block not in self.state.in_order and module._diffusers_hook._hook_order[-1] == NAME
         kind = torch.Tensor if isinstance(getattr(module, "out_features", None), int) else Deferred
-        return outermost and type(x) is kind and not torch.is_autocast_enabled(x.device.type)
+        return free and type(x) is kind and not torch.is_autocast_enabled(x.device.type)
 
 
-def _columns(module: Any, x: torch.Tensor, begin: int, end: int) -> torch.Tensor:
+def _columns(module: Any, kept: Kept, begin: int, end: int) -> torch.Tensor:
     bias = None if module.bias is None else module.bias[begin:end]
-    return torch.nn.functional.linear(x, module.weight[begin:end], bias)
+    return torch.nn.functional.linear(kept.now(), module.weight[begin:end], bias)
 
 
 def of_class(model: torch.nn.Module) -> list[str]:
@@ -70,12 +78,52 @@ def _is(path: str, pattern: str) -> bool:
     return matches(path, pattern) and path.count(".") == pattern.count(".")
 
 
+def in_order(model: torch.nn.Module, blocks: Iterable[str]) -> set[str]:
+    """Those of the blocks in which something sees single modules run, so that they run in the model's own order.
+
+    What was hung on a module must find tensors and weights as the model has them: hooks of torch's and of others
+    (gradients pass by a tensor that is put off), an offload that takes weights away after a call, a compiled module.
+    """
+    told = torch.nn.modules.module
+    if told._global_forward_hooks or told._global_forward_pre_hooks or told._has_any_global_hook():
+        return set(blocks)
+    return {path for path in blocks if any(map(_is_seen, _inside(model.get_submodule(path))))}
+
+
+def _inside(block: torch.nn.Module) -> Iterator[torch.nn.Module]:
+    modules = block.modules()
+    next(modules)  # what the block itself is given and gives is computed
+    return modules
+
+
+def _is_seen(module: torch.nn.Module) -> bool:
+    hooks = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    if hooks or hasattr(module, "_hf_hook") or module._compiled_call_impl is not None:
+        return True
+    kind = type(module).__module__.partition(".")[0]
+    if isinstance(module, OptimizedModule) or (torch.is_grad_enabled() and kind not in KNOWN):
+        return True
+    registry = getattr(module, "_diffusers_hook", None)
+    return registry is not None and any(not name.startswith(OURS) for name in registry.hooks)
+
+
+def _block(model: torch.nn.Module, path: str) -> str:
+    """The path of the block that the module is in: the item of a list, or the whole model."""
+    atoms = path.split(".")
+    for end in range(len(atoms) - 1, 0, -1):
+        if isinstance(model.get_submodule(".".join(atoms[: end - 1])), torch.nn.ModuleList):
+            return ".".join(atoms[:end])
+    return ""
+
+
 def apply(model: torch.nn.Module, paths: Iterable[str], state: ContextParallel, upkeep: Upkeep) -> None:
     """Hook up the modules at these paths; where an attention is, the state learns how much may run meanwhile."""
     attentions = [path for path, one in model.named_modules() if getattr(one, "processor", None) is not None]
     for path in paths:
         module = model.get_submodule(path)
-        upkeep.hook(path, partial(Later, state), NAME)
+        block = _block(model, path)
+        state.blocks.add(block)
+        upkeep.hook(path, partial(Later, state, block), NAME)
         weights = getattr(module, "in_features", 0) * getattr(module, "out_features", 0)
         parent = path.rpartition(".")[0]
         for attention in attentions:

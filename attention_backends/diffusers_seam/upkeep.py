@@ -46,6 +46,11 @@ class Upkeep:
     def processor(self, path: str) -> None:
         """Expect the attention module at `path` to keep its processor."""
         module = self._model.get_submodule(path)
+        if hasattr(module.processor, "to_k_ip"):
+            raise ValueError(
+                f"{path}: an IP-adapter's attention to its image does not go over ranks. Call "
+                "pipe.unload_ip_adapter() before enable()."
+            )
         self._processors.append((path, module, module.processor))
 
     def remove(self) -> None:

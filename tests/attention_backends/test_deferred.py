@@ -46,6 +46,75 @@ def test_what_keeps_a_known_shape_is_put_off(change):
     assert x.times == 1
 
 
+NAMED = {
+    "flatten": lambda x: x.flatten(start_dim=1),
+    "transpose": lambda x: x.transpose(dim0=1, dim1=2),
+    "split": lambda x: x.split(split_size=4, dim=-1)[1],
+    "chunk": lambda x: torch.chunk(input=x, chunks=2, dim=-1)[1],
+    "linear": lambda x: functional.linear(input=x, weight=torch.ones(2, 8)),
+    "gelu": lambda x: functional.gelu(input=x),
+    "cat": lambda x: torch.cat(tensors=[x, x], dim=1),
+    "cat into another": lambda x: torch.cat([x, x], out=torch.empty(0)),
+    "unflatten": lambda x: x.unflatten(dim=-1, sizes=(2, 4)),
+    "norm of another dtype": lambda x: functional.layer_norm(x.double(), (8,)),
+}
+
+
+@pytest.mark.parametrize("change", NAMED.values(), ids=NAMED)
+def test_arguments_may_be_given_by_name(change):
+    x = Counted(2, 5, 8)
+    assert torch.equal(now(change(x.put_off)), change(x.value))
+
+
+def test_torch_says_what_is_wrong_with_arguments():
+    x = Deferred(
+        lambda: torch.ones(2, 12), (2, 12), torch.ones(1), columns=lambda begin, end: torch.ones(2, end - begin)
+    )
+    for sizes in ([9, 4], [3, 3]):
+        with pytest.raises(RuntimeError, match="split_with_sizes expects split_sizes to sum exactly to 12"):
+            torch.split(x, sizes, dim=-1)
+    with pytest.raises(IndexError, match="out of range"):
+        x.transpose(0, 5)
+
+
+def test_it_is_computed_with_a_gradient_if_it_was_put_off_so():
+    weight = torch.ones(3, requires_grad=True)
+    for kept in (True, False):
+        with torch.set_grad_enabled(kept):
+            put_off = Deferred(lambda: weight * 2, (3,), weight)
+            after = functional.gelu(put_off)
+        with torch.set_grad_enabled(not kept):
+            assert after.requires_grad == put_off.requires_grad == kept
+            assert (put_off.grad_fn is not None) == kept
+    with torch.inference_mode():
+        put_off = Deferred(lambda: weight * 2, (3,), weight)
+    assert now(put_off).is_inference()
+
+
+def test_a_change_in_place_in_between_is_an_error():
+    x = Counted(2, 5, 8)
+    after, joined = functional.silu(x.put_off), torch.cat([x.put_off, x.put_off], dim=-1)
+    x.put_off.mul_(2.0)
+    again = functional.silu(x.put_off)
+    for late in (after, joined):
+        with pytest.raises(RuntimeError, match="was changed in place after a layer was given it"):
+            late.sum()
+    assert torch.equal(now(again), functional.silu(x.value))
+
+
+def test_its_shape_may_change_in_place():
+    put_off = Counted(2, 5, 8).put_off
+    put_off.unsqueeze_(0)
+    assert put_off.shape == (1, 2, 5, 8)
+
+
+def test_a_computation_that_failed_is_not_done_again():
+    put_off = Deferred(lambda: torch.ones(2) @ torch.ones(3), (2,), torch.ones(1))
+    for words in ("inconsistent tensor size", "has failed before"):
+        with pytest.raises(RuntimeError, match=words):
+            put_off + 1
+
+
 COMPUTED = {
     "sum": lambda x: x + 1,
     "in place": lambda x: x.clone().mul_(2),

@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 
 import attention_backends
+from attention_backends.wire import RankFailedError
 
 ANY = {"ring_degree": 3, "unified_anything": True}
 STEPS = 8
@@ -111,6 +112,39 @@ def test_a_compiled_model_decides_likewise(ranks):
     assert max(each["error"] for each in found) < 1e-10
     assert all(each["together"] == found[0]["together"] for each in found)
     assert not all(found[0]["together"])
+
+
+def apart(group: dist.ProcessGroup) -> list[str]:
+    """Steps, before the third of which one rank's cache is reset, and in the fourth of which another rank fails."""
+    from diffusers.hooks import FirstBlockCacheConfig
+
+    model, inputs, told = tiny.flux(layers=2), tiny.flux_inputs(17, 7), []
+    attention_backends.enable(model, process_group=group, **ANY)
+    model.enable_cache(FirstBlockCacheConfig(0.1))
+    for step in range(5):
+        if step == 2 and group.rank() == 1:
+            model._reset_stateful_cache()
+        fault = (
+            model.single_transformer_blocks[1].register_forward_hook(_fail) if step == 3 == group.rank() + 3 else None
+        )
+        try:
+            with model.cache_context("cond"), torch.no_grad():
+                model(**inputs | {"hidden_states": inputs["hidden_states"] * (1 + step)})
+        except (FloatingPointError, RankFailedError) as error:
+            told.append(f"{step} {error}")
+        if fault is not None:
+            fault.remove()
+    attention_backends.disable(model)
+    return told
+
+
+def _fail(*_: Any) -> None:
+    raise FloatingPointError("a fault")
+
+
+def test_ranks_of_which_one_has_nothing_to_compare_with_compute(ranks):
+    for rank, told in enumerate(ranks.run(apart, 3)):
+        assert told == (["3 a fault"] if rank == 0 else ["3 rank 0 failed: FloatingPointError: a fault"])
 
 
 def came_later(group: dist.ProcessGroup) -> None:

@@ -70,6 +70,8 @@ def changed(group: dist.ProcessGroup, change: str) -> None:
             model.set_attn_processor(FluxAttnProcessor())
         if change == "one processor":
             model.transformer_blocks[1].attn.set_processor(FluxAttnProcessor())
+        if change == "adapter":
+            _ip_adapter(model)
         if change == "told otherwise":
             for processor in model.attn_processors.values():
                 processor._parallel_config = None
@@ -86,6 +88,7 @@ def changed(group: dist.ProcessGroup, change: str) -> None:
     [
         ("processors", "transformer_blocks.0.attn has another attention processor (FluxAttnProcessor)"),
         ("one processor", "transformer_blocks.1.attn has another attention processor (FluxAttnProcessor)"),
+        ("adapter", "transformer_blocks.0.attn has another attention processor (FluxIPAdapterAttnProcessor)"),
         ("told otherwise", "no attention of this forward went over all ranks"),
         ("block", "transformer_blocks.1.attn is no longer a module of the model"),
     ],
@@ -95,6 +98,25 @@ def test_what_would_leave_ranks_to_themselves_is_refused_on_all(ranks, change, s
         assert error is not None
         assert error.startswith("ValueError")
         assert says in error
+
+
+def _ip_adapter(model: Any) -> None:
+    from diffusers.models.transformers.transformer_flux import FluxIPAdapterAttnProcessor
+
+    for block in model.transformer_blocks:
+        block.attn.set_processor(FluxIPAdapterAttnProcessor(hidden_size=64, cross_attention_dim=8, dtype=torch.float64))
+
+
+def adapted_before(group: dist.ProcessGroup) -> None:
+    model = tiny.flux()
+    _ip_adapter(model)
+    attention_backends.enable(model, process_group=group, **ANY)
+
+
+def test_an_ip_adapter_is_refused(ranks):
+    for error in ranks.errors(adapted_before, 3):
+        assert error is not None
+        assert "an IP-adapter's attention to its image does not go over ranks" in error
 
 
 def cached(group: dist.ProcessGroup) -> float:
