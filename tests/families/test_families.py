@@ -290,3 +290,4 @@ def test_the_table_of_classes_is_current():
     text = classes.TABLE.read_text(encoding="utf-8")
     assert classes.table() in text, "run python tests/families/classes.py"
     assert set(classes.WHY) <= set(classes.transformers())
+    assert "needs a plan" not in classes.table(), "write a plan, or the reason why none can be"
