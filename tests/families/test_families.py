@@ -233,6 +233,7 @@ BROKEN = [
     ({"split": {"a": {"x": {"dim": 1}, "y": {"count": "x", "dim": 1}}}}, "count goes with a parameter"),
     ({"split": {"a": {"x": {"dim": 1}, "y": {"dim": 1, "like": [None]}}}}, "null is what is left beside named streams"),
     ({"split": {"a": {"x": {"dim": 1, "parts": {"p": "n"}}}}}, "exactly one stream has null"),
+    ({"split": {"a": {0: {"dim": 1, "parts": {"p": "n", "q": None}}}}}, "an output defines one stream"),
     ({"split": {"a": {"x": {"dim": 1}}}, "gather": {}}, "cp_plan.gather is empty"),
     ({"split": {"a": {"x": {"dim": 1}}}, "gather": {"b": {"dim": 1, "like": "y"}}}, "no stream 'y'"),
     ({"split": {"a": {"x": {"dim": 1}}}, "gather": {"b": {"dim": 1}}, "empty": ["y"]}, "cp_plan.empty: no stream 'y'"),
