@@ -18,7 +18,7 @@ stream of tokens, under the parameter's name. `like` names the streams that a te
 are joined: each of them is cut by itself, null is what is this rank's own already, and a dimension of 1 stays whole.
 `parts` defines the streams that one tensor joins, each with the parameter that says how many tokens it has, the last
 one with null for the rest. `count` names a stream whose tokens an integer parameter counts: the rank's own are put in
-its place.
+its place. An output defines a stream with `parts: {NAME: null}`, where no module is given the tokens whole.
 
 `gather` names modules whose output is put together again: one entry, or one for each output (null: it stays). `local`
 names attentions that no other rank takes part in: cross-attention to a text that every rank holds whole, or refiners
@@ -180,11 +180,13 @@ def _split(where: str, name: Any, entry: Any) -> Split:
         if like.count(OWN) > 1 or like == (OWN,):
             raise PlanError(f"{where}.like: null is what is left beside named streams, once")
         return Split(name, dim, ndim, like=like)
-    if isinstance(name, int):
+    if isinstance(name, int) and "parts" not in entry:
         raise PlanError(f"{where}: an output follows streams: say which, with like")
     parts = tuple(_mapping(entry.get("parts", {name: None}), f"{where}.parts").items())
     if [count for _, count in parts].count(None) != 1:
         raise PlanError(f"{where}.parts: exactly one stream has null for its length, that of the rest")
+    if isinstance(name, int) and len(parts) > 1:
+        raise PlanError(f"{where}.parts: an output defines one stream: no parameter says how many tokens others have")
     return Split(name, dim, ndim, parts=parts)
 
 

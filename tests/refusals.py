@@ -355,6 +355,7 @@ REFUSALS: dict[str, list[Refusal]] = {
             "frames=0: wan_t2v_1_3b makes videos: type a number from 1 to 65536; type frames=81",
             LAPTOP,
         ),
+        ("model=chronoedit frames=9 runtime=cpu", "frames=9: chronoedit makes 5 frames; type frames=5", LAPTOP),
         ("model=ltx_video frames=null", "frames=null: ltx_video makes videos", LAPTOP),
         (
             "model=ltx_video fps=1001",

@@ -155,8 +155,8 @@ class Join(ModelHook):  # type: ignore[misc]
                 f"{self.path}: the plan gathers {len(self.entries)} outputs, and the module has {len(outputs)}"
             )
         for number, entry in enumerate(self.entries):
-            if entry is not None:
-                x = outputs[number]
+            x = outputs[number]
+            if entry is not None and x is not None:  # a stream that this forward does not have
                 outputs[number] = streams.join(self.state, self.path, x, axis(self.path, x, entry.dim), entry.like)
         return outputs[0] if isinstance(output, torch.Tensor) else tuple(outputs)
 

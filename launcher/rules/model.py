@@ -137,6 +137,8 @@ def frames(request: Request) -> Iterator[Problem]:
         elif number is None or not 1 <= number <= most:
             what = f"{model.name} makes videos: type a number from 1 to {most}"
             yield Problem(f"{key}={'null' if number is None else number}", what, f"type {key}={default}")
+        elif key == "frames" and model.arguments.frames is None and number != default:
+            yield Problem(f"frames={number}", f"{model.name} makes {default} frames", f"type frames={default}")
 
 
 @rule

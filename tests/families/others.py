@@ -194,6 +194,97 @@ def minimax(config: Config, size: Size, g: torch.Generator) -> dict[str, Any]:
     }
 
 
+def anyflow(config: Config, size: Size, g: torch.Generator) -> dict[str, Any]:
+    """Each frame has a time of its own, and one that it is to reach."""
+    times = 900 - 100 * torch.arange(size.frames).expand(size.batch, -1)
+    return {
+        "hidden_states": _latents(size, g).transpose(1, 2),
+        "timestep": times,
+        "r_timestep": times - 50,
+        "encoder_hidden_states": _text(size, g),
+        "return_dict": False,
+    }
+
+
+def bria_fibo2(config: Config, size: Size, g: torch.Generator) -> dict[str, Any]:
+    """A bundle of text for the gist tokens, whose number follows from its length, and one for each injection."""
+    bundles = 1 + len(config["injection_layer_ids"])
+    return {
+        "hidden_states": _latents(size, g)[:, :, 0],
+        "timestep": torch.full((size.batch,), 0.5),
+        "encoder_hidden_states": torch.randn(size.batch, bundles, size.text, TEXT_DIM, generator=g),
+        "encoder_attention_mask": _mask(size),
+        "return_dict": False,
+    }
+
+
+def bria_fibo2_edit(config: Config, size: Size, g: torch.Generator) -> dict[str, Any]:
+    return bria_fibo2(config, size, g) | {"context_latents": [_latents(size, g)[:, :, 0]]}
+
+
+def joyimage(config: Config, size: Size, g: torch.Generator) -> dict[str, Any]:
+    """Pictures to edit beside the one that is drawn."""
+    return {
+        "hidden_states": _latents(size, g).transpose(1, 2)[:, :, :, None],
+        "timestep": torch.full((size.batch,), 500),
+        "encoder_hidden_states": _text(size, g),
+        "return_dict": False,
+    }
+
+
+def joyimage_plus(config: Config, size: Size, g: torch.Generator) -> dict[str, Any]:
+    return {
+        "hidden_states": torch.randn(size.batch, size.tokens, CHANNELS, 1, 2, 2, generator=g),
+        "timestep": torch.full((size.batch,), 500),
+        "encoder_hidden_states": _text(size, g),
+        "encoder_hidden_states_mask": _mask(size),
+        "shape_list": [[(1, size.height, size.width)] * size.frames] * size.batch,
+        "return_dict": False,
+    }
+
+
+def kandinsky6_silent(config: Config, size: Size, g: torch.Generator) -> dict[str, Any]:
+    return {
+        "hidden_states": _latents(size, g, channels=2 * CHANNELS + 1).permute(0, 2, 3, 4, 1),
+        "encoder_hidden_states": _text(size, g),
+        "encoder_attention_mask": _mask(size),
+        "pooled_projections": torch.randn(size.batch, POOLED, generator=g),
+        "timestep": torch.full((size.batch,), 500.0),
+        "return_dict": False,
+    }
+
+
+def kandinsky6(config: Config, size: Size, g: torch.Generator) -> dict[str, Any]:
+    sound = torch.randn(size.batch, size.width, CHANNELS, generator=g)
+    return kandinsky6_silent(config, size, g) | {"audio_hidden_states": sound}
+
+
+def motif(config: Config, size: Size, g: torch.Generator) -> dict[str, Any]:
+    return {
+        "hidden_states": _latents(size, g),
+        "timestep": torch.full((size.batch,), 500.0),
+        "encoder_hidden_states": _text(size, g),
+        "encoder_attention_mask": _mask(size),
+        "return_dict": False,
+    }
+
+
+def motif_i2v(config: Config, size: Size, g: torch.Generator) -> dict[str, Any]:
+    return motif(config, size, g) | {"image_embeds": torch.randn(size.batch, size.text, 5, generator=g)}
+
+
+class Gated(Tiny):
+    """With an injection of the text that counts: its gate is closed at first, and 0 with any weights."""
+
+    def build(self, dtype: torch.dtype = torch.float32) -> Any:
+        model = super().build(dtype)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if name.endswith("cross_attn_gate"):
+                    parameter.fill_(0.5)
+        return model
+
+
 _DIT = {"num_attention_heads": HEADS, "attention_head_dim": HEAD_DIM, "num_layers": LAYERS}
 _IN = {"in_channels": CHANNELS, "out_channels": CHANNELS}
 _FLUX = {
@@ -206,6 +297,23 @@ _FRAMEPACK = {
     "pooled_projection_dim": POOLED, "rope_axes_dim": (4, 4, 4), "has_image_proj": True, "image_proj_dim": 5,
     "has_clean_x_embedder": True,
 }  # fmt: skip
+_FIBO2 = {
+    "in_channels": CHANNELS, "dim": WIDTH, "n_layers": LAYERS, "n_refiner_layers": 1, "n_heads": HEADS,
+    "cap_feat_dim": TEXT_DIM, "injection_layer_ids": (1,), "perceiver_num_layers": 1, "min_num_gist_tokens": 6,
+    "max_num_gist_tokens": 18, "gist_step": 6, "gist_min_text_len": 4, "gist_max_text_len": 12,
+    "axes_dims": (4, 4, 4), "axes_lens": (32, 16, 16),
+}  # fmt: skip
+_JOY = {
+    **_IN, "patch_size": [1, 2, 2], "hidden_size": WIDTH, "num_attention_heads": HEADS, "num_layers": LAYERS,
+    "text_dim": TEXT_DIM, "mlp_width_ratio": 1.0, "rope_dim_list": [4, 4, 4],
+}  # fmt: skip
+_KANDINSKY6 = {
+    "in_visual_dim": CHANNELS, "out_visual_dim": CHANNELS, "in_text_dim": TEXT_DIM, "in_text_dim2": POOLED,
+    "time_dim": 16, "model_dim": WIDTH, "ff_dim": 16, "num_text_blocks": 1, "num_visual_blocks": LAYERS,
+    "axes_dims": (4, 4, 4), "in_audio_dim": CHANNELS, "out_audio_dim": CHANNELS, "text_token_padding": True,
+    "ca_rope": True, "cross_gates": True, "fix_modulation": True,
+}  # fmt: skip
+_MOTIF = {**_DIT, **_IN, "mlp_ratio": 1.0, "text_embed_dim": TEXT_DIM, "rope_axes_dim": (4, 4, 4)}
 
 OTHERS: dict[str, Tiny] = {
     "auraflow": Tiny(
@@ -390,6 +498,32 @@ OTHERS: dict[str, Tiny] = {
             "time_embed_hidden_dim": 8,
             "time_embed_dim": 8,
             "rope_freq_dim": 2,
+        },
+        video=True,
+    ),
+    "anyflow": Tiny(
+        "AnyFlowTransformer3DModel",
+        anyflow,
+        {**_DIT, **_IN, "text_dim": TEXT_DIM, "freq_dim": 8, "ffn_dim": 16},
+        video=True,
+    ),
+    "bria_fibo2": Gated("BriaFibo2Transformer2DModel", bria_fibo2, _FIBO2),
+    "bria_fibo2_edit": Gated("BriaFibo2Transformer2DModel", bria_fibo2_edit, _FIBO2),
+    "joyimage_edit": Tiny("JoyImageEditTransformer3DModel", joyimage, _JOY, video=True),
+    "joyimage_edit_plus": Tiny("JoyImageEditPlusTransformer3DModel", joyimage_plus, _JOY, video=True),
+    "kandinsky6": Tiny("Kandinsky6Transformer3DModel", kandinsky6, _KANDINSKY6, video=True),
+    "kandinsky6_silent": Tiny("Kandinsky6Transformer3DModel", kandinsky6_silent, _KANDINSKY6, video=True),
+    "motif": Tiny("MotifVideoTransformer3DModel", motif, {**_MOTIF, "num_single_layers": LAYERS}, video=True),
+    "motif_i2v": Tiny(  # with decoder blocks, and the text attended to once more
+        "MotifVideoTransformer3DModel",
+        motif_i2v,
+        {
+            **_MOTIF,
+            "num_single_layers": 2 * LAYERS,
+            "num_decoder_layers": LAYERS,
+            "image_embed_dim": 5,
+            "enable_text_cross_attention_dual": True,
+            "enable_text_cross_attention_single": True,
         },
         video=True,
     ),

@@ -5,6 +5,7 @@ Their transformers are those of miniatures.py, with 6 heads as the launcher's ot
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -330,6 +331,16 @@ def _wan_flf2v() -> Any:
     return _wan_i2v(pos_embed_seq_len=2 * 17)
 
 
+def _chronoedit() -> Any:
+    """Wan's parts; CLIP sees the picture too, by keys of its own."""
+    transformer = diffusers.ChronoEditTransformer3DModel(
+        **{**WAN, "in_channels": 4 + 4 + 4}, image_dim=WIDTH, added_kv_proj_dim=72
+    )
+    parts = {**_wan_i2v().components, "transformer": transformer, "scheduler": _euler(shift=5.0)}
+    taken = inspect.signature(diffusers.ChronoEditPipeline.__init__).parameters
+    return diffusers.ChronoEditPipeline(**{name: part for name, part in parts.items() if name in taken})
+
+
 def _wan22_i2v() -> Any:
     """Two transformers, neither of which sees what CLIP sees."""
     first, second = (diffusers.WanTransformer3DModel(**{**WAN, "in_channels": 4 + 4 + 4}) for _ in range(2))
@@ -626,6 +637,7 @@ STARTING: dict[str, tuple[Callable[[], Any], list[str]]] = {
     "wan_flf2v_14b": (_wan_flf2v, [SMALL]),
     "wan22_i2v_a14b": (_wan22_i2v, [SMALL]),
     "wan22_ti2v_5b": PIPELINES["wan22_ti2v_5b"],
+    "chronoedit": (_chronoedit, [SMALL]),
     "ltx2": PIPELINES["ltx2"],
     "qwenimage_edit": (_qwen_edit, []),
     "qwenimage_edit_plus": (_qwen_edit_plus, []),

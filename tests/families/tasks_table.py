@@ -34,6 +34,7 @@ CELLS = {
     "wan22_ti2v_5b": ["first_frame"],
     "ltx_video": ["first_frame"],
     "ltx2": ["first_frame"],
+    "chronoedit": ["edit"],
     "qwenimage_edit": ["edit"],
     "qwenimage_edit_plus": ["edit"],
 }

@@ -233,6 +233,7 @@ BROKEN = [
     ({"split": {"a": {"x": {"dim": 1}, "y": {"count": "x", "dim": 1}}}}, "count goes with a parameter"),
     ({"split": {"a": {"x": {"dim": 1}, "y": {"dim": 1, "like": [None]}}}}, "null is what is left beside named streams"),
     ({"split": {"a": {"x": {"dim": 1, "parts": {"p": "n"}}}}}, "exactly one stream has null"),
+    ({"split": {"a": {0: {"dim": 1, "parts": {"p": "n", "q": None}}}}}, "an output defines one stream"),
     ({"split": {"a": {"x": {"dim": 1}}}, "gather": {}}, "cp_plan.gather is empty"),
     ({"split": {"a": {"x": {"dim": 1}}}, "gather": {"b": {"dim": 1, "like": "y"}}}, "no stream 'y'"),
     ({"split": {"a": {"x": {"dim": 1}}}, "gather": {"b": {"dim": 1}}, "empty": ["y"]}, "cp_plan.empty: no stream 'y'"),
@@ -290,3 +291,4 @@ def test_the_table_of_classes_is_current():
     text = classes.TABLE.read_text(encoding="utf-8")
     assert classes.table() in text, "run python tests/families/classes.py"
     assert set(classes.WHY) <= set(classes.transformers())
+    assert "needs a plan" not in classes.table(), "write a plan, or the reason why none can be"

@@ -40,6 +40,10 @@ PIPELINES = {
     "HiDreamImagePipeline": "HiDreamImageTransformer2DModel",
     "PixArtSigmaPipeline": "PixArtTransformer2DModel",
     "OmniGenPipeline": "OmniGenTransformer2DModel",
+    "AnyFlowPipeline": "AnyFlowTransformer3DModel",
+    "BriaFibo2Pipeline": "BriaFibo2Transformer2DModel",
+    "JoyImageEditPlusPipeline": "JoyImageEditPlusTransformer3DModel",
+    "MotifVideoPipeline": "MotifVideoTransformer3DModel",
 }
 
 
