@@ -11,7 +11,9 @@ from typing import Any
 from launcher.config.paths import is_utf8, user_path
 from launcher.config.schema import ModelConfig
 from launcher.families import safetensors
+from launcher.families.hub import answer_flaw, offline_flaw
 from launcher.families.parts import read_index
+from launcher.families.references import TYPED, Reference, reference
 from launcher.families.shapes import misfits
 from launcher.families.weights import BASES, folder, variants, weight_files
 from launcher.problems import Problem
@@ -62,9 +64,23 @@ def _prefixes(text: str) -> Iterator[str]:
         return
 
 
+def place(text: str) -> Path:
+    """Where a part is, or will be once it was fetched from the hub."""
+    found = reference(text)
+    return user_path(text) if found is None else found.path
+
+
+def absent(model: ModelConfig) -> dict[str, Reference]:
+    """Parts that have to be fetched from the hub, by name."""
+    found = {name: reference(text) for name, text in given(model).items() if setting(model, name) != "model.path"}
+    return {name: each for name, each in found.items() if each is not None and not each.whole}
+
+
 def files(text: str) -> list[Path]:
-    """The files that a part is read from: itself, or those in a folder; the rules have found them to be there."""
-    path = user_path(text)
+    """The files that a part is read from: itself, or those in a folder; none of what has to be fetched."""
+    found, path = reference(text), place(text)
+    if found is not None and not found.whole:
+        return []
     if not path.is_dir():
         return [path]
     names = sorted(variants(path, BASE)) or [""]
@@ -82,21 +98,38 @@ def part_problems(model: ModelConfig) -> Iterator[Problem]:
         flaw = next(_flaws(model, name, text), None)
         if key == "model.path" and user_path(text).is_dir():
             flaw = f"is a folder, and model.base={model.base} goes with a single .safetensors file"
+        if name in absent(model):
+            flaw = offline_flaw()
         if flaw is None or key in told:
             continue
         told.add(key)
-        instead = f"give a .safetensors file, or the folder of a diffusers {name}"
+        instead = f"give a .safetensors file, or the folder of a diffusers {name}, here or on the hub ({TYPED})"
         yield Problem(f"{key}={text}", flaw, "give a .safetensors file" if key == "model.path" else instead)
+
+
+def answer_problems(model: ModelConfig, endpoint: str) -> Iterator[Problem]:
+    """Parts that are not here come from the hub: it must answer, have them, and let this user in."""
+    for name, wanted in absent(model).items():
+        value = f"model.{name}={getattr(model, name)}"
+        if flaw := answer_flaw(endpoint, wanted.repository, wanted.revision, wanted.first):
+            also = "" if wanted.inside else f", or its folder: {value}/{name}"
+            yield Problem(value, flaw, f"check the spelling{also}")
+
+
+def pinned(model: ModelConfig) -> dict[str, str]:
+    """What names the parts that are read from the hub's cache, with the commit that is read."""
+    found = {name: reference(text) for name in PARTS if (text := getattr(model, name)) is not None}
+    return {name: each.pinned for name, each in found.items() if each is not None}
 
 
 def _flaws(model: ModelConfig, name: str, text: str) -> Iterator[str]:
     try:
-        path = user_path(text)
+        path = place(text)
         there = path.exists()
     except (OSError, ValueError, RuntimeError):
         there = False
     if not there:
-        yield "no such file or folder on this machine"
+        yield "no such file or folder on this machine, nor a name on the hub"
         return
     if not is_utf8(path):
         yield "a name that is not UTF-8 text"

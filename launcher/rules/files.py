@@ -16,11 +16,10 @@ from pathlib import Path
 from launcher.config.paths import is_utf8, user_path
 from launcher.config.schema import ModelConfig
 from launcher.families import lora as lora_files
-from launcher.families import safetensors
+from launcher.families import replaced, safetensors
 from launcher.families.checkpoint import NOT_UTF8, RENAME
 from launcher.families.hub import answer_problems
 from launcher.families.parts import installed
-from launcher.families.replaced import part_problems
 from launcher.families.weights import revision_problems
 from launcher.problems import Problem, choices
 from launcher.records.formats import FORMATS, Texts
@@ -182,7 +181,7 @@ def weights(request: Request) -> Iterator[Problem]:
     if not request.machine.here:
         return
     yield from request.inputs.checkpoint.problems
-    yield from part_problems(model)
+    yield from replaced.part_problems(model)
     for package in model.packages:
         if not installed(package):
             what = f"needs the package {package}, which is not installed"
@@ -194,8 +193,11 @@ def reachable(request: Request) -> Iterator[Problem]:
 
     Asked last, where nothing else is wrong: it is the only rule that waits for a network.
     """
-    if not request.machine.here or request.inputs.checkpoint.whole or "https" in urllib.request.getproxies():
+    if not request.machine.here or "https" in urllib.request.getproxies():
         return
     from huggingface_hub import constants  # milliseconds; the rest of that package takes a second
 
-    yield from answer_problems(request.config.model, constants.ENDPOINT, request.inputs.checkpoint.lacking)
+    model, checkpoint = request.config.model, request.inputs.checkpoint
+    if not checkpoint.whole:
+        yield from answer_problems(model, constants.ENDPOINT, checkpoint.lacking)
+    yield from replaced.answer_problems(model, constants.ENDPOINT)

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
-from launcher.config.paths import PICTURES, user_path
+from launcher.config.paths import PICTURES
 from launcher.config.schema import LaunchConfig, ModelConfig
 from launcher.estimates import memory
 from launcher.families import lora as lora_files
@@ -151,9 +151,14 @@ def _loras(config: LaunchConfig) -> tuple[LoraFile, ...]:
 
 
 def _replaced(model: ModelConfig) -> Iterator[PartFile]:
+    absent = replaced.absent(model)
     for name, text in replaced.given(model).items():
+        key = replaced.setting(model, name)
+        if (wanted := absent.get(name)) is not None:
+            yield PartFile(name, wanted.inside, 0, key, wanted.repository, wanted.revision, wanted.patterns)
+            continue
         changed = max(path.stat().st_mtime_ns for path in replaced.files(text))
-        yield PartFile(name, str(user_path(text)), changed, replaced.setting(model, name))
+        yield PartFile(name, str(replaced.place(text)), changed, key)
 
 
 def _of_a_picture(config: Config) -> Config:

@@ -17,15 +17,6 @@ import transformers
 from launcher.wire.protocol import Load
 
 
-def fetch(load: Load) -> str:
-    """Return the folder with a pipeline's files, which are fetched from the hub where they are not here."""
-    if Path(load.path).is_dir():
-        return load.path
-    pipeline = getattr(diffusers, load.pipeline)
-    folder: str = pipeline.download(load.path, revision=load.revision, variant=load.variant, use_safetensors=True)
-    return folder
-
-
 def load_pipeline(load: Load, folder: str) -> Any:
     """Load a pipeline, on the CPU, from the folder that `fetch` returned.
 

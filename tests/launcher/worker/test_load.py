@@ -12,7 +12,8 @@ from shared import a_job
 
 from launcher.families.weights import BUNDLED
 from launcher.wire.protocol import PartFile
-from launcher.worker.load import fetch, load_pipeline
+from launcher.worker.fetching import fetch
+from launcher.worker.load import load_pipeline
 
 LOAD = a_job().load
 
@@ -21,7 +22,7 @@ def load(path, **changes):
     import dataclasses
 
     wanted = dataclasses.replace(LOAD, path=str(path), **changes)
-    return load_pipeline(wanted, fetch(wanted))
+    return load_pipeline(wanted, fetch(wanted)[0])
 
 
 def test_a_pipeline_is_loaded_in_the_dtype_that_was_asked_for():
