@@ -80,8 +80,8 @@ class ModelConfig:
     variant: Optional[str] = option(None, "weight files to use: fp16 for model.fp16.safetensors; default: plain")
     transformer: Optional[str] = option(
         None,
-        "in place of model.path's: a .safetensors file, in any format that diffusers reads, or a folder; here or on "
-        "the hub: owner/name[@REVISION][/FOLDER or /FILE]",
+        "in place of model.path's: a .safetensors file, in any format that diffusers reads, a .gguf file or a folder; "
+        "here or on the hub: owner/name[@REVISION][/FOLDER or /FILE]",
     )
     vae: Optional[str] = option(None, "another VAE than model.path's, likewise")
     gated: bool = fact(False, "the hub asks for an accepted licence and a token")

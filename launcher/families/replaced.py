@@ -10,7 +10,7 @@ from typing import Any
 
 from launcher.config.paths import is_utf8, user_path
 from launcher.config.schema import ModelConfig
-from launcher.families import safetensors
+from launcher.families import gguf, safetensors
 from launcher.families.hub import answer_flaw, offline_flaw
 from launcher.families.parts import read_index
 from launcher.families.references import TYPED, Reference, reference
@@ -103,7 +103,10 @@ def part_problems(model: ModelConfig) -> Iterator[Problem]:
         if flaw is None or key in told:
             continue
         told.add(key)
-        instead = f"give a .safetensors file, or the folder of a diffusers {name}, here or on the hub ({TYPED})"
+        or_gguf = " or .gguf" if name == "transformer" else ""
+        instead = (
+            f"give a .safetensors{or_gguf} file, or the folder of a diffusers {name}, here or on the hub ({TYPED})"
+        )
         yield Problem(f"{key}={text}", flaw, "give a .safetensors file" if key == "model.path" else instead)
 
 
@@ -137,6 +140,8 @@ def _flaws(model: ModelConfig, name: str, text: str) -> Iterator[str]:
     kind, own = _own(model, name)
     if path.is_dir():
         yield from _folder_flaws(path, name, kind, own)
+    elif path.suffix == ".gguf":
+        yield from _gguf_flaws(model, path, name, kind, own)
     elif path.suffix != ".safetensors":
         yield "not a .safetensors file; other formats can run code when they are read, or need packages of their own"
     elif flaw := safetensors.flaw(path):
@@ -149,6 +154,33 @@ def _flaws(model: ModelConfig, name: str, text: str) -> Iterator[str]:
         shapes = {key: tensor.shape for key, tensor in header.items() if not key.startswith((*VAES, *ENCODERS))}
         what = "model.path" if model.base is None else "model.base"
         yield from (f"does not fit {what}: its {name}/config.json {each}" for each in misfits(kind, own, shapes))
+
+
+def _gguf_flaws(model: ModelConfig, path: Path, name: str, kind: str, own: Mapping[str, Any]) -> Iterator[str]:
+    if name != "transformer" or setting(model, name) == "model.path":
+        yield f"a GGUF file takes the place of a transformer: model.transformer={path.name}"
+        return
+    try:
+        wrong = gguf.flaw(path, kind)
+        shapes = gguf.read_header(path).shapes
+    except UnreadableError as error:
+        yield str(error)
+        return
+    if wrong is not None:
+        yield wrong
+    elif kind and kind not in single_files():
+        yield f"diffusers reads no {kind} from a single file"
+    yield from (f"does not fit model.path: its {name}/config.json {each}" for each in misfits(kind, own, shapes))
+
+
+def quantised(model: ModelConfig) -> int | None:
+    """Bytes of the transformer's weights where they stay quantised, as in a GGUF file that is here; else None."""
+    if model.transformer is None or not model.transformer.endswith(".gguf"):
+        return None
+    try:
+        return gguf.read_header(place(model.transformer)).bytes
+    except (UnreadableError, OSError, ValueError, RuntimeError):  # told as a flaw, or not here yet
+        return None
 
 
 def _folder_flaws(path: Path, name: str, kind: str, own: Mapping[str, Any]) -> Iterator[str]:

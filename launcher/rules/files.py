@@ -188,6 +188,20 @@ def weights(request: Request) -> Iterator[Problem]:
             yield Problem(f"model={model.name}", what, f"type pip install {shlex.quote(package)}")
 
 
+@rule
+def gguf(request: Request) -> Iterator[Problem]:
+    """A transformer whose weights stay quantised has its package, and nothing that would add to the weights."""
+    config, text = request.config, request.config.model.transformer
+    if text is None or not text.endswith(".gguf"):
+        return
+    value = f"model.transformer={text}"
+    if importlib.util.find_spec("gguf") is None:
+        yield Problem(value, "needs the package gguf, which is not installed", "type pip install gguf")
+    for one in loras(config.lora)[:1]:
+        what = "goes with whole weights, and those of a GGUF file stay quantised"
+        yield Problem(f"lora.path={one.path}", what, "leave it out, or give a transformer in .safetensors")
+
+
 def reachable(request: Request) -> Iterator[Problem]:
     """Weights that are not here come from the hub, which must answer. Behind a proxy it is the proxy's to say.
 

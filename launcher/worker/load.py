@@ -76,8 +76,11 @@ def _other(kind: Any, path: str, folder: str, name: str, dtype: torch.dtype) -> 
         left, lacking = list(found["unexpected_keys"]), list(found["missing_keys"])
     else:
         try:
+            packed: dict[str, Any] = {}  # its weights stay quantised, and each layer unpacks its own when it computes
+            if path.endswith(".gguf"):
+                packed["quantization_config"] = diffusers.GGUFQuantizationConfig(compute_dtype=dtype)
             with _warnings() as told:
-                part = kind.from_single_file(path, config=folder, subfolder=name, torch_dtype=dtype)
+                part = kind.from_single_file(path, config=folder, subfolder=name, torch_dtype=dtype, **packed)
         except NotImplementedError as error:  # torch moves no weights that have no data
             raise ValueError(f"it lacks weights that a {kind.__name__} has") from error
         left, lacking = [line for line in told if "were not used" in line], []
