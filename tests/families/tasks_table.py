@@ -26,6 +26,9 @@ BEGIN, END = "<!-- tasks: begin -->", "<!-- tasks: end -->"
 CELLS = {
     "flux_tiny": ["image", "inpaint"],
     "qwenimage": ["image", "inpaint"],
+    "sd35_medium": ["image", "inpaint"],
+    "chroma": ["image", "inpaint"],
+    "zimage_turbo": ["image", "inpaint"],
     "flux_kontext": ["edit"],
     "flux_fill": ["inpaint"],
     "wan_i2v_14b": ["first_frame"],

@@ -43,6 +43,7 @@ SAMPLE = [
     ("flux_fill", "inpaint"),
     ("wan_flf2v_14b", "first_last"),
     ("ltx_video", "first_frame"),
+    ("sd35_medium", "image"),
 ]
 TRIED = ALL if os.environ.get("TASKS") == "all" else SAMPLE  # the whole takes a minute more
 
