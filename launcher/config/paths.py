@@ -9,7 +9,7 @@ from pathlib import Path
 
 from launcher.problems import Problem
 
-PICTURES = ("image", "mask_image", "last_image")
+PICTURES = ("image", "mask_image", "last_image", "video")  # and films
 # Settings that are paths.
 PATHS = (
     *("model.path", "model.base", "model.transformer", "model.vae", "lora.path", "prompt_file"),

@@ -18,7 +18,7 @@ import diffusers
 import numpy as np
 import torch
 import torch.distributed as dist
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from attention_backends import counters
 from launcher.records.files import sha256
@@ -309,8 +309,9 @@ def _pictures(job: Job) -> dict[str, object]:
     """What a job starts from, by the arguments of its pipeline's call."""
     found: dict[str, Any] = {}
     for given in job.started_from:
+        film = given.path.endswith(".tiff")
         with Image.open(given.path) as opened:
-            picture = opened.copy()
+            picture = [frame.copy() for frame in ImageSequence.Iterator(opened)] if film else opened.copy()
         if given.several:
             found.setdefault(given.argument, []).append(picture)
         else:
