@@ -9,7 +9,7 @@ from pathlib import Path
 
 from launcher.problems import Problem
 
-PICTURES = ("image", "mask_image", "last_image")
+PICTURES = ("image", "mask_image", "last_image", "video")  # and films
 LONGEST_NAME = 255  # bytes: of Linux's and macOS' file systems
 # Settings that are paths.
 PATHS = (

@@ -58,7 +58,7 @@ class ArgumentNames:
 class TaskConfig:
     """Something that a model does with what it is given, beside a prompt."""
 
-    needs: list[str] = field(default_factory=list)  # image, mask_image, last_image
+    needs: list[str] = field(default_factory=list)  # image, mask_image, last_image, video
     pipeline: Optional[str] = None  # the class that does it with the same weights; null: the model's own
     strength: Optional[float] = None  # how much is drawn anew when nothing is said; null: it takes no such number
     most: int = 1  # pictures that image= may list
@@ -80,7 +80,8 @@ class ModelConfig:
     variant: Optional[str] = option(None, "weight files to use: fp16 for model.fp16.safetensors; default: plain")
     transformer: Optional[str] = option(
         None,
-        "in place of model.path's: a .safetensors file, in any format that diffusers reads, or a folder",
+        "in place of model.path's: a .safetensors file, in any format that diffusers reads, a .gguf file or a folder; "
+        "here or on the hub: owner/name[@REVISION][/FOLDER or /FILE]",
     )
     vae: Optional[str] = option(None, "another VAE than model.path's, likewise")
     gated: bool = fact(False, "the hub asks for an accepted licence and a token")
@@ -348,7 +349,8 @@ class LaunchConfig:
     image: Optional[str] = option(None, "a picture to start from, or several: [a.png,b.png]")
     mask_image: Optional[str] = option(None, "a picture that is white where image= is drawn anew")
     last_image: Optional[str] = option(None, "a video's last frame, beside image= for its first")
-    strength: Optional[float] = option(None, "how much of image= is drawn anew, up to 1; default: the model's")
+    video: Optional[str] = option(None, "a film to start from")
+    strength: Optional[float] = option(None, "how much of image=, video= is drawn anew, up to 1; default: the model's")
     negative_prompt: Optional[str] = option(None, "what to avoid; needs classifier-free guidance, a scale above 1")
     height: int = option(0, "pixels, any number from 1; default: the model's")
     width: int = option(0, "pixels, any number from 1; default: the model's")

@@ -22,6 +22,7 @@ from attention_backends import prices
 from attention_backends.catalog import MODES
 from launcher.caches import HELD
 from launcher.estimates.attentions import ELEMENT_SIZE, attentions, countable
+from launcher.families.replaced import quantised
 from launcher.request.mesh import Mesh
 from launcher.request.request import Request
 from launcher.request.speeds import in_proportion
@@ -150,8 +151,10 @@ def _weights(request: Request) -> int | None:
     parts = parameters(request)
     if not parts:
         return None
-    held = max(parts.values()) if request.config.runtime.offload == "model" else sum(parts.values())
-    return held * ELEMENT_SIZE.get(request.dtype, 4)
+    held = {name: count * ELEMENT_SIZE.get(request.dtype, 4) for name, count in parts.items()}
+    if (packed := quantised(request.config.model)) is not None:
+        held["transformer"] = packed
+    return max(held.values()) if request.config.runtime.offload == "model" else sum(held.values())
 
 
 def parameters(request: Request) -> dict[str, int]:

@@ -25,7 +25,7 @@ def arguments(config: LaunchConfig, height: int, width: int, frames: int | None)
     values = {
         "height": height,
         "width": width,
-        "frames": frames,
+        "frames": frames if config.video is None else None,  # the film that is given has as many
         "fps": config.fps,
         "steps": config.steps,
         "guidance": config.guidance,

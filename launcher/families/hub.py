@@ -72,19 +72,20 @@ class Answer:
     flaw: str = ""  # why there is no answer at all
 
 
-def ask(endpoint: str, model: ModelConfig) -> Answer:
-    """Ask for the headers of a repository's first file.
+def ask(endpoint: str, repository: str, revision: str | None, file: str = "model_index.json") -> Answer:
+    """Ask for the headers of a repository's file.
 
     By the client that fetches the files: another one has other certificates, and other variables name its proxy.
     """
+    import urllib.parse
+
     from huggingface_hub import get_session  # 0.2 s, when a repository is to be fetched
 
-    revision = model.revision or "main"
     told: list[Answer] = []
 
     def connect() -> None:
         try:
-            url = f"{endpoint}/{home(model)}/resolve/{revision}/model_index.json"
+            url = f"{endpoint}/{repository}/resolve/{revision or 'main'}/{urllib.parse.quote(file)}"
             known = token()
             headers = {"Authorization": f"Bearer {known}"} if known else {}
             response = get_session().head(url, headers=headers, timeout=PATIENCE)
@@ -115,7 +116,7 @@ def answer_problems(model: ModelConfig, endpoint: str, lacking: str = "") -> Ite
         lacking: what the cache does not have of a repository that is there in part.
     """
     value, local = as_typed(model), f"type model.path=FOLDER for a local copy, {HERE}"
-    answer = ask(endpoint, model)
+    answer = ask(endpoint, home(model), model.revision)
     if answer.flaw:
         where = f"in the cache, {lacking}" if lacking else "no folder here and no weights in the cache"
         rule = f"{where}; {endpoint} can't be reached ({answer.flaw})"
@@ -132,3 +133,26 @@ def answer_problems(model: ModelConfig, endpoint: str, lacking: str = "") -> Ite
     elif answer.error == "RepoNotFound" or answer.status in (401, 403, 404):
         rule = f"no folder here, and {endpoint} has no repository of this name that you may read"
         yield Problem(value, rule, f"check the spelling, or {local}")
+
+
+def offline_flaw() -> str | None:
+    """Why nothing can be fetched for a part that the cache does not hold, as the end of a sentence; None if it can."""
+    from huggingface_hub import constants
+
+    return "no such file or folder here, nor in the cache; HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else None
+
+
+def answer_flaw(endpoint: str, repository: str, revision: str | None, file: str) -> str | None:
+    """Why a repository's file can't be fetched, as the end of a sentence; None if it can be, as far as is known."""
+    answer = ask(endpoint, repository, revision, file)
+    if answer.flaw:
+        return f"no such file or folder here, nor in the cache; {endpoint} can't be reached ({answer.flaw})"
+    if answer.error == "GatedRepo":
+        return f"is gated: accept the licence at {endpoint}/{repository} and type `hf auth login`"
+    if answer.error == "RevisionNotFound":
+        return f"{repository} has no branch, tag or commit {revision}"
+    if answer.error == "EntryNotFound":
+        return f"{repository} has no {file}"
+    if answer.error == "RepoNotFound" or answer.status in (401, 403, 404):
+        return f"no such file or folder here, and {endpoint} has no repository {repository} that you may read"
+    return None

@@ -10,8 +10,10 @@ from typing import Any
 
 from launcher.config.paths import is_utf8, user_path
 from launcher.config.schema import ModelConfig
-from launcher.families import safetensors
+from launcher.families import gguf, safetensors
+from launcher.families.hub import answer_flaw, offline_flaw
 from launcher.families.parts import read_index
+from launcher.families.references import TYPED, Reference, reference
 from launcher.families.shapes import misfits
 from launcher.families.weights import BASES, folder, variants, weight_files
 from launcher.problems import Problem
@@ -62,9 +64,23 @@ def _prefixes(text: str) -> Iterator[str]:
         return
 
 
+def place(text: str) -> Path:
+    """Where a part is, or will be once it was fetched from the hub."""
+    found = reference(text)
+    return user_path(text) if found is None else found.path
+
+
+def absent(model: ModelConfig) -> dict[str, Reference]:
+    """Parts that have to be fetched from the hub, by name."""
+    found = {name: reference(text) for name, text in given(model).items() if setting(model, name) != "model.path"}
+    return {name: each for name, each in found.items() if each is not None and not each.whole}
+
+
 def files(text: str) -> list[Path]:
-    """The files that a part is read from: itself, or those in a folder; the rules have found them to be there."""
-    path = user_path(text)
+    """The files that a part is read from: itself, or those in a folder; none of what has to be fetched."""
+    found, path = reference(text), place(text)
+    if found is not None and not found.whole:
+        return []
     if not path.is_dir():
         return [path]
     names = sorted(variants(path, BASE)) or [""]
@@ -82,21 +98,41 @@ def part_problems(model: ModelConfig) -> Iterator[Problem]:
         flaw = next(_flaws(model, name, text), None)
         if key == "model.path" and user_path(text).is_dir():
             flaw = f"is a folder, and model.base={model.base} goes with a single .safetensors file"
+        if name in absent(model):
+            flaw = offline_flaw()
         if flaw is None or key in told:
             continue
         told.add(key)
-        instead = f"give a .safetensors file, or the folder of a diffusers {name}"
+        or_gguf = " or .gguf" if name == "transformer" else ""
+        instead = (
+            f"give a .safetensors{or_gguf} file, or the folder of a diffusers {name}, here or on the hub ({TYPED})"
+        )
         yield Problem(f"{key}={text}", flaw, "give a .safetensors file" if key == "model.path" else instead)
+
+
+def answer_problems(model: ModelConfig, endpoint: str) -> Iterator[Problem]:
+    """Parts that are not here come from the hub: it must answer, have them, and let this user in."""
+    for name, wanted in absent(model).items():
+        value = f"model.{name}={getattr(model, name)}"
+        if flaw := answer_flaw(endpoint, wanted.repository, wanted.revision, wanted.first):
+            also = "" if wanted.inside else f", or its folder: {value}/{name}"
+            yield Problem(value, flaw, f"check the spelling{also}")
+
+
+def pinned(model: ModelConfig) -> dict[str, str]:
+    """What names the parts that are read from the hub's cache, with the commit that is read."""
+    found = {name: reference(text) for name in PARTS if (text := getattr(model, name)) is not None}
+    return {name: each.pinned for name, each in found.items() if each is not None}
 
 
 def _flaws(model: ModelConfig, name: str, text: str) -> Iterator[str]:
     try:
-        path = user_path(text)
+        path = place(text)
         there = path.exists()
     except (OSError, ValueError, RuntimeError):
         there = False
     if not there:
-        yield "no such file or folder on this machine"
+        yield "no such file or folder on this machine, nor a name on the hub"
         return
     if not is_utf8(path):
         yield "a name that is not UTF-8 text"
@@ -104,6 +140,8 @@ def _flaws(model: ModelConfig, name: str, text: str) -> Iterator[str]:
     kind, own = _own(model, name)
     if path.is_dir():
         yield from _folder_flaws(path, name, kind, own)
+    elif path.suffix == ".gguf":
+        yield from _gguf_flaws(model, path, name, kind, own)
     elif path.suffix != ".safetensors":
         yield "not a .safetensors file; other formats can run code when they are read, or need packages of their own"
     elif flaw := safetensors.flaw(path):
@@ -116,6 +154,33 @@ def _flaws(model: ModelConfig, name: str, text: str) -> Iterator[str]:
         shapes = {key: tensor.shape for key, tensor in header.items() if not key.startswith((*VAES, *ENCODERS))}
         what = "model.path" if model.base is None else "model.base"
         yield from (f"does not fit {what}: its {name}/config.json {each}" for each in misfits(kind, own, shapes))
+
+
+def _gguf_flaws(model: ModelConfig, path: Path, name: str, kind: str, own: Mapping[str, Any]) -> Iterator[str]:
+    if name != "transformer" or setting(model, name) == "model.path":
+        yield f"a GGUF file takes the place of a transformer: model.transformer={path.name}"
+        return
+    try:
+        wrong = gguf.flaw(path, kind)
+        shapes = gguf.read_header(path).shapes
+    except UnreadableError as error:
+        yield str(error)
+        return
+    if wrong is not None:
+        yield wrong
+    elif kind and kind not in single_files():
+        yield f"diffusers reads no {kind} from a single file"
+    yield from (f"does not fit model.path: its {name}/config.json {each}" for each in misfits(kind, own, shapes))
+
+
+def quantised(model: ModelConfig) -> int | None:
+    """Bytes of the transformer's weights where they stay quantised, as in a GGUF file that is here; else None."""
+    if model.transformer is None or not model.transformer.endswith(".gguf"):
+        return None
+    try:
+        return gguf.read_header(place(model.transformer)).bytes
+    except (UnreadableError, OSError, ValueError, RuntimeError):  # told as a flaw, or not here yet
+        return None
 
 
 def _folder_flaws(path: Path, name: str, kind: str, own: Mapping[str, Any]) -> Iterator[str]:

@@ -15,6 +15,7 @@ NAMES = {  # of tasks, as a table calls them
     "inpaint": "inpaint",
     "first_frame": "first frame",
     "first_last": "first and last frame",
+    "video": "video",
 }
 
 
@@ -52,4 +53,6 @@ def denoising_steps(config: LaunchConfig) -> int:
     kept = strength(config)
     if kept is None or not 0 < kept <= 1:
         return config.steps
+    if config.video is not None:  # whose pipelines cut off where those of pictures round up
+        return min(int(config.steps * kept), config.steps)
     return config.steps - int(max(config.steps - min(config.steps * kept, config.steps), 0))

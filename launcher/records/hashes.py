@@ -10,7 +10,7 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -57,6 +57,15 @@ def cached_sha256(path: Path) -> str:
         with whole(kept) as temporary:
             temporary.write_text(digest, encoding="ascii")
     return digest
+
+
+def of_setting(setting: str, files: Sequence[Path]) -> dict[str, str]:
+    """The SHA-256 of the files that a setting names.
+
+    Raises:
+        OSError: one can't be read.
+    """
+    return {setting if len(files) == 1 else f"{setting}: {path.name}": cached_sha256(path) for path in files}
 
 
 def weights(folder: Path, files: Iterable[str] = ()) -> Weights:

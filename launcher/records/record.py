@@ -20,10 +20,10 @@ Config = dict[str, object]  # a configuration as data: what it means is checked 
 
 @dataclass(frozen=True)
 class StartedFrom:
-    """A picture that was started from.
+    """A picture or a film that was started from.
 
     Args:
-        setting: image, mask_image or last_image.
+        setting: image, mask_image, last_image or video.
         file: its name, without its folder; its SHA-256 is among the inputs.
         height, width: upright, in pixels.
         changed: what was done to it, each a clause.

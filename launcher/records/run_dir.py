@@ -23,7 +23,7 @@ from launcher.version import __version__
 
 PICTURE = re.compile(r"\d{4,}\.\w+")  # the name of a picture of a run
 INPUTS = "inputs"  # the folder of what a run started from
-PATH_KEYS = ("path", "base", "transformer", "vae", "prompt_file", "dir", "image", "mask_image", "last_image")
+PATH_KEYS = ("path", "base", "transformer", "vae", "prompt_file", "dir", "image", "mask_image", "last_image", "video")
 IN_STACK = re.compile(r"(path\s*:\s*)(\"[^\"]*\"|'[^']*'|[^,}\s][^,}]*)")  # of lora=[{path: FILE, scale: 0.8}]
 ITEM = re.compile(r"\s*(?:\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|[^,]+)")  # of a list of paths, quoted or not
 LIBRARIES = (
@@ -126,9 +126,9 @@ class RunDir:
                 file.write(codec.dumps(self._record) + "\n")
                 file.truncate()
 
-    def input(self, number: int) -> Path:
-        """A picture that was started from, as the model gets it."""
-        return self.path / INPUTS / f"{number}.png"
+    def input(self, number: int, film: bool = False) -> Path:
+        """A picture that was started from, as the model gets it; of a film all frames in one file."""
+        return self.path / INPUTS / f"{number}.{'tiff' if film else 'png'}"
 
     def original(self, number: int, name: str) -> Path:
         """The same as it was given, under its own name, or the end of it where a temporary name would be too long."""

@@ -45,7 +45,7 @@ def read(config: LaunchConfig) -> Inputs:
     prompts, problems = _prompts(config)
     pictures: list[Given] = []
     for setting in given(config):
-        found, wrong = look(setting, getattr(config, setting))
+        found, wrong = look(setting, getattr(config, setting), max(1, config.frames or 1))
         pictures += found
         problems += wrong
     negative = negative_prompt(config)

@@ -10,8 +10,10 @@ import contextlib
 import functools
 import hashlib
 import io
+import itertools
 import os
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +21,7 @@ from typing import TYPE_CHECKING
 from launcher.config.paths import user_path
 from launcher.problems import Problem
 from launcher.reading import UnreadableError, read_bytes
+from launcher.request import films
 from launcher.request.geometry import Size, crop_box
 
 if TYPE_CHECKING:
@@ -35,7 +38,8 @@ class Given:
     """A picture that was given, as it is once upright.
 
     Args:
-        setting: image, mask_image or last_image.
+        setting: image, mask_image, last_image or video.
+        frames: of a film, as far as they are wanted; None of a picture.
         changed: what has to be changed in it, each a clause: "turned as its EXIF tag says".
     """
 
@@ -44,6 +48,7 @@ class Given:
     sha256: str
     size: Size
     changed: tuple[str, ...] = ()
+    frames: int | None = None
 
 
 @dataclass(frozen=True)
@@ -81,8 +86,13 @@ def listed(text: str) -> list[str]:
     return [item.strip().strip("'\"") for item in text[1:-1].split(",")]
 
 
-def look(setting: str, text: str) -> tuple[list[Given], list[Problem]]:
-    """Read what a setting names. What can't be used becomes a problem."""
+def look(setting: str, text: str, frames: int = 1) -> tuple[list[Given], list[Problem]]:
+    """Read what a setting names. What can't be used becomes a problem.
+
+    Args:
+        frames: that are wanted of a film.
+    """
+    kinds = films.KINDS if setting == "video" else KINDS
     found: list[Given] = []
     problems: list[Problem] = []
     for name in listed(text):
@@ -90,10 +100,15 @@ def look(setting: str, text: str) -> tuple[list[Given], list[Problem]]:
         try:
             path = user_path(name)
             status = path.stat()
-            sha256, size, changed = _looked(path, (status.st_mtime_ns, status.st_size), setting == "mask_image")
+            state = (status.st_mtime_ns, status.st_size)
+            if setting == "video":
+                sha256, size, count, changed = films.looked(path, state, frames)
+                found.append(Given(setting, path, sha256, size, changed, count))
+                continue
+            sha256, size, changed = _looked(path, state, setting == "mask_image")
             found.append(Given(setting, path, sha256, size, changed))
         except UnreadableError as error:
-            problems.append(Problem(value, str(error), f"give a {KINDS} file"))
+            problems.append(Problem(value, str(error), f"give a {kinds} file"))
         except OSError as error:
             rule = f"can't be read ({error.strerror or type(error).__name__})"
             problems.append(Problem(value, rule, "give the path of a picture on this machine"))
@@ -116,7 +131,7 @@ def content_of(given: Given) -> bytes:
     Raises:
         UnreadableError: it is another one than was looked at.
     """
-    content = read_bytes(given.path, MAX_BYTES)
+    content = read_bytes(given.path, MAX_BYTES if given.frames is None else films.MAX_BYTES)
     if hashlib.sha256(content).hexdigest() != given.sha256:
         raise UnreadableError("was changed since it was checked")
     return content
@@ -128,10 +143,28 @@ def ready(given: Given, fit: Fit | None) -> Image.Image:
     Raises:
         UnreadableError: it is another one than was looked at.
     """
+    return _fitted(_decoded(content_of(given), given.setting == "mask_image")[0], fit)
+
+
+def ready_film(given: Given, fit: Fit | None, count: int) -> Iterator[Image.Image]:
+    """So many frames of a film in RGB, fitted; where it has fewer, which is cropped off again, its last is repeated.
+
+    Raises:
+        UnreadableError: it is another one than was looked at.
+    """
+    last = None
+    for picture, _ in itertools.islice(films.frames(content_of(given)), min(count, given.frames or 1)):
+        last, count = _fitted(picture, fit), count - 1
+        yield last
+    while last is not None and count > 0:
+        yield last
+        count -= 1
+
+
+def _fitted(picture: Image.Image, fit: Fit | None) -> Image.Image:
     import numpy as np
     from PIL import Image
 
-    picture, _ = _decoded(content_of(given), given.setting == "mask_image")
     if fit is None:
         return picture
     if fit.scaled != fit.given:

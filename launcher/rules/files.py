@@ -15,11 +15,10 @@ from pathlib import Path
 from launcher.config.paths import is_utf8, user_path
 from launcher.config.schema import ModelConfig
 from launcher.families import lora as lora_files
-from launcher.families import safetensors
+from launcher.families import replaced, safetensors
 from launcher.families.checkpoint import NOT_UTF8, RENAME
 from launcher.families.hub import answer_problems
 from launcher.families.parts import installed, shadowed
-from launcher.families.replaced import part_problems
 from launcher.families.weights import revision_problems
 from launcher.problems import Problem, choices
 from launcher.records.formats import FORMATS, Texts
@@ -181,7 +180,7 @@ def weights(request: Request) -> Iterator[Problem]:
     if not request.machine.here:
         return
     yield from request.inputs.checkpoint.problems
-    yield from part_problems(model)
+    yield from replaced.part_problems(model)
     yield from shadowed()
     for package in model.packages:
         if not installed(package):
@@ -189,13 +188,30 @@ def weights(request: Request) -> Iterator[Problem]:
             yield Problem(f"model={model.name}", what, f"type pip install {shlex.quote(package)}")
 
 
+@rule
+def gguf(request: Request) -> Iterator[Problem]:
+    """A transformer whose weights stay quantised has its package, and nothing that would add to the weights."""
+    config, text = request.config, request.config.model.transformer
+    if text is None or not text.endswith(".gguf"):
+        return
+    value = f"model.transformer={text}"
+    if importlib.util.find_spec("gguf") is None:
+        yield Problem(value, "needs the package gguf, which is not installed", "type pip install gguf")
+    for one in loras(config.lora)[:1]:
+        what = "goes with whole weights, and those of a GGUF file stay quantised"
+        yield Problem(f"lora.path={one.path}", what, "leave it out, or give a transformer in .safetensors")
+
+
 def reachable(request: Request) -> Iterator[Problem]:
     """Weights that are not here come from the hub, which must answer.
 
     Asked last, where nothing else is wrong: it is the only rule that waits for a network.
     """
-    if not request.machine.here or request.inputs.checkpoint.whole:
+    if not request.machine.here:
         return
     from huggingface_hub import constants  # milliseconds; the rest of that package takes a second
 
-    yield from answer_problems(request.config.model, constants.ENDPOINT, request.inputs.checkpoint.lacking)
+    model, checkpoint = request.config.model, request.inputs.checkpoint
+    if not checkpoint.whole:
+        yield from answer_problems(model, constants.ENDPOINT, checkpoint.lacking)
+    yield from replaced.answer_problems(model, constants.ENDPOINT)

@@ -9,11 +9,13 @@ from launcher.problems import Problem, choices
 from launcher.request.pictures import listed
 from launcher.request.request import Request
 from launcher.rules.rule import rule
+from launcher.wording import plural
 
 WHO = {  # takes what
     "image": "model=flux_tiny, model=flux_kontext or model=wan_i2v_14b",
     "mask_image": "model=flux_tiny or model=flux_fill",
     "last_image": "model=wan_i2v_14b",
+    "video": "model=wan_t2v_1_3b or model=cogvideox_5b",
 }
 
 
@@ -68,6 +70,16 @@ def looked_at(request: Request) -> Iterator[Problem]:
 
 
 @rule
+def films(request: Request) -> Iterator[Problem]:
+    """A film that is started from has a frame for each that is drawn."""
+    wanted = request.frames or 1
+    for one in request.inputs.pictures:
+        if one.frames is not None and one.frames < wanted:
+            what = f"has {plural(one.frames, 'frame')}, and {wanted} are drawn"
+            yield Problem(f"{one.setting}={one.path.name}", what, f"type frames={one.frames}")
+
+
+@rule
 def strengths(request: Request) -> Iterator[Problem]:
     """How much is drawn anew is above 0, and leaves a step to do."""
     config, amount = request.config, request.config.strength
@@ -83,6 +95,6 @@ def strengths(request: Request) -> Iterator[Problem]:
     elif not 0 < amount <= 1:
         yield Problem(value, "must be above 0, and at most 1 (all is drawn anew)", "type strength=0.6")
     elif request.denoising_steps < 1 <= config.steps:
-        least = 1 / config.steps
+        least = 1 / max(1, config.steps)
         what = f"leaves none of {config.steps} steps"
         yield Problem(value, what, f"type strength={least:.2g} or more, or steps={-(-1 // amount):.0f}")

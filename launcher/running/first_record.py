@@ -12,7 +12,7 @@ from pathlib import Path
 from launcher.families import lora as lora_files
 from launcher.families import replaced
 from launcher.families.tasks import strength
-from launcher.records.hashes import cached_sha256, weights
+from launcher.records.hashes import cached_sha256, of_setting, weights
 from launcher.records.record import SCHEMA, Config, Crop, Frames, Pixels, Record, Sizes, StartedFrom, Weights, at_commit
 from launcher.records.run_dir import command_line, portable, versions
 from launcher.records.surroundings import checkout, machine
@@ -46,6 +46,7 @@ def resolved(request: Request) -> Config:
     config["cache"] |= {key: getattr(cache, key) for key in ("threshold", "interval", "warmup", "order")}
     config["cache"]["ratios"] = list(cache.ratios) or None
     config["lora"] = settings(request.config.lora)
+    config["model"] |= replaced.pinned(request.config.model)
     config["runtime"] |= {"device": request.device, "dtype": request.dtype}
     same = len(set(request.threads)) == 1
     threads = request.threads[0] if same else list(request.threads)
@@ -102,10 +103,7 @@ def input_hashes(request: Request) -> dict[str, str]:
     """The hash of each file that a setting names and that is read as it is."""
     found = {one.setting: cached_sha256(lora_files.file(one.path)) for one in loras(request.config.lora)}
     for name, text in replaced.given(request.config.model).items():
-        files = replaced.files(text)
-        for path in files:
-            key = replaced.setting(request.config.model, name)
-            found[key if len(files) == 1 else f"{key}: {path.name}"] = cached_sha256(path)
+        found |= of_setting(replaced.setting(request.config.model, name), replaced.files(text))
     for setting, pictures in itertools.groupby(request.inputs.pictures, lambda one: one.setting):
         several = list(pictures)
         for number, one in enumerate(several):

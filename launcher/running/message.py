@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from launcher.config.paths import PICTURES, user_path
+from launcher.config.paths import PICTURES
 from launcher.config.schema import LaunchConfig, ModelConfig
 from launcher.estimates import memory
 from launcher.families import lora as lora_files
@@ -21,7 +22,7 @@ from launcher.records.record import SCHEMA, Config, Recipe, Weights
 from launcher.records.run_dir import RunDir, versions
 from launcher.request.geometry import crop_box
 from launcher.request.loras import loras
-from launcher.request.pictures import content_of, listed, ready
+from launcher.request.pictures import content_of, listed, ready, ready_film
 from launcher.request.request import Request
 from launcher.running.first_record import input_hashes, resolved
 from launcher.running.group import GroupKey
@@ -121,14 +122,21 @@ def make_ready(request: Request, run_dir: RunDir) -> None:
         RunFailed: a picture is another one than was checked.
     """
     for number, given in enumerate(request.inputs.pictures):
-        path, original = run_dir.input(number), run_dir.original(number, given.path.name)
+        film = given.frames is not None
+        path, original = run_dir.input(number, film), run_dir.original(number, given.path.name)
         original.parent.mkdir(parents=True, exist_ok=True)
         try:
-            content, picture = content_of(given), ready(given, request.fit(given))
+            content = content_of(given)
+            how: dict[str, Any] = {"format": "PNG"}
+            if film:  # no frame is lost that is like the one before, as in an animated PNG
+                picture, *rest = ready_film(given, request.fit(given), request.rendered_frames or 1)
+                how = {"format": "TIFF", "compression": "tiff_deflate", "save_all": True, "append_images": rest}
+            else:
+                picture = ready(given, request.fit(given))
         except UnreadableError as error:
             raise RunFailed(f"{given.setting}={given.path.name}: {error}") from error
         with whole(path) as temporary:
-            picture.save(temporary, format="PNG")
+            picture.save(temporary, **how)
         with whole(original) as temporary:
             temporary.write_bytes(content)
 
@@ -137,7 +145,11 @@ def _given(request: Request, run_dir: RunDir) -> tuple[Given, ...]:
     task = task_of(request.config)
     several = task is not None and task.most > 1
     return tuple(
-        Given(one.setting, str(run_dir.input(number).absolute()), several and one.setting == "image")
+        Given(
+            one.setting,
+            str(run_dir.input(number, one.frames is not None).absolute()),
+            several and one.setting == "image",
+        )
         for number, one in enumerate(request.inputs.pictures)
     )
 
@@ -151,9 +163,14 @@ def _loras(config: LaunchConfig) -> tuple[LoraFile, ...]:
 
 
 def _replaced(model: ModelConfig) -> Iterator[PartFile]:
+    absent = replaced.absent(model)
     for name, text in replaced.given(model).items():
+        key = replaced.setting(model, name)
+        if (wanted := absent.get(name)) is not None:
+            yield PartFile(name, wanted.inside, 0, key, wanted.repository, wanted.revision, wanted.patterns)
+            continue
         changed = max(path.stat().st_mtime_ns for path in replaced.files(text))
-        yield PartFile(name, str(user_path(text)), changed, replaced.setting(model, name))
+        yield PartFile(name, str(replaced.place(text)), changed, key)
 
 
 def _of_a_picture(config: Config) -> Config:

@@ -21,6 +21,7 @@ from launcher.config.compose import Composer, to_config
 from launcher.config.paths import PATHS, PICTURES, user_path
 from launcher.config.schema import LaunchConfig
 from launcher.config.text import fields, quoted
+from launcher.families.references import reference
 from launcher.problems import Problem, Refused
 from launcher.records.files import sha256
 from launcher.records.record import Config, Recipe, Record, read_record
@@ -233,6 +234,8 @@ def _flaw(name: str, value: Any) -> Problem | None:
     if name not in PATHS or value is None:
         return None
     named = name in ("model.path", "model.base")
+    if name in ("model.transformer", "model.vae") and reference(str(value)) is not None:
+        return None
     if named and (value == "bundled" or (HUB.fullmatch(str(value)) and not Path(str(value)).exists())):
         return None
     several = str(value).count(",") + 1 if str(value).startswith("[") else 0
@@ -268,7 +271,8 @@ def strangers(config: LaunchConfig, overrides: Sequence[str], composer: Composer
     """What would be fetched that neither the model's file nor the user's own words name."""
     typed = [word.partition("=")[0].lstrip("+") for word in overrides]
     known = to_config(composer.compose([f"model={config.model.name}"])).model
-    found = {f"model.{key}": (getattr(config.model, key), getattr(known, key)) for key in ("path", "base", "revision")}
+    keys = ("path", "base", "revision", "transformer", "vae")
+    found = {f"model.{key}": (getattr(config.model, key), getattr(known, key)) for key in keys}
     return [f"{name}={now}" for name, (now, usual) in found.items() if now not in (None, usual) and name not in typed]
 
 

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from launcher.families.facts import fact_problems
+from launcher.families.replaced import pinned
 from launcher.leaving import leave_if_asked
 from launcher.problems import RunFailed
 from launcher.records.hashes import weights
 from launcher.records.record import Check, File, Weights, at_commit
 from launcher.records.run_dir import RunDir
 from launcher.request.request import Request
+from launcher.running.first_record import input_hashes
 from launcher.running.progress import Progress
 from launcher.wire.protocol import Alive, Checked, Done, Message, Saved, Source, Stage, Step
 
@@ -49,6 +51,8 @@ class Story:
         if isinstance(message, (Saved, Checked)) or (rank == 0 and isinstance(message, Source)):
             with self._lock:
                 self._note(group, rank, message)
+        elif isinstance(message, Stage) and message.name.startswith("fetching"):
+            progress.at(message.name)
         elif rank != 0:
             return
         elif isinstance(message, Stage):
@@ -76,7 +80,13 @@ class Story:
                 raise RunFailed("; ".join(map(str, found)))
             if run_dir.record.weights is None:
                 run_dir.write(weights=weights(Path(message.folder)))
-            if (config := at_commit(run_dir.record.config, message.folder)) != run_dir.record.config:
+            config = at_commit(run_dir.record.config, message.folder)
+            if parts := pinned(self.request.config.model):
+                model = config["model"]
+                assert isinstance(model, dict)
+                config = config | {"model": model | parts}
+                run_dir.write(inputs=input_hashes(self.request))
+            if config != run_dir.record.config:
                 run_dir.write(config=config)
 
     def _judge(self) -> None:

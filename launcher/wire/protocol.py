@@ -86,7 +86,10 @@ class Ask(Message):
 
 @dataclass(frozen=True)
 class Stage(Message):
-    """A rank enters a stage: importing, loading, checking, denoising, decoding, saving."""
+    """A rank enters a stage: importing, loading, fetching, checking, denoising, decoding, saving.
+
+    The one rank that fetches from the hub tells how far it is: "fetching, 1.2 GB".
+    """
 
     kind: ClassVar[str] = "stage"
     name: str
@@ -190,13 +193,17 @@ class LoraFile:
 class PartFile:
     """A file or folder that a part of the pipeline is read from instead, and the setting that gives it.
 
-    `changed` is its time of change in ns.
+    `changed` is its time of change in ns. Where a repository is named, files of `patterns` are fetched from the hub,
+    and `path` is within it.
     """
 
     part: str
     path: str
     changed: int
     setting: str
+    repository: str = ""
+    revision: str | None = None
+    patterns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import diffusers
 import numpy as np
 import torch
 import torch.distributed as dist
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from attention_backends import counters
 from launcher.records.files import sha256
@@ -36,7 +36,8 @@ from launcher.worker.checks import check_tokenizers
 from launcher.worker.decoded import Frames, sound_of
 from launcher.worker.decoding import decoded_by
 from launcher.worker.embeddings import Embeddings
-from launcher.worker.load import fetch, load_pipeline
+from launcher.worker.fetching import fetch, hashes
+from launcher.worker.load import load_pipeline
 from launcher.worker.lora import Loras
 from launcher.worker.questions import Questions
 from launcher.worker.schedulers import scheduler
@@ -56,6 +57,7 @@ class Worker:
         self.groups = Groups()
         self.embeddings = Embeddings()
         self.folder = ""  # that the pipeline was loaded from
+        self.fetched: dict[str, str] = {}  # SHA-256 of the files of parts that the hub has given, as a record has them
         self.loads = 0
 
     def do(self, job: Job) -> Done:
@@ -156,9 +158,11 @@ class Worker:
                 world_size=self.world_size,
                 timeout=timedelta(seconds=load.timeout),
             )
-        self.folder = fetch(load)
+        self.folder, parts = fetch(load, lambda told: self.send(Stage(told)))
+        self.fetched = hashes(load, parts)
         self.send(Source(self.folder))
-        pipe = load_pipeline(load, self.folder)
+        self.send(Stage("loading"))
+        pipe = load_pipeline(dataclasses.replace(load, replaced=parts), self.folder)
         check_tokenizers(pipe)
         pipe.set_progress_bar_config(disable=True)
         self.pipe = pipe
@@ -270,6 +274,7 @@ class Worker:
             together=len(call),
             config=at_commit(recipe.config, self.folder),
             weights=job.recipe.weights or weights(Path(self.folder)),
+            inputs=job.recipe.inputs | self.fetched,
         )
         save(frames, path, recipe, FORMATS[job.format], film, job.metadata)
         file = File(
@@ -304,8 +309,9 @@ def _pictures(job: Job) -> dict[str, object]:
     """What a job starts from, by the arguments of its pipeline's call."""
     found: dict[str, Any] = {}
     for given in job.started_from:
+        film = given.path.endswith(".tiff")
         with Image.open(given.path) as opened:
-            picture = opened.copy()
+            picture = [frame.copy() for frame in ImageSequence.Iterator(opened)] if film else opened.copy()
         if given.several:
             found.setdefault(given.argument, []).append(picture)
         else:

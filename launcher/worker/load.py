@@ -17,15 +17,6 @@ import transformers
 from launcher.wire.protocol import Load
 
 
-def fetch(load: Load) -> str:
-    """Return the folder with a pipeline's files, which are fetched from the hub where they are not here."""
-    if Path(load.path).is_dir():
-        return load.path
-    pipeline = getattr(diffusers, load.pipeline)
-    folder: str = pipeline.download(load.path, revision=load.revision, variant=load.variant, use_safetensors=True)
-    return folder
-
-
 def load_pipeline(load: Load, folder: str) -> Any:
     """Load a pipeline, on the CPU, from the folder that `fetch` returned.
 
@@ -85,8 +76,11 @@ def _other(kind: Any, path: str, folder: str, name: str, dtype: torch.dtype) -> 
         left, lacking = list(found["unexpected_keys"]), list(found["missing_keys"])
     else:
         try:
+            packed: dict[str, Any] = {}  # its weights stay quantised, and each layer unpacks its own when it computes
+            if path.endswith(".gguf"):
+                packed["quantization_config"] = diffusers.GGUFQuantizationConfig(compute_dtype=dtype)
             with _warnings() as told:
-                part = kind.from_single_file(path, config=folder, subfolder=name, torch_dtype=dtype)
+                part = kind.from_single_file(path, config=folder, subfolder=name, torch_dtype=dtype, **packed)
         except NotImplementedError as error:  # torch moves no weights that have no data
             raise ValueError(f"it lacks weights that a {kind.__name__} has") from error
         left, lacking = [line for line in told if "were not used" in line], []

@@ -26,6 +26,7 @@ from launcher.config.schema import LaunchConfig
 from launcher.estimates.ways import resolve
 from launcher.families.tasks import tasks
 from launcher.records.files import sha256
+from launcher.records.film import Film, encode
 from launcher.records.picture import read_recipe
 from launcher.request.request import Request
 from launcher.rules import problems
@@ -43,13 +44,14 @@ SAMPLE = [
     ("flux_fill", "inpaint"),
     ("wan_flf2v_14b", "first_last"),
     ("ltx_video", "first_frame"),
+    ("cogvideox_5b", "video"),
 ]
 TRIED = ALL if os.environ.get("TASKS") == "all" else SAMPLE  # the whole takes a minute more
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> dict[str, str]:
-    """A picture with a gradient, another, and a mask."""
+    """A picture with a gradient, another, a mask, and films that move as they do."""
     folder = tmp_path_factory.mktemp("pictures")
     y, x = np.mgrid[:60, :90]
     first = np.stack([x * 2, y * 4, (x // 9 % 2) * 255], -1).astype("uint8")
@@ -57,7 +59,11 @@ def files(tmp_path_factory) -> dict[str, str]:
     found = {"image": first, "last_image": first[::-1], "mask_image": mask}
     for name, pixels in found.items():
         Image.fromarray(pixels).save(folder / f"{name}.png")
-    return {name: str(folder / f"{name}.png") for name in found}
+    for name, start in (("video", first), ("other_video", first[::-1])):
+        frames = [Image.fromarray(np.roll(start, 3 * number, 1)) for number in range(7)]
+        encode(frames, folder / f"{name}.mp4", {}, Film(8))
+    films = {name: str(folder / f"{name}.mp4") for name in ("video", "other_video")}
+    return films | {name: str(folder / f"{name}.png") for name in found}
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +119,7 @@ def test_three_ranks_make_what_one_makes(single, three, families, files, name, t
     assert expected.std() > 1
     assert np.abs(shown - expected).max() <= 1
     # What is given counts: another picture makes another one.
-    other = dict(files, image=files["last_image"], last_image=files["image"])
+    other = dict(files, image=files["last_image"], last_image=files["image"], video=files["other_video"])
     (turned,) = single.run(asked(families[name], task, other, "none", 1))
     assert np.abs(turned - expected).max() > 4
 

@@ -30,7 +30,7 @@ from launcher.cli import listing, subcommands
 from launcher.config.compose import Composer, to_config
 from launcher.config.schema import LaunchConfig, ModelConfig
 from launcher.estimates.ways import resolve
-from launcher.families import checkpoint, draft, facts, lora, parts, safetensors, tokenizers, weights
+from launcher.families import checkpoint, draft, facts, gguf, lora, parts, safetensors, tokenizers, weights
 from launcher.problems import LauncherError, Problem, Refused
 from launcher.reading import UnreadableError, read_json, read_text
 from launcher.records import foreign, runs
@@ -321,6 +321,7 @@ READERS = {
             {"_class_name": "FluxTransformer2DModel", "num_attention_heads": 2, "dim": 8, "patch_size": [1, 2]}
         ),
     ),
+    "x.gguf": Reader(_file("x.gguf", gguf.read_header), (UnreadableError,), well_formed.gguf),
     "x.safetensors": Reader(
         _file("x.safetensors", safetensors.read_header), (UnreadableError,), well_formed.safetensors("a", "b")
     ),

@@ -7,6 +7,7 @@ import functools
 import io
 import json
 import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,20 @@ def safetensors(*names: str) -> Callable[[], list[bytes]]:
         return [len(header).to_bytes(8, "little") + header + bytes(16 * len(names))]
 
     return made
+
+
+def gguf() -> list[bytes]:
+    """A GGUF file of one tensor of 2 x 2 in float32, with metadata of three kinds."""
+
+    def text(word: str) -> bytes:
+        return struct.pack("<Q", len(word)) + word.encode()
+
+    told = text("general.architecture") + struct.pack("<I", 8) + text("flux")
+    told += text("general.alignment") + struct.pack("<II", 4, 32)
+    told += text("words") + struct.pack("<IIQ", 9, 8, 1) + text("a")
+    tensor = text("x.weight") + struct.pack("<IQQIQ", 2, 2, 2, 0, 0)
+    header = b"GGUF" + struct.pack("<IQQ", 3, 1, 3) + told + tensor
+    return [header + bytes(-len(header) % 32 + 16)]
 
 
 def yaml(*texts: str) -> Callable[[], list[bytes]]:

@@ -16,7 +16,8 @@ from launcher.families.checkpoint import Checkpoint, inspect
 from launcher.families.weights import BUNDLED
 from launcher.rules import problems
 from launcher.wire.protocol import Load
-from launcher.worker.load import fetch, load_pipeline
+from launcher.worker.fetching import fetch
+from launcher.worker.load import load_pipeline
 
 FACTS = {"name": "flux_tiny", "pipeline": "FluxPipeline", "heads": 6, "head_dim": 24, "layers": 4}
 FACTS["tokenizer"] = "tokenizer_2"
@@ -234,7 +235,7 @@ def test_a_variant_is_loaded_part_by_part(folder, parts):
     found = look(folder)
     assert found.problems == ()
     load = Load("FluxPipeline", found.source, found.revision, "float32", "cpu", "none", 60.0, "auto", found.variant)
-    loaded = load_pipeline(load, fetch(load))
+    loaded = load_pipeline(load, fetch(load)[0])
     plain = load_pipeline(dataclasses.replace(load, variant=None), str(BUNDLED))
     for name in WEIGHTY:
         weights, expected = (getattr(pipe, name).state_dict() for pipe in (loaded, plain))

@@ -122,7 +122,7 @@ def test_a_server_that_speaks_something_else_is_told():
                 peer.sendall(b"SSH-2.0-OpenSSH\r\n")
 
         threading.Thread(target=answer, daemon=True).start()
-        found = ask(f"http://127.0.0.1:{server.getsockname()[1]}", ModelConfig(path="a/b"))
+        found = ask(f"http://127.0.0.1:{server.getsockname()[1]}", "a/b", None)
     assert found.flaw
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hub import COMMIT, hub
 from safetensors.torch import load_file, save_file
 
 from launcher.config.schema import ModelConfig
@@ -39,8 +40,8 @@ def test_what_does_not_fit_is_told(tmp_path):
     assert "no such file or folder" in told(vae="/nowhere/at/all")
     assert "and model.path has a FluxTransformer2DModel" in told(transformer=str(BUNDLED / "vae"))
     assert "it has a folder transformer, which is one" in told(transformer=str(BUNDLED))
-    (tmp_path / "x.gguf").write_bytes(b"GGUF")
-    assert "not a .safetensors file" in told(transformer=str(tmp_path / "x.gguf"))
+    (tmp_path / "x.ckpt").write_bytes(b"GGUF")
+    assert "not a .safetensors file" in told(transformer=str(tmp_path / "x.ckpt"))
     (tmp_path / "x.safetensors").write_bytes(TRANSFORMER.read_bytes()[:5000])
     assert "cut off" in told(transformer=str(tmp_path / "x.safetensors"))
     state = load_file(TRANSFORMER)
@@ -106,6 +107,65 @@ def test_it_is_in_the_record_and_asks_for_ranks_of_its_own(ask, tmp_path):
     assert not [name for name in known.files if name.startswith("transformer/")]
     assert resolved(request)["model"]["transformer"] == ".../x.safetensors"
     assert group_key(request) != group_key(ask("runtime=cpu"))
+
+
+@pytest.fixture
+def cache(monkeypatch, tmp_path):
+    """A cache of the hub's with the bundled model as owner/name, at a commit, and no way out."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    repository = tmp_path / "models--owner--name"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(COMMIT)
+    (repository / "snapshots").mkdir()
+    return Path(shutil.copytree(BUNDLED, repository / "snapshots" / COMMIT))
+
+
+@pytest.mark.parametrize("at", ["", "@main", f"@{COMMIT}"])
+@pytest.mark.parametrize("inside", ["transformer", f"transformer/{TRANSFORMER.name}"])
+def test_a_part_in_the_hubs_cache_is_as_one_that_is_here(ask, cache, at, inside):
+    request = ask("runtime=cpu", f"model.transformer=owner/name{at}/{inside}")
+    assert problems(request) == []
+    assert input_hashes(request) == {"model.transformer": sha256(TRANSFORMER)}
+    assert resolved(request)["model"]["transformer"] == f"owner/name@{COMMIT}/{inside}"
+    (part,) = group_key(request).load.replaced
+    assert (part.path, part.repository) == (str(cache / inside), "")
+
+
+def test_a_part_on_the_hub_is_refused_as_one_that_is_here_or_where_nothing_is_fetched(ask, cache):
+    def said(text: str) -> str:
+        return " | ".join(map(str, problems(ask("runtime=cpu", f"model.transformer={text}"))))
+
+    assert "and model.path has a FluxTransformer2DModel" in said("owner/name/vae")
+    (cache / "transformer" / TRANSFORMER.name).write_bytes(TRANSFORMER.read_bytes()[:5000])
+    assert "cut off" in said("owner/name/transformer")
+    for text in ("owner/name", "owner/other", "owner/name@v2/transformer", "owner/name/x.safetensors"):
+        assert "nor in the cache; HF_HUB_OFFLINE is set" in said(text)
+    for text in ("owner/../name", "/owner/name", "owner/x.safetensors", "a/b@/c", "https://hf.co/a/b"):
+        assert "no such file or folder on this machine, nor a name on the hub" in said(text)
+
+
+def test_the_hub_is_asked_for_a_part_before_the_start(ask, cache, monkeypatch):
+    from huggingface_hub import constants
+
+    def said(text: str) -> str:
+        return " | ".join(map(str, problems(ask("runtime=cpu", f"model.vae={text}"))))
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with hub({"a/b": BUNDLED}) as served:
+        monkeypatch.setattr(constants, "ENDPOINT", served.url)
+        assert said("a/b/vae") == said(f"a/b@{COMMIT}/vae/diffusion_pytorch_model.safetensors") == ""
+        assert "a/b has no config.json" in said("a/b")
+        assert "or its folder: model.vae=a/b/vae" in said("a/b")
+        assert "a/b has no branch, tag or commit v9" in said("a/b@v9/vae")
+        assert "has no repository a/c that you may read" in said("a/c/vae")
+        request = ask("runtime=cpu", f"model.vae=a/b@{COMMIT}/vae")
+    (part,) = group_key(request).load.replaced
+    assert (part.path, part.repository, part.revision, part.patterns[0]) == ("vae", "a/b", COMMIT, "vae/config.json")
+    assert input_hashes(request) == {}
+    assert "can't be reached" in said("a/b/vae")
 
 
 @pytest.mark.parametrize("key", ["transformer", "vae", "base"])

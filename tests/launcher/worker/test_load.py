@@ -7,12 +7,14 @@ import shutil
 import pytest
 import torch
 import twins
+from gguf_file import write
 from safetensors.torch import load_file, save_file
 from shared import a_job
 
 from launcher.families.weights import BUNDLED
 from launcher.wire.protocol import PartFile
-from launcher.worker.load import fetch, load_pipeline
+from launcher.worker.fetching import fetch
+from launcher.worker.load import load_pipeline
 
 LOAD = a_job().load
 
@@ -21,7 +23,7 @@ def load(path, **changes):
     import dataclasses
 
     wanted = dataclasses.replace(LOAD, path=str(path), **changes)
-    return load_pipeline(wanted, fetch(wanted))
+    return load_pipeline(wanted, fetch(wanted)[0])
 
 
 def test_a_pipeline_is_loaded_in_the_dtype_that_was_asked_for():
@@ -171,3 +173,20 @@ def test_a_single_file_gives_transformer_and_vae(ltx, tmp_path):
         worn = getattr(pipe, part).state_dict()
         assert set(worn) == set(state)
         assert all(torch.equal(worn[key], tensor) for key, tensor in state.items())
+
+
+@pytest.mark.slow
+def test_a_quantised_transformer_draws_nearly_the_same_and_stays_quantised(tmp_path):
+    part = PartFile("transformer", str(write(tmp_path / "x.gguf")), 1, "model.transformer")
+    whole, packed = load(BUNDLED, dtype="float32"), load(BUNDLED, dtype="float32", replaced=(part,))
+    kinds = {type(module).__name__ for module in packed.transformer.modules()}
+    assert "GGUFLinear" in kinds
+    drawn = []
+    for pipe in (whole, packed):
+        pipe.set_progress_bar_config(disable=True)
+        seed = torch.Generator().manual_seed(1)
+        call = {"num_inference_steps": 2, "height": 64, "width": 64, "output_type": "pt", "generator": seed}
+        drawn.append(pipe("a red circle", **call)[0])
+    far = (drawn[0] - drawn[1]).abs()
+    assert far.max() > 0
+    assert far.mean() < 2 / 255
