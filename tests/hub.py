@@ -28,7 +28,7 @@ def hub(repositories: dict[str, Path]) -> Iterator[Served]:
     served = Served(repositories)
 
     class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+        protocol_version = "HTTP/1.0"  # a connection for each request: none outlives the server
 
         def do_HEAD(self) -> None:
             self.answer(False)

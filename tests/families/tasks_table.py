@@ -15,7 +15,7 @@ import yaml
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 # ruff: noqa: E402  (the helpers are found by path)
-sys.path[:0] = [str(HERE), str(HERE.parent)]
+sys.path[:0] = [str(ROOT), str(HERE), str(HERE.parent)]
 
 from launcher.config.schema import ModelConfig, TaskConfig
 from launcher.families.tasks import NAMES, tasks
