@@ -55,6 +55,7 @@ REFUSALS: dict[str, list[Refusal]] = {
         ("lora.scale=0.5", "scales a LoRA, and none is given", LAPTOP),
         ("lora.scale=nan lora.path=/nowhere.safetensors", "lora.scale=nan: must be a number", LAPTOP),
         ("lora.path=/nowhere.safetensors", "no such file", LAPTOP),
+        ("lora.path=/nowhere.safetensors model.transformer=/nowhere.gguf", "of a GGUF file stay quantised", LAPTOP),
         ("lora.path=/dev/null", "not a .safetensors file; other formats can run code", LAPTOP),
         ("model.path=/nowhere/at/all", "no such folder, and not the name of a hub repository", LAPTOP),
         ("output.dir=/dev/null/x", "null is a file", LAPTOP),

@@ -63,7 +63,7 @@ class Running:
         A second on a machine that has nothing else to do; its 1000 steps would take hours.
         """
         code = self.process.wait(60)
-        assert self.group.left(5) == []
+        assert self.group.left(30) == []
         left = [path for path in (self.folder / "tmp").iterdir() if code != -signal.SIGKILL]  # swept by the next one
         assert left == []
         (record,) = self.folder.rglob("run.json")

@@ -44,7 +44,8 @@ def test_every_rule_is_broken_by_some_line_and_every_problem_says_what_to_do(ask
     lines = {(line, machine) for room in REFUSALS.values() for line, _, machine in room}
     requests = [asked(line, machine) for line, machine in lines]
     found = {rule.__name__: [problem for request in requests for problem in rule(request)] for rule in RULES}
-    assert [name for name, broken in found.items() if not broken] == []
+    # A line can't make a film: tests/launcher/request/test_films.py breaks that rule.
+    assert [name for name, broken in found.items() if not broken] == ["films"]
     assert [problem for broken in found.values() for problem in broken if not problem.instead] == []
 
 
