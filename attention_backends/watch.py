@@ -107,7 +107,7 @@ class Watch:
         self._wire, self._store = wire, store
         self._over = threading.Event()
         self._told, self._asked = False, ""
-        self._busy, self._computed = time.monotonic(), time.process_time()
+        self._idle, self._since, self._computed = False, time.monotonic(), time.process_time()
         self._beat = self._alike = 0
         self._seen: list[Standing] = []
         self._thread = threading.Thread(target=self._run, name="attention_backends.watch", daemon=True)
@@ -119,27 +119,32 @@ class Watch:
         self._thread.join(1.0)
 
     def _run(self) -> None:
+        often = self._wire.patience / 10
+        pause = often
         with contextlib.suppress(RuntimeError):  # the store has ended
-            while not self._over.wait(self._wire.patience / 10):
-                self._look()
+            while not self._over.wait(pause):
+                # Seldom where nobody waits: many watches that read the store keep the rank busy that serves it.
+                pause = often if self._look() or self._wire.inside else min(2 * pause, self._wire.patience)
 
-    def _look(self) -> None:
+    def _look(self) -> bool:
+        """Whether this rank waits, or was asked."""
         mine = self._standing()
         if mine is None:
             if self._told:  # what it told does not hold any more
                 self._store.set(f"stands {self._wire.rank()}", "")
             self._told, self._seen, self._alike = False, [], 0
-            return
+            return False
         if mine.waits is not None:
             self._store.set("asked", f"{self._wire.rank()} {mine.beat}")
         elif (asked := self._read("asked")) == self._asked:
-            return  # nobody waits, or not any more
+            return False  # nobody waits, or not any more
         else:
             self._asked = asked
         self._store.set(f"stands {self._wire.rank()}", mine.encode())
         self._told = True
         if mine.waits is not None:
             self._judge(mine)
+        return True
 
     def _judge(self, mine: Standing) -> None:
         everyone = [mine if rank == self._wire.rank() else self._of(rank) for rank in range(self._wire.size())]
@@ -153,19 +158,22 @@ class Watch:
 
     def _standing(self) -> Standing | None:
         """This rank's, None while it goes on."""
-        now, computed = time.monotonic(), time.process_time()
-        if self._wire.inside or computed - self._computed > IDLE * self._wire.patience:
-            self._busy, self._computed = now, computed
-        waits = self._wire.waits
+        now, idle, waits = time.monotonic(), self._computes_nothing(), self._wire.waits
         self._beat += 1
         if waits is not None:
             message, since = waits
             if now - since < self._wire.patience:
                 return None
             return Standing(self._wire.place, self._wire.steps, message, self._wire.posted(), self._beat)
-        if self._wire.inside or now - self._busy < self._wire.patience:
-            return None
-        return Standing(OUTSIDE, self._wire.steps, beat=self._beat)
+        return Standing(OUTSIDE, self._wire.steps, beat=self._beat) if idle else None
+
+    def _computes_nothing(self) -> bool:
+        """Whether this process is outside the model and idle, by the last full `patience` and what came since."""
+        now, computed = time.monotonic(), time.process_time()
+        goes_on = self._wire.inside or computed - self._computed > IDLE * self._wire.patience
+        if goes_on or now - self._since >= self._wire.patience:
+            self._idle, self._since, self._computed = not goes_on, now, computed
+        return self._idle
 
     def _of(self, rank: int) -> Standing | None:
         words = self._read(f"stands {rank}")
