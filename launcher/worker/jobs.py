@@ -8,6 +8,7 @@ import functools
 import inspect
 import itertools
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
@@ -28,7 +29,7 @@ from launcher.records.hashes import weights
 from launcher.records.picture import save
 from launcher.records.record import File, at_commit
 from launcher.wire.channel import STORE_VARIABLE
-from launcher.wire.protocol import Checked, Done, Job, Load, Message, Picture, Saved, Source, Stage, Step
+from launcher.wire.protocol import Checked, Done, Given, Job, Load, Message, Picture, Saved, Source, Stage, Step
 from launcher.worker import surroundings
 from launcher.worker.caches import cached, forget
 from launcher.worker.check import compare
@@ -127,7 +128,7 @@ class Worker:
         """
         torch.manual_seed(pictures[0].seed)
         self.groups.together = len(pictures)
-        call = _accepted(self.drawing, job.call | _pictures(job))
+        call = _accepted(self.drawing, job.call | _pictures(self.drawing, job))
         prompts = [job.prompts[picture.prompt] for picture in pictures]
         noise = [torch.Generator("cpu").manual_seed(picture.seed) for picture in pictures]  # the same everywhere
         if len(pictures) == 1:
@@ -251,6 +252,8 @@ class Worker:
         pipe = kind(**{name: known[name] for name in inspect.signature(kind).parameters if name in known})
         if getattr(pipe, "latent_channels", None) == 3:
             pipe.latent_channels = 0  # flux_tiny's: a picture, of three channels too, would be taken for latents
+        if job.pipeline == "ChromaInpaintPipeline":  # asks a setting of FLUX's transformer, which Chroma's has not
+            pipe.transformer.register_to_config(guidance_embeds=False)
         if job.load.offload != "none":
             pipe.enable_model_cpu_offload(device=torch.device("cuda", torch.cuda.current_device()))
         return pipe
@@ -305,18 +308,34 @@ def _made_with(job: Job) -> str:
     return job.load.dtype + halves + (f" with the {what} {', '.join(told)}" if told else "")
 
 
-def _pictures(job: Job) -> dict[str, object]:
+def _pictures(pipe: Any, job: Job) -> dict[str, object]:
     """What a job starts from, by the arguments of its pipeline's call."""
     found: dict[str, Any] = {}
     for given in job.started_from:
         film = given.path.endswith(".tiff")
         with Image.open(given.path) as opened:
-            picture = [frame.copy() for frame in ImageSequence.Iterator(opened)] if film else opened.copy()
+            picture: Any = [frame.copy() for frame in ImageSequence.Iterator(opened)] if film else opened.copy()
+        if given.condition is not None:
+            picture = _condition(pipe, given, picture, job)
         if given.several:
             found.setdefault(given.argument, []).append(picture)
         else:
             found[given.argument] = picture
+    frames = found.get("video")
+    if isinstance(frames, list) and "mask" in found:  # which stands still
+        found["mask"] = [found["mask"]] * len(frames)
     return found
+
+
+def _condition(pipe: Any, given: Given, picture: Any, job: Job) -> Any:
+    """A picture or film with its place in time, and how much of it is kept, as the pipeline takes them together."""
+    kind = getattr(sys.modules[type(pipe).__module__], str(given.condition))
+    names = {field.name for field in dataclasses.fields(kind)}
+    what = "frames" if "frames" in names else "video" if isinstance(picture, list) else "image"
+    last = job.call["num_frames"]
+    assert isinstance(last, int)
+    place = {"index": -1} if "index" in names else {"frame_index": last - 1}  # of a latent, or of a frame
+    return kind(**{what: picture}, **(place if given.last else {}), strength=1 - given.anew)
 
 
 def _accepted(pipe: Any, call: dict[str, object]) -> dict[str, Any]:

@@ -81,10 +81,10 @@ def _chat_tokenizer() -> Any:
     return tokenizer
 
 
-def _kl(**more: Any) -> Any:
+def _kl(channels: int = 4, **more: Any) -> Any:
     return diffusers.AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(4, 4, 4, 4), layers_per_block=1, latent_channels=4, norm_num_groups=2,
+        block_out_channels=(4, 4, 4, 4), layers_per_block=1, latent_channels=channels, norm_num_groups=2,
         use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.1, scaling_factor=1.0, **more,
     )  # fmt: skip
 
@@ -115,10 +115,11 @@ def _sd35() -> Any:
     tokenizer_2, encoder_2 = _clip()
     return diffusers.StableDiffusion3Pipeline(
         tokenizer=tokenizer, text_encoder=encoder, tokenizer_2=tokenizer_2, text_encoder_2=encoder_2,
-        tokenizer_3=parts["tokenizer"], text_encoder_3=parts["text_encoder"], vae=_kl(), scheduler=_euler(),
+        tokenizer_3=parts["tokenizer"], text_encoder_3=parts["text_encoder"], vae=_kl(16), scheduler=_euler(),
         transformer=diffusers.SD3Transformer2DModel(
-            **SIZES, **CHANNELS, sample_size=32, joint_attention_dim=2 * WIDTH, caption_projection_dim=72,
-            pooled_projection_dim=2 * WIDTH, pos_embed_max_size=96, dual_attention_layers=(0,), qk_norm="rms_norm",
+            **SIZES, in_channels=16, out_channels=16, sample_size=32, joint_attention_dim=2 * WIDTH,
+            caption_projection_dim=72, pooled_projection_dim=2 * WIDTH,
+            pos_embed_max_size=96, dual_attention_layers=(0,), qk_norm="rms_norm",
         ),
     )  # fmt: skip
 
@@ -572,6 +573,14 @@ def _flux2() -> Any:
     )  # fmt: skip
 
 
+def _ltx_condition() -> Any:
+    """LTX's parts with a scheduler that takes the times that are given to it."""
+    import twins
+
+    parts = twins.FAMILIES["ltx_video"]().components
+    return diffusers.LTXConditionPipeline(**{**parts, "scheduler": _euler()})
+
+
 SMALL = "model.text_tokens=24"
 UNNAMED = ("auraflow",)  # no family's
 OWN = "pixart_of_mine"  # of a model file that is not in conf/, as a user writes one: all its facts and its plan
@@ -627,6 +636,7 @@ PIPELINES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     "wan_vace_1_3b": (_vace, [SMALL]),
     "skyreels_v2_df_1_3b": (_skyreels_forcing, [SMALL]),
     "flux2": (_flux2, [SMALL, SINGLE]),
+    "ltx_video_095": (_ltx_condition, []),
     "auraflow": (_auraflow, [SMALL]),
 }
 # Those that start from a picture.
@@ -639,6 +649,7 @@ STARTING: dict[str, tuple[Callable[[], Any], list[str]]] = {
     "wan22_ti2v_5b": PIPELINES["wan22_ti2v_5b"],
     "chronoedit": (_chronoedit, [SMALL]),
     "ltx2": PIPELINES["ltx2"],
+    "ltx_video_095": PIPELINES["ltx_video_095"],
     "qwenimage_edit": (_qwen_edit, []),
     "qwenimage_edit_plus": (_qwen_edit_plus, []),
 }
