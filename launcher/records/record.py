@@ -192,6 +192,7 @@ class Record:
         skipped_steps: of each picture or batch, from 1: those in which a cache stood in for a part of what is computed.
         checkout: of this program; None where it was installed from a package.
         hosts: the machines that its ranks were on, where those were several.
+        held_bytes: of the weights of each part of the pipeline, by each rank; 0 of a part that only other ranks run.
 
     What a failed run has not come to, and what older versions did not write, is None or empty.
     """
@@ -230,6 +231,7 @@ class Record:
     checkout: Checkout | None = None
     hosts: tuple[str, ...] = ()
     skipped_steps: tuple[tuple[int, ...], ...] = ()
+    held_bytes: tuple[dict[str, int], ...] = ()
 
 
 def at_commit(config: Config, folder: str) -> Config:
