@@ -35,12 +35,12 @@ class Absent:
         return self
 
 
-def absent(kind: Any, place: Path, dtype: torch.dtype, home: torch.device, files: tuple[Path, ...], fill: Fill) -> Any:
+def absent(kind: Any, place: Path, dtype: torch.dtype, home: torch.device, variant: str | None, fill: Fill) -> Any:
     """Make a part without its weights.
 
     Args:
         kind: its class, of diffusers or transformers. place: the folder of its configuration.
-        home: the device that it would be on. files: with its buffers.
+        home: the device that it would be on. variant: of its files, which its buffers are read from.
         fill: loads the part with its weights.
     """
     with init_empty_weights(include_buffers=False):
@@ -48,7 +48,7 @@ def absent(kind: Any, place: Path, dtype: torch.dtype, home: torch.device, files
             part = kind._from_config(kind.config_class.from_pretrained(place), dtype=dtype)
         else:
             part = kind.from_config(kind.load_config(place)).to(dtype)
-    _read_buffers(part, files)
+    _read_buffers(part, place, variant)
     part.requires_grad_(False).eval()
     part._home, part._fill = home, fill
     running = {name: _filled(name) for name in RUN if hasattr(kind, name)}
@@ -88,10 +88,11 @@ def _fill_in(part: Any) -> None:
     del part._fill, part._home
 
 
-def _read_buffers(part: torch.nn.Module, files: tuple[Path, ...]) -> None:
-    """Read what a part keeps beside its parameters: some pipelines scale latents by it on every rank."""
+def _read_buffers(part: torch.nn.Module, place: Path, variant: str | None) -> None:
+    """Read what a VAE keeps beside its parameters: some pipelines scale latents by it on every rank."""
     known = dict(part.named_buffers())
-    for path in files if known else ():
-        with safe_open(path, framework="pt") as file:
-            for name in known.keys() & set(file.keys()):
-                known[name].copy_(file.get_tensor(name))
+    for path in sorted(place.glob("diffusion_pytorch_model*.safetensors")) if known else ():
+        if (f".{variant}." in path.name) == (variant is not None):
+            with safe_open(path, framework="pt") as file:
+                for name in known.keys() & set(file.keys()):
+                    known[name].copy_(file.get_tensor(name))

@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from attention_backends.exchange import RankFailedError
 
+Group = dist.ProcessGroup | None
 ENCODE = ("encode_prompt", "encode_image")  # the methods of pipelines that run text encoders, and others of such a kind
 MOST = 8  # calls that are kept; those of FLUX.1 take 4 MB each
 PLAIN = (str, int, float, bool, type(None), torch.device, torch.dtype)
@@ -27,11 +28,11 @@ class Embeddings:
     """What a pipeline's encoders gave, by what they were given; the last few.
 
     Args:
-        rank: this one of `world`; rank 0 runs the encoders.
+        rank: this one of `world`; rank 0 runs the encoders. group: these ranks; None: all that there are.
     """
 
-    def __init__(self, rank: int = 0, world: int = 1) -> None:
-        self.rank, self.world = rank, world
+    def __init__(self, rank: int = 0, world: int = 1, group: Group = None) -> None:
+        self.rank, self.world, self.group = rank, world, group
         self._kept: OrderedDict[tuple[object, ...], Any] = OrderedDict()
         self._worn: object = None
         self._encoding = False
@@ -60,10 +61,10 @@ class Embeddings:
                 return encode(*args, **kwargs)
             leaves, form = tree_flatten((args, kwargs))
             if not all(isinstance(each, PLAIN) for each in leaves):  # a picture that is looked at, say
-                return self._encoded(lambda: encode(*args, **kwargs))
+                return self._encoded(pipe, lambda: encode(*args, **kwargs))
             key = (type(pipe).__name__, name, str(form), *((type(each), each) for each in leaves))
             if key not in self._kept:
-                self._kept[key] = _copied(self._encoded(lambda: encode(*args, **kwargs)))
+                self._kept[key] = _copied(self._encoded(pipe, lambda: encode(*args, **kwargs)))
             self._kept.move_to_end(key)
             while len(self._kept) > MOST:
                 self._kept.popitem(last=False)
@@ -71,18 +72,25 @@ class Embeddings:
 
         return kept
 
-    def _encoded(self, encode: Callable[[], Any]) -> Any:
+    def _encoded(self, pipe: Any, encode: Callable[[], Any]) -> Any:
         """What rank 0 encodes, on every rank."""
         if self.world == 1:
             return encode()
-        return told(self._run(encode)) if self.rank == 0 else heard()
+        if self.rank == 0:
+            result = self._run(encode)
+            tell((result, _padding(pipe)), self.group)
+            return result
+        result, padding = heard(self.group)
+        for name, side in padding.items():
+            getattr(pipe, name).padding_side = side
+        return result
 
     def _run(self, encode: Callable[[], Any]) -> Any:
         self._encoding = True
         try:
             return encode()
         except Exception as error:
-            tell_failure(error)
+            tell_failure(error, self.group)
             raise
         finally:
             self._encoding = False
@@ -97,42 +105,49 @@ class Form:
     on_gpu: bool
 
 
-def told(result: Any) -> Any:
+def _padding(pipe: Any) -> dict[str, str]:
+    """The side on which tokenizers pad: encoders set it, and what comes after them reads it (LTX-2's connectors)."""
+    parts = getattr(pipe, "components", {}).items()
+    return {name: part.padding_side for name, part in parts if hasattr(part, "padding_side")}
+
+
+def tell(result: Any, group: Group = None) -> None:
     """Give what this rank has encoded to all others, which hear it."""
     leaves, form = tree_flatten(result)
     outline = [Form(x.shape, x.dtype, x.is_cuda) if isinstance(x, torch.Tensor) else x for x in leaves]
-    dist.broadcast_object_list([(outline, form)], src=0)
+    dist.broadcast_object_list([(outline, form)], group=group, group_src=0)
     for x in leaves:
         if isinstance(x, torch.Tensor) and x.numel():
-            dist.broadcast(_as_bytes(x.detach().cpu()), src=0)
-    return result
+            dist.broadcast(_as_bytes(x.detach().cpu()), group=group, group_src=0)
 
 
-def tell_failure(error: Exception) -> None:
+def tell_failure(error: Exception, group: Group = None) -> None:
     """Tell all others that there is nothing to hear."""
     short = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-    dist.broadcast_object_list([(type(error) if short else None, f"rank 0 failed: {error}"[:500])], src=0)
+    dist.broadcast_object_list(
+        [(type(error) if short else None, f"rank 0 failed: {error}"[:500])], group=group, group_src=0
+    )
 
 
-def heard() -> Any:
+def heard(group: Group = None) -> Any:
     """What rank 0 has encoded.
 
     Raises:
         RankFailedError: it could not; torch.OutOfMemoryError, MemoryError: for that reason.
     """
     given: list[Any] = [None]
-    dist.broadcast_object_list(given, src=0)
+    dist.broadcast_object_list(given, group=group, group_src=0)
     outline, form = given[0]
     if isinstance(form, str):
         raise (outline or RankFailedError)(form)
-    leaves = [_received(x) if isinstance(x, Form) else x for x in outline]
+    leaves = [_received(x, group) if isinstance(x, Form) else x for x in outline]
     return tree_unflatten(leaves, form)
 
 
-def _received(form: Form) -> torch.Tensor:
+def _received(form: Form, group: Group) -> torch.Tensor:
     got = torch.empty(form.size, dtype=form.dtype)
     if got.numel():
-        dist.broadcast(_as_bytes(got), src=0)
+        dist.broadcast(_as_bytes(got), group=group, group_src=0)
     return got.cuda() if form.on_gpu else got
 
 

@@ -14,7 +14,6 @@ import diffusers
 import torch
 import transformers
 
-from launcher.families.weights import BASES, weight_files
 from launcher.holding import on_first_rank
 from launcher.wire.protocol import Load
 from launcher.worker.absent import absent
@@ -70,10 +69,7 @@ def _absent(kind: Any, folder: str, name: str, dtype: torch.dtype, load: Load, h
         _complete(name, lacking)
         return part
 
-    place, variant = Path(folder, name), _variant(folder, name, load) or ""
-    of_diffusers = not issubclass(kind, transformers.PreTrainedModel)
-    files = weight_files(place, BASES["diffusers"], variant).files if of_diffusers else ()
-    return absent(kind, place, dtype, home, files, fill)
+    return absent(kind, Path(folder, name), dtype, home, _variant(folder, name, load), fill)
 
 
 def _part(kind: Any, folder: str, name: str, dtype: torch.dtype, load: Load) -> tuple[Any, list[str]]:

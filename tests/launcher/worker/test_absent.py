@@ -31,7 +31,11 @@ def test_what_another_rank_runs_takes_no_memory_until_it_is_run_here():
     assert min(sizes.values()) > 1e5
     assert held(part) == sizes | dict.fromkeys(PARTS, 0)
     assert (part.device, part._execution_device, part.dtype) == (CPU, CPU, torch.float32)
-    assert {type(getattr(part, name)).__name__ for name in PARTS} == {"AutoencoderKL", "CLIPTextModel", "T5EncoderModel"}
+    assert {type(getattr(part, name)).__name__ for name in PARTS} == {
+        "AutoencoderKL",
+        "CLIPTextModel",
+        "T5EncoderModel",
+    }
     with torch.no_grad():
         embeddings = whole.encode_prompt("red dots", None, max_sequence_length=16)
         part.encode_prompt = lambda *_, **__: embeddings
