@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -92,8 +93,13 @@ def test_rank_0_encodes_for_all_to_the_bit_and_once():
         asked: list[str] = []
 
         class Encoder:
+            def __init__(self) -> None:
+                self.tokenizer = SimpleNamespace(padding_side="right")
+                self.components = {"tokenizer": self.tokenizer}
+
             def encode_prompt(self, prompt: object) -> Any:
                 asked.append("prompt")
+                self.tokenizer.padding_side = "left"  # as LTX-2's does
                 self.encode_image(prompt)  # of its own: no other rank hears of it
                 return GIVEN
 
@@ -103,7 +109,9 @@ def test_rank_0_encodes_for_all_to_the_bit_and_once():
 
         pipe = Encoder()
         with embeddings.of(pipe):
+            assert pipe.tokenizer.padding_side == "right"
             found = [pipe.encode_prompt("a cat"), pipe.encode_prompt("a cat"), pipe.encode_image(torch.zeros(1))]
+        assert pipe.tokenizer.padding_side == "left"
         return found, asked
 
     (first, calls), (second, none) = ranks(work)
