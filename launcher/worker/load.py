@@ -16,6 +16,7 @@ import transformers
 
 from launcher.holding import on_first_rank
 from launcher.wire.protocol import Load
+from launcher.worker import processors
 from launcher.worker.absent import absent
 
 
@@ -75,7 +76,7 @@ def _absent(kind: Any, folder: str, name: str, dtype: torch.dtype, load: Load, h
 def _part(kind: Any, folder: str, name: str, dtype: torch.dtype, load: Load) -> tuple[Any, list[str]]:
     """One part of a pipeline, loaded as diffusers does, and the names of weights that its files lack."""
     if not issubclass(kind, torch.nn.Module):
-        return kind.from_pretrained(str(Path(folder, name))), []
+        return processors.load(kind, str(Path(folder, name))), []
     source: dict[str, Any] = {"variant": _variant(folder, name, load), "use_safetensors": True}  # never a pickle
     if issubclass(kind, transformers.PreTrainedModel):
         source |= {"dtype": dtype, "ignore_mismatched_sizes": True}  # they are named below; its error points to a log
