@@ -13,7 +13,9 @@ import select
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from launcher.machines import here
 from launcher.nodes import Node
@@ -27,6 +29,9 @@ from launcher.wire.channel import Channel
 from launcher.wire.proof import ProofError
 from launcher.wire.protocol import Message, ProtocolError
 from launcher.wording import plural, shorten
+
+if TYPE_CHECKING:
+    from launcher.running.summoned import Summoned
 
 TICK = 0.1  # seconds between looks at what may have ended
 PATIENCE = 60.0  # seconds that an agent has to look at its files
@@ -78,18 +83,28 @@ class Cluster:
         node: this one, the first.
         timeout: seconds that they have to come together.
         note: is told what differs and changes nothing.
+        summon: starts the agents, where this launcher has to, once they can connect to the node that it is given.
 
     Raises:
         Refused: this machine can't be reached there, or another one differs in what makes pictures.
         RunFailed: they did not come in time.
     """
 
-    def __init__(self, node: Node, timeout: float, note: Callable[[str], None]) -> None:
-        self.node, self._note = node, note
+    def __init__(
+        self,
+        node: Node,
+        timeout: float,
+        note: Callable[[str], None],
+        summon: Callable[[Node], Summoned] | None = None,
+    ) -> None:
+        self._note = note
         self.agents: dict[int, Agent] = {}
         self.listener, self.interface = _listen(node)
-        self.address = self.listener.getsockname()[0]
+        self.address, port = self.listener.getsockname()
+        self.node = replace(node, port=port)
+        self._summoned: Summoned | None = None
         try:
+            self._summoned = None if summon is None else summon(self.node)
             self._gather(timeout)
         except BaseException as error:
             self.close(1, str(error))
@@ -104,6 +119,8 @@ class Cluster:
         end, refused = time.monotonic() + timeout, ""
         self.listener.settimeout(TICK)
         while len(self.agents) < self.node.count - 1:
+            if self._summoned is not None and (how := self._summoned.ended()):
+                raise RunFailed(f"the other nodes were not reached: {how}")
             if time.monotonic() > end:
                 missing = [number for number in range(1, self.node.count) if number not in self.agents]
                 who = ", ".join(f"machine {number}" for number in missing)
@@ -228,7 +245,9 @@ class Cluster:
         """In words what became of one that is gone."""
         if agent.ended:
             return f"{agent} {agent.ended}"
-        return f"{agent} is gone: its launcher was killed, or it or the network is down"
+        told = f"{agent} is gone: its launcher was killed, or it or the network is down"
+        why = "" if self._summoned is None else self._summoned.words()
+        return f"{told}; Slurm says: {why}" if why else told
 
     def free_port(self) -> int:
         """A port that nobody listens on here."""
@@ -276,6 +295,8 @@ class Cluster:
             agent.send(Leave(code, words))
             agent.channel.close()
         self.listener.close()
+        if self._summoned is not None:
+            self._summoned.close()
 
 
 def _listen(node: Node) -> tuple[socket.socket, str]:
