@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -61,6 +62,11 @@ def from_environment(port: int | None, given: Mapping[str, str] = os.environ) ->
     return Node(number, count, address, port, secret)
 
 
+def host() -> str:
+    """This machine's name: the one that Slurm knows it by, or its own."""
+    return os.environ.get(slurm.NODE) or socket.gethostname()
+
+
 def in_allocation() -> Allocation:
     """The Slurm allocation around this process.
 
@@ -70,9 +76,7 @@ def in_allocation() -> Allocation:
     found = slurm.allocation()
     if found is None:
         rule = "needs a Slurm allocation, and this process is in none (SLURM_JOB_ID is not set)"
-        raise Refused(
-            [Problem("cluster=slurm", rule, "type salloc --nodes=2 first, or type the line in a batch script")]
-        )
+        raise Refused([Problem("cluster=slurm", rule, "type salloc --nodes=2 first, or put it into a batch script")])
     return found
 
 

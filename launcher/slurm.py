@@ -1,4 +1,4 @@
-"""What Slurm says: of the allocation that this process is in, and of jobs. Its own commands are asked, each for 10 s."""
+"""What Slurm says of the allocation that this process is in, by its own commands, each of which has 10 s."""
 
 from __future__ import annotations
 

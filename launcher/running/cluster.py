@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launcher.machines import here
-from launcher.nodes import Node
+from launcher.nodes import Node, host
 from launcher.problems import Problem, Refused, RunFailed
 from launcher.records.files import sha256
 from launcher.records.run_dir import RunDir, versions
@@ -113,7 +113,7 @@ class Cluster:
     @property
     def hosts(self) -> tuple[str, ...]:
         """The machines' names, by number."""
-        return (socket.gethostname(), *(agent.host for _, agent in sorted(self.agents.items())))
+        return (host(), *(agent.host for _, agent in sorted(self.agents.items())))
 
     def _gather(self, timeout: float) -> None:
         end, refused = time.monotonic() + timeout, ""
@@ -163,11 +163,11 @@ class Cluster:
         if not isinstance(join, Join):
             channel.close()
             return "not a launcher's first words"
-        host, wrong = shorten(join.host, 60), ""
+        name, wrong = shorten(join.host, 60), ""
         if join.count != self.node.count:
-            wrong = f"{host} counts {plural(join.count, 'machine')}, and this one {self.node.count}"
+            wrong = f"{name} counts {plural(join.count, 'machine')}, and this one {self.node.count}"
         elif not 0 < join.node < self.node.count or join.node in self.agents:
-            wrong = f"{host} says that it is machine {join.node}, which has come already or can't be"
+            wrong = f"{name} says that it is machine {join.node}, which has come already or can't be"
         if wrong:
             channel.send(Leave(1, wrong))
             channel.close()

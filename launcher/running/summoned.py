@@ -34,7 +34,7 @@ class Summoned:
     """
 
     def __init__(self, nodes: Sequence[str], first: Node, words: Sequence[str], timeout: float) -> None:
-        self._said = tempfile.TemporaryFile()  # closed with the session
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the session
         agent = [sys.executable, "-m", "launcher.cli.agent", first.address, str(first.port), str(first.count)]
         where = [f"--nodes={len(nodes)}", f"--ntasks={len(nodes)}", f"--nodelist={','.join(nodes)}"]
         environment = slurm.environment() | {CLUSTER_SECRET_VARIABLE: first.secret}
