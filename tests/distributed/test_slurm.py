@@ -1,4 +1,4 @@
-"""A Slurm of two nodes on this machine, where Debian's slurm-wlm and munge are installed; tests/slurm/start starts it."""
+"""A Slurm of two nodes on this machine, where Debian's slurm-wlm and munge are installed (tests/slurm/start)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 WORDS = ["cluster=slurm", "runtime=cpu", "runtime.threads=1", "height=100", "width=100", "steps=2", "seed=3"]
 LONG = ["cp=ring_anything", "height=300", "width=300", "steps=900"]
 WHOLE = "FAMILY_SAMPLES" in os.environ
-PATIENCE = 180  # seconds; a busy machine starts ranks slowly
+PATIENCE = 300  # seconds; a busy machine starts ranks slowly
 TOOLS = ROOT / "tests" / "slurm"
 
 
@@ -49,15 +49,8 @@ class Slurm:
         """A batch job on both nodes, whose script is the launcher: its number."""
         script = folder / "job.sh"
         script.write_text(f"#!/bin/bash\nexec {' '.join(command(*WORDS, *words))}\n")
-        flags = [
-            "--parsable",
-            "--nodes=2",
-            "--no-requeue",
-            f"--time={minutes}",
-            "--output=job.out",
-            "--open-mode=append",
-        ]
-        done = self.asked("sbatch", *flags, str(script), cwd=folder)
+        flags = f"--parsable --nodes=2 --no-requeue --time={minutes} --output=job.out --open-mode=append"
+        done = self.asked("sbatch", *flags.split(), str(script), cwd=folder)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
@@ -117,18 +110,20 @@ def left(folder: Path) -> list[psutil.Process]:
 
 
 def test_one_launcher_in_an_allocation_draws_on_all_of_its_nodes(slurm, tmp_path, launch):
+    folder = tmp_path / "job"
+    folder.mkdir()
     line = ["salloc", "--quiet", "--nodes=2", "--time=10", *command(*WORDS, "cp=ring_anything", "check=true")]
-    done = slurm.asked(*line, timeout=PATIENCE, cwd=tmp_path)
+    done = slurm.asked(*line, timeout=PATIENCE, cwd=folder)
     assert done.returncode == 0, done.stderr
-    record = record_of(tmp_path)
+    record = record_of(folder)
     assert record.hosts == ("n1", "n2")
     assert record.check.close
     assert record.slurm.id.isdigit()
     assert record.slurm.partition == "both"
     assert record.slurm.queued >= 0
     alone = launch(*WORDS[1:], "cp=none")
-    assert abs(picture(tmp_path) - picture(alone.runs[0])).max() <= 1
-    slurm.wait(lambda: not left(tmp_path), "nothing is left")
+    assert abs(picture(folder) - picture(alone.runs[0])).max() <= 1
+    slurm.wait(lambda: not left(folder), "nothing is left")
 
 
 def test_several_launchers_are_one_too_many(slurm, tmp_path):
@@ -181,9 +176,8 @@ def test_a_node_whose_daemon_is_killed_is_told_and_resume_goes_on(slurm, tmp_pat
     before = {path: path.read_bytes() for path in tmp_path.rglob("0000.png")}
     assert f"Slurm job {job} ended with its node n2, which is down" in said or len(before) == 3, said
     assert slurm.asked("slurmd", "-N", "n2").returncode == 0
-    slurm.wait(
-        lambda: slurm.asked("sinfo", "-hp", "both", "-t", "idle", "-o", "%D").stdout.strip() == "2", "n2 is back"
-    )
+    idle = ("sinfo", "-hp", "both", "-t", "idle", "-o", "%D")
+    slurm.wait(lambda: slurm.asked(*idle).stdout.strip() == "2", "n2 is back")
     folder = next(iter(before)).parents[1]
     job = slurm.submitted(tmp_path, *sweep, f"resume={folder}")
     slurm.ended(job)
