@@ -335,7 +335,7 @@ class ClusterConfig:
     join_timeout: float = option(180.0, "seconds that all machines have to come together")
     nodes: Optional[int] = option(None, "cluster=slurm: how many; default: all of the allocation")
     srun_args: Optional[list[str]] = option(
-        None, "cluster=slurm: more words for the srun that starts an agent on each further node: [--mpi=none]"
+        None, "cluster=slurm: more words for the srun that starts an agent on each further node: [--exact]"
     )
 
 
