@@ -160,9 +160,12 @@ def why_ended() -> str:
             return f"Slurm job {number} reached its time limit of {found['TimeLimit']}"
     if found.get("PreemptTime", "None") not in ("None", "N/A"):
         return f"Slurm job {number} was preempted"
-    with contextlib.suppress(Refused):
-        if down := ask("sinfo", "--noheader", "--dead", "--nodes", found.get("NodeList", ""), "--format=%N").split():
-            return f"Slurm job {number} ended with its node {', '.join(down)}, which is down"
+    if found.get("Reason") == "NodeDown":  # its NodeList has lost that node by now
+        with contextlib.suppress(Refused):
+            had = os.environ.get("SLURM_JOB_NODELIST", "")
+            if down := ask("sinfo", "--noheader", "--dead", "--nodes", had, "--format=%N").split():
+                return f"Slurm job {number} ended with its node {', '.join(down)}, which is down"
+        return f"Slurm job {number} ended with one of its nodes, which is down"
     return f"Slurm job {number} was cancelled"
 
 

@@ -60,7 +60,8 @@ def test_commands_that_are_not_here_fail_or_hang_are_refused_by_name(commands, m
         slurm.ask("squeue")
 
 
-JOB = "JobState={} StartTime={} TimeLimit=00:01:00 PreemptTime={} NodeList=n[1-2]"
+JOB = "JobState={} StartTime={} TimeLimit=00:01:00 PreemptTime={} NodeList=n1"
+DOWN = JOB.format("COMPLETING", "2999-01-01T00:00:00", "None") + " Reason=NodeDown"
 
 
 @pytest.mark.parametrize(
@@ -68,11 +69,8 @@ JOB = "JobState={} StartTime={} TimeLimit=00:01:00 PreemptTime={} NodeList=n[1-2
     [
         (JOB.format("RUNNING", "2026-01-01T00:00:00", "None"), "", ""),
         (JOB.format("COMPLETING", "2026-01-01T00:00:00", "None"), "", "Slurm job 7 reached its time limit of 00:01:00"),
-        (
-            JOB.format("COMPLETING", "2999-01-01T00:00:00", "None"),
-            "n2",
-            "Slurm job 7 ended with its node n2, which is down",
-        ),
+        (DOWN, "n2", "Slurm job 7 ended with its node n2, which is down"),
+        (DOWN, "", "Slurm job 7 ended with one of its nodes, which is down"),
         (JOB.format("PREEMPTED", "2999-01-01T00:00:00", "2999-01-01T00:00:09"), "", "Slurm job 7 was preempted"),
         (JOB.format("CANCELLED", "2999-01-01T00:00:00", "None"), "", "Slurm job 7 was cancelled"),
         ("", "", ""),
