@@ -15,6 +15,7 @@ import torch
 import transformers
 
 from launcher.wire.protocol import Load
+from launcher.worker import processors
 
 
 def load_pipeline(load: Load, folder: str) -> Any:
@@ -51,7 +52,7 @@ def load_pipeline(load: Load, folder: str) -> Any:
 def _part(kind: Any, folder: str, name: str, dtype: torch.dtype, load: Load) -> tuple[Any, list[str]]:
     """One part of a pipeline, loaded as diffusers does, and the names of weights that its files lack."""
     if not issubclass(kind, torch.nn.Module):
-        return kind.from_pretrained(str(Path(folder, name))), []
+        return processors.load(kind, str(Path(folder, name))), []
     source: dict[str, Any] = {"variant": _variant(folder, name, load), "use_safetensors": True}  # never a pickle
     if issubclass(kind, transformers.PreTrainedModel):
         source |= {"dtype": dtype, "ignore_mismatched_sizes": True}  # they are named below; its error points to a log
