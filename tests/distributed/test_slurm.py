@@ -142,6 +142,7 @@ def test_more_nodes_than_the_allocation_has_are_refused(slurm, tmp_path):
     assert "has 1 node: n1" in done.stderr
 
 
+@pytest.mark.skipif(not WHOLE, reason="only with FAMILY_SAMPLES: takes a minute")
 def test_a_job_that_is_cancelled_says_so_and_leaves_nothing(slurm, tmp_path):
     job = slurm.submitted(tmp_path, *LONG)
     denoises(slurm, tmp_path)
