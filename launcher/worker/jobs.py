@@ -8,7 +8,6 @@ import functools
 import inspect
 import itertools
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
@@ -19,7 +18,6 @@ import diffusers
 import numpy as np
 import torch
 import torch.distributed as dist
-from PIL import Image, ImageSequence
 
 from attention_backends import counters
 from launcher.records.files import sha256
@@ -29,7 +27,7 @@ from launcher.records.hashes import weights
 from launcher.records.picture import save
 from launcher.records.record import File, at_commit
 from launcher.wire.channel import STORE_VARIABLE
-from launcher.wire.protocol import Checked, Done, Given, Job, Load, Message, Picture, Saved, Source, Stage, Step
+from launcher.wire.protocol import Checked, Done, Job, Load, Message, Picture, Saved, Source, Stage, Step
 from launcher.worker import surroundings
 from launcher.worker.absent import held
 from launcher.worker.caches import cached, forget
@@ -39,6 +37,7 @@ from launcher.worker.decoded import Frames, sound_of
 from launcher.worker.decoding import decoded_by
 from launcher.worker.embeddings import Embeddings
 from launcher.worker.fetching import fetch, hashes
+from launcher.worker.given import started_from
 from launcher.worker.load import load_pipeline
 from launcher.worker.lora import Loras
 from launcher.worker.questions import Questions
@@ -131,7 +130,7 @@ class Worker:
         """
         torch.manual_seed(pictures[0].seed)
         self.groups.together = len(pictures)
-        call = _accepted(self.drawing, job.call | _pictures(self.drawing, job))
+        call = _accepted(self.drawing, job.call | started_from(self.drawing, job))
         prompts = [job.prompts[picture.prompt] for picture in pictures]
         noise = [torch.Generator("cpu").manual_seed(picture.seed) for picture in pictures]  # the same everywhere
         if len(pictures) == 1:
@@ -320,36 +319,6 @@ def _made_with(job: Job) -> str:
     told = [f"{one.name} at scale {one.scale:g}" for one in (*job.load.fused, *job.loras)]
     what = "LoRA" if len(told) == 1 else "LoRAs"
     return job.load.dtype + halves + (f" with the {what} {', '.join(told)}" if told else "")
-
-
-def _pictures(pipe: Any, job: Job) -> dict[str, object]:
-    """What a job starts from, by the arguments of its pipeline's call."""
-    found: dict[str, Any] = {}
-    for given in job.started_from:
-        film = given.path.endswith(".tiff")
-        with Image.open(given.path) as opened:
-            picture: Any = [frame.copy() for frame in ImageSequence.Iterator(opened)] if film else opened.copy()
-        if given.condition is not None:
-            picture = _condition(pipe, given, picture, job)
-        if given.several:
-            found.setdefault(given.argument, []).append(picture)
-        else:
-            found[given.argument] = picture
-    frames = found.get("video")
-    if isinstance(frames, list) and "mask" in found:  # which stands still
-        found["mask"] = [found["mask"]] * len(frames)
-    return found
-
-
-def _condition(pipe: Any, given: Given, picture: Any, job: Job) -> Any:
-    """A picture or film with its place in time, and how much of it is kept, as the pipeline takes them together."""
-    kind = getattr(sys.modules[type(pipe).__module__], str(given.condition))
-    names = {field.name for field in dataclasses.fields(kind)}
-    what = "frames" if "frames" in names else "video" if isinstance(picture, list) else "image"
-    last = job.call["num_frames"]
-    assert isinstance(last, int)
-    place = {"index": -1} if "index" in names else {"frame_index": last - 1}  # of a latent, or of a frame
-    return kind(**{what: picture}, **(place if given.last else {}), strength=1 - given.anew)
 
 
 def _accepted(pipe: Any, call: dict[str, object]) -> dict[str, Any]:
