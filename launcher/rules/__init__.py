@@ -7,6 +7,7 @@ from launcher.request.request import Request
 from launcher.rules import (
     batches,
     caches,
+    clusters,
     decoding,
     devices,
     files,
@@ -32,6 +33,7 @@ ROOMS = (
     pictures,
     schedulers,
     caches,
+    clusters,
     decoding,
     kernels,
     files,

@@ -1,25 +1,41 @@
-"""Embeddings of prompts, kept between pictures and jobs: text encoders run once for a prompt that does not change."""
+"""Embeddings of prompts: rank 0 makes them for all ranks, and they are kept between pictures and jobs.
+
+So text encoders run once for a prompt that does not change, and the other ranks need none. All ranks ask for the same
+in the same order, and keep the same.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_flatten, tree_map
+import torch.distributed as dist
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
+from attention_backends.exchange import RankFailedError
+
+Group = dist.ProcessGroup | None
+ENCODE = ("encode_prompt", "encode_image")  # the methods of pipelines that run text encoders, and others of such a kind
 MOST = 8  # calls that are kept; those of FLUX.1 take 4 MB each
 PLAIN = (str, int, float, bool, type(None), torch.device, torch.dtype)
 
 
 class Embeddings:
-    """What a pipeline's `encode_prompt` gave, by what it was given; the last few."""
+    """What a pipeline's encoders gave, by what they were given; the last few.
 
-    def __init__(self) -> None:
+    Args:
+        rank: this one of `world`; rank 0 runs the encoders. group: these ranks; None: all that there are.
+    """
+
+    def __init__(self, rank: int = 0, world: int = 1, group: Group = None) -> None:
+        self.rank, self.world, self.group = rank, world, group
         self._kept: OrderedDict[tuple[object, ...], Any] = OrderedDict()
         self._worn: object = None
+        self._encoding = False
 
     def forget_if(self, worn: object) -> None:
         """Forget all if the encoders wear something else than before."""
@@ -29,29 +45,115 @@ class Embeddings:
 
     @contextlib.contextmanager
     def of(self, pipe: Any) -> Iterator[None]:
-        """Have a pipeline take what is kept while the block runs."""
-        encode = getattr(pipe, "encode_prompt", None)
-        if encode is None:
+        """Have a pipeline take what is kept, or what rank 0 makes, while the block runs."""
+        names = [name for name in ENCODE if hasattr(type(pipe), name)]
+        for name in names:
+            setattr(pipe, name, self._keeping(pipe, name, getattr(pipe, name)))
+        try:
             yield
-            return
+        finally:
+            for name in names:
+                delattr(pipe, name)
 
+    def _keeping(self, pipe: Any, name: str, encode: Callable[..., Any]) -> Callable[..., Any]:
         def kept(*args: Any, **kwargs: Any) -> Any:
+            if self._encoding:  # rank 0 alone is here: an encoder asks for another one
+                return encode(*args, **kwargs)
             leaves, form = tree_flatten((args, kwargs))
             if not all(isinstance(each, PLAIN) for each in leaves):  # a picture that is looked at, say
-                return encode(*args, **kwargs)
-            key = (type(pipe).__name__, str(form), *((type(each), each) for each in leaves))
+                return self._encoded(pipe, lambda: encode(*args, **kwargs))
+            key = (type(pipe).__name__, name, str(form), *((type(each), each) for each in leaves))
             if key not in self._kept:
-                self._kept[key] = _copied(encode(*args, **kwargs))
+                self._kept[key] = _copied(self._encoded(pipe, lambda: encode(*args, **kwargs)))
             self._kept.move_to_end(key)
             while len(self._kept) > MOST:
                 self._kept.popitem(last=False)
             return _copied(self._kept[key])  # a pipeline may write into what it gets
 
-        pipe.encode_prompt = kept
+        return kept
+
+    def _encoded(self, pipe: Any, encode: Callable[[], Any]) -> Any:
+        """What rank 0 encodes, on every rank."""
+        if self.world == 1:
+            return encode()
+        if self.rank == 0:
+            result = self._run(encode)
+            tell((result, _padding(pipe)), self.group)
+            return result
+        result, padding = heard(self.group)
+        for name, side in padding.items():
+            getattr(pipe, name).padding_side = side
+        return result
+
+    def _run(self, encode: Callable[[], Any]) -> Any:
+        self._encoding = True
         try:
-            yield
+            return encode()
+        except Exception as error:
+            tell_failure(error, self.group)
+            raise
         finally:
-            del pipe.encode_prompt
+            self._encoding = False
+
+
+@dataclass(frozen=True)
+class Form:
+    """What is told of a tensor before its numbers: on a rank's own GPU, or in main memory."""
+
+    size: torch.Size
+    dtype: torch.dtype
+    on_gpu: bool
+
+
+def _padding(pipe: Any) -> dict[str, str]:
+    """The side on which tokenizers pad: encoders set it, and what comes after them reads it (LTX-2's connectors)."""
+    parts = getattr(pipe, "components", {}).items()
+    return {name: part.padding_side for name, part in parts if hasattr(part, "padding_side")}
+
+
+def tell(result: Any, group: Group = None) -> None:
+    """Give what this rank has encoded to all others, which hear it."""
+    leaves, form = tree_flatten(result)
+    outline = [Form(x.shape, x.dtype, x.is_cuda) if isinstance(x, torch.Tensor) else x for x in leaves]
+    dist.broadcast_object_list([(outline, form)], group=group, group_src=0)
+    for x in leaves:
+        if isinstance(x, torch.Tensor) and x.numel():
+            dist.broadcast(_as_bytes(x.detach().cpu()), group=group, group_src=0)
+
+
+def tell_failure(error: Exception, group: Group = None) -> None:
+    """Tell all others that there is nothing to hear."""
+    short = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    dist.broadcast_object_list(
+        [(type(error) if short else None, f"rank 0 failed: {error}"[:500])], group=group, group_src=0
+    )
+
+
+def heard(group: Group = None) -> Any:
+    """What rank 0 has encoded.
+
+    Raises:
+        RankFailedError: it could not; torch.OutOfMemoryError, MemoryError: for that reason.
+    """
+    given: list[Any] = [None]
+    dist.broadcast_object_list(given, group=group, group_src=0)
+    outline, form = given[0]
+    if isinstance(form, str):
+        raise (outline or RankFailedError)(form)
+    leaves = [_received(x, group) if isinstance(x, Form) else x for x in outline]
+    return tree_unflatten(leaves, form)
+
+
+def _received(form: Form, group: Group) -> torch.Tensor:
+    got = torch.empty(form.size, dtype=form.dtype)
+    if got.numel():
+        dist.broadcast(_as_bytes(got), group=group, group_src=0)
+    return got.cuda() if form.on_gpu else got
+
+
+def _as_bytes(x: torch.Tensor) -> torch.Tensor:
+    """The same memory where it is contiguous: what a broadcast takes whatever the dtype."""
+    return x.contiguous().reshape(-1).view(torch.uint8)
 
 
 def _copied(given: Any) -> Any:
