@@ -9,18 +9,17 @@ from __future__ import annotations
 import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.distributed as dist
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_map
 
 from attention_backends.exchange import RankFailedError
+from launcher.worker.telling import Group, hear, hear_tensors, tell, tell_tensors
 
-Group = dist.ProcessGroup | None
 ENCODE = ("encode_prompt", "encode_image")  # the methods of pipelines that run text encoders, and others of such a kind
 MOST = 8  # calls that are kept; those of FLUX.1 take 4 MB each
+SHORT: dict[str, type[Exception]] = {"gpu": torch.OutOfMemoryError, "host": MemoryError}  # that are told as such
 PLAIN = (str, int, float, bool, type(None), torch.device, torch.dtype)
 
 
@@ -78,9 +77,12 @@ class Embeddings:
             return encode()
         if self.rank == 0:
             result = self._run(encode)
-            tell((result, _padding(pipe)), self.group)
+            tell_tensors((result, _padding(pipe)), self.group)
             return result
-        result, padding = heard(self.group)
+        told = hear(self.group)
+        if isinstance(told, dict):
+            raise SHORT.get(told["kind"], RankFailedError)(told["failed"])
+        result, padding = hear_tensors(told, self.group)
         for name, side in padding.items():
             getattr(pipe, name).padding_side = side
         return result
@@ -90,19 +92,10 @@ class Embeddings:
         try:
             return encode()
         except Exception as error:
-            tell_failure(error, self.group)
+            tell(_failure(error), self.group)
             raise
         finally:
             self._encoding = False
-
-
-@dataclass(frozen=True)
-class Form:
-    """What is told of a tensor before its numbers: on a rank's own GPU, or in main memory."""
-
-    size: torch.Size
-    dtype: torch.dtype
-    on_gpu: bool
 
 
 def _padding(pipe: Any) -> dict[str, str]:
@@ -111,49 +104,10 @@ def _padding(pipe: Any) -> dict[str, str]:
     return {name: part.padding_side for name, part in parts if hasattr(part, "padding_side")}
 
 
-def tell(result: Any, group: Group = None) -> None:
-    """Give what this rank has encoded to all others, which hear it."""
-    leaves, form = tree_flatten(result)
-    outline = [Form(x.shape, x.dtype, x.is_cuda) if isinstance(x, torch.Tensor) else x for x in leaves]
-    dist.broadcast_object_list([(outline, form)], group=group, group_src=0)
-    for x in leaves:
-        if isinstance(x, torch.Tensor) and x.numel():
-            dist.broadcast(_as_bytes(x.detach().cpu()), group=group, group_src=0)
-
-
-def tell_failure(error: Exception, group: Group = None) -> None:
-    """Tell all others that there is nothing to hear."""
-    short = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-    dist.broadcast_object_list(
-        [(type(error) if short else None, f"rank 0 failed: {error}"[:500])], group=group, group_src=0
-    )
-
-
-def heard(group: Group = None) -> Any:
-    """What rank 0 has encoded.
-
-    Raises:
-        RankFailedError: it could not; torch.OutOfMemoryError, MemoryError: for that reason.
-    """
-    given: list[Any] = [None]
-    dist.broadcast_object_list(given, group=group, group_src=0)
-    outline, form = given[0]
-    if isinstance(form, str):
-        raise (outline or RankFailedError)(form)
-    leaves = [_received(x, group) if isinstance(x, Form) else x for x in outline]
-    return tree_unflatten(leaves, form)
-
-
-def _received(form: Form, group: Group) -> torch.Tensor:
-    got = torch.empty(form.size, dtype=form.dtype)
-    if got.numel():
-        dist.broadcast(_as_bytes(got), group=group, group_src=0)
-    return got.cuda() if form.on_gpu else got
-
-
-def _as_bytes(x: torch.Tensor) -> torch.Tensor:
-    """The same memory where it is contiguous: what a broadcast takes whatever the dtype."""
-    return x.contiguous().reshape(-1).view(torch.uint8)
+def _failure(error: Exception) -> dict[str, str]:
+    """What is told in place of embeddings."""
+    kind = next((name for name, each in SHORT.items() if isinstance(error, each)), "")
+    return {"kind": kind, "failed": f"rank 0 failed: {error}"[:500]}
 
 
 def _copied(given: Any) -> Any:
