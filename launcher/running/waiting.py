@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from launcher import slurm
+from launcher import leaving, slurm
 from launcher.problems import Interrupted, Refused, RunFailed
 from launcher.records.record import Record, read_record
 from launcher.records.run_dir import RunDir
@@ -50,6 +50,9 @@ def _until_gone(job: str, folder: Path, say: Callable[[str], None]) -> None:
     while True:
         if text := heard.more():
             say(text)
+        if leaving.asked.is_set():  # to end after the current picture, which is the job's to do
+            leaving.asked.clear()
+            slurm.ask("scancel", "--signal=USR1", "--batch", job)
         if time.monotonic() - asked > ASKED:
             asked = time.monotonic()
             try:
