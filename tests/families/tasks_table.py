@@ -96,6 +96,9 @@ def table() -> str:
             if task not in tasks(model):
                 cells.append("")
                 continue
+            if model.pipeline.endswith("ModularPipeline"):
+                cells.append("no pipeline in diffusers")
+                continue
             where = shown.get((pipeline_of(model, task), task))
             cells.append("shown" if (name, task) in own else "not run" if where is None else f"as `{where}`")
         cells.append("yes" if model.sound else "")
