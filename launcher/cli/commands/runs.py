@@ -116,7 +116,8 @@ def _one(words: list[str], count: int, usage: str) -> list[Run]:
     if len(words) != count if count else not words:
         rule = f"takes {plural(count, 'run')}" if count else "takes one run or more"
         raise Refused([Problem(f"runs {usage.split()[0]}", rule, f"type runs {usage}")])
-    found, problems = [], []
+    found: list[Run] = []
+    problems = []
     for word in words:
         path = _path(word)
         path = path.parent if path.name == NAME else path
