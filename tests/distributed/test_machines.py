@@ -241,7 +241,7 @@ def test_a_network_that_swallows_what_ranks_send_is_told_before_weights_are_load
 
 
 def torchrun(folder: Path, flags: str, *words: str, secret: str = "") -> subprocess.Popen[str]:
-    line = [sys.executable, "-m", "torch.distributed.run", *flags.split(), "-m", "launcher", *WORDS, *words]
+    line = [sys.executable, "-m", "torch.distributed.run", *flags.split(), "-m", "launcher", *words]
     env = hermetic(PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
     env |= {"LAUNCHER_CLUSTER_SECRET": secret} if secret else {}
     out = (folder / f"torchrun{len(list(folder.glob('torchrun*')))}.out").open("w")
@@ -257,7 +257,7 @@ def free() -> str:
 def test_torchrun_starts_a_launcher_on_each_machine(tmp_path):
     port, own, secret = free(), free(), secrets.token_hex(16)
     flags = f"--nnodes 2 --nproc-per-node 1 --master-addr 127.0.0.1 --master-port {port} --node-rank"
-    words = ("cp=ring_anything", f"cluster.port={own}")
+    words = (*WORDS, "cp=ring_anything", f"cluster.port={own}")
     started = [torchrun(tmp_path, f"{flags} {number}", *words, secret=secret) for number in range(2)]
     try:
         assert [each.wait(2 * PATIENCE) for each in started] == [0, 0], (tmp_path / "torchrun0.out").read_text()
@@ -271,7 +271,7 @@ def test_torchrun_starts_a_launcher_on_each_machine(tmp_path):
 
 @pytest.mark.skipif(not WHOLE, reason="only with FAMILY_SAMPLES: starts torchrun")
 def test_torchrun_that_starts_several_launchers_is_told_that_one_is_enough(tmp_path):
-    started = torchrun(tmp_path, "--standalone --nproc-per-node 2", "cluster=none")
+    started = torchrun(tmp_path, "--standalone --nproc-per-node 2", "runtime=cpu")
     try:
         assert started.wait(PATIENCE) == 1
     finally:
