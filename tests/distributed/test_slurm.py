@@ -274,3 +274,28 @@ def test_a_ctrl_c_while_waiting_cancels_the_job(slurm, tmp_path):
         waiting.wait(30)
     slurm.ended(job)
     assert f"Slurm job {job} was cancelled" in record_of(folder).error
+
+
+@pytest.mark.skipif(not WHOLE, reason="only with FAMILY_SAMPLES: takes two minutes")
+@pytest.mark.parametrize("by", ["the launcher that waits", "Slurm"])
+def test_a_job_that_is_asked_to_ends_after_the_current_picture(slurm, tmp_path, by):
+    """Slurm asks for it before the time limit, a minute earlier than it was told to where it likes to."""
+    folder = tmp_path / "job"
+    folder.mkdir()
+    limit = ["cluster.timeout_min=3", "cluster.signal_delay_s=20"] if by == "Slurm" else []
+    line = command(*WORDS, "cp=ring_anything", "cluster.nodes=2", "images=9999", *limit)
+    with (tmp_path / "out").open("w") as out:
+        waiting = subprocess.Popen(line, cwd=folder, env=slurm.environment, stdout=out, stderr=out)
+    try:
+        slurm.wait(lambda: list(folder.rglob("0001.png")), "pictures are drawn")
+        if by != "Slurm":
+            waiting.send_signal(signal.SIGUSR1)
+        assert waiting.wait(PATIENCE) == 1
+    finally:
+        waiting.kill()
+        waiting.wait(30)
+    record = record_of(folder)
+    assert f"launcher: Slurm job {record.slurm.id} was interrupted" in (tmp_path / "out").read_text()
+    assert "launcher: interrupted by SIGUSR1" in (tmp_path / "out").read_text()
+    assert record.status == "interrupted"
+    assert 2 <= len(record.files) == len(list(folder.rglob("*.png"))) < 9999
