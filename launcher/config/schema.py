@@ -62,6 +62,11 @@ class TaskConfig:
     pipeline: Optional[str] = None  # the class that does it with the same weights; null: the model's own
     strength: Optional[float] = None  # how much is drawn anew when nothing is said; null: it takes no such number
     most: int = 1  # pictures that image= may list
+    beside: Optional[str] = None  # a picture has tokens beside what is drawn: own (in its own shape), same (as drawn)
+    most_pixels: Optional[int] = None  # that it draws without changing the size; null: any
+    frames: bool = True  # its call is told of the frames; false: it makes as many as the film has
+    condition: Optional[str] = None  # the class that its call takes each of them in, with its place in time
+    names: dict[str, str] = field(default_factory=dict)  # its call's arguments for them, where those have other names
     batch: bool = False  # each picture of a call starts from them as one alone does
 
 
@@ -95,6 +100,7 @@ class ModelConfig:
         None, "image= is looked at beside what is drawn, in that of these sizes, HEIGHTxWIDTH, with the nearest aspect"
     )
     reference_area: Optional[int] = fact(None, "the same in so many pixels, with sides that 32 divides")
+    reference_most: Optional[int] = fact(None, "the same in its own size, or scaled down to so many pixels")
     heads: int = fact(0, "attention heads")
     head_dim: int = fact(0, "channels of a head")
     layers: int = fact(0, "attention layers")

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from launcher.config.schema import LaunchConfig
-from launcher.families.tasks import strength
+from launcher.families.tasks import strength, task_of
 
 
 def negative_prompt(config: LaunchConfig) -> str | None:
@@ -21,11 +21,11 @@ def arguments(config: LaunchConfig, height: int, width: int, frames: int | None)
     Args:
         height, width, frames: as rendered; frames are None for a picture.
     """
-    model = config.model
+    model, task = config.model, task_of(config)
     values = {
         "height": height,
         "width": width,
-        "frames": frames if config.video is None else None,  # the film that is given has as many
+        "frames": frames if task is None or task.frames else None,  # the film that is given has as many
         "fps": config.fps,
         "steps": config.steps,
         "guidance": config.guidance,
@@ -35,7 +35,8 @@ def arguments(config: LaunchConfig, height: int, width: int, frames: int | None)
         "area": height * width,
     }
     names = dataclasses.asdict(model.arguments)
-    call: dict[str, Any] = {"strength": kept} if (kept := strength(config)) is not None else {}
+    kept = None if task is not None and task.condition is not None else strength(config)
+    call: dict[str, Any] = {} if kept is None else {"strength": kept}
     if names["guidance_schedule"] is not None and config.guidance is not None:
         call[names["guidance_schedule"]] = None  # its default is the model's own schedule, and it takes one of the two
     return call | {names[key]: value for key, value in values.items() if names[key] is not None and value is not None}

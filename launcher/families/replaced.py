@@ -92,6 +92,11 @@ def part_problems(model: ModelConfig) -> Iterator[Problem]:
     if model.base is not None and model.transformer is not None:
         what = f"model.path={model.path} is a single file, which has the transformer"
         yield Problem(f"model.transformer={model.transformer}", what, "leave one of them out")
+    named = model.path == "bundled" or ((hub := reference(model.path)) is not None and not hub.inside)
+    if model.base is not None and named:
+        what = f"is what a single file lacks, and model.path={model.path} is a whole pipeline"
+        yield Problem(f"model.base={model.base}", what, "leave it out, or type model.path=FILE.safetensors")
+        return
     told: set[str] = set()
     for name, text in given(model).items():
         key = setting(model, name)

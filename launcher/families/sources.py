@@ -105,6 +105,11 @@ def gives_mu(node: ast.ClassDef) -> bool:
     return any(isinstance(each, ast.keyword) and each.arg == "mu" for each in ast.walk(node))
 
 
+def gives_times(node: ast.ClassDef) -> bool:
+    """Whether a pipeline has times of its own for each token, which `FlowMatchEulerDiscreteScheduler` alone takes."""
+    return any(isinstance(each, ast.keyword) and each.arg == "per_token_timesteps" for each in ast.walk(node))
+
+
 def method(node: ast.ClassDef, name: str) -> ast.FunctionDef | None:
     """A method of a class, by its name."""
     return next((each for each in node.body if isinstance(each, ast.FunctionDef) and each.name == name), None)

@@ -16,6 +16,7 @@ NAMES = {  # of tasks, as a table calls them
     "first_frame": "first frame",
     "first_last": "first and last frame",
     "video": "video",
+    "video_inpaint": "inpaint a video",
 }
 
 
@@ -51,8 +52,9 @@ def strength(config: LaunchConfig) -> float | None:
 def denoising_steps(config: LaunchConfig) -> int:
     """Steps that are really done: a picture that is kept in part starts in the middle, as diffusers counts it."""
     kept = strength(config)
-    if kept is None or not 0 < kept <= 1:
-        return config.steps
+    task = task_of(config)
+    if kept is None or not 0 < kept <= 1 or (task is not None and task.condition is not None):
+        return config.steps  # as far as a condition goes is said for each token: all steps are done
     if config.video is not None:  # whose pipelines cut off where those of pictures round up
         return min(int(config.steps * kept), config.steps)
     return config.steps - int(max(config.steps - min(config.steps * kept, config.steps), 0))

@@ -41,7 +41,7 @@ def looked(path: Path, _changed: tuple[int, int], most: int) -> tuple[str, Size,
             break
         count, size, changed = count + 1, Size(picture.height, picture.width), told
     if not count:
-        raise UnreadableError("is a film without pictures")
+        raise UnreadableError("has no frame that can be read; it is cut short, perhaps")
     return hashlib.sha256(content).hexdigest(), size, count, changed
 
 

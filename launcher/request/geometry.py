@@ -56,12 +56,15 @@ def image_tokens(rendered: Size, multiple: int) -> int:
     return (rendered.height // multiple) * (rendered.width // multiple)
 
 
-def reference_size(given: Size, sizes: list[str] | None, area: int | None) -> Size | None:
+def reference_size(
+    given: Size, sizes: list[str] | None, area: int | None, most: int | None = None, multiple: int = 16
+) -> Size | None:
     """The size in which a picture is looked at beside what is drawn, as diffusers' pipelines scale it.
 
     Args:
         sizes: HEIGHTxWIDTH, of which that with the nearest aspect is taken: FLUX.1 Kontext.
         area: pixels, kept about while 32 divides the sides: Qwen-Image-Edit's `calculate_dimensions`.
+        most: pixels, to which a larger one is scaled down; then sides are cut to multiples: FLUX.2.
     """
     aspect = given.width / max(1, given.height)
     known = [Size(int(size[1]), int(size[2])) for each in sizes or () if (size := SIZE.fullmatch(each))]
@@ -70,6 +73,10 @@ def reference_size(given: Size, sizes: list[str] | None, area: int | None) -> Si
     if area is not None and area > 0:  # else its rule says so
         width = math.sqrt(area * aspect)
         return Size(round(width / aspect / 32) * 32, round(width / 32) * 32)
+    if most is not None and most > 0:
+        pixels = given.height * given.width
+        scale = math.sqrt(most / pixels) if pixels > most else 1.0
+        return Size(int(given.height * scale) // multiple * multiple, int(given.width * scale) // multiple * multiple)
     return None
 
 

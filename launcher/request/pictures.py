@@ -92,7 +92,8 @@ def look(setting: str, text: str, frames: int = 1) -> tuple[list[Given], list[Pr
     Args:
         frames: that are wanted of a film.
     """
-    kinds = films.KINDS if setting == "video" else KINDS
+    kinds, what = (films.KINDS, "film") if setting == "video" else (KINDS, "picture")
+    instead = f"give the path of a {what} on this machine"
     found: list[Given] = []
     problems: list[Problem] = []
     for name in listed(text):
@@ -111,9 +112,9 @@ def look(setting: str, text: str, frames: int = 1) -> tuple[list[Given], list[Pr
             problems.append(Problem(value, str(error), f"give a {kinds} file"))
         except OSError as error:
             rule = f"can't be read ({error.strerror or type(error).__name__})"
-            problems.append(Problem(value, rule, "give the path of a picture on this machine"))
+            problems.append(Problem(value, rule, instead))
         except ValueError as error:  # no file can have this name
-            problems.append(Problem(value, str(error), "give the path of a picture on this machine"))
+            problems.append(Problem(value, str(error), instead))
     return found, problems
 
 

@@ -12,7 +12,7 @@ from launcher.caches import SETTINGS, WARM, Cache
 from launcher.config.schema import LaunchConfig
 from launcher.decoding import TILE, Decoding
 from launcher.families.call import negative_prompt
-from launcher.families.tasks import denoising_steps
+from launcher.families.tasks import denoising_steps, task_of, tasks
 from launcher.machines import Machine
 from launcher.problems import Problem
 from launcher.records.film import CODECS, Codec
@@ -228,9 +228,20 @@ class Request:
     @property
     def references(self) -> list[Size]:
         """The sizes in which pictures are looked at beside what is drawn; in a plan without any, one square."""
-        model = self.config.model
+        model, beside = self.config.model, self.beside
+        if beside is None:
+            return []
+        if beside == "same":
+            return [self.rendered]
         sizes = [given.size for given in self.inputs.pictures if given.setting == "image"] or [Size(1, 1)]
-        return [found for size in sizes if (found := reference_size(size, model.reference_sizes, model.reference_area))]
+        how = (model.reference_sizes, model.reference_area, model.reference_most, self.multiple)
+        return [found for size in sizes if (found := reference_size(size, *how))]
+
+    @property
+    def beside(self) -> str | None:
+        """How a picture is looked at beside what is drawn: "own", in its own shape, "same", or None, not at all."""
+        task = task_of(self.config) or next(iter(tasks(self.config.model).values()), None)
+        return None if task is None else task.beside
 
     @property
     def counted(self) -> bool:
@@ -239,7 +250,7 @@ class Request:
 
     def fit(self, given: Given) -> Fit | None:
         """How a given picture is made ready; None for one that the pipeline itself scales."""
-        return None if self.references else covering(given.size, self.requested, self.rendered)
+        return None if self.beside == "own" else covering(given.size, self.requested, self.rendered)
 
     def told_of(self, given: Given) -> tuple[str, ...]:
         """What is done to a given picture, in words."""

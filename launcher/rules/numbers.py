@@ -136,9 +136,11 @@ def facts(request: Request) -> Iterator[Problem]:
     for size in model.reference_sizes or ():
         if not SIZE.fullmatch(size):
             yield Problem(f"model.reference_sizes={size}", "must be HEIGHTxWIDTH", "leave it out: it is the model's")
-    if (area := model.reference_area) is not None and not MIN_AREA <= area <= MAX_SIDE * MAX_SIDE:
-        what = f"must count pixels, from {MIN_AREA} to {MAX_SIDE * MAX_SIDE}"
-        yield Problem(f"model.reference_area={area}", what, "leave it out: it is the model's")
+    for key in ("reference_area", "reference_most"):
+        area = getattr(model, key)
+        if area is not None and not MIN_AREA <= area <= MAX_SIDE * MAX_SIDE:
+            what = f"must count pixels, from {MIN_AREA} to {MAX_SIDE * MAX_SIDE}"
+            yield Problem(f"model.{key}={area}", what, "leave it out: it is the model's")
     if not 0 <= model.text_dropped <= MAX_TEXT:
         rule_ = f"must be from 0 to {MAX_TEXT}"
         yield Problem(f"model.text_dropped={model.text_dropped}", rule_, "leave it out: it is the model's")

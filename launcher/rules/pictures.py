@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from launcher.families.tasks import given, strength, task_of, tasks
@@ -14,9 +15,10 @@ from launcher.wording import plural
 WHO = {  # takes what
     "image": "model=flux_tiny, model=flux_kontext or model=wan_i2v_14b",
     "mask_image": "model=flux_tiny or model=flux_fill",
-    "last_image": "model=wan_i2v_14b",
-    "video": "model=wan_t2v_1_3b or model=cogvideox_5b",
+    "last_image": "model=wan_flf2v_14b or model=ltx2",
+    "video": "model=wan_t2v_1_3b, model=cogvideox_5b or model=ltx2",
 }
+LEAST_SIDE, MOST_ASPECT = 64, 8  # of a picture that FLUX.2's pipelines look at: `check_image_input`
 
 
 @rule
@@ -60,13 +62,33 @@ def looked_at(request: Request) -> Iterator[Problem]:
     for name in given(config):
         text, most = getattr(config, name), task.most if task is not None and name == "image" else 1
         if task is not None and (count := len(listed(text))) > most:
-            many = "1 picture" if most == 1 else f"up to {most} pictures"
+            what = "film" if name == "video" else "picture"
+            many = f"1 {what}" if most == 1 else f"up to {most} {what}s"
             yield Problem(f"{name}={text}", f"lists {count}, and {config.model.name} takes {many}", "leave some out")
     pictures = [one for one in request.inputs.pictures if one.setting == "image"]
     for picture, size in zip(pictures, request.references, strict=False):
         if min(size.height, size.width) < request.multiple:
             what = f"{picture.size} is too narrow: it would be looked at as {size}"
             yield Problem(f"image={picture.path.name}", what, "crop it to a side ratio below 30")
+
+
+@rule
+def beside(request: Request) -> Iterator[Problem]:
+    """FLUX.2's pipelines look at pictures of some sides only, and one of them at no more than it draws."""
+    config, task, rendered = request.config, task_of(request.config), request.rendered
+    most = None if task is None else task.most_pixels
+    if most is not None and rendered.height * rendered.width > most:
+        needs = " and ".join(f"{name}=" for name in given(config))
+        side = math.isqrt(most) // request.multiple * request.multiple
+        value = f"height={config.height} width={config.width}"
+        yield Problem(value, f"with {needs} {config.model.name} draws at most {most} pixels", f"type height={side}")
+    if request.beside != "own" or config.model.reference_most is None:
+        return
+    for picture in (one for one in request.inputs.pictures if one.setting == "image"):
+        short, long = sorted((picture.size.height, picture.size.width))
+        if short < LEAST_SIDE or long > MOST_ASPECT * short:
+            what = f"is {picture.size}; {config.model.name} takes sides from {LEAST_SIDE} pixels, up to {MOST_ASPECT}:1"
+            yield Problem(f"image={picture.path.name}", what, "crop or scale it")
 
 
 @rule

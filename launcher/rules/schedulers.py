@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from launcher.families import sources
 from launcher.families.fits import FITS
@@ -21,6 +22,7 @@ from launcher.schedulers import (
     SPACED,
     SPACINGS,
     TAKE_SIGMAS,
+    Wish,
     chosen,
     fitting,
     predicts,
@@ -48,6 +50,9 @@ def scheduler(request: Request) -> Iterator[Problem]:
     own = request.inputs.checkpoint.scheduler
     if not own and model.pipeline in FITS and model.pipeline not in PREDICT_NOISE:  # still to be fetched
         own = {"_class_name": EULER, "use_dynamic_shifting": True}
+    if own and (found := _times(request, own)) is not None:
+        yield found
+        return
     if wish.empty or not own:
         return
     kind = chosen(wish, own)
@@ -81,6 +86,23 @@ def scheduler(request: Request) -> Iterator[Problem]:
         elif wish.sigmas == "beta" and not installed("scipy"):
             yield Problem(value, "needs the package scipy, which is not installed", "type pip install scipy")
     yield from _options(request, kind)
+
+
+def _times(request: Request, own: Mapping[str, Any]) -> Problem | None:
+    """A pipeline that gives its scheduler the times leaves nothing to choose, nor to a shift by the size."""
+    wish, model = request.scheduler, request.config.model
+    node = sources.pipeline(model.pipeline)
+    if node is None or not sources.gives_times(node):
+        return None
+    if own.get("use_dynamic_shifting"):
+        what = f"its scheduler shifts by the size, and {model.pipeline} gives it times that are shifted already"
+        return Problem(
+            f"model.path={model.path}", what, "type model=ltx_video, or the folder of LTX-Video 0.9.5 or later"
+        )
+    if wish in (Wish(), Wish("euler")) and own.get("_class_name") == EULER:
+        return None
+    value = next((f"scheduler.{key}" for key in ("shift", "sigmas", "options") if getattr(wish, key)), "scheduler")
+    return Problem(value, f"{model.pipeline} has times of its own, for each token", AUTO)
 
 
 def _spaced(names: list[str], flow: bool) -> list[str]:

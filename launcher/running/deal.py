@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
+from launcher.leaving import SIGNAL
 from launcher.machines import part
 from launcher.problems import Interrupted
 from launcher.request.request import Request
@@ -112,10 +113,14 @@ def deal(
         run: runs a job, by its number, on a group, by its number.
         ended: is told of each job that has ended, in this thread; true: start no more.
         stopped: set when an error, or a signal, comes through: whoever runs a job ends it then.
+
+    Raises:
+        Interrupted: a signal came; where it asks for the end after a picture, each group has ended its own.
     """
     left, free = dict(jobs), list(range(groups))
     last: dict[int, Hashable] = {}
     working: dict[Future[None], tuple[int, int]] = {}
+    leaving: Interrupted | None = None
     with ThreadPoolExecutor(groups, thread_name_prefix="group") as threads:
         try:
             while left or working:
@@ -129,12 +134,21 @@ def deal(
                 for future in done:
                     number, group = working.pop(future)
                     free.append(group)
-                    future.result()
+                    try:
+                        future.result()
+                    except Interrupted as error:
+                        if error.signum != SIGNAL:
+                            raise
+                        leaving = error  # after a picture of this group; the others are in the middle of theirs
+                        left.clear()
+                        continue
                     if ended(number):
                         left.clear()
         except BaseException:
             stopped.set()
             raise
+    if leaving is not None:
+        raise leaving
 
 
 def next_job(left: Mapping[int, Hashable], last: Mapping[int, Hashable], group: int, busy: set[int]) -> int | None:

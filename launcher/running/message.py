@@ -13,7 +13,7 @@ from launcher.estimates import memory
 from launcher.families import lora as lora_files
 from launcher.families import replaced
 from launcher.families.call import arguments
-from launcher.families.tasks import task_of
+from launcher.families.tasks import strength, task_of
 from launcher.problems import RunFailed
 from launcher.reading import UnreadableError
 from launcher.records.files import whole
@@ -143,12 +143,17 @@ def make_ready(request: Request, run_dir: RunDir) -> None:
 
 def _given(request: Request, run_dir: RunDir) -> tuple[Given, ...]:
     task = task_of(request.config)
-    several = task is not None and task.most > 1
+    if task is None:
+        return ()
+    anew = strength(request.config) or 0.0
     return tuple(
         Given(
-            one.setting,
+            "conditions" if task.condition is not None else task.names.get(one.setting, one.setting),
             str(run_dir.input(number, one.frames is not None).absolute()),
-            several and one.setting == "image",
+            task.condition is not None or (task.most > 1 and one.setting == "image"),
+            task.condition,
+            last=one.setting == "last_image",
+            anew=anew if one.frames is not None else 0.0,
         )
         for number, one in enumerate(request.inputs.pictures)
     )

@@ -12,7 +12,7 @@ import dataclasses
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from launcher.wording import shorten
 
 HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")  # a repository's name
 PLAIN = re.compile(r"[A-Za-z_][\w./-]*")  # a text that Hydra reads as it stands, but for these
+WEIGHTS = ("model.path", "model.transformer", "model.vae")  # which may each be a single file
 MOST_KEPT = 64  # files of a run's folder that are looked at
 NO_TEXT = ("null", "true", "false", "inf", "nan")
 # Settings that have no say in what is drawn, or that a run of today decides.
@@ -127,7 +128,7 @@ def kept(source: Original) -> dict[str, str]:
     """
     folder = source.path if source.path.is_dir() else source.path.parent
     digests, named, found = source.recorded.get("inputs", {}), dict(flat(source.config)), {}
-    for setting in (*PICTURES, "lora.path"):
+    for setting in (*PICTURES, "lora.path", *WEIGHTS):
         if not isinstance(value := named.get(setting), str):
             continue
         items = listed(value)
@@ -142,6 +143,8 @@ def kept(source: Original) -> dict[str, str]:
 
 def _found(digest: str | None, named: str, folder: Path) -> str | None:
     """The path of a file with this SHA-256: in a run's folder, or where it was named."""
+    if digest is None:
+        return None
     places = list(itertools.islice((folder / INPUTS).glob("*/*"), MOST_KEPT))
     with contextlib.suppress(ValueError, OSError):  # no file has this name, or the current folder is gone
         if ".." not in Path(named).parts and not named.startswith(("/", "~")):
@@ -234,13 +237,14 @@ def _flaw(name: str, value: Any) -> Problem | None:
     if name not in PATHS or value is None:
         return None
     named = name in ("model.path", "model.base")
-    if name in ("model.transformer", "model.vae") and reference(str(value)) is not None:
+    part = reference(str(value)) if name in WEIGHTS else None
+    if part is not None and (part.is_file or name != "model.path"):
         return None
     if named and (value == "bundled" or (HUB.fullmatch(str(value)) and not Path(str(value)).exists())):
         return None
     several = str(value).count(",") + 1 if str(value).startswith("[") else 0
     file = f"[{','.join(['FILE'] * several)}]" if several else "FILE"
-    if name in (*PICTURES, "lora.path"):
+    if name in (*PICTURES, "lora.path") or (name in WEIGHTS and str(value).endswith((".safetensors", ".gguf"))):
         where = "in the run's folder, nor where it was named" if name in PICTURES else "where it was named"
         return Problem(told, f"no file with the recorded SHA-256 is {where}", f"type {name}={file}")
     kind = "FOLDER" if named else file
@@ -267,13 +271,19 @@ def _word(value: Any) -> str:
     return json.dumps(value)
 
 
-def strangers(config: LaunchConfig, overrides: Sequence[str], composer: Composer) -> list[str]:
-    """What would be fetched that neither the model's file nor the user's own words name."""
+def strangers(
+    config: LaunchConfig, overrides: Sequence[str], composer: Composer, here: Collection[str] = ()
+) -> list[str]:
+    """What would be fetched that neither the model's file nor the user's own words name, nor is here."""
     typed = [word.partition("=")[0].lstrip("+") for word in overrides]
     known = to_config(composer.compose([f"model={config.model.name}"])).model
     keys = ("path", "base", "revision", "transformer", "vae")
     found = {f"model.{key}": (getattr(config.model, key), getattr(known, key)) for key in keys}
-    return [f"{name}={now}" for name, (now, usual) in found.items() if now not in (None, usual) and name not in typed]
+    return [
+        f"{name}={now}"
+        for name, (now, usual) in found.items()
+        if now not in (None, usual, "bundled", *here) and name not in typed
+    ]
 
 
 def facts_that_differ(config: Config, now: LaunchConfig) -> list[str]:

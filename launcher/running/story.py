@@ -46,7 +46,7 @@ class Story:
 
         Raises:
             RunFailed: it makes the run worthless.
-            Interrupted: the run was asked to end after this picture.
+            Interrupted: the run was asked to end after this picture, and the group would make more.
         """
         if isinstance(message, (Saved, Checked)) or (rank == 0 and isinstance(message, Source)):
             with self._lock:
@@ -68,7 +68,7 @@ class Story:
             number = self.numbers[group][message.picture]
             self.files[number] = message.file
             run_dir.note(files=tuple(self.files[number] for number in sorted(self.files)))
-            if len(self.files) < self.request.pictures and number in self._ends:  # of a call; the others are ready too
+            if number in self._ends and number != self.numbers[group][-1]:  # of a call; the others are ready too
                 leave_if_asked()
         elif isinstance(message, Checked):
             self._checks[group, rank] = message.check

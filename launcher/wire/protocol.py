@@ -273,11 +273,17 @@ class Picture:
 
 @dataclass(frozen=True)
 class Given:
-    """A picture to start from, made ready: the argument that it is, its file, and whether it is one of a list."""
+    """A picture to start from, made ready: the argument that it is, its file, and whether it is one of a list.
+
+    condition: the class that the pipeline takes it in; last: at the end in time; anew: how much of it is drawn anew.
+    """
 
     argument: str
     path: str
     several: bool
+    condition: str | None = None
+    last: bool = False
+    anew: float = 0.0
 
 
 @dataclass(frozen=True)

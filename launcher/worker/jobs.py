@@ -18,7 +18,6 @@ import diffusers
 import numpy as np
 import torch
 import torch.distributed as dist
-from PIL import Image, ImageSequence
 
 from attention_backends import counters
 from launcher.records.files import sha256
@@ -38,6 +37,7 @@ from launcher.worker.decoded import Frames, sound_of
 from launcher.worker.decoding import decoded_by
 from launcher.worker.embeddings import Embeddings
 from launcher.worker.fetching import fetch, hashes
+from launcher.worker.given import started_from
 from launcher.worker.load import load_pipeline
 from launcher.worker.lora import Loras
 from launcher.worker.questions import Questions
@@ -130,7 +130,7 @@ class Worker:
         """
         torch.manual_seed(pictures[0].seed)
         self.groups.together = len(pictures)
-        call = _accepted(self.drawing, job.call | _pictures(job))
+        call = _accepted(self.drawing, job.call | started_from(self.drawing, job))
         prompts = [job.prompts[picture.prompt] for picture in pictures]
         noise = [torch.Generator("cpu").manual_seed(picture.seed) for picture in pictures]  # the same everywhere
         if len(pictures) == 1:
@@ -265,6 +265,8 @@ class Worker:
         pipe = kind(**{name: known[name] for name in inspect.signature(kind).parameters if name in known})
         if getattr(pipe, "latent_channels", None) == 3:
             pipe.latent_channels = 0  # flux_tiny's: a picture, of three channels too, would be taken for latents
+        if job.pipeline == "ChromaInpaintPipeline":  # asks a setting of FLUX's transformer, which Chroma's has not
+            pipe.transformer.register_to_config(guidance_embeds=False)
         if job.load.offload != "none":
             pipe.enable_model_cpu_offload(device=torch.device("cuda", torch.cuda.current_device()))
         return pipe
@@ -317,20 +319,6 @@ def _made_with(job: Job) -> str:
     told = [f"{one.name} at scale {one.scale:g}" for one in (*job.load.fused, *job.loras)]
     what = "LoRA" if len(told) == 1 else "LoRAs"
     return job.load.dtype + halves + (f" with the {what} {', '.join(told)}" if told else "")
-
-
-def _pictures(job: Job) -> dict[str, object]:
-    """What a job starts from, by the arguments of its pipeline's call."""
-    found: dict[str, Any] = {}
-    for given in job.started_from:
-        film = given.path.endswith(".tiff")
-        with Image.open(given.path) as opened:
-            picture = [frame.copy() for frame in ImageSequence.Iterator(opened)] if film else opened.copy()
-        if given.several:
-            found.setdefault(given.argument, []).append(picture)
-        else:
-            found[given.argument] = picture
-    return found
 
 
 def _accepted(pipe: Any, call: dict[str, object]) -> dict[str, Any]:

@@ -92,10 +92,10 @@ def qwen_processor(template: str = "") -> Any:
     )  # fmt: skip
 
 
-def kl(**more: Any) -> Any:
+def kl(channels: int = 4, **more: Any) -> Any:
     return diffusers.AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(4, 4, 4, 4), layers_per_block=1, latent_channels=4, norm_num_groups=2,
+        block_out_channels=(4, 4, 4, 4), layers_per_block=1, latent_channels=channels, norm_num_groups=2,
         use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.1, scaling_factor=1.0, **more,
     )  # fmt: skip
 

@@ -97,6 +97,7 @@ PIPELINES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     "wan_vace_1_3b": (films.vace, [SMALL]),
     "skyreels_v2_df_1_3b": (films.skyreels_forcing, [SMALL]),
     "flux2": (pictures.flux2, [SMALL, SINGLE, "model.packages=[]"]),
+    "ltx_video_095": (films.ltx_condition, []),
     "auraflow": (pictures.auraflow, [SMALL]),
 }
 # Those that start from a picture.
@@ -109,6 +110,7 @@ STARTING: dict[str, tuple[Callable[[], Any], list[str]]] = {
     "wan22_ti2v_5b": PIPELINES["wan22_ti2v_5b"],
     "chronoedit": (films.chronoedit, [SMALL]),
     "ltx2": PIPELINES["ltx2"],
+    "ltx_video_095": PIPELINES["ltx_video_095"],
     "hunyuan_video_i2v": (films.hunyuan_i2v, [SINGLE]),
     "qwenimage_edit": (pictures.qwen_edit, []),
     "qwenimage_edit_plus": (pictures.qwen_edit_plus, []),

@@ -23,7 +23,7 @@ from pipeline_parts import (
     unipc,
     wan_vae,
 )
-from twins import _qwen_tokenizer
+from twins import FAMILIES, _qwen_tokenizer
 
 
 def cogvideox() -> Any:
@@ -122,6 +122,12 @@ def wan22_i2v() -> Any:
         **t5("UMT5"), vae=wan_vae(), scheduler=unipc(), image_processor=None, image_encoder=None,
         transformer=first, transformer_2=second, boundary_ratio=0.9,
     )  # fmt: skip
+
+
+def ltx_condition() -> Any:
+    """LTX's parts with a scheduler that takes the times that are given to it."""
+    parts = FAMILIES["ltx_video"]().components
+    return diffusers.LTXConditionPipeline(**{**parts, "scheduler": euler()})
 
 
 def vace() -> Any:

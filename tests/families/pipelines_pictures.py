@@ -36,9 +36,9 @@ def sd35() -> Any:
     tokenizer_2, encoder_2 = clip()
     return diffusers.StableDiffusion3Pipeline(
         tokenizer=tokenizer, text_encoder=encoder, tokenizer_2=tokenizer_2, text_encoder_2=encoder_2,
-        tokenizer_3=parts["tokenizer"], text_encoder_3=parts["text_encoder"], vae=kl(), scheduler=euler(),
+        tokenizer_3=parts["tokenizer"], text_encoder_3=parts["text_encoder"], vae=kl(16), scheduler=euler(),
         transformer=diffusers.SD3Transformer2DModel(
-            **SIZES, **CHANNELS, sample_size=32, joint_attention_dim=2 * WIDTH, caption_projection_dim=72,
+            **SIZES, sample_size=32, joint_attention_dim=2 * WIDTH, caption_projection_dim=72,
             pooled_projection_dim=2 * WIDTH, pos_embed_max_size=96, dual_attention_layers=(0,), qk_norm="rms_norm",
         ),
     )  # fmt: skip

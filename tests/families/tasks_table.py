@@ -26,8 +26,10 @@ BEGIN, END = "<!-- tasks: begin -->", "<!-- tasks: end -->"
 CELLS = {
     "flux_tiny": ["image", "inpaint"],
     "qwenimage": ["image", "inpaint"],
-    "sd35_medium": ["image"],
-    "chroma": ["image"],
+    "sd35_medium": ["image", "inpaint"],
+    "chroma": ["image", "inpaint"],
+    "flux2": ["edit"],
+    "flux2_klein_4b": ["edit", "inpaint"],
     "zimage_turbo": ["image", "inpaint"],
     "flux_kontext": ["edit"],
     "flux_fill": ["inpaint"],
@@ -36,9 +38,11 @@ CELLS = {
     "wan22_i2v_a14b": ["first_frame", "first_last"],
     "wan22_ti2v_5b": ["first_frame"],
     "wan_t2v_1_3b": ["video"],
+    "wan_vace_1_3b": ["video", "video_inpaint"],
     "cogvideox_5b": ["video"],
     "ltx_video": ["first_frame"],
-    "ltx2": ["first_frame"],
+    "ltx2": ["first_frame", "first_last", "video"],
+    "ltx_video_095": ["first_frame", "first_last", "video"],
     "chronoedit": ["edit"],
     "hunyuan_video_i2v": ["first_frame"],
     "qwenimage_edit": ["edit"],
@@ -50,6 +54,7 @@ TEXT = (
     "lumina2", "cogvideox_5b", "hunyuan_video", "wan22_t2v_a14b", "wan22_ti2v_5b", "skyreels_v2_t2v_14b", "ltx2",
     "helios", "krea2", "hunyuan_video_15", "hunyuan_image_21", "kandinsky5_t2v_lite", "kandinsky5_t2i_lite",
     "ideogram4", "cosmos2_t2i_2b", "cosmos_t2w_7b", "wan_vace_1_3b", "skyreels_v2_df_1_3b", "flux2",
+    "ltx_video_095",
 )  # fmt: skip
 
 

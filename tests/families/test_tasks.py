@@ -39,6 +39,9 @@ SAMPLE = [
     ("wan_flf2v_14b", "first_last"),
     ("ltx_video", "first_frame"),
     ("cogvideox_5b", "video"),
+    ("ltx2", "first_last"),
+    ("flux2_klein_4b", "inpaint"),
+    ("wan_vace_1_3b", "video_inpaint"),
 ]
 TRIED = ALL if os.environ.get("TASKS") == "all" else SAMPLE  # the whole takes a minute more
 
@@ -47,7 +50,7 @@ TRIED = ALL if os.environ.get("TASKS") == "all" else SAMPLE  # the whole takes a
 def files(tmp_path_factory) -> dict[str, str]:
     """A picture with a gradient, another, a mask, and films that move as they do."""
     folder = tmp_path_factory.mktemp("pictures")
-    y, x = np.mgrid[:60, :90]
+    y, x = np.mgrid[:64, :96]
     first = np.stack([x * 2, y * 4, (x // 9 % 2) * 255], -1).astype("uint8")
     mask = np.where(x > 45, 255, 0).astype("uint8")
     found = {"image": first, "last_image": first[::-1], "mask_image": mask}

@@ -55,7 +55,8 @@ def main(words: list[str]) -> int:
     except ValueError as error:
         raise Refused([Problem(sources[0], str(error), "give a picture or a run's folder")]) from error
     with prompts_file(source, overrides) as prompts, Session(composer, None if args.json else Terminal()) as session:
-        line = [*replay.words(source.config, overrides, composer, replay.kept(source)), *prompts]
+        here = replay.kept(source)
+        line = [*replay.words(source.config, overrides, composer, here), *prompts]
         _, request = session.resolve(line)
         if not args.json:
             show(f"recipe     {shorten(shlex.join(['python', '-m', 'launcher', *line]), LONGEST)}")
@@ -63,7 +64,7 @@ def main(words: list[str]) -> int:
                 say(f"note       {name} is another one in this installation, which is used", sys.stdout)
         if args.show:
             return 0
-        _agree(replay.strangers(request.config, overrides, composer), args.yes)
+        _agree(replay.strangers(request.config, overrides, composer, here.values()), args.yes)
         made = session.run(line)
     found = compared(source, made)
     apart = differences(source, made)

@@ -90,6 +90,7 @@ def test_a_single_file_that_is_none_is_told_once(ask, tmp_path):
     assert "cut off" in said(*single(cut))
     assert "model.path=/nowhere: no such file" in said(*single(Path("/nowhere")))
     assert "is a folder, and model.base=bundled goes with a single" in said(*single(BUNDLED))
+    assert "lacks, and model.path=bundled is a whole pipeline" in said("runtime=cpu", "model.base=bundled")
     cut.write_bytes(TRANSFORMER.read_bytes())
     assert "model.base=/nowhere: no such folder" in said(*single(cut, base="/nowhere"))
     assert "leave one of them out" in said(*single(cut, f"model.transformer={cut}"))

@@ -38,7 +38,7 @@ def test_what_is_no_film_or_a_damaged_one_is_told(film, tmp_path):
     content, path = film.read_bytes(), tmp_path / "x.mp4"
     kind, damage = (
         ("is not a film that can be read (MP4, MOV, WebM or MKV)",),
-        ("is damaged or cut", "without pictures"),
+        ("is damaged or cut", "it is cut short, perhaps", "without pictures"),
     )
     for broken, what in (
         (b"", kind),

@@ -59,3 +59,36 @@ def test_a_picture_that_is_too_narrow_is_refused(ask, tmp_path):
     Image.new("RGB", (1, 9000)).save(tmp_path / "x.png")
     request = ask("model=qwenimage_edit", f"image={tmp_path}/x.png", machine=GPUS)
     assert any("9000 x 1 is too narrow" in str(problem) for problem in pictures.looked_at(request))
+
+
+@pytest.mark.slow
+def test_flux2_looks_at_pictures_in_their_own_size_or_paints_over_one(ask, tmp_path):
+    sizes = ((100, 200), (2000, 1500), (60, 90), (600, 70), (64, 512))
+    for number, size in enumerate(sizes):
+        Image.new("RGB", size).save(tmp_path / f"{number}.png")
+
+    def said(request):
+        return [str(problem) for problem in pictures.beside(request)]
+
+    edit = ask("model=flux2", f"image=[{tmp_path}/0.png,{tmp_path}/1.png,{tmp_path}/4.png]", machine=GPUS)
+    assert [(size.height, size.width) for size in edit.references] == [(192, 96), (880, 1168), (512, 64)]
+    assert edit.streams["image"] == 4096 + (192 * 96 + 880 * 1168 + 512 * 64) // 256
+    assert said(edit) == []
+    for number, size in ((2, "90 x 60"), (3, "70 x 600")):
+        (problem,) = said(ask("model=flux2_klein_9b", f"image={tmp_path}/{number}.png", machine=GPUS))
+        assert f"image={number}.png: is {size}; flux2_klein_9b takes sides from 64 pixels, up to 8:1" in problem
+    both = (f"image={tmp_path}/2.png", f"mask_image={tmp_path}/2.png")
+    inpaint = ask("model=flux2_klein_4b", *both, machine=GPUS)
+    assert inpaint.streams["image"] == 2 * 4096
+    assert said(inpaint) == []
+    (problem,) = said(ask("model=flux2_klein_4b", *both, "height=1040", machine=GPUS))
+    assert "height=1040 width=1024: with image= and mask_image= flux2_klein_4b draws at most 1048576 pixels" in problem
+    assert ask("model=flux2_klein_4b", machine=GPUS).streams["image"] == 4096
+
+
+def test_a_last_frame_of_ltx_is_a_latent_more(ask):
+    text = ask("model=ltx_video_095", "height=64", "width=96", "frames=17", machine=GPUS)
+    given = (f"image={PICTURE}", f"last_image={PICTURE}")
+    both = ask("model=ltx_video_095", "height=64", "width=96", "frames=17", *given, machine=GPUS)
+    assert (text.streams, both.streams) == ({"video": 3 * 6}, {"video": 4 * 6})
+    assert both.counted

@@ -1,11 +1,13 @@
 """The scheduler: one that can follow what the model predicts, and settings that act on it."""
 
+from dataclasses import replace
+
 import pytest
 from refusals import REFUSALS
 from shared import GPUS
 
 from launcher.rules.schedulers import scheduler
-from launcher.schedulers import Wish
+from launcher.schedulers import EULER, Wish
 
 
 @pytest.mark.parametrize(("line", "said", "machine"), REFUSALS["schedulers"])
@@ -29,3 +31,18 @@ def test_what_is_legal(ask, words, wish):
     request = ask(*words, machine=GPUS)
     assert request.scheduler == wish
     assert list(scheduler(request)) == []
+
+
+def test_a_pipeline_with_times_of_its_own_leaves_nothing_to_choose(ask):
+    def said(dynamic: bool, *words: str) -> list[str]:
+        request = ask("model=ltx_video_095", *words, machine=GPUS)
+        own = {"_class_name": EULER, "use_dynamic_shifting": dynamic}
+        checkpoint = replace(request.inputs.checkpoint, scheduler=own)
+        return [str(one) for one in scheduler(replace(request, inputs=replace(request.inputs, checkpoint=checkpoint)))]
+
+    assert said(False) == said(False, "scheduler=euler") == []
+    for words in ("scheduler=unipc", "scheduler.shift=3", "scheduler.sigmas=karras"):
+        (problem,) = said(False, words)
+        assert "LTXConditionPipeline has times of its own, for each token; leave it out" in problem
+    (problem,) = said(True)
+    assert "its scheduler shifts by the size" in problem

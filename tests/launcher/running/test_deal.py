@@ -1,6 +1,7 @@
 """Jobs dealt to groups: which, where, and what a failure or a signal does to the others."""
 
 import itertools
+import signal
 import threading
 import time
 from collections import defaultdict
@@ -149,3 +150,19 @@ def test_an_error_ends_the_others_and_comes_through():
     with pytest.raises(MemoryError, match="it broke"):
         deal.deal(dict.fromkeys(range(4), "a"), 2, run, lambda _: False, shared.stopped)
     assert ended == [0]
+
+
+def test_a_group_that_leaves_after_its_picture_lets_the_others_end_theirs():
+    left, ended, stopped = threading.Event(), [], threading.Event()
+
+    def run(number: int, group: int) -> None:
+        if number == 0:
+            left.set()
+            raise Interrupted(signal.SIGUSR1)
+        assert left.wait(60)
+
+    with pytest.raises(Interrupted) as error:
+        deal.deal(dict.fromkeys(range(9), "a"), 2, run, lambda number: bool(ended.append(number)), stopped)
+    assert error.value.signum == signal.SIGUSR1
+    assert ended in ([1], [1, 2])  # the other group may have taken one more before it was known
+    assert not stopped.is_set()

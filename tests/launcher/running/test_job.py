@@ -15,8 +15,9 @@ from launcher.families.weights import BUNDLED
 from launcher.problems import Interrupted, RunFailed
 from launcher.records.record import File, read_record
 from launcher.records.run_dir import RunDir
+from launcher.running import deal
 from launcher.running.job import Crew, execute
-from launcher.running.progress import UNSEEN
+from launcher.running.progress import UNSEEN, UnseenBoard
 from launcher.wire.protocol import Alive, Done, Saved, Source, Stage, Step
 
 SMALL = ["cp=none", "runtime=cpu", "height=16", "width=16", "steps=2", "seed=3"]
@@ -119,6 +120,35 @@ def test_sigusr1_ends_a_run_after_the_call_that_is_drawn(ask, tmp_path, images, 
     with pytest.raises(Interrupted):  # nor does another one start
         run(request, tmp_path / "next", makes)
     assert not (tmp_path / "next" / "run.json").exists()
+
+
+def test_sigusr1_lets_each_group_end_its_picture(ask, tmp_path, monkeypatch):
+    """The second group is in the middle of its first picture when the first group has ended one of three."""
+    asked, first_left = threading.Event(), threading.Event()
+    monkeypatch.setattr("launcher.leaving.asked", asked)
+
+    def makes(job, run_dir, on_event):
+        second = job.pictures[0].file == "0001.png"
+        for number, picture in enumerate(job.pictures):
+            if second:
+                assert first_left.wait(60)
+                shared.stopped.wait(0.2)
+                on_event(0, Step(number, 1))  # raises where the others were stopped: the picture is half-drawn
+            asked.set()
+            try:
+                on_event(0, Saved(number, File(picture.file, "ab", 10, 16, 16, picture.seed, 0)))
+            finally:
+                first_left.set()
+        return [done()]
+
+    request = ask("cp=none", "runtime=cpu", "images=6", *SMALL[2:])
+    shared, run_dir = deal.Shared(UnseenBoard()), RunDir(tmp_path / "run")
+    crews = [Crew(request, Ranks(makes).get, shared.job(group, "", 3)) for group in range(2)]
+    with run_dir.claimed(), pytest.raises(Interrupted) as ended:
+        execute(crews, run_dir, ["seed=3"], stopped=shared.stopped)
+    assert ended.value.signum == signal.SIGUSR1
+    record = read_record(run_dir.path / "run.json")
+    assert (record.status, [file.file for file in record.files]) == ("interrupted", ["0000.png", "0001.png"])
 
 
 def test_ranks_that_end_with_other_latents_are_told(ask, tmp_path):

@@ -185,6 +185,22 @@ def test_what_a_run_started_from_is_found_in_its_folder_or_where_it_was_named(tm
         words(config, [], composer)
 
 
+def test_weights_of_a_single_file_are_taken_where_they_are_the_recorded_ones(tmp_path, monkeypatch, config, composer):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.safetensors").write_bytes(b"weights")
+    digests = {f"model.{name}": hashlib.sha256(b"weights").hexdigest() for name in ("path", "transformer")}
+    named = {"model": {"path": "x.safetensors", "base": "bundled", "transformer": "y.gguf"}}
+    source = replay.Original(tmp_path, named, (), (), (), {"inputs": digests})
+    here = replay.kept(source)
+    assert here == {"model.path": str(tmp_path / "x.safetensors")}
+    line = words(changed(config, model__path="x.safetensors", model__base="bundled"), [], composer, here)
+    asked = to_config(composer.compose(line))
+    assert (asked.model.path, asked.model.base) == (here["model.path"], "bundled")
+    assert replay.strangers(asked, [], composer, here.values()) == []
+    with pytest.raises(Refused, match=r"no file with the recorded SHA-256 is where it was named; type model.path=FILE"):
+        words(config, [], composer)
+
+
 def test_a_folder_that_is_here_is_not_taken_for_a_repository(config, composer, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "model.path=owner/name" in words(changed(config, model__path="owner/name"), [], composer)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -15,15 +16,19 @@ from launcher.records.files import sha256
 from launcher.wire.protocol import PartFile
 
 RANK = """
+import json
 import sys
+from huggingface_hub import constants
+from launcher.worker import fetching
 from launcher.worker.fetching import fetch, hashes
 from launcher.wire.protocol import Load, PartFile
-import json
-given = json.loads(sys.stdin.read())
+fetching.TOLD_EVERY, constants.DOWNLOAD_CHUNK_SIZE = 0.05, 1 << 16  # as of a file of gigabytes, that takes minutes
+given = json.loads(sys.argv[1])
 parts = tuple(PartFile(**{**part, "patterns": tuple(part["patterns"])}) for part in given.pop("replaced"))
 load = Load(**{**given, "replaced": parts, "fused": ()})
-folder, found = fetch(load)
-print(json.dumps([found[0].path, hashes(load, found)]))
+told = []
+folder, found = fetch(load, told.append)
+print(json.dumps([found[0].path, hashes(load, found), told]))
 """
 
 
@@ -32,17 +37,16 @@ def test_ranks_fetch_a_part_once_and_all_read_the_cache(tmp_path):
     (weights,) = (BUNDLED / "transformer").glob("*.safetensors")
     part = PartFile("transformer", "transformer", 0, "model.transformer", "a/b", None, ("transformer/*",))
     load = json.dumps(dataclasses.asdict(dataclasses.replace(a_job().load, path=str(BUNDLED), replaced=(part,))))
-    with hub({"a/b": BUNDLED}) as served:
+    with hub({"a/b": BUNDLED}, pause=0.1) as served:
         environment = os.environ | {"HF_ENDPOINT": served.url, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}
         environment.pop("HF_HUB_OFFLINE", None)
-        command = [sys.executable, "-c", RANK]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        ranks = [subprocess.Popen(command, env=environment, **pipes) for _ in range(2)]
-        for rank in ranks:
-            rank.stdin.write(load)
-            rank.stdin.close()
-        said = [json.loads(rank.stdout.read()) for rank in ranks]
-        assert [rank.wait(120) for rank in ranks] == [0, 0]
+        command = [sys.executable, "-c", RANK, load]
+        ranks = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+        said = [json.loads(rank.communicate(timeout=120)[0]) for rank in ranks]
     place = tmp_path / "hub" / "models--a--b" / "snapshots" / COMMIT / "transformer"
-    assert said == [[str(place), {"model.transformer": sha256(weights)}]] * 2
+    assert [[where, found] for where, found, _ in said] == [[str(place), {"model.transformer": sha256(weights)}]] * 2
+    silent, telling = sorted((told for _, _, told in said), key=len)
+    assert not silent  # one tells, not each rank
+    assert telling == sorted(telling, key=lambda line: int(re.fullmatch(r"fetching, (\d+) MB", line)[1]))
+    assert len(set(telling)) > 2
     assert sorted(served.sent) == sorted(f"transformer/{path.name}" for path in (BUNDLED / "transformer").iterdir())
