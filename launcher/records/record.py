@@ -202,6 +202,7 @@ class Record:
         checkout: of this program; None where it was installed from a package.
         hosts: the machines that its ranks were on, where those were several.
         slurm: the job that it ran in, with cluster=slurm.
+        held_bytes: of the weights of each part of the pipeline, by each rank; 0 of a part that only other ranks run.
 
     What a failed run has not come to, and what older versions did not write, is None or empty.
     """
@@ -241,6 +242,7 @@ class Record:
     hosts: tuple[str, ...] = ()
     slurm: SlurmJob | None = None
     skipped_steps: tuple[tuple[int, ...], ...] = ()
+    held_bytes: tuple[dict[str, int], ...] = ()
 
 
 def at_commit(config: Config, folder: str) -> Config:
