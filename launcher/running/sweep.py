@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -140,7 +140,7 @@ def resume(sweep: Sweep, folder: Path) -> None:
         if record is not None and record.status == "queued" and record.slurm and slurm.state(record.slurm.id):
             rule = f"job {number} waits in Slurm's queue, as job {record.slurm.id}"
             raise Refused([Problem(value, rule, f"wait for its end, or type scancel {record.slurm.id}")])
-        if record is not None and list(record.overrides) != recorded(job.words):
+        if record is not None and _drawn_by(record.overrides) != _drawn_by(recorded(job.words)):
             then, now = (shorten(" ".join(words), 300) for words in (record.overrides, recorded(job.words)))
             rule = f"job {number} there was {then or 'without settings'}, and here it is {now or 'without settings'}"
             raise Refused([Problem(value, rule, "give the same settings as then, and nothing else")])
@@ -152,6 +152,11 @@ def resume(sweep: Sweep, folder: Path) -> None:
             move.append(job.folder)
     for place in move:
         place.rename(next(name for name in _aside(place) if not os.path.lexists(name)))
+
+
+def _drawn_by(words: Iterable[str]) -> list[str]:
+    """The settings without the cluster's: with another time limit or partition the same is drawn."""
+    return [word for word in words if not word.startswith(("cluster=", "cluster."))]
 
 
 def _record(folder: Path) -> Record | None:

@@ -307,9 +307,9 @@ EIGHT = ["-m", "cluster.nodes=1", "cluster.tasks_per_node=1", "cp=none", "height
 @pytest.mark.skipif(not WHOLE, reason="only with FAMILY_SAMPLES: takes a minute")
 def test_a_sweep_is_an_array_over_warm_ranks_with_one_table(slurm, tmp_path):
     done = slurm.asked(*command(*WORDS, *EIGHT, "cluster.array_parallelism=2"), timeout=PATIENCE, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     assert "2 in its array" in done.stdout
-    assert done.stdout.count("  done  ") == 8
+    assert done.stdout.count("/8] ") == 8
     records = [read_record(path) for path in tmp_path.rglob("run.json")]
     assert [record.status for record in records] == ["done"] * 8
     assert {record.loads for record in records} == {1}  # once for all jobs of an allocation
