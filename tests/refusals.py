@@ -338,6 +338,7 @@ REFUSALS: dict[str, list[Refusal]] = {
     ],
     "model": [
         ("model.pipeline=FluxPipelin", "has no pipeline of this name; type model.pipeline=FluxPipeline", LAPTOP),
+        ("model=flux3", "has no pipeline for it, only modular blocks (Flux3ModularPipeline); type model=flux2", LAPTOP),
         ("guidance=3", "takes no distilled guidance scale", LAPTOP),
         ("negative_prompt=blue", "has no effect while model.true_cfg is 1", LAPTOP),
         ("model.true_cfg=0.5", "must be 1 (off) or more", LAPTOP),
