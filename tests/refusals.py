@@ -35,6 +35,7 @@ REFUSALS: dict[str, list[Refusal]] = {
         ("cluster.port=70000", "cluster.port=70000: the highest port is 65535", LAPTOP),
         ("cluster.join_timeout=0", "cluster.join_timeout=0: must be at least 1", LAPTOP),
         ("cluster.nodes=0", "cluster.nodes=0: must be at least 1", LAPTOP),
+        ("cluster.array_parallelism=2000", "Slurm's arrays have 1001 elements", LAPTOP),
         ("cluster.timeout_min=100000", "the longest is a week", LAPTOP),
         ("cluster.nodes=257", "cluster.nodes=257: at most 256 machines work together", LAPTOP),
         ("machine.nodes=0", "machine.nodes=0: must be from 1 to 4096", LAPTOP),

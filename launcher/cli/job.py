@@ -1,4 +1,4 @@
-"""`python -m launcher.cli.job FOLDER`: what a job script starts, on the first node of its job."""
+"""`python -m launcher.cli.job FOLDER [ELEMENT]`: what a job script starts, on the first node of its job."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 from launcher.cli.main import told
-from launcher.cli.terminal import Terminal
+from launcher.cli.terminal import Terminal, complain
 from launcher.config.compose import Composer
+from launcher.problems import LauncherError
+from launcher.running.array import jobs_of_element
 from launcher.running.session import Session
 from launcher.running.submission import read
 from launcher.slurm import SUBMITTED
@@ -19,11 +21,18 @@ def main() -> int:
     folder = Path(sys.argv[1])
     os.environ[SUBMITTED] = "1"
 
+    places = [folder] if len(sys.argv) == 2 else jobs_of_element(folder, int(sys.argv[2]))
+
     def run() -> int:
-        given = read(folder)
-        with Session(Composer(*given.options[1:]), Terminal()) as session:
-            session.run_submitted(given, folder)
-            return 0
+        failed = 0
+        with Session(Composer(*read(places[0]).options[1:]), Terminal()) as session:
+            for place in places:
+                try:
+                    session.run_submitted(read(place), place)
+                except LauncherError as error:
+                    complain(error)
+                    failed = 1
+        return failed
 
     return told(run)
 

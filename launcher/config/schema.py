@@ -354,6 +354,9 @@ class ClusterConfig:
     additional_parameters: dict[str, Any] = field(
         default_factory=dict, metadata={"help": "cluster=slurm: more of sbatch's options, {mem: 64G, exclusive: true}"}
     )
+    array_parallelism: int = option(
+        1, "cluster=slurm: allocations that do a sweep's jobs (-m) at once, each with warm ranks of its own"
+    )
     wait: bool = option(True, "cluster=slurm: wait for a job's end; false submits it and leaves")
     srun_args: Optional[list[str]] = option(
         None, "cluster=slurm: more words for the srun that starts an agent on each further node: [--exact]"

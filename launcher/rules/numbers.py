@@ -59,6 +59,7 @@ def ranges(request: Request) -> dict[str, Range]:
         "cluster.port": Range(65535, "the highest port is 65535"),
         "cluster.join_timeout": week,
         "cluster.tasks_per_node": ranks,
+        "cluster.array_parallelism": Range(1000, "Slurm's arrays have 1001 elements"),
         "cluster.gpus_per_node": Range(MAX_DEVICES, f"a machine has at most {MAX_DEVICES}"),
         "cluster.timeout_min": Range(MAX_SECONDS // 60, week.why),
         "cluster.signal_delay_s": Range(65535, "Slurm takes 65535 seconds at most"),

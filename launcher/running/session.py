@@ -31,7 +31,7 @@ from launcher.running.planning import jobs_of, request_of
 from launcher.running.progress import Progress
 from launcher.running.screen import SILENT, Screen
 from launcher.running.slot import Slot
-from launcher.running.sweep import DONE, FAILED, Job, Sweep, notes_on_prompts, notes_on_seed, recorded, resume
+from launcher.running.sweep import DONE, FAILED, QUEUED, Job, Sweep, notes_on_prompts, notes_on_seed, recorded, resume
 from launcher.running.sweep_folder import check_earlier, claim, place, shown
 from launcher.running.tracking import track
 from launcher.running.which_model import with_model
@@ -191,9 +191,6 @@ class Session:
         folder = user_path(text)
         value = f"{setting}={shown(folder)}"
         earlier = check_earlier(master, folder, value) if master.resume else None
-        if str(master.cluster.name) == "slurm" and slurm.JOB not in os.environ:
-            rule, instead = "a sweep runs inside of an allocation", "type salloc --nodes=2 first, or leave -m out"
-            raise Refused([Problem("cluster=slurm", rule, instead)])
         if seed is None:  # one for all jobs, so that they can be compared
             master.seed = drawn_seed() if earlier is None else earlier
         jobs, groups = jobs_of(master, words, self.composer, self.machine)
@@ -228,7 +225,10 @@ class Session:
         self._make_places(groups)
         left = {} if stop else {number: job for number, job in enumerate(sweep.jobs) if not job.status}
         try:
-            if groups > 1:
+            if left and str(master.cluster.name) == "slurm" and slurm.JOB not in os.environ:
+                if not self._in_array(master, sweep, left, folder):
+                    return
+            elif groups > 1:
                 self._at_once(master, sweep, left, groups)
             else:
                 for number in deal.in_order(_kinds(left)):
@@ -244,6 +244,24 @@ class Session:
         results.contact_sheet(sweep, folder, self.screen)
         results.report(sweep, folder, self.screen)
         self._track([(job.request, job.made.folder) for job in sweep.jobs if job.request and job.made])
+
+    def _in_array(self, master: DictConfig, sweep: Sweep, left: dict[int, Job], folder: Path) -> bool:
+        """Have Slurm run jobs; false where they are not waited for."""
+        from launcher.running.array import Array
+
+        array = Array(sweep, _kinds(left), folder, self.composer.options)
+        self.screen.said(f"{'job':<10} {array}")
+        if not master.cluster.wait:
+            for job in left.values():
+                job.status = QUEUED
+            return False
+
+        def told(number: int) -> bool:
+            self.screen.job(sweep, number)
+            return bool(master.fail_fast and left[number].status == FAILED)
+
+        array.wait(told)
+        return True
 
     def _at_once(self, master: DictConfig, sweep: Sweep, left: dict[int, Job], groups: int) -> None:
         """Run jobs on several groups of ranks at once."""

@@ -49,11 +49,12 @@ def needed() -> None:
     slurm.ask("sbatch", "--version")
 
 
-def script(request: Request, folder: Path) -> str:
-    """The job script of a run.
+def script(request: Request, folder: Path, elements: int | None = None) -> str:
+    """The job script of a run, or of a sweep.
 
     Args:
-        folder: the run's.
+        folder: the run's, or the sweep's.
+        elements: of the job array that the sweep is.
     """
     from submitit.slurm.slurm import _make_sbatch_string
 
@@ -64,9 +65,15 @@ def script(request: Request, folder: Path) -> str:
         "output": str(run_dir.logs / OUTPUT).replace("%", "%%"),
         "signal": f"B:USR1@{config.signal_delay_s}",  # to the launcher, which takes the script's place
     }
+    command = f"exec {shlex.join([sys.executable, '-m', 'launcher.cli.job', str(run_dir.path)])}"
+    if elements is not None:
+        more["output"] = f"{str(run_dir.logs).replace('%', '%%')}/job%a.out"
+        command += ' "$SLURM_ARRAY_TASK_ID"'
     return str(
         _make_sbatch_string(
-            command=f"exec {shlex.join([sys.executable, '-m', 'launcher.cli.job', str(run_dir.path)])}",
+            command=command,
+            map_count=elements,
+            array_parallelism=config.array_parallelism,
             folder=run_dir.logs,
             job_name="launcher",
             time=config.timeout_min,
@@ -91,19 +98,10 @@ def _importable() -> list[str]:
     return [f"export PYTHONPATH={shlex.quote(path)}"] if path else []
 
 
-def submit(
+def write(
     composed: DictConfig, request: Request, words: list[str], folder: Path, options: list[str], only_check: bool
-) -> str:
-    """Write what the job reads into a run's folder, and hand the job over; it is held until `release`.
-
-    Returns:
-        Its number.
-
-    Raises:
-        Refused: Slurm does not take it.
-    """
-    path, kept = folder / SCRIPT, folder / COMPOSED
-    RunDir(folder).logs.mkdir(parents=True, exist_ok=True)
+) -> None:
+    """Write what a job reads into a run's folder."""
     plain = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
     pinned = {"seed": request.seed, "runtime": {"device": request.device, "processes": request.mesh.ranks}}
     content = {
@@ -113,14 +111,40 @@ def submit(
         "options": options,
         "only_check": only_check,
     }
-    with os.fdopen(os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+    how = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    with os.fdopen(os.open(folder / COMPOSED, how, 0o600), "w", encoding="utf-8") as file:
         yaml.safe_dump(content, file)  # hydra.job.env_set may hold what is private
-    path.write_text(script(request, folder), encoding="utf-8")
+
+
+def hand_over(text: str, folder: Path) -> str:
+    """Give a job script to Slurm, which holds the job until it is released; returns its number.
+
+    Raises:
+        Refused: Slurm does not take it; the script is gone again.
+    """
+    path = folder / SCRIPT
+    path.write_text(text, encoding="utf-8")
     try:
         return slurm.ask("sbatch", "--parsable", "--hold", str(path)).strip().partition(";")[0]
     except Refused:
         path.unlink()
-        kept.unlink()
+        raise
+
+
+def submit(
+    composed: DictConfig, request: Request, words: list[str], folder: Path, options: list[str], only_check: bool
+) -> str:
+    """Write what the job reads into a run's folder, and hand the job over; returns its number.
+
+    Raises:
+        Refused: Slurm does not take it.
+    """
+    RunDir(folder).logs.mkdir(parents=True, exist_ok=True)
+    write(composed, request, words, folder, options, only_check)
+    try:
+        return hand_over(script(request, folder), folder)
+    except Refused:
+        (folder / COMPOSED).unlink()
         raise
 
 
@@ -155,6 +179,7 @@ def asked_of_slurm(config: ClusterConfig) -> list[str]:
         "setup",
         "additional_parameters",
         "signal_delay_s",
+        "array_parallelism",
         "wait",
     )
     return [name for name in names if getattr(config, name) != getattr(usual, name)]

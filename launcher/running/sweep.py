@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
+from launcher import slurm
 from launcher.config.paths import PATHS
 from launcher.config.text import PROMPTS, is_text, parsed, quoted
 from launcher.problems import Problem, Refused
@@ -24,7 +25,7 @@ from launcher.wording import shorten
 if TYPE_CHECKING:
     from launcher.running.job import Made
 
-DONE, FAILED, REFUSED, KEPT = "done", "failed", "refused", "kept"
+DONE, FAILED, REFUSED, KEPT, QUEUED = "done", "failed", "refused", "kept", "queued"
 
 
 @dataclass
@@ -84,7 +85,9 @@ class Sweep:
     @property
     def failed(self) -> bool:
         """Whether any job did not end in pictures, but for those that may be refused; or none did."""
-        ended = [job.status in (DONE, KEPT) for job in self.jobs if job.status != REFUSED or not self.allow_refused]
+        ended = [
+            job.status in (DONE, KEPT, QUEUED) for job in self.jobs if job.status != REFUSED or not self.allow_refused
+        ]
         return not (ended and all(ended))
 
     def pictures(self) -> list[tuple[Path, str]]:
@@ -134,7 +137,10 @@ def resume(sweep: Sweep, folder: Path) -> None:
         if is_held(job.folder):
             raise Refused([Problem(value, f"job {number} is running there", "wait for its end")])
         record = _record(job.folder)
-        if record is not None and list(record.overrides) != recorded(job.words):
+        if record is not None and record.status == "queued" and record.slurm and slurm.state(record.slurm.id):
+            rule = f"job {number} waits in Slurm's queue, as job {record.slurm.id}"
+            raise Refused([Problem(value, rule, f"wait for its end, or type scancel {record.slurm.id}")])
+        if record is not None and _drawn_by(record.overrides) != _drawn_by(recorded(job.words)):
             then, now = (shorten(" ".join(words), 300) for words in (record.overrides, recorded(job.words)))
             rule = f"job {number} there was {then or 'without settings'}, and here it is {now or 'without settings'}"
             raise Refused([Problem(value, rule, "give the same settings as then, and nothing else")])
@@ -146,6 +152,11 @@ def resume(sweep: Sweep, folder: Path) -> None:
             move.append(job.folder)
     for place in move:
         place.rename(next(name for name in _aside(place) if not os.path.lexists(name)))
+
+
+def _drawn_by(words: Iterable[str]) -> list[str]:
+    """The settings without the cluster's: with another time limit or partition the same is drawn."""
+    return [word for word in words if not word.startswith(("cluster=", "cluster."))]
 
 
 def _record(folder: Path) -> Record | None:
@@ -174,7 +185,12 @@ def _ended(record: Record | None) -> str:
     """How an earlier try ended."""
     if record is None:
         return "whose record can't be read"
-    ends = {"running": "whose launcher was killed", "interrupted": "which was interrupted", "failed": "which failed"}
+    ends = {
+        "queued": "which Slurm never started",
+        "running": "whose launcher was killed",
+        "interrupted": "which was interrupted",
+        "failed": "which failed",
+    }
     return ends.get(record.status, "whose pictures are missing or changed")
 
 

@@ -40,7 +40,7 @@ def wait(job: str, folder: Path, say: Callable[[str], None]) -> Record:
     if record.status == "done":
         return record
     if record.status in ("queued", "running"):  # whatever ended it left no time for a last word
-        words = _last_words(folder) or "and Slurm keeps no word of why"
+        words = last_words(folder) or "and Slurm keeps no word of why"
         record = _ended(folder, record, f"Slurm job {job} ended before its run did: {words}")
     raise RunFailed(record.error or f"Slurm job {job} was interrupted")
 
@@ -98,9 +98,10 @@ class _Tail:
         return lines
 
 
-def _last_words(folder: Path) -> str:
+def last_words(folder: Path, name: str = OUTPUT) -> str:
+    """What a job, or Slurm, said last in a file among the logs of a folder."""
     with contextlib.suppress(OSError):
-        text = (RunDir(folder).logs / OUTPUT).read_text(encoding="utf-8", errors="backslashreplace")
+        text = (RunDir(folder).logs / name).read_text(encoding="utf-8", errors="backslashreplace")
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         cancelled = [line.strip("* ") for line in lines if " CANCELLED AT " in line]
         return shorten((cancelled or lines or [""])[-1], 200)

@@ -299,3 +299,43 @@ def test_a_job_that_is_asked_to_ends_after_the_current_picture(slurm, tmp_path, 
     assert "launcher: interrupted by SIGUSR1" in (tmp_path / "out").read_text()
     assert record.status == "interrupted"
     assert 2 <= len(record.files) == len(list(folder.rglob("*.png"))) < 9999
+
+
+EIGHT = ["-m", "cluster.nodes=1", "cluster.tasks_per_node=1", "cp=none", "height=64,100", "seed=1,2,3,4"]
+
+
+@pytest.mark.skipif(not WHOLE, reason="only with FAMILY_SAMPLES: takes a minute")
+def test_a_sweep_is_an_array_over_warm_ranks_with_one_table(slurm, tmp_path):
+    done = slurm.asked(*command(*WORDS, *EIGHT, "cluster.array_parallelism=2"), timeout=PATIENCE, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 in its array" in done.stdout
+    assert done.stdout.count("/8] ") == 8
+    records = [read_record(path) for path in tmp_path.rglob("run.json")]
+    assert [record.status for record in records] == ["done"] * 8
+    assert {record.loads for record in records} == {1}  # once for all jobs of an allocation
+    assert len({record.slurm.id for record in records}) == 2
+    (sheet,) = tmp_path.rglob("contact.png")
+    assert (sheet.parent / "report.html").is_file()
+    assert "#SBATCH --array=0-1%2" in (sheet.parent / "job.sh").read_text()
+
+
+@pytest.mark.skipif(not WHOLE, reason="only with FAMILY_SAMPLES: takes two minutes")
+def test_a_sweep_that_was_left_alone_and_cancelled_is_resumed(slurm, tmp_path):
+    slow = [*EIGHT, "steps=300"]
+    done = slurm.asked(*command(*WORDS, *slow, "cluster.wait=false"), timeout=PATIENCE, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    folder = next(tmp_path.rglob("multirun.yaml")).parent
+    slurm.wait(lambda: list(folder.rglob("0000.png")), "the first picture is drawn")
+    again = command(*WORDS, *slow, f"resume={folder}")
+    busy = slurm.asked(*again, timeout=PATIENCE, cwd=tmp_path)
+    assert busy.returncode == 1
+    assert "is running there" in busy.stderr or "waits in Slurm's queue" in busy.stderr
+    slurm.asked("scancel", "--name=launcher")
+    slurm.wait(lambda: not slurm.asked("squeue", "--noheader").stdout.strip(), "the array is gone")
+    before = {path: path.read_bytes() for path in folder.glob("[0-9]/0000.png")}
+    assert 1 <= len(before) < 8
+    done = slurm.asked(*again, timeout=PATIENCE, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    after = {path: path.read_bytes() for path in folder.glob("[0-9]/0000.png")}
+    assert len(after) == 8
+    assert before.items() <= after.items()
