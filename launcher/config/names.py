@@ -76,6 +76,9 @@ ELSEWHERE = {
     "flow_shift": "scheduler.shift",
     "timestep_shift": "scheduler.shift",
     "time_shift": "scheduler.shift",
+    "torch_compile": "compile",
+    "enable_torch_compile": "compile",
+    "compile_model": "compile",
     "w": "width",
     "h": "height",
 }
@@ -119,8 +122,6 @@ NOT_NEEDED = {
     "slicing": ("a batch is decoded at once", "type batch=1, or vae.tiling=true for less memory"),
     "enable_vae_slicing": ("a batch is decoded at once", "type batch=1, or vae.tiling=true for less memory"),
     "vae_slicing": ("a batch is decoded at once", "type batch=1, or vae.tiling=true for less memory"),
-    "compile": ("pictures are drawn without torch.compile", "leave it out"),
-    "torch_compile": ("pictures are drawn without torch.compile", "leave it out"),
     "quantization": ("weights are used as they are, in runtime.dtype", "leave it out"),
     "quantize": ("weights are used as they are, in runtime.dtype", "leave it out"),
     "teacache": ("unknown setting; a cache of steps is chosen by its name", "type cache=first_block"),

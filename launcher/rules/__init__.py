@@ -7,6 +7,7 @@ from launcher.request.request import Request
 from launcher.rules import (
     batches,
     caches,
+    compiling,
     decoding,
     devices,
     files,
@@ -32,6 +33,7 @@ ROOMS = (
     pictures,
     schedulers,
     caches,
+    compiling,
     decoding,
     kernels,
     files,
