@@ -20,7 +20,7 @@ from torch._dynamo.callback import callback_handler
 from launcher.compiling import FULL, REGIONAL
 from launcher.wire.channel import COMPILED_VARIABLE
 
-HOW = {"fullgraph": True, "dynamic": True}
+HOW: dict[str, Any] = {"fullgraph": True, "dynamic": True}
 
 
 @contextlib.contextmanager

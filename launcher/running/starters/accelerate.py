@@ -77,8 +77,9 @@ def environment(
         deterministic: have cuBLAS make the same numbers each time, which it is told before CUDA starts.
         more: variables of this job's own, before those of the user's environment.
     """
+    # With every message, and a plan asks for the command alone.
     from launcher.records import hashes
-    from launcher.wire.channel import COMPILED_VARIABLE, STORE_VARIABLE  # with every message: a plan asks for the command alone
+    from launcher.wire.channel import COMPILED_VARIABLE, STORE_VARIABLE
 
     given = os.environ | dict(more)
     kept = {name: value for name, value in given.items() if not name.startswith(STEERING) and name not in SINGLE}
