@@ -76,9 +76,6 @@ ELSEWHERE = {
     "flow_shift": "scheduler.shift",
     "timestep_shift": "scheduler.shift",
     "time_shift": "scheduler.shift",
-    "torch_compile": "compile",
-    "enable_torch_compile": "compile",
-    "compile_model": "compile",
     "w": "width",
     "h": "height",
 }
@@ -122,6 +119,8 @@ NOT_NEEDED = {
     "slicing": ("a batch is decoded at once", "type batch=1, or vae.tiling=true for less memory"),
     "enable_vae_slicing": ("a batch is decoded at once", "type batch=1, or vae.tiling=true for less memory"),
     "vae_slicing": ("a batch is decoded at once", "type batch=1, or vae.tiling=true for less memory"),
+    "torch_compile": ("unknown setting; what is compiled is chosen by a word", "type compile=regional"),
+    "enable_torch_compile": ("unknown setting; what is compiled is chosen by a word", "type compile=regional"),
     "quantization": ("weights are used as they are, in runtime.dtype", "leave it out"),
     "quantize": ("weights are used as they are, in runtime.dtype", "leave it out"),
     "teacache": ("unknown setting; a cache of steps is chosen by its name", "type cache=first_block"),
