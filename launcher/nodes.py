@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from launcher import slurm
+from launcher.config.schema import ClusterConfig
 from launcher.problems import Problem, Refused
+from launcher.slurm import Allocation
 from launcher.wire.channel import CLUSTER_SECRET_VARIABLE as SECRET
 from launcher.wire.proof import LEAST
 
@@ -56,6 +60,35 @@ def from_environment(port: int | None, given: Mapping[str, str] = os.environ) ->
     if found:
         raise Refused(found)
     return Node(number, count, address, port, secret)
+
+
+def host() -> str:
+    """This machine's name: the one that Slurm knows it by, or its own."""
+    return os.environ.get(slurm.NODE) or socket.gethostname()
+
+
+def in_allocation() -> Allocation:
+    """The Slurm allocation around this process.
+
+    Raises:
+        Refused: there is none, or Slurm does not answer.
+    """
+    found = slurm.allocation()
+    if found is None:
+        rule = "needs a Slurm allocation, and this process is in none (SLURM_JOB_ID is not set)"
+        raise Refused([Problem("cluster=slurm", rule, "type salloc --nodes=2 first, or put it into a batch script")])
+    return found
+
+
+def count_of(config: ClusterConfig) -> int:
+    """How many machines `cluster=env` or `cluster=slurm` joins.
+
+    Raises:
+        Refused: it can't be known.
+    """
+    if config.name == "env":
+        return from_environment(config.port).count
+    return len(in_allocation().part(config.nodes))
 
 
 def _one(given: Mapping[str, str], names: tuple[str, ...], found: list[Problem]) -> str:

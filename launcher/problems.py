@@ -45,10 +45,10 @@ class RunFailed(LauncherError):  # noqa: N818
 
 
 class Interrupted(BaseException):
-    """A signal asked the launcher to end."""
+    """A signal asked the launcher to end; `why` says what sent it, where that is known."""
 
     def __init__(self, signum: int) -> None:
-        self.signum = signum
+        self.signum, self.why = signum, ""
         super().__init__(f"signal {signum}")
 
 

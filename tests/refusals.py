@@ -9,6 +9,10 @@ from launcher.machines import Machine
 PICTURE = ROOT / ".github" / "images" / "patterns.png"
 Refusal = tuple[str, str, Machine]
 REFUSALS: dict[str, list[Refusal]] = {
+    "clusters": [
+        ("cluster.nodes=2", "cluster.nodes=2: works with cluster=slurm only, and this is cluster=none", LAPTOP),
+        ("cluster.srun_args=[--exact]", "cluster.srun_args=[--exact]: works with cluster=slurm only", LAPTOP),
+    ],
     "numbers": [
         ("cp.cfg_degree=3 model.true_cfg=2", "classifier-free guidance has two branches; type cp.cfg_degree=2", LAPTOP),
         ("cp.cfg_degree=0", "cp.cfg_degree=0: must be at least 1", LAPTOP),
@@ -24,6 +28,8 @@ REFUSALS: dict[str, list[Refusal]] = {
         ),
         ("cluster.port=70000", "cluster.port=70000: the highest port is 65535", LAPTOP),
         ("cluster.join_timeout=0", "cluster.join_timeout=0: must be at least 1", LAPTOP),
+        ("cluster.nodes=0", "cluster.nodes=0: must be at least 1", LAPTOP),
+        ("cluster.nodes=257", "cluster.nodes=257: at most 256 machines work together", LAPTOP),
         ("machine.nodes=0", "machine.nodes=0: must be from 1 to 4096", LAPTOP),
         ("cp.ring_degree=257 cp=ring_anything", "one host runs at most 256 ranks", LAPTOP),
         ("model.transformer_params=-1", "must count parameters", LAPTOP),
@@ -146,7 +152,7 @@ REFUSALS: dict[str, list[Refusal]] = {
         ("cp.mode=rign", "cp.mode=rign: unknown option; choose from auto, none", LAPTOP),
         ("cp.mode=rign", "type cp=ring", LAPTOP),
         ("output.metadata=all", "choose from full, minimal, none", LAPTOP),
-        ("cluster=env cluster.name=evn", "cluster.name=evn: unknown option; choose from none, env", LAPTOP),
+        ("cluster=env cluster.name=evn", "cluster.name=evn: unknown option; choose from none, env, slurm", LAPTOP),
         ("cp.transport=mpi", "choose from auto, nccl, host", LAPTOP),
         ("attention.kernel=flex", "compiles a kernel for each length and mask", LAPTOP),
         ("attention.kernel=flash_hub", "use attention.kernel='flash'; type attention=auto", LAPTOP),

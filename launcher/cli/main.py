@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 from launcher import leaving
@@ -21,12 +21,18 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command line and return its exit code. Nothing but words reaches the screen."""
+    return told(lambda: _main([_utf8(word) for word in sys.argv[1:]] if argv is None else argv))
+
+
+def told(work: Callable[[], int]) -> int:
+    """Do it and return its exit code; what ends it is told in words."""
     prepare()
     with signals():
         try:
-            return _answered([_utf8(word) for word in sys.argv[1:]] if argv is None else argv)
+            return _answered(work)
         except Interrupted as interrupt:
-            say(f"launcher: interrupted by {signal.Signals(interrupt.signum).name}", sys.stderr)
+            why = f": {interrupt.why}" if interrupt.why else ""
+            say(f"launcher: interrupted by {signal.Signals(interrupt.signum).name}{why}", sys.stderr)
             return 128 + interrupt.signum
 
 
@@ -38,10 +44,10 @@ def _utf8(word: str) -> str:
         return word
 
 
-def _answered(argv: list[str]) -> int:
+def _answered(work: Callable[[], int]) -> int:
     """The exit code; whatever is wrong is told."""
     try:
-        return _main(argv)
+        return work()
     except LauncherError as error:
         complain(error)
         return 1

@@ -328,10 +328,18 @@ class ClusterConfig:
     """The machines whose ranks work together."""
 
     name: str = option(
-        "none", "none: this machine alone; env: those that something else started the launcher on, by its variables"
+        "none",
+        "none: this machine alone; env: those that something else started the launcher on, by its variables; slurm: "
+        "the nodes of a Slurm allocation",
     )
-    port: Optional[int] = option(None, "cluster=env: where the first machine listens; default: MASTER_PORT")
-    join_timeout: float = option(180.0, "cluster=env: seconds that all machines have to come together")
+    port: Optional[int] = option(
+        None, "where the first machine listens; default: MASTER_PORT with cluster=env, any free one with cluster=slurm"
+    )
+    join_timeout: float = option(180.0, "seconds that all machines have to come together")
+    nodes: Optional[int] = option(None, "cluster=slurm: how many; default: all of the allocation")
+    srun_args: Optional[list[str]] = option(
+        None, "cluster=slurm: more words for the srun that starts an agent on each further node: [--exact]"
+    )
 
 
 @dataclass

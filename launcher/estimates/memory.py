@@ -9,6 +9,8 @@ With s tokens on this rank, d = H D channels, b bytes an element:
                      12 bytes a pixel of the whole picture or video, in float32; in tiles P is a tile's, on each rank
                      that decodes some, and rank 0 holds 24 b a pixel of the whole beside it
 
+    weights          of the parts that the rank holds: launcher/holding.py
+
 Denoising and decoding follow each other, so the larger one counts. Measured on a CPU with flux_tiny at 512 to 2000 x
 1024, alone and on two ranks, peaks were 0 to 20% above it; a test allows for 40% (tests/distributed/test_pictures.py).
 A warm rank keeps some of what an earlier, larger job took.
@@ -24,6 +26,7 @@ from launcher.caches import HELD
 from launcher.compiling import NONE
 from launcher.estimates.attentions import ELEMENT_SIZE, attentions, countable
 from launcher.families.replaced import quantised
+from launcher.holding import DECODES_BETWEEN_STEPS, encodes, on_first_rank
 from launcher.request.mesh import Mesh
 from launcher.request.request import Request
 from launcher.request.speeds import in_proportion
@@ -59,8 +62,12 @@ class Memory:
         return self.base + (self.weights or 0) + max(self.buffers + self.activations, self.decoding)
 
 
-def of_ranks(request: Request) -> list[Memory]:
-    """Return the memory of each rank of a sequence; none where the request's numbers allow no estimate."""
+def of_ranks(request: Request, every: bool = False) -> list[Memory]:
+    """Return the memory of each rank of a sequence; none where the request's numbers allow no estimate.
+
+    Args:
+        every: of all ranks, those of guidance's other half too.
+    """
     if not countable(request):
         return []
     model, largest = request.config.model, attentions(request)[0]
@@ -76,8 +83,8 @@ def of_ranks(request: Request) -> list[Memory]:
     return [
         Memory(
             base=BASE.get(request.device, 0) + COMPILER * (request.device == "cpu" and request.config.compile != NONE),
-            weights=_weights(request),
-            buffers=buffers[rank] if request.mesh.sequence > 1 else 0,
+            weights=_weights(request, rank),
+            buffers=buffers[rank % len(buffers)] if request.mesh.sequence > 1 else 0,
             activations=batch
             * (ACTIVATIONS + _cached(request))
             * sum(held.values())
@@ -86,7 +93,7 @@ def of_ranks(request: Request) -> list[Memory]:
             * size,
             decoding=batch * (decoding + kept if rank == 0 else decoding if request.decoding.shared else 0),
         )
-        for rank, held in enumerate(request.tokens_per_rank)
+        for rank, held in enumerate(request.tokens_per_rank * (request.mesh.cfg if every else 1))
     ]
 
 
@@ -122,12 +129,12 @@ def within_memory(request: Request) -> Request:
 def one_rank_holds(request: Request) -> bool:
     """Whether a rank that draws alone has the memory for it, as far as that is known."""
     alone = estimate(replace(request, mode="none", mesh=Mesh(), processes=None, schedule="", shares=()))
-    free = free_gib(request)
+    free = free_gib(request) if request.device == "cuda" else _equal_share(request)
     return alone is None or free is None or alone.total <= free * GIB
 
 
 def free_gib(request: Request, rank: int | None = None) -> float | None:
-    """Memory that a rank may take, of what is free: of its GPU, or its share of main memory; None if not known.
+    """Memory that a rank may take, of what is free: of its GPU, or what others leave of main memory; None if not known.
 
     Args:
         rank: of a sequence; None: the rank that has least.
@@ -139,6 +146,14 @@ def free_gib(request: Request, rank: int | None = None) -> float | None:
         gpus = [gpu for gpu in request.machine.gpus if gpu.index in used]
         free = min((gpu.memory_mib - gpu.used_mib for gpu in gpus), default=0) / 1024
         return free / request.ranks_per_device or None
+    needs = [memory.total for memory in of_ranks(request, every=True)]
+    if not needs or not request.machine.free_gib:
+        return _equal_share(request)
+    own = max(needs) if rank is None else needs[rank]
+    return max(0.0, request.machine.free_gib - (sum(needs) - own) / GIB)
+
+
+def _equal_share(request: Request) -> float | None:
     return request.machine.free_gib / max(1, request.mesh.ranks) or None
 
 
@@ -150,15 +165,24 @@ def _cached(request: Request) -> int:
     return branches * (HELD.get(name, 0) + layers * orders * (name in ("taylorseer", "pab")))
 
 
-def _weights(request: Request) -> int | None:
-    """Bytes of the weights that a device holds: all, or with offload=model those of the largest part."""
-    parts = parameters(request)
-    if not parts:
+def _weights(request: Request, rank: int) -> int | None:
+    """Bytes of the weights that a rank's device holds: all of its own, or with offload=model those of the largest."""
+    held = held_parts(request, rank)
+    if not held:
         return None
-    held = {name: count * ELEMENT_SIZE.get(request.dtype, 4) for name, count in parts.items()}
+    return max(held.values()) if request.config.runtime.offload == "model" else sum(held.values())
+
+
+def held_parts(request: Request, rank: int) -> dict[str, int]:
+    """Bytes of the weights of each part of the pipeline that a rank holds; empty where they are not known."""
+    held = {name: count * ELEMENT_SIZE.get(request.dtype, 4) for name, count in parameters(request).items()}
     if (packed := quantised(request.config.model)) is not None:
         held["transformer"] = packed
-    return max(held.values()) if request.config.runtime.offload == "model" else sum(held.values())
+    if rank == 0:
+        return held
+    decodes = request.decoding.shared or bool(request.inputs.pictures)
+    decodes = decodes or request.config.model.pipeline in DECODES_BETWEEN_STEPS
+    return {name: size for name, size in held.items() if not on_first_rank(name) or (decodes and not encodes(name))}
 
 
 def parameters(request: Request) -> dict[str, int]:

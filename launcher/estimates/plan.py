@@ -67,6 +67,7 @@ class Plan:
 
     Args:
         groups: of ranks that work at once, each on its part of the machine; all else is of the first one.
+        held_bytes: of the weights of each part of the pipeline, by each rank; empty where they are not known.
         picture_seconds: of denoising one picture; pictures_an_hour: by all groups.
         most_an_hour: what objective=throughput would reach with pictures enough.
     """
@@ -90,6 +91,7 @@ class Plan:
     dtype: str
     machine: str
     figures: Figures
+    held_bytes: list[dict[str, int]]
     memory: Memory | None
     memory_free_gib: float | None
     modes: list[Row]
@@ -131,6 +133,7 @@ def plan(request: Request) -> Plan:
         dtype=request.dtype,
         machine=f"{'this machine' if request.machine.here else request.machine.name}: {request.machine}",
         figures=request.machine.figures(request.device, request.devices),
+        held_bytes=[memory.held_parts(request, rank) for rank in range(request.mesh.ranks)] if real else [],
         memory=memory.estimate(request),
         memory_free_gib=memory.free_gib(request),
         modes=_rows(priced(request)),

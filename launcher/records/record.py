@@ -173,6 +173,15 @@ class Checkout:
 
 
 @dataclass(frozen=True)
+class SlurmJob:
+    """A job of Slurm's: its id, its partition, and the seconds that it waited in the queue (None: not known)."""
+
+    id: str
+    partition: str
+    queued: float | None = None
+
+
+@dataclass(frozen=True)
 class Record:
     """A run: what was asked, how it stands, and what came of it.
 
@@ -192,6 +201,8 @@ class Record:
         skipped_steps: of each picture or batch, from 1: those in which a cache stood in for a part of what is computed.
         checkout: of this program; None where it was installed from a package.
         hosts: the machines that its ranks were on, where those were several.
+        slurm: the job that it ran in, with cluster=slurm.
+        held_bytes: of the weights of each part of the pipeline, by each rank; 0 of a part that only other ranks run.
 
     What a failed run has not come to, and what older versions did not write, is None or empty.
     """
@@ -229,7 +240,9 @@ class Record:
     environment: dict[str, str] = field(default_factory=dict)
     checkout: Checkout | None = None
     hosts: tuple[str, ...] = ()
+    slurm: SlurmJob | None = None
     skipped_steps: tuple[tuple[int, ...], ...] = ()
+    held_bytes: tuple[dict[str, int], ...] = ()
 
 
 def at_commit(config: Config, folder: str) -> Config:

@@ -41,6 +41,7 @@ LIBRARIES = (
     "tokenizers",
     "sentencepiece",
     "ftfy",
+    "torchvision",
 )
 
 

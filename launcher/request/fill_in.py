@@ -146,12 +146,16 @@ def _divide(world: int, degree: int) -> int:
 
 def _within(ranks: int, heads: int) -> int:
     """The largest Ulysses degree within a machine of so many ranks that divides the heads (0: any will do)."""
-    return max((degree for degree in divisors(max(1, ranks)) if heads % degree == 0), default=1)
+    return _fitting(ranks, heads)[-1]
 
 
 def _balanced(world: int, heads: int) -> int:
     """The Ulysses degree that divides both (0 heads: any will do) and leaves the shortest ring that is as long."""
-    if world > MAX_RANKS:
-        return 1
-    fitting = [degree for degree in divisors(max(1, world)) if heads % degree == 0 and degree * degree <= world]
-    return fitting[-1] if fitting else 1
+    return [degree for degree in _fitting(world, heads) if degree * degree <= max(1, world)][-1]
+
+
+def _fitting(ranks: int, heads: int) -> list[int]:
+    """Degrees that divide ranks and heads (0: any number of them); 1 alone for more ranks than a rule lets through."""
+    if ranks > MAX_RANKS:
+        return [1]
+    return [degree for degree in divisors(max(1, ranks)) if heads % degree == 0]

@@ -7,6 +7,7 @@ from launcher.request.request import Request
 from launcher.rules import (
     batches,
     caches,
+    clusters,
     compiling,
     decoding,
     devices,
@@ -33,6 +34,7 @@ ROOMS = (
     pictures,
     schedulers,
     caches,
+    clusters,
     compiling,
     decoding,
     kernels,

@@ -38,8 +38,12 @@ def cp_plan(request: Request) -> Iterator[Problem]:
 
 @rule
 def pipeline_class(request: Request) -> Iterator[Problem]:
-    """The installed diffusers has the model's pipeline."""
+    """The installed diffusers has the model's pipeline, as one that can be called and not only as blocks."""
     name = request.config.model.pipeline
+    if name.endswith("ModularPipeline"):
+        what = f"diffusers {metadata.version('diffusers')} has no pipeline for it, only modular blocks ({name})"
+        instead = "share its transformer in your own script: attention_backends.enable(model, cp_plan=...)"
+        yield Problem(f"model={request.config.model.name}", what, f"type model=flux2, or {instead}")
     if (known := sources.pipelines()) and name not in known:
         near = [f"type model.pipeline={each}" for each in nearest(name, known, 1)]
         what = f"diffusers {metadata.version('diffusers')} has no pipeline of this name"

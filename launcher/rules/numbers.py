@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from launcher.machines import FIGURES, MAX_DEVICES, MAX_FIGURE
+from launcher.nodes import MAX_NODES
 from launcher.problems import Problem
 from launcher.request.geometry import SIZE
 from launcher.request.request import MAX_PICTURES, MAX_RANKS, Request
@@ -57,6 +58,7 @@ def ranges(request: Request) -> dict[str, Range]:
         "runtime.start_timeout": week,
         "cluster.port": Range(65535, "the highest port is 65535"),
         "cluster.join_timeout": week,
+        "cluster.nodes": Range(MAX_NODES, f"at most {MAX_NODES} machines work together"),
     }
 
 

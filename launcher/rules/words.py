@@ -15,7 +15,7 @@ from launcher.rules.rule import rule
 
 IMPLEMENTATIONS = ("own", "diffusers")
 BRANCHES = ("calls", "batch")
-CLUSTERS = ("none", "env")
+CLUSTERS = ("none", "env", "slurm")
 BATCHES = ("same", "any", "masked")
 OBJECTIVES = ("latency", "throughput")
 TRACKERS = ("none", "tensorboard", "mlflow", "wandb")

@@ -9,12 +9,11 @@ import contextlib
 import os
 import select
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
 
-from launcher.nodes import Node
+from launcher.nodes import Node, host
 from launcher.problems import Interrupted, RunFailed
 from launcher.records.run_dir import versions
 from launcher.running import failures, started
@@ -64,8 +63,8 @@ def _join(node: Node, timeout: float) -> Channel:
                 limit = f"cluster.join_timeout={timeout:g} s"
                 raise RunFailed(f"the first machine can't be reached at {where} within {limit}: {why}") from error
             time.sleep(5 * TICK)
-    peer, host = Channel(connection, TO_AGENT), socket.gethostname()
-    peer.send(Join(protocol.VERSION, node.number, node.count, host, time.time(), versions(), devices()))
+    peer = Channel(connection, TO_AGENT)
+    peer.send(Join(protocol.VERSION, node.number, node.count, host(), time.time(), versions(), devices()))
     return peer
 
 

@@ -13,10 +13,12 @@ import select
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from launcher.machines import here
-from launcher.nodes import Node
+from launcher.nodes import Node, host
 from launcher.problems import Problem, Refused, RunFailed
 from launcher.records.files import sha256
 from launcher.records.run_dir import RunDir, versions
@@ -27,6 +29,9 @@ from launcher.wire.channel import Channel
 from launcher.wire.proof import ProofError
 from launcher.wire.protocol import Message, ProtocolError
 from launcher.wording import plural, shorten
+
+if TYPE_CHECKING:
+    from launcher.running.summoned import Summoned
 
 TICK = 0.1  # seconds between looks at what may have ended
 PATIENCE = 60.0  # seconds that an agent has to look at its files
@@ -78,18 +83,28 @@ class Cluster:
         node: this one, the first.
         timeout: seconds that they have to come together.
         note: is told what differs and changes nothing.
+        summon: starts the agents, where this launcher has to, once they can connect to the node that it is given.
 
     Raises:
         Refused: this machine can't be reached there, or another one differs in what makes pictures.
         RunFailed: they did not come in time.
     """
 
-    def __init__(self, node: Node, timeout: float, note: Callable[[str], None]) -> None:
-        self.node, self._note = node, note
+    def __init__(
+        self,
+        node: Node,
+        timeout: float,
+        note: Callable[[str], None],
+        summon: Callable[[Node], Summoned] | None = None,
+    ) -> None:
+        self._note = note
         self.agents: dict[int, Agent] = {}
         self.listener, self.interface = _listen(node)
-        self.address = self.listener.getsockname()[0]
+        self.address, port = self.listener.getsockname()
+        self.node = replace(node, port=port)
+        self._summoned: Summoned | None = None
         try:
+            self._summoned = None if summon is None else summon(self.node)
             self._gather(timeout)
         except BaseException as error:
             self.close(1, str(error))
@@ -98,12 +113,14 @@ class Cluster:
     @property
     def hosts(self) -> tuple[str, ...]:
         """The machines' names, by number."""
-        return (socket.gethostname(), *(agent.host for _, agent in sorted(self.agents.items())))
+        return (host(), *(agent.host for _, agent in sorted(self.agents.items())))
 
     def _gather(self, timeout: float) -> None:
         end, refused = time.monotonic() + timeout, ""
         self.listener.settimeout(TICK)
         while len(self.agents) < self.node.count - 1:
+            if self._summoned is not None and (how := self._summoned.ended()):
+                raise RunFailed(f"the other nodes were not reached: {how}")
             if time.monotonic() > end:
                 missing = [number for number in range(1, self.node.count) if number not in self.agents]
                 who = ", ".join(f"machine {number}" for number in missing)
@@ -146,11 +163,11 @@ class Cluster:
         if not isinstance(join, Join):
             channel.close()
             return "not a launcher's first words"
-        host, wrong = shorten(join.host, 60), ""
+        name, wrong = shorten(join.host, 60), ""
         if join.count != self.node.count:
-            wrong = f"{host} counts {plural(join.count, 'machine')}, and this one {self.node.count}"
+            wrong = f"{name} counts {plural(join.count, 'machine')}, and this one {self.node.count}"
         elif not 0 < join.node < self.node.count or join.node in self.agents:
-            wrong = f"{host} says that it is machine {join.node}, which has come already or can't be"
+            wrong = f"{name} says that it is machine {join.node}, which has come already or can't be"
         if wrong:
             channel.send(Leave(1, wrong))
             channel.close()
@@ -228,7 +245,9 @@ class Cluster:
         """In words what became of one that is gone."""
         if agent.ended:
             return f"{agent} {agent.ended}"
-        return f"{agent} is gone: its launcher was killed, or it or the network is down"
+        told = f"{agent} is gone: its launcher was killed, or it or the network is down"
+        why = "" if self._summoned is None else self._summoned.words()
+        return f"{told}; Slurm says: {why}" if why else told
 
     def free_port(self) -> int:
         """A port that nobody listens on here."""
@@ -276,6 +295,8 @@ class Cluster:
             agent.send(Leave(code, words))
             agent.channel.close()
         self.listener.close()
+        if self._summoned is not None:
+            self._summoned.close()
 
 
 def _listen(node: Node) -> tuple[socket.socket, str]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from launcher import slurm
 from launcher.families import lora as lora_files
 from launcher.families import replaced
 from launcher.families.tasks import strength
@@ -85,6 +86,7 @@ def first_record(request: Request, overrides: list[str], options: Sequence[str])
         generator="cpu",
         environment=machine(request.device == "cuda"),
         checkout=checkout(),
+        slurm=slurm.job() if request.config.cluster.name == "slurm" else None,
     )
 
 

@@ -81,9 +81,12 @@ def execute(
     run_dir.start(first_record(request, overrides, options))
     try:
         return _execute(crews, run_dir, only_check, stopped or threading.Event())
-    except (Interrupted, KeyboardInterrupt):
+    except (Interrupted, KeyboardInterrupt) as interrupt:
+        why = _by_slurm(request)
+        if isinstance(interrupt, Interrupted):
+            interrupt.why = why
         with contextlib.suppress(OSError):  # the folder was removed: there is nothing to tell the truth in
-            run_dir.end("interrupted")
+            run_dir.end("interrupted", error=why or None)
         raise
     except LauncherError as error:
         failed = error
@@ -94,9 +97,20 @@ def execute(
         kept = log.is_file() and log.stat().st_size > 0
         failed = RunFailed(_words(error, path) + (f" (log: {log})" if kept else ""))
         failed.__cause__ = error
+    if (why := _by_slurm(request)) and isinstance(failed, RunFailed):  # whose agents may end before this launcher does
+        failed = RunFailed(f"{failed}; {why}")
     with contextlib.suppress(OSError):
         run_dir.end("failed", error=_without_paths(str(failed), request, path))
     raise failed if path.exists() else RunFailed(f"{failed}; the run's folder was removed while it ran")
+
+
+def _by_slurm(request: Request) -> str:
+    """Why Slurm ends the job that the run is in, "" if it does not."""
+    if request.config.cluster.name != "slurm":
+        return ""
+    from launcher.slurm import why_ended
+
+    return why_ended()
 
 
 def _words(error: BaseException, folder: Path) -> str:

@@ -92,11 +92,11 @@ def _one_group(data: str | None, objective: str, cluster: str) -> None:
 
 def _of_all(config: LaunchConfig, machine: Machine) -> Machine:
     """This machine, as many times as there are of it in a cluster."""
-    if config.cluster.name != "env":
+    if config.cluster.name not in ("env", "slurm"):
         return machine
-    from launcher.nodes import from_environment
+    from launcher.nodes import count_of
 
-    return replace(machine, nodes=from_environment(config.cluster.port).count)
+    return replace(machine, nodes=count_of(config.cluster))
 
 
 def _paths_checked(config: LaunchConfig) -> LaunchConfig:

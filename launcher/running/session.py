@@ -83,15 +83,11 @@ class Session:
 
     def _joined(self, config: LaunchConfig) -> Cluster | None:
         """The machines whose ranks work together, once all of them are there; None for this one alone."""
-        if config.cluster.name != "env":
-            return None
-        if self._cluster is None:
-            from launcher.nodes import from_environment
-            from launcher.running.cluster import Cluster
+        if config.cluster.name == "none" or self._cluster is not None:
+            return self._cluster
+        from launcher.running.joined import joined
 
-            node = from_environment(config.cluster.port)
-            if node.count > 1:
-                self._cluster = Cluster(node, config.cluster.join_timeout, self.screen.note)
+        self._cluster = joined(config.cluster, self.screen.note)
         return self._cluster
 
     def run(self, words: list[str], only_check: bool = False) -> Made:

@@ -132,6 +132,7 @@ def summed_up(done: Sequence[Sequence[Done]]) -> dict[str, Any]:
         "kernel": firsts[0].kernel,
         "scheduler": firsts[0].scheduler,
         "skipped_steps": skipped if any(skipped) else (),
+        "held_bytes": tuple(told.held_bytes for told in everyone),
     }
 
 

@@ -152,6 +152,7 @@ class Done(Message):
         kernel: what attention was computed with.
         step_seconds: of the denoising steps of each call of the pipeline; rank 0 alone tells.
         skipped_steps: of each call: those in which a cache stood in for something that this rank would compute.
+        held_bytes: of the weights of each part of the pipeline that the rank holds; 0 of what other ranks run.
     """
 
     kind: ClassVar[str] = "done"
@@ -166,6 +167,7 @@ class Done(Message):
     environment: dict[str, str] = field(default_factory=dict)
     step_seconds: tuple[tuple[float, ...], ...] = ()
     skipped_steps: tuple[tuple[int, ...], ...] = ()
+    held_bytes: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

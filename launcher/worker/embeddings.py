@@ -1,25 +1,40 @@
-"""Embeddings of prompts, kept between pictures and jobs: text encoders run once for a prompt that does not change."""
+"""Embeddings of prompts: rank 0 makes them for all ranks, and they are kept between pictures and jobs.
+
+So text encoders run once for a prompt that does not change, and the other ranks need none. All ranks ask for the same
+in the same order, and keep the same.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch.utils._pytree import tree_flatten, tree_map
 
+from attention_backends.exchange import RankFailedError
+from launcher.worker.telling import Group, hear, hear_tensors, tell, tell_tensors
+
+ENCODE = ("encode_prompt", "encode_image")  # the methods of pipelines that run text encoders, and others of such a kind
 MOST = 8  # calls that are kept; those of FLUX.1 take 4 MB each
+SHORT: dict[str, type[Exception]] = {"gpu": torch.OutOfMemoryError, "host": MemoryError}  # that are told as such
 PLAIN = (str, int, float, bool, type(None), torch.device, torch.dtype)
 
 
 class Embeddings:
-    """What a pipeline's `encode_prompt` gave, by what it was given; the last few."""
+    """What a pipeline's encoders gave, by what they were given; the last few.
 
-    def __init__(self) -> None:
+    Args:
+        rank: this one of `world`; rank 0 runs the encoders. group: these ranks; None: all that there are.
+    """
+
+    def __init__(self, rank: int = 0, world: int = 1, group: Group = None) -> None:
+        self.rank, self.world, self.group = rank, world, group
         self._kept: OrderedDict[tuple[object, ...], Any] = OrderedDict()
         self._worn: object = None
+        self._encoding = False
 
     def forget_if(self, worn: object) -> None:
         """Forget all if the encoders wear something else than before."""
@@ -29,29 +44,70 @@ class Embeddings:
 
     @contextlib.contextmanager
     def of(self, pipe: Any) -> Iterator[None]:
-        """Have a pipeline take what is kept while the block runs."""
-        encode = getattr(pipe, "encode_prompt", None)
-        if encode is None:
+        """Have a pipeline take what is kept, or what rank 0 makes, while the block runs."""
+        names = [name for name in ENCODE if hasattr(type(pipe), name)]
+        for name in names:
+            setattr(pipe, name, self._keeping(pipe, name, getattr(pipe, name)))
+        try:
             yield
-            return
+        finally:
+            for name in names:
+                delattr(pipe, name)
 
+    def _keeping(self, pipe: Any, name: str, encode: Callable[..., Any]) -> Callable[..., Any]:
         def kept(*args: Any, **kwargs: Any) -> Any:
+            if self._encoding:  # rank 0 alone is here: an encoder asks for another one
+                return encode(*args, **kwargs)
             leaves, form = tree_flatten((args, kwargs))
             if not all(isinstance(each, PLAIN) for each in leaves):  # a picture that is looked at, say
-                return encode(*args, **kwargs)
-            key = (type(pipe).__name__, str(form), *((type(each), each) for each in leaves))
+                return self._encoded(pipe, lambda: encode(*args, **kwargs))
+            key = (type(pipe).__name__, name, str(form), *((type(each), each) for each in leaves))
             if key not in self._kept:
-                self._kept[key] = _copied(encode(*args, **kwargs))
+                self._kept[key] = _copied(self._encoded(pipe, lambda: encode(*args, **kwargs)))
             self._kept.move_to_end(key)
             while len(self._kept) > MOST:
                 self._kept.popitem(last=False)
             return _copied(self._kept[key])  # a pipeline may write into what it gets
 
-        pipe.encode_prompt = kept
+        return kept
+
+    def _encoded(self, pipe: Any, encode: Callable[[], Any]) -> Any:
+        """What rank 0 encodes, on every rank."""
+        if self.world == 1:
+            return encode()
+        if self.rank == 0:
+            result = self._run(encode)
+            tell_tensors((result, _padding(pipe)), self.group)
+            return result
+        told = hear(self.group)
+        if isinstance(told, dict):
+            raise SHORT.get(told["kind"], RankFailedError)(told["failed"])
+        result, padding = hear_tensors(told, self.group)
+        for name, side in padding.items():
+            getattr(pipe, name).padding_side = side
+        return result
+
+    def _run(self, encode: Callable[[], Any]) -> Any:
+        self._encoding = True
         try:
-            yield
+            return encode()
+        except Exception as error:
+            tell(_failure(error), self.group)
+            raise
         finally:
-            del pipe.encode_prompt
+            self._encoding = False
+
+
+def _padding(pipe: Any) -> dict[str, str]:
+    """The side on which tokenizers pad: encoders set it, and what comes after them reads it (LTX-2's connectors)."""
+    parts = getattr(pipe, "components", {}).items()
+    return {name: part.padding_side for name, part in parts if hasattr(part, "padding_side")}
+
+
+def _failure(error: Exception) -> dict[str, str]:
+    """What is told in place of embeddings."""
+    kind = next((name for name, each in SHORT.items() if isinstance(error, each)), "")
+    return {"kind": kind, "failed": f"rank 0 failed: {error}"[:500]}
 
 
 def _copied(given: Any) -> Any:

@@ -18,9 +18,10 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten  # which diffusers' outputs are known to
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten  # diffusers' outputs are known to it
 
 from attention_backends import exchange
+from launcher.worker.telling import Shape, hear, shapes, tell
 
 Forward = Callable[..., Any]
 # The outputs of a first call by what it was given: their shapes are not known to the half that does not compute it.
@@ -64,13 +65,14 @@ class Branches:
         known = _signature(args, kwargs)
         first = self.forward(*args, **kwargs) if self.half == 0 else None
         if known not in self.shapes:  # in the first step the second half waits for the first one
-            told = [tree_map(_shape, first)]
-            dist.broadcast_object_list(told, group=self.pair, group_src=0)
-            self.shapes[known] = told[0]
+            told = shapes(first)
+            if self.half == 0:
+                tell(told, self.pair)
+            self.shapes[known] = told if self.half == 0 else hear(self.pair)
         if self.half == 0:
             return first
         device = next(x.device for x in tree_flatten((args, kwargs))[0] if isinstance(x, torch.Tensor))
-        return tree_map(lambda shape: shape.buffer(device) if isinstance(shape, Shape) else shape, self.shapes[known])
+        return tree_map(lambda shape: _buffer(shape, device) if isinstance(shape, Shape) else shape, self.shapes[known])
 
     def batch(self, *args: Any, **kwargs: Any) -> Any:
         """One call with both branches; one without guidance is computed by both halves."""
@@ -103,19 +105,9 @@ class Branches:
         exchange.wait(exchange.post([(peer, x) for x in sent], [(peer, x) for x in taken], self.pair))
 
 
-class Shape:
-    """What is told of a tensor that another rank computes."""
-
-    def __init__(self, size: torch.Size, dtype: torch.dtype) -> None:
-        self.size, self.dtype = size, dtype
-
-    def buffer(self, device: torch.device) -> torch.Tensor:
-        """Room for it. What were read too early would be seen: the latents would not be finite."""
-        return torch.full(self.size, float("nan"), dtype=self.dtype, device=device)
-
-
-def _shape(value: Any) -> Any:
-    return Shape(value.shape, value.dtype) if isinstance(value, torch.Tensor) else value
+def _buffer(shape: Shape, device: torch.device) -> torch.Tensor:
+    """Room for it. What were read too early would be seen: the latents would not be finite."""
+    return torch.full(shape.size, float("nan"), dtype=shape.dtype, device=device)
 
 
 def _empty(value: Any) -> Any:

@@ -30,6 +30,7 @@ from launcher.records.record import File, at_commit
 from launcher.wire.channel import STORE_VARIABLE
 from launcher.wire.protocol import Checked, Done, Job, Load, Message, Picture, Saved, Source, Stage, Step
 from launcher.worker import surroundings
+from launcher.worker.absent import held
 from launcher.worker.caches import cached, forget
 from launcher.worker.check import compare
 from launcher.worker.checks import check_tokenizers
@@ -47,6 +48,7 @@ from launcher.worker.steps import Steps
 from launcher.worker.store import LauncherStore
 
 Send = Callable[[Message], None]
+LOADED = "launcher/loaded"  # in the store, once rank 0 has loaded what it holds
 
 
 class Worker:
@@ -57,7 +59,7 @@ class Worker:
         self.pipe: Any = None
         self.groups = Groups()
         self.kept = Kept(self.groups)
-        self.embeddings = Embeddings()
+        self.embeddings = Embeddings(rank, world_size)
         self.folder = ""  # that the pipeline was loaded from
         self.fetched: dict[str, str] = {}  # SHA-256 of the files of parts that the hub has given, as a record has them
         self.loads = 0
@@ -112,6 +114,7 @@ class Worker:
             environment=surroundings.environment(job.load.device),
             step_seconds=tuple(self.steps) if self.rank == 0 else (),
             skipped_steps=tuple(skipped) if job.cache.on else (),
+            held_bytes=held(self.pipe),
         )
 
     def _check(self, job: Job, part: str) -> None:
@@ -169,7 +172,8 @@ class Worker:
         self.fetched = hashes(load, parts)
         self.send(Source(self.folder))
         self.send(Stage("loading"))
-        pipe = load_pipeline(dataclasses.replace(load, replaced=parts), self.folder)
+        elsewhere = None if self.rank == 0 else device if load.offload == "none" else torch.device("cpu")
+        pipe = load_pipeline(dataclasses.replace(load, replaced=parts), self.folder, elsewhere)
         check_tokenizers(pipe)
         pipe.set_progress_bar_config(disable=True)
         self.pipe = pipe
@@ -181,6 +185,16 @@ class Worker:
             self.pipe.enable_model_cpu_offload(device=device)
         self.loras.fuse(load.fused)
         self.loads += 1
+        self._await_first()
+
+    def _await_first(self) -> None:
+        """Wait until rank 0, which has most to load, has done so: longer than a collective may take."""
+        if self.world_size == 1:
+            return
+        if self.rank == 0:
+            self.store.set(LOADED, "1")
+        else:
+            self.store.wait([LOADED], timedelta(days=7))  # the launcher ends this rank if rank 0 fails
 
     def _store(self, load: Load) -> Any:
         """Where ranks find each other: a file on one machine, and what the launcher keeps for several."""

@@ -14,14 +14,21 @@ import diffusers
 import torch
 import transformers
 
+from launcher.holding import on_first_rank
 from launcher.wire.protocol import Load
+from launcher.worker import processors
+from launcher.worker.absent import absent
 
 
-def load_pipeline(load: Load, folder: str) -> Any:
+def load_pipeline(load: Load, folder: str, elsewhere: torch.device | None = None) -> Any:
     """Load a pipeline, on the CPU, from the folder that `fetch` returned.
 
     diffusers and transformers make up what a file lacks, the one with no data and the other with random numbers, and
     mention it in a warning: a renamed tensor in a text encoder would draw another picture than was asked for.
+
+    Args:
+        elsewhere: leave out the weights of what rank 0 alone runs; a part that is run here after all is read then, to
+            this device.
 
     Raises:
         ValueError: a part can't be loaded, or its files lack weights or have some of other sizes; the message names it.
@@ -34,7 +41,9 @@ def load_pipeline(load: Load, folder: str) -> Any:
             continue
         other = next((each for each in load.replaced if each.part == name), None)
         with _told(name) if other is None else _told_of(f"{other.setting}={Path(other.path).name}", name):
-            if other is None:
+            if other is None and elsewhere is not None and on_first_rank(name) and issubclass(kind, torch.nn.Module):
+                part = _absent(kind, folder, name, dtype, load, elsewhere)
+            elif other is None:
                 part, lacking[name] = _part(kind, folder, name, dtype, load)
             else:
                 part, lacking[name] = _other(kind, other.path, folder, name, dtype)
@@ -42,16 +51,32 @@ def load_pipeline(load: Load, folder: str) -> Any:
             parts[name] = part
     pipe = pipeline.from_pretrained(folder, torch_dtype=dtype, variant=load.variant, use_safetensors=True, **parts)
     for name, weights in lacking.items():
-        if weights:
-            more = f" and {len(weights) - 3} more" if len(weights) > 3 else ""
-            raise ValueError(f"the files of {name} lack its weights {', '.join(weights[:3])}{more}")
+        _complete(name, weights)
     return pipe
+
+
+def _complete(name: str, lacking: list[str]) -> None:
+    if lacking:
+        more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+        raise ValueError(f"the files of {name} lack its weights {', '.join(lacking[:3])}{more}")
+
+
+def _absent(kind: Any, folder: str, name: str, dtype: torch.dtype, load: Load, home: torch.device) -> Any:
+    """A part whose weights are read if it is run."""
+
+    def fill() -> Any:
+        with _told(name):
+            part, lacking = _part(kind, folder, name, dtype, load)
+        _complete(name, lacking)
+        return part
+
+    return absent(kind, Path(folder, name), dtype, home, _variant(folder, name, load), fill)
 
 
 def _part(kind: Any, folder: str, name: str, dtype: torch.dtype, load: Load) -> tuple[Any, list[str]]:
     """One part of a pipeline, loaded as diffusers does, and the names of weights that its files lack."""
     if not issubclass(kind, torch.nn.Module):
-        return kind.from_pretrained(str(Path(folder, name))), []
+        return processors.load(kind, str(Path(folder, name))), []
     source: dict[str, Any] = {"variant": _variant(folder, name, load), "use_safetensors": True}  # never a pickle
     if issubclass(kind, transformers.PreTrainedModel):
         source |= {"dtype": dtype, "ignore_mismatched_sizes": True}  # they are named below; its error points to a log

@@ -22,6 +22,7 @@ from launcher import lora_config
 from launcher import lora_keys as names
 from launcher.lora_config import PEFT_PREFIX
 from launcher.wire.protocol import LoraFile
+from launcher.worker.absent import is_absent
 
 ADAPTER = re.compile(r"\.lora_\w+\.")  # in the name of a parameter that an adapter has added
 # Kohya's names, which have underscores for dots.
@@ -59,7 +60,9 @@ class Loras:
             self.pipe.unload_lora_weights()
             self._adapters = {}
         for gone in [file for file in self._adapters if file not in files]:
-            self.pipe.delete_adapters(self._adapters.pop(gone))
+            name = self._adapters.pop(gone)
+            if any(name in names for names in self.pipe.get_list_adapters().values()):
+                self.pipe.delete_adapters(name)
         for file in [file for file in files if file not in self._adapters]:
             name = f"launcher{self._count}"
             self._count += 1
@@ -70,8 +73,10 @@ class Loras:
                 self._adapters = {}
                 raise
             self._adapters[file] = name
-        if files:
-            self.pipe.set_adapters([self._adapters[file] for file in files], list(files.values()))
+        there = {name for names in self.pipe.get_list_adapters().values() for name in names} if files else set()
+        worn = {name: scale for file, scale in files.items() if (name := self._adapters[file]) in there}
+        if worn:  # one of text encoders alone is worn where those are
+            self.pipe.set_adapters(list(worn), list(worn.values()))
 
     def fuse(self, wanted: tuple[LoraFile, ...]) -> None:
         """Add these LoRAs to the pipeline's weights, for good.
@@ -109,19 +114,27 @@ class Loras:
             if stem not in known
             for part, key in parts.keys.items()
         }
+        elsewhere: dict[str, torch.Tensor] = {}
         try:
             if foreign:
                 if isinstance(self.pipe, FluxLoraLoaderMixin):  # which knows ComfyUI's layers under kohya's names only
                     foreign = {_as_kohya(key): tensor for key, tensor in foreign.items()}
                 converted |= self.pipe.lora_state_dict(foreign)
-            self.pipe.load_lora_weights(converted, adapter_name=adapter)
+            elsewhere = {key: converted.pop(key) for key in list(converted) if self._worn_elsewhere(key)}
+            if converted:
+                self.pipe.load_lora_weights(converted, adapter_name=adapter)
         except Exception as error:  # a converter that meets what it does not expect: KeyError, AssertionError
             first = f" ({_some([stem for stem, layer in layers.items() if layer is None] or list(layers))})"
             raise ValueError(f"{path.name} does not fit {type(self.pipe).__name__}: {_reason(error)}{first}") from error
         if changed := [name for name, shape in self._shapes().items() if shapes.get(name, shape) != shape]:
             raise ValueError(f"{path.name} is made for a transformer of other sizes: it would widen {_some(changed)}")
         more = [stem for stem, parts in stems.items() if {"magnitude", "bias"} & set(parts.keys)]
-        self._compare(path, adapter, pairs, more)
+        more = [stem for stem in more if not self._worn_elsewhere(layers[stem] or "")]
+        self._compare(path, adapter, [pair for pair in pairs if not _among(pair, elsewhere)], more)
+
+    def _worn_elsewhere(self, key: str) -> bool:
+        """Whether a key is of a text encoder that another rank runs."""
+        return is_absent(self.pipe.components.get(key.partition(".")[0]))
 
     def _layer(self, stem: str) -> str | None:
         """The layer that a stem names in diffusers' own way, behind its part of the pipeline; None if it names none."""
@@ -216,6 +229,11 @@ class Pair:
         """What each row adds to the layer: the square of scale * |row of down| * |column of up|."""
         down, up = self.down.flatten(1).double(), self.up.flatten(1).double()
         return ((self.scale**2) * down.square().sum(1) * up.square().sum(0)).tolist()
+
+
+def _among(pair: Pair, state: dict[str, torch.Tensor]) -> bool:
+    """Whether this pair, or what a converter made of it, is among these tensors."""
+    return any(tensor.shape == pair.down.shape and torch.equal(tensor, pair.down) for tensor in state.values())
 
 
 def _energies(pairs: list[Pair]) -> dict[bytes, float]:

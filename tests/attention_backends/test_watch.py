@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch.distributed import PrefixStore
 
 import attention_backends
-from attention_backends.watch import OUTSIDE, RECEIVE, SEND, Message, Standing, in_vain
+from attention_backends.watch import OUTSIDE, RECEIVE, SEND, Message, Standing, Watch, in_vain
 
 
 def receiving(place: str, peer: int, tag: int, *posted: Message) -> Standing:
@@ -45,6 +45,32 @@ def test_who_waits_in_vain(name):
     assert bool(says) == bool(in_vain(everyone))
     for one in everyone:
         assert one is None or Standing.decode(one.encode()) == one
+
+
+class Unused:
+    """A wire that no forward uses, with the store that its watch reads."""
+
+    patience, inside, place, steps, waits = 0.1, False, "", 0, None
+
+    def __init__(self):
+        self.reads = 0
+
+    def rank(self):
+        return 0
+
+    def check(self, _):
+        self.reads += 1
+        return False
+
+
+@pytest.mark.slow
+def test_a_watch_that_nobody_asks_looks_once_a_patience():
+    """Each look is a request to the rank that serves the store, which would never be idle with many watches."""
+    wire, began = Unused(), time.monotonic()
+    watch = Watch(wire, store=wire)
+    time.sleep(2.0)
+    watch._end()
+    assert wire.reads <= (time.monotonic() - began) / wire.patience + 4  # the first few come sooner
 
 
 def apart(group: dist.ProcessGroup, how: str) -> dict[str, Any]:

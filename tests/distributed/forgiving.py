@@ -21,7 +21,10 @@ loaded: list[Load] = []
 def forgiving(self: jobs.Worker, job: Job) -> Done:
     """Errors are answered, not raised."""
     if loaded != [job.load]:
-        self.pipe, self.embeddings = None, Embeddings()  # the other model's, of the same prompt
+        self.pipe, self.embeddings = (
+            None,
+            Embeddings(self.rank, self.world_size),
+        )  # the other model's, of the same prompt
     loaded[:] = [job.load]
     stand_in(job.load.pipeline)
     try:

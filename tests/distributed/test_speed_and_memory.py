@@ -9,6 +9,7 @@ from shared import LAPTOP
 from warm import Warm
 
 from launcher.config.compose import Composer, to_config
+from launcher.estimates.plan import plan
 from launcher.estimates.ways import resolve
 from launcher.records.run_dir import RunDir
 from launcher.rules import problems
@@ -43,6 +44,31 @@ def asked(*words: str):
     request = resolve(to_config(Composer().compose([*WORDS, *words])), LAPTOP)
     assert problems(request) == []
     return request
+
+
+def test_each_rank_holds_what_it_runs_and_draws_what_one_that_holds_all_draws(ranks, alone, tmp_path):
+    """Guidance, several prompts in a call, and a self-check, in which each rank draws alone.
+
+    The first of these tests: a VAE that a rank has run stays.
+    """
+    words = ["prompt_file=prompts.json", "batch=2", "model.true_cfg=2", "negative_prompt=blue", "check=true"]
+    (tmp_path / "prompts.json").write_text('["red dots", "green waves"]')
+    words[0] = f"prompt_file={tmp_path / 'prompts.json'}"
+    expected = alone.do(job_message(asked("cp=none", *words[:-1]), RunDir(tmp_path)))
+    request = asked("cp=ring_anything", "cp.ring_degree=2", *words)
+    made: Made = ranks.make(request)
+    first, second = made.record.held_bytes
+    assert first == expected.held_bytes
+    assert second == first | dict.fromkeys(("text_encoder", "text_encoder_2", "vae"), 0)
+    parts = plan(request).held_bytes  # which counts buffers that files hold
+    assert [parts[0][name] / size for name, size in first.items()] == pytest.approx([1] * 4, rel=0.01)
+    assert parts[1] == {"transformer": parts[0]["transformer"]}
+    assert made.record.check is not None
+    assert made.record.check.close
+    shared = ranks.make(
+        asked("cp=ring_anything", "cp.ring_degree=2", "vae.tiling=true", "vae.tile=32", "vae.shared=true")
+    )
+    assert shared.record.held_bytes[1]["vae"] == first["vae"]
 
 
 @pytest.mark.parametrize("words", CACHES, ids=lambda words: words[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inputs
+import inputs_films as films
 from inputs import CHANNELS, HEAD_DIM, HEADS, LAYERS, POOLED, TEXT_DIM, WIDTH, Size
 from others import OTHERS
 from tiny_model import Tiny, output
@@ -88,49 +89,49 @@ TINY: dict[str, Tiny] = {
             "axes_lens": [256, 64, 64],
         },
     ),
-    "wan": Tiny("WanTransformer3DModel", inputs.wan, _WAN, video=True),
+    "wan": Tiny("WanTransformer3DModel", films.wan, _WAN, video=True),
     "wan_i2v": Tiny(
-        "WanTransformer3DModel", inputs.wan, {**_WAN, "image_dim": 6, "added_kv_proj_dim": WIDTH}, video=True
+        "WanTransformer3DModel", films.wan, {**_WAN, "image_dim": 6, "added_kv_proj_dim": WIDTH}, video=True
     ),
-    "wan_ti2v": Tiny("WanTransformer3DModel", inputs.wan_per_token, _WAN, video=True),
+    "wan_ti2v": Tiny("WanTransformer3DModel", films.wan_per_token, _WAN, video=True),
     "wan_vace": Tiny(
-        "WanVACETransformer3DModel", inputs.wan, {**_WAN, "vace_layers": [0, 1], "vace_in_channels": 6}, video=True
+        "WanVACETransformer3DModel", films.wan, {**_WAN, "vace_layers": [0, 1], "vace_in_channels": 6}, video=True
     ),
     "chronoedit": Tiny(
-        "ChronoEditTransformer3DModel", inputs.wan, {**_WAN, "image_dim": 6, "added_kv_proj_dim": WIDTH}, video=True
+        "ChronoEditTransformer3DModel", films.wan, {**_WAN, "image_dim": 6, "added_kv_proj_dim": WIDTH}, video=True
     ),
-    "skyreels_v2": Tiny("SkyReelsV2Transformer3DModel", inputs.wan, _WAN, video=True),
-    "skyreels_v2_df": Tiny("SkyReelsV2Transformer3DModel", inputs.skyreels_forcing, _WAN, video=True),
+    "skyreels_v2": Tiny("SkyReelsV2Transformer3DModel", films.wan, _WAN, video=True),
+    "skyreels_v2_df": Tiny("SkyReelsV2Transformer3DModel", films.skyreels_forcing, _WAN, video=True),
     "skyreels_v2_causal": Tiny(
-        "SkyReelsV2Transformer3DModel", inputs.skyreels_forcing, {**_WAN, "num_frame_per_block": 2}, video=True
+        "SkyReelsV2Transformer3DModel", films.skyreels_forcing, {**_WAN, "num_frame_per_block": 2}, video=True
     ),
     "ltx": Tiny(
         "LTXVideoTransformer3DModel",
-        inputs.ltx,
+        films.ltx,
         {**_DIT, **_IN, "cross_attention_dim": WIDTH, "caption_channels": TEXT_DIM},
         video=True,
     ),
     "ltx2": Tiny(
         "LTX2VideoTransformer3DModel",
-        inputs.ltx2,
+        films.ltx2,
         {**_DIT, **_IN, **_AUDIO, "cross_attention_dim": WIDTH, "caption_channels": TEXT_DIM},
         video=True,
     ),
     "hunyuan_video": Tiny(
         "HunyuanVideoTransformer3DModel",
-        inputs.hunyuan,
+        films.hunyuan,
         {**_HUNYUAN, "num_single_layers": LAYERS, "pooled_projection_dim": POOLED},
         video=True,
     ),
     "hunyuan_video_plain": Tiny(
         "HunyuanVideoTransformer3DModel",
-        inputs.hunyuan,
+        films.hunyuan,
         {**_HUNYUAN, "num_single_layers": LAYERS, "pooled_projection_dim": POOLED, "guidance_embeds": False},
         video=True,
     ),
     "hunyuan_video_i2v": Tiny(
         "HunyuanVideoTransformer3DModel",
-        inputs.hunyuan,
+        films.hunyuan,
         {
             **_HUNYUAN,
             "num_single_layers": LAYERS,
@@ -141,7 +142,7 @@ TINY: dict[str, Tiny] = {
     ),
     "hunyuan_video15": Tiny(
         "HunyuanVideo15Transformer3DModel",
-        inputs.hunyuan15,
+        films.hunyuan15,
         {**_HUNYUAN, "text_embed_2_dim": 6, "image_embed_dim": 5},
         video=True,
     ),
@@ -179,11 +180,11 @@ TINY: dict[str, Tiny] = {
     ),
     "cogvideox": Tiny(
         "CogVideoXTransformer3DModel",
-        inputs.cogvideox,
+        films.cogvideox,
         {**_COGVIDEOX, "use_rotary_positional_embeddings": True},
         video=True,
     ),
-    "cogvideox_2b": Tiny("CogVideoXTransformer3DModel", inputs.cogvideox, _COGVIDEOX, video=True),
+    "cogvideox_2b": Tiny("CogVideoXTransformer3DModel", films.cogvideox, _COGVIDEOX, video=True),
     "lumina2": Tiny(
         "Lumina2Transformer2DModel",
         inputs.lumina2,
@@ -200,16 +201,16 @@ TINY: dict[str, Tiny] = {
             "cap_feat_dim": TEXT_DIM,
         },
     ),
-    "helios": Tiny("HeliosTransformer3DModel", inputs.helios, _HELIOS, video=True),
+    "helios": Tiny("HeliosTransformer3DModel", films.helios, _HELIOS, video=True),
     "helios_amplified": Tiny(
         "HeliosTransformer3DModel",
-        inputs.helios,
+        films.helios,
         {**_HELIOS, "is_amplify_history": True, "guidance_cross_attn": False},
         video=True,
     ),
     "kandinsky5": Tiny(
         "Kandinsky5Transformer3DModel",
-        inputs.kandinsky,
+        films.kandinsky,
         {
             "in_visual_dim": CHANNELS,
             "out_visual_dim": CHANNELS,
@@ -224,9 +225,9 @@ TINY: dict[str, Tiny] = {
         },
         video=True,
     ),
-    "cosmos": Tiny("CosmosTransformer3DModel", inputs.cosmos, _COSMOS, video=True),
+    "cosmos": Tiny("CosmosTransformer3DModel", films.cosmos, _COSMOS, video=True),
     "cosmos_v2w": Tiny(
-        "CosmosTransformer3DModel", inputs.cosmos_per_frame, {**_COSMOS, "extra_pos_embed_type": None}, video=True
+        "CosmosTransformer3DModel", films.cosmos_per_frame, {**_COSMOS, "extra_pos_embed_type": None}, video=True
     ),
     "krea2": Tiny(
         "Krea2Transformer2DModel",

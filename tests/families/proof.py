@@ -222,14 +222,14 @@ def fingerprint(name: str) -> str:
 
 
 def _sources(function: Any) -> list[str]:
-    """The source of a function of inputs.py or others.py, and of those there that it calls."""
+    """The source of a function of inputs*.py, and of those there that it calls."""
     wanted, found = [function], {}
     while wanted:
         one = wanted.pop()
         if one.__name__ not in found:
             found[one.__name__] = inspect.getsource(one)
             called = [vars(sys.modules[one.__module__]).get(name) for name in one.__code__.co_names]
-            wanted += [each for each in called if inspect.isfunction(each) and each.__module__ in ("inputs", "others")]
+            wanted += [each for each in called if inspect.isfunction(each) and each.__module__.startswith("inputs")]
     return [found[name] for name in sorted(found)]
 
 

@@ -40,10 +40,10 @@ CELLS = {
     "ltx_video": ["first_frame"],
     "ltx2": ["first_frame"],
     "chronoedit": ["edit"],
+    "hunyuan_video_i2v": ["first_frame"],
     "qwenimage_edit": ["edit"],
     "qwenimage_edit_plus": ["edit"],
 }
-NEEDS = dict.fromkeys(("qwenimage_edit", "qwenimage_edit_plus"), "torchvision")  # which has no build for torch's here
 # Those that tests/distributed and tests/families/test_pipelines.py draw from text, likewise.
 TEXT = (
     "flux_tiny", "qwenimage", "wan_t2v_1_3b", "ltx_video", "sd35_medium", "chroma", "flux2_klein_4b", "zimage_turbo",
@@ -84,18 +84,20 @@ def table() -> str:
     """Markdown: a row a model, a column a task, and in each cell where it was shown."""
     found = models()
     shown: dict[tuple[str, str], str] = {}
-    own = {(name, task) for name, done in CELLS.items() for task in done if name not in NEEDS}
+    own = {(name, task) for name, done in CELLS.items() for task in done}
     own |= {(name, "text") for name in TEXT}
     for name, done in [*((name, ["text"]) for name in TEXT), *CELLS.items()]:
         for task in done:
-            if name not in NEEDS:
-                shown.setdefault((pipeline_of(found[name], task), task), name)
+            shown.setdefault((pipeline_of(found[name], task), task), name)
     lines = [f"| model | {' | '.join(NAMES.values())} | sound |", f"| --- |{' --- |' * (len(NAMES) + 1)}"]
     for name, model in found.items():
         cells = []
         for task in NAMES:
             if task not in tasks(model):
                 cells.append("")
+                continue
+            if model.pipeline.endswith("ModularPipeline"):
+                cells.append("no pipeline in diffusers")
                 continue
             where = shown.get((pipeline_of(model, task), task))
             cells.append("shown" if (name, task) in own else "not run" if where is None else f"as `{where}`")

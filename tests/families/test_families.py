@@ -21,6 +21,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "
 import proof
 from exact import alone, difference, error, model_of
 from inputs import Size
+from kept_keys import apart, two_steps
 from miniatures import OTHERS, TINY, output
 from ranks import Ranks
 
@@ -106,35 +107,10 @@ def test_attention_that_stays_local_is_seen(ranks, name):
 
 
 def key_value_path(group: dist.ProcessGroup, plan: dict[str, Any]) -> list[float]:
-    """FLUX.2 klein's way to keep a reference picture's keys and values: kept in the first step, read in the others."""
-    from diffusers.models.transformers.transformer_flux2 import Flux2KVAttnProcessor, Flux2KVParallelSelfAttnProcessor
-
-    model, tiny, size, reference = TINY["flux2"].build(), TINY["flux2"], Size(1, 3, 5, 7), 5
-    for module in model.modules():
-        if type(module).__name__ == "Flux2Attention":
-            module.set_processor(Flux2KVAttnProcessor())
-        elif type(module).__name__ == "Flux2ParallelSelfAttention":
-            module.set_processor(Flux2KVParallelSelfAttnProcessor())
-    given = tiny.given(size)
-    generator = torch.Generator().manual_seed(0)
-    extra = torch.randn(1, reference, given["hidden_states"].shape[2], generator=generator)
-    ids = torch.ones(1, reference, 4)
-    first = given | {
-        "hidden_states": torch.cat([extra, given["hidden_states"]], dim=1),
-        "img_ids": torch.cat([ids, given["img_ids"]], dim=1),
-        "kv_cache_mode": "extract",
-        "num_ref_tokens": reference,
-    }
-
-    def steps() -> list[torch.Tensor]:
-        with torch.no_grad():
-            shown, cache = model(**first)
-            return [output(shown), output(model(**given, kv_cache=cache, kv_cache_mode="cached"))]
-
-    expected = steps()
-    world = dist.get_world_size(group)
+    model, steps = two_steps(Size(1, 3, 5, 7), reference=5)
+    expected, world = steps(), dist.get_world_size(group)
     attention_backends.enable(model, process_group=group, cp_plan=plan, ring_degree=world, ring_anything=True)
-    return [((one - two).abs().max() / two.abs().max()).item() for one, two in zip(steps(), expected, strict=True)]
+    return apart(steps(), expected)
 
 
 @pytest.mark.parametrize("world", [2, 3])

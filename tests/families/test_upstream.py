@@ -21,8 +21,11 @@ import proof
 import theirs
 from exact import error
 from inputs import Size
+from kept_keys import apart, two_steps
 from miniatures import TINY
 from ranks import Ranks
+
+import attention_backends
 
 pytestmark = pytest.mark.slow
 
@@ -89,3 +92,47 @@ def test_it_crashes_upstream_and_is_exact_here(pools, name, ring, ulysses, size)
     assert here(ranks, asked) <= proof.LIMIT
     with pytest.raises(AssertionError, match="Error"):
         ranks.run(upstream, ranks.largest, **asked)
+
+
+def kept(group: dist.ProcessGroup, plan: dict[str, Any] | None) -> list[float]:
+    """klein's two steps, with `enable` if there is a plan for it, else with diffusers' own, which has its class's."""
+    model, steps = two_steps(Size(1, 4, 4, 8), reference=8)
+    expected, degrees = steps(), {"ring_degree": dist.get_world_size(group), "ulysses_degree": 1}
+    if plan is not None:
+        attention_backends.enable(model, process_group=group, cp_plan=plan, mode="ring_anything", **degrees)
+        return apart(steps(), expected)
+    with theirs.enabled(model, {"mode": "ring_anything", **degrees}):
+        return apart(steps(), expected)
+
+
+def test_kleins_kept_keys_crash_upstream_and_are_exact_here(pools):
+    ranks = pools[2]
+    for errors in ranks.run(kept, 2, plan=proof.plans()["flux2"]):
+        assert max(errors) <= proof.LIMIT
+    for told in ranks.errors(kept, 2, plan=None):
+        assert told is not None
+        assert "Expected output to be a tensor" in told  # its gather meets the cache that the first step gives
+
+
+def spare(_: dist.ProcessGroup, plan: dict[str, Any] | None) -> float | None:
+    """Two ranks of three share a model, and the third has nothing to do."""
+    asked = {"mode": "ring", "ring_degree": 2, "ulysses_degree": 1}
+    if plan is not None:
+        two = dist.new_group([0, 1])
+        return error(two, "flux", plan, asked, EVEN) if dist.get_rank() < 2 else None
+    return upstream(_, "flux", asked, EVEN)
+
+
+def refused(group: dist.ProcessGroup) -> None:
+    attention_backends.enable(TINY["flux"].build(), process_group=group, mode="ring", ring_degree=2)
+
+
+def test_a_rank_to_spare_crashes_upstream_and_is_left_alone_here(pools):
+    ranks = pools[3]
+    first, second, third = ranks.run(spare, 3, plan=proof.plans()["flux"])
+    assert max(first, second) <= proof.LIMIT
+    assert third is None
+    for told in ranks.errors(refused, 3):  # what names no group is asked of all ranks
+        assert told is not None
+        assert "ring_degree=2 x ulysses_degree=1 = 2, but there are 3 ranks. Try ring_degree=3" in told
+    assert "DeviceMesh" in ranks.errors(spare, 3, plan=None)[2]

@@ -14,6 +14,7 @@ from launcher.families.draft import draft
 from launcher.families.weights import folder
 from launcher.problems import Problem, Refused
 from launcher.request.request import Request
+from launcher.rules.model import pipeline_class
 from launcher.running.session import Session
 
 ABOUT = "list the models: task, size, text, heads, legal modes, licence, whether the weights are here"
@@ -49,19 +50,26 @@ def main(words: list[str]) -> int:
 def _row(request: Request) -> dict[str, object]:
     """What is listed of one model."""
     model = request.config.model
+    ways = () if list(pipeline_class(request)) else request.ways
     return {
         "name": model.name,
         "task": model.task,
         "pipeline": model.pipeline,
-        "parameters": model.transformer_params,
+        "parameters": _parameters(request),
         "size": _size(request),
         "text": TEXTS.get(model.text, "{}").format(model.text_tokens + model.text_extra),
         "heads": model.heads,
-        "modes": list(dict.fromkeys(way.mode for way in request.ways if not way.problems)),
+        "modes": list(dict.fromkeys(way.mode for way in ways if not way.problems)),
         "licence": model.licence,
         "gated": model.gated,
         "weights": _here(model),
     }
+
+
+def _parameters(request: Request) -> int | None:
+    """Of all transformers, as the files say where they are here."""
+    model, here = request.config.model, request.inputs.checkpoint.parameters
+    return sum(here.get(name, 0) for name in model.transformers) or model.transformer_params
 
 
 def _size(request: Request) -> str:

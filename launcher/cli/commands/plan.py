@@ -75,6 +75,8 @@ def page(plan: Plan, request: Request, starts: str) -> str:
         shown[what] = f"about {duration(plan.picture_seconds)}, all steps together"
         by = plural(plan.groups, "group of ranks", "groups of ranks")
         shown["an hour"] = f"about {count(plan.pictures_an_hour)} {what}s by {by}{_most(plan)}"
+    if any(plan.held_bytes):
+        shown["weights"] = _weights(plan)
     if plan.memory is not None:
         shown["memory"] = _memory(plan)
     if starts:
@@ -97,6 +99,15 @@ def _most(plan: Plan) -> str:
         return ""
     ranks = plural(most.mesh.ranks, "rank")
     return f"; with objective=throughput {count(most.pictures_an_hour)}: {most.groups} groups of {ranks}, {most.mode}"
+
+
+def _weights(plan: Plan) -> str:
+    """Which rank holds what."""
+    first, *others = ([f"{name} {_bytes(size)}" for name, size in held.items()] for held in plan.held_bytes)
+    if not others or others[0] == first:
+        return f"{'each rank' if others else 'the rank'} holds {', '.join(first)}"
+    the_others = "rank 1" if len(others) == 1 else "each other rank"
+    return f"rank 0 holds {', '.join(first)}; {the_others} {', '.join(others[0])}"
 
 
 def _memory(plan: Plan) -> str:

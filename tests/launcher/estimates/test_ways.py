@@ -10,6 +10,7 @@ from shared import LAPTOP
 from attention_backends.catalog import MODES
 from launcher.config.compose import Composer, to_config
 from launcher.estimates.ways import linear_flops, priced, resolve
+from launcher.rules import problems
 from launcher.rules.sharing import sharing_problems
 
 
@@ -69,6 +70,21 @@ def test_auto_takes_the_grid_where_ranks_outnumber_heads(ask):
     request = ask(*words, "machine.link_gbps=20", "cp=auto")
     assert (request.mode, request.mesh.ring, request.mesh.ulysses) == ("attention2d", 4, 2)
     assert "attention2d 4 x 2 is the fastest legal mode" in request.why
+
+
+def test_auto_takes_what_carries_a_mask(ask):
+    """What a refusal of ring_anything names, by itself; where there is no mask, ring_anything is legal as well."""
+    line = ["model=hunyuan_video", "machine=h100x8", "cp.ring_degree=5", "cp.ulysses_degree=1"]
+    request = ask(*line, "cp=auto")
+    assert (request.mode, request.mesh.ring, request.mesh.ulysses) == ("unified_anything", 5, 1)
+    (refused,) = (each for each in request.ways if each.mode == "ring_anything")
+    assert "doesn't support attention masks" in refused.problems[0].rule
+    (typed,) = problems(ask(*line, "cp=ring_anything"), plan=True)
+    assert typed.instead == "type cp=unified_anything cp.ring_degree=5 cp.ulysses_degree=1"
+    assert problems(ask(*line[:2], *typed.instead.split()[1:]), plan=True) == []
+    assert ask(*line[:2], "machine.gpus=7").mode == "unified_anything"
+    (legal,) = (each for each in ask("model=flux", *line[1:], "cp=auto").ways if each.mode == "ring_anything")
+    assert not legal.problems
 
 
 def test_halves_of_guidance_take_half_the_time_and_exchange_a_latent(ask):

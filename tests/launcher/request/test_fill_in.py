@@ -6,6 +6,8 @@ from shared import GPUS, LAPTOP
 from launcher.gpus import Gpu
 from launcher.machines import Machine
 
+TWO_NODES = ["cp=unified", "machine=rtx4090_2nodes_10gbit"]
+
 
 @pytest.mark.parametrize(
     ("words", "machine", "expected"),
@@ -25,6 +27,9 @@ from launcher.machines import Machine
         (["cp=unified", "cp.ring_degree=2", "cp.ulysses_degree=3"], LAPTOP, ("unified", 2, 3, 6, "cpu")),
         (["cp=unified", "runtime.device=cpu"], GPUS, ("unified", 2, 2, 4, "cpu")),
         (["cp=ring", "runtime.devices=[1,3]"], GPUS, ("ring", 2, 1, 2, "cuda")),
+        # More ranks than there are anywhere: a rule says so, once nothing has counted up to their number.
+        (["cp=unified", f"runtime.processes={10**18}"], LAPTOP, ("unified", 10**18, 1, 10**18, "cpu")),
+        ([*TWO_NODES, f"runtime.processes={10**18}"], GPUS, ("unified", 10**18, 1, 10**18, "cuda")),
     ],
 )
 def test_degrees_follow_from_what_is_given_and_the_machine(ask, words, machine, expected):

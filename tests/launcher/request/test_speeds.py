@@ -69,7 +69,7 @@ def test_a_faster_card_is_given_more(ask):
 
 
 def test_a_card_without_the_memory_for_its_share_is_given_less(ask):
-    full = Machine(32, tuple(Gpu(index, "NVIDIA H100 80GB HBM3", 81559, 43559 * index) for index in range(2)))
+    full = Machine(32, tuple(Gpu(index, "NVIDIA H100 80GB HBM3", 81559, 53259 * index) for index in range(2)))
     line = [*LINE, "height=4000", "width=4000"]
     request, equal = ask(*line, machine=full), ask(*line, "cp.shares=null", machine=full)
     assert [rank for rank, _, _ in memory.lacking(equal)] == [1]

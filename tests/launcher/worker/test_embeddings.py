@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
+from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from shared import a_job, a_recipe
+from torch.utils._pytree import tree_flatten
 
+from attention_backends.exchange import RankFailedError
 from launcher.families.weights import BUNDLED
+from launcher.running.failures import RankFailure, root
 from launcher.wire.protocol import Job, Picture
 from launcher.worker.embeddings import MOST, Embeddings
 from launcher.worker.jobs import Worker
@@ -57,6 +67,86 @@ def test_the_last_few_are_kept_and_another_lora_forgets_all():
         kept.forget_if(())
         pipe.encode_prompt("prompt 0")
         assert pipe.calls == MOST + 3
+
+
+GIVEN = (
+    torch.arange(6.0).to(torch.bfloat16).reshape(2, 3).T,  # not contiguous
+    [torch.tensor([True, False]), torch.zeros(0, 4), torch.tensor(7)],
+    Transformer2DModelOutput(sample=torch.ones(2, dtype=torch.int64)),
+    None,
+)
+
+
+def ranks(work: Callable[[Embeddings], Any]) -> list[Any]:
+    """What two ranks, each a thread of this process with gloo between them, make."""
+    store = dist.HashStore()
+
+    def rank(number: int) -> Any:
+        return work(Embeddings(number, 2, dist.ProcessGroupGloo(store, number, 2, timedelta(seconds=60))))
+
+    with ThreadPoolExecutor(2) as threads:
+        return list(threads.map(rank, range(2)))
+
+
+def test_rank_0_encodes_for_all_to_the_bit_and_once():
+    def work(embeddings: Embeddings) -> tuple[list[Any], list[str]]:
+        asked: list[str] = []
+
+        class Encoder:
+            def __init__(self) -> None:
+                self.tokenizer = SimpleNamespace(padding_side="right")
+                self.components = {"tokenizer": self.tokenizer}
+
+            def encode_prompt(self, prompt: object) -> Any:
+                asked.append("prompt")
+                self.tokenizer.padding_side = "left"  # as LTX-2's does
+                self.encode_image(prompt)  # of its own: no other rank hears of it
+                return GIVEN
+
+            def encode_image(self, image: object) -> Any:
+                asked.append("image")
+                return torch.full((2,), 3.0)
+
+        pipe = Encoder()
+        with embeddings.of(pipe):
+            assert pipe.tokenizer.padding_side == "right"
+            found = [pipe.encode_prompt("a cat"), pipe.encode_prompt("a cat"), pipe.encode_image(torch.zeros(1))]
+        assert pipe.tokenizer.padding_side == "left"
+        return found, asked
+
+    (first, calls), (second, none) = ranks(work)
+    assert (calls, none) == (["prompt", "image", "image"], [])
+    for one, other in zip(first, second, strict=True):
+        (here, form), (there, same) = tree_flatten(one), tree_flatten(other)
+        assert str(form) == str(same)
+        assert all(
+            x is y is None or (torch.equal(x, y) and x.dtype == y.dtype) for x, y in zip(here, there, strict=True)
+        )
+
+
+@pytest.mark.parametrize(
+    ("error", "heard"),
+    [(ValueError("no such word"), RankFailedError), (torch.OutOfMemoryError("too long"), torch.OutOfMemoryError)],
+)
+def test_a_failure_of_rank_0_reaches_all_and_is_told_as_its_own(error, heard):
+    def work(embeddings: Embeddings) -> Exception | None:
+        class Encoder:
+            def encode_prompt(self) -> None:
+                raise error
+
+        pipe = Encoder()
+        try:
+            with embeddings.of(pipe):
+                pipe.encode_prompt()
+        except Exception as found:
+            return found
+        return None
+
+    own, others = ranks(work)
+    assert own is error
+    assert type(others) is heard
+    told = RankFailure(1, str(others), told=True)
+    assert root([told, RankFailure(0, str(error), told=True)]).rank == 0
 
 
 @pytest.mark.slow

@@ -14,7 +14,9 @@ import torch.distributed as dist
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from torch.utils._pytree import tree_flatten
 
-from launcher.worker.guidance import Branches, Shape, Shapes, _shape, _signature, divided
+from launcher.worker import guidance
+from launcher.worker.guidance import Branches, Shapes, _signature, divided
+from launcher.worker.telling import Shape, hear, shapes
 
 Told = dict[int, list[Any]]  # what each half's forward was given
 
@@ -43,7 +45,7 @@ def doubled(x: torch.Tensor, *_: object, **__: object) -> tuple[torch.Tensor]:
 
 def known(*args: Any) -> Shapes:
     """The shapes as an earlier job left them, for which the first step would ask the partner."""
-    return {_signature(args, {}): (_shape(args[0]),)}
+    return {_signature(args, {}): (shapes(args[0]),)}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -118,23 +120,18 @@ def test_branches_of_different_shapes_are_an_error_and_no_exchange(pairs):
 
 
 def test_the_first_step_asks_for_the_shapes_once(pairs, monkeypatch):
-    """torch sends objects by groups that it made itself alone; the message is what the partner would have sent."""
-    sent: list[Any] = []
+    heard, given = [], [torch.ones(2, 3), torch.ones(2, 3), torch.ones(2, 4)]  # the last is of another size
+    monkeypatch.setattr(guidance, "hear", lambda pair: heard.append(hear(pair)) or heard[-1])
 
-    def broadcast(told: list[Any], group: dist.ProcessGroup, group_src: int) -> None:
-        assert (group, group_src) == (pairs[1], 0)
-        sent.append(told)
-        told[0] = (Shape(torch.Size([2, 5]), torch.float16), None)
+    def rank(half: int, pair: dist.ProcessGroup) -> list[Any]:
+        kept: Shapes = {}
+        forward = lambda x, scale: (torch.ones(2, 5, dtype=torch.float16), None)  # noqa: E731
+        return [Branches(forward, half, pair, kept).calls(x, scale=2) for x in given]
 
-    monkeypatch.setattr(dist, "broadcast_object_list", broadcast)
-    shapes: Shapes = {}
-    for _ in range(2):
-        buffer, nothing = Branches(doubled, 1, pairs[1], shapes).calls(torch.ones(2, 3), scale=2)
+    for buffer, nothing in both(pairs, rank)[1]:
         assert (buffer.shape, buffer.dtype, nothing) == ((2, 5), torch.float16, None)
         assert buffer.isnan().all()
-    assert len(sent) == 1
-    Branches(doubled, 1, pairs[1], shapes).calls(torch.ones(2, 4), scale=2)  # of another size
-    assert len(sent) == 2
+    assert heard == [(Shape((2, 5), torch.float16), None)] * 2
 
 
 def test_a_signature_tells_sizes_types_and_plain_values_apart():

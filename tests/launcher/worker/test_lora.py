@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -9,9 +10,12 @@ import torch
 import twins
 from diffusers import DiffusionPipeline
 from safetensors.torch import save_file
+from shared import a_job
 
 from launcher.families.weights import BUNDLED
 from launcher.wire.protocol import LoraFile
+from launcher.worker.absent import held
+from launcher.worker.load import load_pipeline
 from launcher.worker.lora import Loras
 
 WIDTH = 144  # of the bundled transformer: 6 heads of 24
@@ -177,6 +181,23 @@ def test_kohyas_first_text_encoder(flux, wear):
     down, up = matrices(width, width)
     assert_added(flux.transformer.get_submodule(TO_K), (matrices(3 * WIDTH)[1] @ DOWN / RANK).chunk(3)[1])
     assert_added(flux.text_encoder.encoder.layers[0].self_attn.q_proj, up @ down / RANK)
+
+
+def test_what_a_text_encoder_wears_is_left_to_the_rank_that_has_it(flux, wear):
+    load = dataclasses.replace(a_job().load, path=str(BUNDLED))
+    pipe = load_pipeline(load, str(BUNDLED), torch.device("cpu"))
+    width = pipe.text_encoder.encoder.layers[0].self_attn.q_proj.in_features
+    text = kohya("lora_te1_text_model_encoder_layers_0_self_attn_q_proj", outputs=width, inputs=width)
+    loras = wear(pipe, kohya() | text)
+    assert hasattr(pipe.transformer.transformer_blocks[0].attn.to_q, "base_layer")
+    assert held(pipe)["text_encoder"] == 0
+    loras.wear(())
+    alone = wear(pipe, text)  # nothing of it is for this rank
+    assert not hasattr(pipe.transformer.transformer_blocks[0].attn.to_q, "base_layer")
+    alone.wear(())
+    wrong = kohya("lora_te1_text_model_encoder_layers_0_self_attn_q_proj", outputs=width, inputs=width + 1)
+    with pytest.raises(ValueError, match="does not fit"):  # on every rank
+        wear(pipe, wrong)
 
 
 def test_a_dora_as_peft_writes_it(flux, wear):

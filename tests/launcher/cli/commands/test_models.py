@@ -7,6 +7,11 @@ import pytest
 from launcher.cli.commands import models
 from launcher.cli.main import main
 from launcher.config.compose import Composer
+from launcher.rules.model import TASKS
+
+COLUMNS = (
+    "name", "task", "pipeline", "parameters", "size", "text", "heads", "modes", "licence", "gated", "weights"
+)  # fmt: skip
 
 
 @pytest.mark.slow
@@ -19,7 +24,19 @@ def test_it_lists_every_family(capsys):
     assert "ring_anything" in rows["flux"]["modes"]
     assert "ring_anything" not in rows["hunyuan_video"]["modes"]  # it has a mask
     assert "ring" not in rows["zimage_turbo"]["modes"]  # its tokens are not counted
-    assert all({"none", "unified_anything"} <= set(row["modes"]) for row in rows.values())
+    assert rows["flux3"]["modes"] == []  # diffusers has no pipeline that could be called
+    assert all({"none", "unified_anything"} <= set(row["modes"]) for name, row in rows.items() if name != "flux3")
+    assert {tuple(row) for row in rows.values()} == {COLUMNS}
+    for row in rows.values():
+        assert row["task"] in TASKS
+        assert all(type(row[key]) is int and row[key] > 0 for key in ("parameters", "heads")), row
+        assert all(type(row[key]) is bool for key in ("gated", "weights")), row
+        assert all(isinstance(row[key], str) and row[key] for key in ("pipeline", "size", "text", "licence")), row
+    wan = rows["wan_i2v_14b"]
+    assert [wan[key] for key in COLUMNS if key != "modes"] == [
+        "wan_i2v_14b", "image-to-video", "WanImageToVideoPipeline", 16394878784, "480 x 832 x 81 frames", "512, whole",
+        40, "https://huggingface.co/Wan-AI/Wan2.1-I2V-14B-480P-Diffusers", False, False,
+    ]  # fmt: skip
     lines = {line.split()[0]: line for line in models._page(list(rows.values())).splitlines()}
     assert "gated  https://huggingface.co/black-forest-labs/FLUX.1-dev" in lines["flux"]
     assert lines["flux_tiny"].endswith("Apache-2.0")

@@ -42,7 +42,7 @@ def test_the_page_tells_one_picture_and_an_hour(ask, composer):
     config = to_config(composer.compose(["model=flux", "machine=h100x8", "objective=throughput", "images=8"]))
     most = grouping.dealt(config, LAPTOP)
     text = " ".join(page(plan(most), most, "").split())
-    assert "an hour about 5,470 pictures by 8 groups of ranks memory" in text
+    assert "an hour about 5,470 pictures by 8 groups of ranks weights" in text
     assert "8 groups at once, each of 1 rank on H100 80GB HBM3" in text
     film = ask("model=wan_t2v_1_3b", "machine=h100x8")
     assert "videos by 1 group" in page(plan(film), film, "")

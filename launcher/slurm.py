@@ -1,0 +1,177 @@
+"""What Slurm says of the allocation that this process is in, by its own commands, each of which has 10 s."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from launcher.problems import Problem, Refused, RunFailed
+from launcher.records.record import SlurmJob
+from launcher.wording import plural, shorten
+
+PATIENCE = 10.0  # seconds that a command of Slurm's has
+HELD = 2  # seconds that a job may be short of its time limit when Slurm ends it for that: Slurm counts whole ones
+JOB = "SLURM_JOB_ID"
+NODE = "SLURMD_NODENAME"  # set by the node's daemon: without it this is the machine that salloc was typed on
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """The nodes that a job has.
+
+    Args:
+        job: its id. nodes: by name, in Slurm's order. mine: this one; "" if this process is on none of them.
+    """
+
+    job: str
+    nodes: tuple[str, ...]
+    mine: str
+
+    def part(self, count: int | None) -> tuple[str, ...]:
+        """So many of its nodes, this one first; None: all.
+
+        Raises:
+            Refused: it has fewer.
+        """
+        if count is not None and count > len(self.nodes):
+            rule = f"job {self.job} has {plural(len(self.nodes), 'node')}: {shorten(', '.join(self.nodes))}"
+            raise Refused([Problem(f"cluster.nodes={count}", rule, f"type {len(self.nodes)} or less, or leave it out")])
+        others = [node for node in self.nodes if node != self.mine]
+        return (self.mine, *others)[:count]
+
+
+def allocation(given: Mapping[str, str] = os.environ) -> Allocation | None:
+    """The allocation around this process; None if there is none.
+
+    Raises:
+        Refused: its commands are not here, or do not answer.
+    """
+    if not given.get(JOB):
+        return None
+    nodes = tuple(ask("scontrol", "show", "hostnames", given.get("SLURM_JOB_NODELIST", "")).split())
+    return Allocation(given[JOB], nodes, given.get(NODE, ""))
+
+
+@dataclass(frozen=True)
+class Copies:
+    """How many copies of this process one srun has started, and which of them this is."""
+
+    count: int
+    number: int
+
+
+def copies(given: Mapping[str, str] = os.environ) -> Copies:
+    """One, where no srun started this process: a batch script, or a shell."""
+    count, number = (given.get(name, "") for name in ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID"))
+    known = count.isascii() and count.isdigit() and number.isascii() and number.isdigit()
+    return Copies(int(count), int(number)) if known else Copies(1, 0)
+
+
+def environment() -> dict[str, str]:
+    """What srun is given, so that this package is found on another node as it is here."""
+    given = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_CPU_BIND")}
+    if (root := Path(__file__).parents[1]).name not in ("site-packages", "dist-packages"):  # a checkout
+        given["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), given.get("PYTHONPATH")]))
+    return given
+
+
+def ask(*words: str) -> str:
+    """What one of Slurm's commands prints.
+
+    Raises:
+        Refused: it is not here, fails, or does not answer.
+    """
+    name = words[0]
+    if shutil.which(name) is None:
+        rule = f"needs Slurm's commands, and {name} is not on this machine"
+        raise Refused([Problem("cluster=slurm", rule, "type it on a machine of the cluster, or cluster=env elsewhere")])
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, stdin=subprocess.DEVNULL)
+    except subprocess.TimeoutExpired:
+        rule = f"{name} did not answer within {PATIENCE:g} s"
+        raise Refused([Problem("cluster=slurm", rule, "see whether Slurm works: type sinfo")]) from None
+    except OSError as error:
+        raise Refused([Problem("cluster=slurm", f"{name} can't be run: {error.strerror}", "type sinfo")]) from error
+    if done.returncode:
+        told = shorten(" ".join(done.stderr.split()), 300) or f"exit code {done.returncode}"
+        raise Refused([Problem("cluster=slurm", f"{name} says: {told}", "see whether Slurm works: type sinfo")])
+    return done.stdout
+
+
+def facts(*words: str) -> dict[str, str]:
+    """What `scontrol show` says of one thing, by name."""
+    return dict(re.findall(r"(\S+?)=(\S*)", ask("scontrol", "--oneliner", "show", *words)))
+
+
+def address(own: str, other: str) -> str:
+    """This node's address on the network by which it reaches another one.
+
+    Raises:
+        RunFailed: there is no way to it.
+    """
+    there = facts("node", other).get("NodeAddr", other)
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect((there, 9))  # which sends nothing: the system only looks for the way
+            return str(probe.getsockname()[0])
+    except OSError as error:
+        raise RunFailed(f"{own} has no way to {other} ({there}): {error.strerror or error}") from error
+
+
+@functools.cache
+def job() -> SlurmJob | None:
+    """What a record says of the job that this process is in; None if it is in none, or Slurm does not say."""
+    try:
+        found = facts("job", number) if (number := os.environ.get(JOB)) else {}
+    except Refused:
+        return None
+    if not found or not number:
+        return None
+    submitted, started = (_time(found.get(name, "")) for name in ("SubmitTime", "StartTime"))
+    queued = None if submitted is None or started is None else max(0.0, (started - submitted).total_seconds())
+    return SlurmJob(number, found.get("Partition", ""), queued)
+
+
+def why_ended() -> str:
+    """Why Slurm ends the job that this process is in: its time limit, a node that is down, preemption, or a person.
+
+    "" if it does not end it, or does not say.
+    """
+    found: dict[str, str] = {}
+    with contextlib.suppress(Refused):
+        found = facts("job", number) if (number := os.environ.get(JOB)) else {}
+    if found.get("JobState", "RUNNING") == "RUNNING":
+        return ""
+    limit = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d+):(\d+)", found.get("TimeLimit", ""))
+    started = _time(found.get("StartTime", ""))
+    if limit is not None and started is not None:
+        days, hours, minutes, seconds = (int(part or 0) for part in limit.groups())
+        allowed = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+        if (datetime.now() - started).total_seconds() >= allowed - HELD:
+            return f"Slurm job {number} reached its time limit of {found['TimeLimit']}"
+    if found.get("PreemptTime", "None") not in ("None", "N/A"):
+        return f"Slurm job {number} was preempted"
+    if found.get("Reason") == "NodeDown":  # its NodeList has lost that node by now
+        with contextlib.suppress(Refused):
+            had = os.environ.get("SLURM_JOB_NODELIST", "")
+            if down := ask("sinfo", "--noheader", "--dead", "--nodes", had, "--format=%N").split():
+                return f"Slurm job {number} ended with its node {', '.join(down)}, which is down"
+        return f"Slurm job {number} ended with one of its nodes, which is down"
+    return f"Slurm job {number} was cancelled"
+
+
+def _time(text: str) -> datetime | None:
+    """A time as Slurm prints it, local."""
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
