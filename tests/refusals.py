@@ -78,6 +78,11 @@ REFUSALS: dict[str, list[Refusal]] = {
         ("compile=regional runtime=gpu_offload", "was not tested with runtime.offload=model; type runtime.off", GPUS),
         ("compile=full lora.path=a.safetensors", "compiles anew for each LoRA and scale", LAPTOP),
         ("compile=full cp=diffusers_ring", "was not tested with diffusers' own context parallelism; type cp=r", LAPTOP),
+        (
+            "compile=full model.true_cfg=2 cp.cfg_degree=2",
+            "was not tested with cp.cfg_degree=2; type cp.cfg_deg",
+            LAPTOP,
+        ),
         ("compile=full cp=none attention=flash", "was not tested with attention=flash on one rank; type att", GPUS),
         ("compile=full model.transformer=a.gguf", "compile=full: was not tested with a GGUF transformer", LAPTOP),
     ],

@@ -36,6 +36,10 @@ def compiled(request: Request) -> Iterator[Problem]:
     if (config.lora.path is not None or config.lora.stack) and not config.lora.fuse:
         what = "compiles anew for each LoRA and scale that are put on beside the weights"
         yield Problem(value, what, f"type lora.fuse=true, or {LEAVE}")
+    if request.mesh.cfg > 1:
+        yield Problem(
+            value, f"was not tested with cp.cfg_degree={request.mesh.cfg}", f"type cp.cfg_degree=1, or {LEAVE}"
+        )
     if config.cp.implementation != "own":
         what = "was not tested with diffusers' own context parallelism"
         yield Problem(value, what, f"type cp={request.mode}, or {LEAVE}")
