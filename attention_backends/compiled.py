@@ -97,9 +97,29 @@ def attend(
     return guarded(state.wire, lambda: state.attend(*told, in_order=True)).contiguous()
 
 
-@attend.register_fake
-def _(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: object) -> torch.Tensor:
+def _like_query(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: object) -> torch.Tensor:
     return query.new_empty((*query.shape[:3], value.shape[3]))
+
+
+@torch.library.custom_op("attention_backends::attend_in_block", mutates_args=(), tags=UNSAFE)
+def attend_in_block(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    is_causal: bool,
+    scale: float | None,
+    handle: int,
+) -> torch.Tensor:
+    """The same where a block is compiled by itself, in a forward that runs as it is written."""
+    state = _ENABLED[handle]
+    state.where = "a compiled block"
+    told = query, key, value, mask, is_causal, scale
+    return guarded(state.wire, lambda: state.attend(*told, in_order=True)).contiguous()
+
+
+attend.register_fake(_like_query)
+attend_in_block.register_fake(_like_query)
 
 
 @torch.library.custom_op("attention_backends::unshard", mutates_args=(), tags=UNSAFE)

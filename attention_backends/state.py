@@ -44,6 +44,7 @@ class ContextParallel:
     # Layouts of the attentions of this forward that needed no exchange, by what is held here and split.
     known: dict[tuple[int, int, int], tuple[Layout, Layout]] = field(default_factory=dict, repr=False)
     started: bool = field(default=False, repr=False)  # an attention of this forward has been traced by torch.compile
+    traced: bool = field(default=False, repr=False)  # the whole forward is, not only blocks of it
     handle: int = field(default=-1, repr=False)
     operator: str = ""  # the operator that ran last, once one has
     may_be_empty: frozenset[str] | None = field(default=None, repr=False)  # streams; None: any
@@ -94,6 +95,11 @@ class ContextParallel:
         assert isinstance(wire, Wire), "enable() gives a state its wire"
         return wire
 
+    def enter(self, where: str) -> None:
+        """Note which attention comes next. Blocks of a kind that are traced alone share a graph, which names none."""
+        if self.traced or not torch.compiler.is_compiling():
+            self.where = where
+
     def start_forward(self, *, may_skip: bool = False, given: Mapping[str, Any] | None = None) -> None:
         """given: the model's arguments, by which ranks that are in different steps or are given others are told."""
         self.streams.clear()
@@ -103,6 +109,7 @@ class ContextParallel:
         self.along.clear()
         self.first = None
         self.started = self.gathered = False
+        self.traced = torch.compiler.is_compiling()
         self.under_way = None
         self.calls = 0
         self.may_skip = may_skip
@@ -312,10 +319,14 @@ class ContextParallel:
             mask = _cast(mask, dtype) if mask is not None else None
         if not torch.compiler.is_compiling():
             return self.attend(query, key, value, mask, is_causal, scale)
+        out: torch.Tensor
+        if not self.traced:  # what was split is known here, and what a block alone would tell is told in its graph
+            out = compiled.attend_in_block(query, key, value, mask, is_causal, scale, self.handle)
+            return out
         first, self.started = not self.started, True
         told = self.handle, first, list(self.streams.values()), self.where
         seen = (self.given, self.time) if first else ([], None)
-        out: torch.Tensor = compiled.attend(query, key, value, mask, is_causal, scale, *told, *seen)
+        out = compiled.attend(query, key, value, mask, is_causal, scale, *told, *seen)
         return out
 
     def attend(

@@ -79,6 +79,21 @@ REFUSALS: dict[str, list[Refusal]] = {
         ("model=ltx_video output.crf=52", "h264 takes 0 (best) to 51 (worst); type output.crf=18", LAPTOP),
         ("model=ltx_video output.codec=h265 height=63", "h265 takes 64 to 8192 pixels a side", LAPTOP),
     ],
+    "compiling": [
+        ("compile=ful", "compile=ful: unknown option; choose from none, regional, full; type compile=full", LAPTOP),
+        ("compile=full model=helios", "compile=full: was not tested with helios; leave it out", GPUS),
+        ("compile=full cache=pab", "compile=full: was not tested with cache=pab; type cache=none, or", LAPTOP),
+        ("compile=regional runtime=gpu_offload", "was not tested with runtime.offload=model; type runtime.off", GPUS),
+        ("compile=full lora.path=a.safetensors", "compiles anew for each LoRA and scale", LAPTOP),
+        ("compile=full cp=diffusers_ring", "was not tested with diffusers' own context parallelism; type cp=r", LAPTOP),
+        (
+            "compile=full model.true_cfg=2 cp.cfg_degree=2",
+            "was not tested with cp.cfg_degree=2; type cp.cfg_deg",
+            LAPTOP,
+        ),
+        ("compile=full cp=none attention=flash", "was not tested with attention=flash on one rank; type att", GPUS),
+        ("compile=full model.transformer=a.gguf", "compile=full: was not tested with a GGUF transformer", LAPTOP),
+    ],
     "caches": [
         ("cache.threshold=0.1", "cache.threshold=0.1: cache=none takes none; type cache=first_block", LAPTOP),
         ("cache=first_block cache.interval=3", "cache=first_block takes none; type cache=taylorseer or", LAPTOP),

@@ -80,7 +80,7 @@ class NameHook(ModelHook):  # type: ignore[misc]
         self.place, self.state = place, state
 
     def pre_forward(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        self.state.where = self.place
+        self.state.enter(self.place)
         return args, kwargs
 
 

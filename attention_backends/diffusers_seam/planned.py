@@ -169,16 +169,16 @@ class Attend(ModelHook):  # type: ignore[misc]
         self.path, self.state, self.fit = path, state, fit
 
     def new_forward(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
-        self.state.where = self.path
+        self.state.enter(self.path)
         if _traced_by_dispatcher(module):
             outer, self.state.fit = self.state.fit, self.fit
             output = self.fn_ref.original_forward(*args, **kwargs)
             self.state.fit = outer
             return output
-        before = self.state.calls
+        before = None if torch.compiler.is_compiling() else self.state.calls
         with Reroute(self.state, self.fit):
             output = self.fn_ref.original_forward(*args, **kwargs)
-        if self.state.calls == before and not torch.compiler.is_compiling():
+        if before is not None and self.state.calls == before:
             raise ValueError(
                 f"{self.path}: its attention was computed by something that is not caught: it stayed on this rank. "
                 f"Use diffusers' default attention backend and processor, or name it in the plan's local."

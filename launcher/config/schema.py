@@ -142,6 +142,9 @@ class ModelConfig:
     caches: list[str] = field(
         default_factory=list, metadata={"help": "the caches of steps (cache=) that it was tested with", "fact": True}
     )
+    compiles: list[str] = field(
+        default_factory=list, metadata={"help": "the ways to compile it (compile=) that were tested", "fact": True}
+    )
     mag_ratios: list[float] = field(
         default_factory=list, metadata={"help": "what cache=mag goes by: see cache.ratios", "fact": True}
     )
@@ -405,6 +408,11 @@ class LaunchConfig:
         None,
         "groups of ranks that make a run's pictures, or a sweep's jobs (-m), at once: a number, or auto, as many as "
         "fill the machine; default: 1, or auto with objective=throughput",
+    )
+    compile: str = option(
+        "none",
+        "torch.compile of the transformer: none, regional (the blocks that it repeats) or full (as one graph); each "
+        "rank compiles before its first step, and the picture is the same up to rounding",
     )
     objective: str = option(
         "latency",

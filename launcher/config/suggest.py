@@ -34,6 +34,7 @@ EXAMPLES = {
     "lora.scale": "0.8",
     "cache.ratios": "[1.0,1.02]",
     "model.caches": "[pab]",
+    "model.compiles": "[full]",
     "model.mag_ratios": "[1.0,1.02]",
     "scheduler.options": "{solver_order: 3}",
     "cluster.srun_args": "[--exact]",

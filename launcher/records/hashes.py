@@ -22,8 +22,8 @@ DIGEST = re.compile(r"[0-9a-f]{64}")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-def cache() -> Path:
-    """Where hashes are kept: in the user's folder for caches.
+def cache(name: str = "sha256") -> Path:
+    """Where hashes, or other things of that name, are kept: in the user's folder for caches.
 
     Raises:
         FileNotFoundError: a user without a home has none.
@@ -31,7 +31,7 @@ def cache() -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     if not os.path.isabs(base):  # "~" stays as it is where no home is known; and the folder is not the current one's
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), base)
-    return Path(base) / "ring-anything-launcher" / "sha256"
+    return Path(base) / "ring-anything-launcher" / name
 
 
 def cached_sha256(path: Path) -> str:

@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Iterator
 
 from attention_backends.catalog import KERNELS, MODES, NOT_SUPPORTED, SCHEDULES, TRANSPORTS
+from launcher.compiling import WAYS
 from launcher.problems import Problem, nearest
 from launcher.records.film import CODECS
 from launcher.records.formats import FORMATS, METADATA
@@ -39,6 +40,7 @@ def words(request: Request) -> Iterator[Problem]:
         "output.metadata": (output.metadata, METADATA, "output.metadata="),
         "cluster.name": (request.config.cluster.name, CLUSTERS, "cluster="),
         "objective": (request.config.objective, OBJECTIVES, "objective="),
+        "compile": (request.config.compile, WAYS, "compile="),
         "tracker.name": (request.config.tracker.name, TRACKERS, "tracker="),
         "model.text": (model.text, ("padded", "prompt", "whole", "joined"), "model.text="),
         "model.batch": (model.batch or "same", BATCHES, "model.batch="),

@@ -70,6 +70,7 @@ def job_message(request: Request, run_dir: RunDir, weights: Weights | None = Non
             cfg_degree=request.mesh.cfg,
             branches=config.model.guidance_branches or "calls",
             shares=request.shares,
+            compile=config.compile,
         ),
         loras=() if config.lora.fuse else _loras(config),
         threads=request.threads,

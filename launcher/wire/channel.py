@@ -21,6 +21,7 @@ ADDRESS_VARIABLE = "LAUNCHER_ADDRESS"  # HOST PORT, where ranks are on several m
 CLUSTER_SECRET_VARIABLE = "LAUNCHER_CLUSTER_SECRET"  # that these machines share, set by the user
 PLACE_VARIABLE = "LAUNCHER_PLACE"  # which of how many groups of ranks that work at once
 STORE_VARIABLE = "LAUNCHER_STORE"  # a file in which ranks of one machine find each other
+COMPILED_VARIABLE = "LAUNCHER_COMPILED"  # the folder that keeps what torch.compile has built, for runs to come
 
 
 def of_machines(host: str, port: int, secret: str, token: str) -> dict[str, str]:

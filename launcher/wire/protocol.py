@@ -247,6 +247,7 @@ class Sharing:
         transformers: the pipeline's parts that are shared.
         shares: of the tokens and heads, one a rank of a sequence; empty: equal ones.
         implementation: whose code shares it, "own" or "diffusers".
+        compile: what of the transformers is compiled, a word of launcher.compiling.WAYS.
     """
 
     mode: str
@@ -260,6 +261,7 @@ class Sharing:
     branches: str = "calls"
     shares: tuple[int, ...] = ()
     implementation: str = "own"
+    compile: str = "none"
 
 
 @dataclass(frozen=True)

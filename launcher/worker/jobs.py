@@ -33,6 +33,7 @@ from launcher.worker.absent import held
 from launcher.worker.caches import cached, forget
 from launcher.worker.check import compare
 from launcher.worker.checks import check_tokenizers
+from launcher.worker.compiling import Compiling
 from launcher.worker.decoded import Frames, sound_of
 from launcher.worker.decoding import decoded_by
 from launcher.worker.embeddings import Embeddings
@@ -42,7 +43,7 @@ from launcher.worker.load import load_pipeline
 from launcher.worker.lora import Loras
 from launcher.worker.questions import Questions
 from launcher.worker.schedulers import scheduler
-from launcher.worker.sharing import Groups, shared
+from launcher.worker.sharing import Groups, Kept
 from launcher.worker.steps import Steps
 from launcher.worker.store import LauncherStore
 
@@ -57,6 +58,7 @@ class Worker:
         self.send, self.rank, self.world_size, self.questions = send, rank, world_size, questions
         self.pipe: Any = None
         self.groups = Groups()
+        self.kept = Kept(self.groups)
         self.embeddings = Embeddings(rank, world_size)
         self.folder = ""  # that the pipeline was loaded from
         self.fetched: dict[str, str] = {}  # SHA-256 of the files of parts that the hub has given, as a record has them
@@ -83,8 +85,10 @@ class Worker:
         self.steps: list[tuple[float, ...]] = []
         sent = counters().bytes
         skipped: list[tuple[int, ...]] = []
+        compiling = Compiling(lambda: self.send(Stage("compiling")))
         with (
-            shared(self.drawing, job.sharing, self.groups),
+            self.kept.shared(self.drawing, job.sharing),
+            compiling.timed(),
             decoded_by(getattr(self.drawing, "vae", None), job.decoding),
             cached(self.drawing, job.sharing.transformers, job.cache, job.load.dtype) as self.skips,
         ):
@@ -96,6 +100,8 @@ class Worker:
                 skipped.append(self.skips.taken())
             kernel = surroundings.kernel(getattr(self.pipe, job.sharing.transformers[0]))
             kernel = job.sharing.kernel if job.sharing.mode == "none" and job.sharing.kernel != "auto" else kernel
+        if job.sharing.compile != "none":  # in the first step
+            seconds |= {"compile": compiling.seconds, "denoise": seconds["denoise"] - compiling.seconds}
         return Done(
             seconds={stage: round(value, 3) for stage, value in seconds.items()},
             peak_bytes=surroundings.peak_memory(),
@@ -113,12 +119,13 @@ class Worker:
 
     def _check(self, job: Job, part: str) -> None:
         self.send(Stage("checking"))
+        self.kept.end()  # one rank draws alone first
         transformers = [getattr(self.pipe, name) for name in job.sharing.transformers]
 
         first = [job.pictures[number] for number in _calls(job)[0]]
         draw = functools.partial(self._draw, job, first, "latent")
         one = functools.partial(self._draw, job, first[:1], "latent") if len(first) > 1 else None
-        share = functools.partial(shared, self.drawing, job.sharing, self.groups)
+        share = functools.partial(self.kept.shared, self.drawing, job.sharing)
         told = compare(self.drawing, transformers, draw, share, part, job.load.dtype, one)
         self.send(Checked(told))
 

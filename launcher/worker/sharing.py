@@ -14,6 +14,7 @@ import attention_backends
 from attention_backends.catalog import MODES
 from attention_backends.diffusers_seam import theirs
 from launcher.wire.protocol import Sharing
+from launcher.worker.compiling import blocks_compiled, whole_compiled
 from launcher.worker.guidance import Shapes, divided
 
 
@@ -47,6 +48,35 @@ class Groups:
         return self._meshes[ring, ulysses]
 
 
+class Kept:
+    """What shares a pipeline's transformers for a job. Of compiled ones it stays on until a job wants something else:
+    their graphs hold its objects, and another job of that kind compiles nothing.
+    """
+
+    def __init__(self, groups: Groups) -> None:
+        self._groups, self._how = groups, Sharing("none", 1, 1, "gather", "auto")
+        self._stack = contextlib.ExitStack()
+
+    @contextlib.contextmanager
+    def shared(self, pipe: Any, sharing: Sharing) -> Iterator[None]:
+        """Have the ranks share the work of a pipeline's transformers while the block runs."""
+        if sharing != self._how:
+            self.end()
+        if sharing.compile == "none":
+            with shared(pipe, sharing, self._groups):
+                yield
+            return
+        if sharing != self._how:
+            self._stack.enter_context(shared(pipe, sharing, self._groups))
+            self._how = sharing
+        yield
+
+    def end(self) -> None:
+        """Have this rank compute alone, as its transformers were loaded."""
+        self._stack.close()
+        self._how = Sharing("none", 1, 1, "gather", "auto")
+
+
 @contextlib.contextmanager
 def shared(pipe: Any, sharing: Sharing, groups: Groups) -> Iterator[None]:
     """Have the ranks share the work of a pipeline's transformers while the block runs."""
@@ -54,11 +84,13 @@ def shared(pipe: Any, sharing: Sharing, groups: Groups) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for name in sharing.transformers:
             transformer = getattr(pipe, name)
+            stack.enter_context(blocks_compiled(transformer, sharing.compile))
             if sharing.implementation == "diffusers":
                 mesh = groups.mesh(sharing.ring_degree, sharing.ulysses_degree)
                 stack.enter_context(theirs.enabled(transformer, sharing.mode, mesh, sharing.kernel))
             else:
                 stack.enter_context(split(transformer, sharing, sequence))
+            stack.enter_context(whole_compiled(transformer, sharing.compile))
             if pair is not None:
                 shapes = groups.shapes.setdefault(name, {})
                 stack.enter_context(

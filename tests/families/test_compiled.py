@@ -1,4 +1,4 @@
-"""A family's plan compiles as one graph with dynamic shapes, whichever way its attention is called."""
+"""A family's plan compiles, whole and by its blocks, for sizes that change, whichever way its attention is called."""
 
 from __future__ import annotations
 
@@ -22,13 +22,19 @@ from miniatures import TINY, output
 from ranks import Ranks
 
 import attention_backends
+from launcher.config.compose import Composer, to_config
 
 pytestmark = pytest.mark.slow
 
 # Through the dispatcher, by torch's own attention with a text that is split, and with positions that are;
 # by Tensor.unflatten.
 NAMES = ["chronoedit", "cogvideox", "sd3", "auraflow", "cogview4"]
-SAMPLE = NAMES if "FAMILY_SAMPLES" in os.environ else NAMES[:1]  # a quarter of a minute each
+# With them the launcher compiles: model.compiles in their files.
+OFFERED = {"flux": ["regional", "full"], "wan": ["regional", "full"], "qwenimage": ["regional"], "chronoedit": ["full"]}
+CASES = [(name, "full") for name in NAMES]
+CASES += [(name, how) for name in OFFERED for how in OFFERED[name] if name not in NAMES]
+SAMPLE = CASES if "FAMILY_SAMPLES" in os.environ else CASES[:1]  # a quarter of a minute each
+SIZES = (Size(2, 3, 5, 7), Size(2, 4, 4, 9), Size(2, 4, 6, 6), Size(2, 4, 3, 11))
 
 
 @pytest.fixture(scope="module")
@@ -38,22 +44,43 @@ def ranks() -> Iterator[Ranks]:
     pool.stop()
 
 
-def compiled(group: dist.ProcessGroup, name: str, plan: dict[str, Any]) -> list[float]:
-    """The error of two sizes, the second of which finds the graph of the first."""
-    sizes = (Size(2, 3, 5, 7), Size(2, 4, 4, 9))
-    model, expected = model_of(name), [alone(name, size) for size in sizes]
-    attention_backends.enable(model, process_group=group, cp_plan=plan, ring_degree=2, unified_anything=True)
-    try:
-        fast = torch.compile(model, fullgraph=True, dynamic=True, backend="aot_eager")
-        with torch.no_grad():
-            found = [output(fast(**TINY[name].given(size))) for size in sizes]
-    finally:
-        attention_backends.disable(model)
-        torch.compiler.reset()
-    return [((one - two).abs().max() / two.abs().max()).item() for one, two in zip(found, expected, strict=True)]
+def compiled(group: dist.ProcessGroup, name: str, plan: dict[str, Any], how: str) -> tuple[list[float], list[int]]:
+    """The error of each size, and how many graphs there are after it."""
+    from torch._dynamo.utils import counters
+
+    from launcher.worker import compiling
+
+    compiling.HOW["backend"] = "aot_eager"
+    counters.clear()
+    model, expected = model_of(name), [alone(name, size) for size in SIZES]
+    found, graphs = [], []
+    with compiling.blocks_compiled(model, how):
+        attention_backends.enable(model, process_group=group, cp_plan=plan, ring_degree=2, unified_anything=True)
+        try:
+            with compiling.whole_compiled(model, how), torch.no_grad():
+                for size in SIZES:
+                    found.append(output(model(**TINY[name].given(size))))
+                    graphs.append(counters["stats"]["unique_graphs"])
+        finally:
+            attention_backends.disable(model)
+    assert not any("forward" in vars(module) for module in model.modules())
+    pairs = zip(found, expected, strict=True)
+    return [((one - two).abs().max() / two.abs().max()).item() for one, two in pairs], graphs
 
 
-@pytest.mark.parametrize("name", SAMPLE)
-def test_a_plan_compiles_as_one_graph(ranks, name):
-    for errors in ranks.run(compiled, 2, name=name, plan=proof.plans()[name]):
+@pytest.mark.parametrize(("name", "how"), SAMPLE)
+def test_a_plan_compiles_for_sizes_that_change(ranks, name, how):
+    for errors, graphs in ranks.run(compiled, 2, name=name, plan=proof.plans()[name], how=how):
         assert max(errors) <= proof.LIMIT
+        assert how == "regional" or graphs[-1] <= 2
+        assert graphs[-1] == graphs[1]  # what another size compiles anew holds for all
+
+
+def test_what_the_launcher_offers_is_tested():
+    composer = Composer()
+    models = [to_config(composer.compose([f"model={option}"])).model for option in composer.groups["model"]]
+    plans = {model.name: model.cp_plan for model in models}
+    tested = [(plans[proof.MODEL[name]], how) for name in OFFERED for how in OFFERED[name]]
+    for model in models:
+        for how in model.compiles:
+            assert (model.cp_plan, how) in tested, model.name

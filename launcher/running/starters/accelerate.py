@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -76,7 +77,9 @@ def environment(
         deterministic: have cuBLAS make the same numbers each time, which it is told before CUDA starts.
         more: variables of this job's own, before those of the user's environment.
     """
-    from launcher.wire.channel import STORE_VARIABLE  # with every message: a plan asks for the command alone
+    # With every message, and a plan asks for the command alone.
+    from launcher.records import hashes
+    from launcher.wire.channel import COMPILED_VARIABLE, STORE_VARIABLE
 
     given = os.environ | dict(more)
     kept = {name: value for name, value in given.items() if not name.startswith(STEERING) and name not in SINGLE}
@@ -93,7 +96,10 @@ def environment(
     kept.pop("PYTHONWARNINGS", None)  # "error" would end a rank over what a library says of the next release
     kept.pop("PYTHONOPTIMIZE", None)  # 2 takes the docstrings away, which transformers reads when it is imported
     kept["TOKENIZERS_PARALLELISM"] = "false"
-    kept.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder / "inductor"))  # else importing torch leaves one in /tmp
+    if "TORCHINDUCTOR_CACHE_DIR" not in kept:
+        kept["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "inductor")  # else importing torch leaves one in /tmp
+        with contextlib.suppress(FileNotFoundError):  # no home: every group compiles anew
+            kept[COMPILED_VARIABLE] = str(hashes.cache("compiled"))
     kept["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     if interface is None:
         # Ranks of one machine meet in files of the group's folder, and talk over the loopback device: nobody else on

@@ -124,6 +124,9 @@ data=x
 data=2
 data=3 images=8
 objective=fast
+compile=true
+compile=full cache=pab
+torch_compile=true
 objective=throughput data=2 images=2 cp=none
 -m data=3 seed=1,2
 -m data=1,2 seed=1,2
