@@ -18,6 +18,7 @@ from launcher.rules import (
     schedulers,
     shares,
     sharing,
+    weights,
     words,
 )
 from launcher.rules.rule import Rule, of
@@ -29,6 +30,7 @@ ROOMS = (
     devices,
     sharing,
     shares,
+    weights,
     model,
     pictures,
     schedulers,
