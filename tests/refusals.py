@@ -328,6 +328,7 @@ REFUSALS: dict[str, list[Refusal]] = {
         ("runtime.devices=[0] runtime=cpu", "names GPUs", LAPTOP),
         ("runtime.devices=[0,1]", "this machine has no CUDA GPU, not 0 or 1", LAPTOP),
         ("runtime.offload=model", "moves weights off a GPU", LAPTOP),
+        ("runtime.weights=sharded cp=none", "there is one rank to hold them", LAPTOP),
         ("model=flux", "too large for a CPU", LAPTOP),
         ("machine=h100x8", "machine=h100x8: a run uses this machine; others can only be planned for", LAPTOP),
         ("machine.nodes=2", "machine.nodes=2: a run uses this machine; others can only be planned for", LAPTOP),

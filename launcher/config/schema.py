@@ -265,6 +265,9 @@ class RuntimeConfig:
         None, "threads a rank computes with on the CPU, or a list of them, one a rank; default: its share of the cores"
     )
     offload: str = option("none", "none, or model: keep idle parts of the pipeline in host memory (GPU only)")
+    weights: str = option(
+        "replicated", "replicated, or sharded: each rank holds a part of the transformer and gathers it block by block"
+    )
     timeout: float = option(600.0, "seconds that a collective may take before the run fails")
     stall_timeout: float = option(
         300.0, "seconds a rank may go without a sign of life or a finished step before the run fails"

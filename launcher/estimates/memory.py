@@ -9,7 +9,8 @@ With s tokens on this rank, d = H D channels, b bytes an element:
                      12 bytes a pixel of the whole picture or video, in float32; in tiles P is a tile's, on each rank
                      that decodes some, and rank 0 holds 24 b a pixel of the whole beside it
 
-    weights          of the parts that the rank holds: launcher/holding.py
+    weights          of the parts that the rank holds: launcher/holding.py; with runtime.weights=sharded a share of the
+                     transformer's, and two of its blocks with the buffers
 
 Denoising and decoding follow each other, so the larger one counts. Measured on a CPU with flux_tiny at 512 to 2000 x
 1024, alone and on two ranks, peaks were 0 to 20% above it; a test allows for 40% (tests/distributed/test_pictures.py).
@@ -84,7 +85,7 @@ def of_ranks(request: Request, every: bool = False) -> list[Memory]:
         Memory(
             base=BASE.get(request.device, 0) + COMPILER * (request.device == "cpu" and request.config.compile != NONE),
             weights=_weights(request, rank),
-            buffers=buffers[rank % len(buffers)] if request.mesh.sequence > 1 else 0,
+            buffers=gathered(request) + (buffers[rank % len(buffers)] if request.mesh.sequence > 1 else 0),
             activations=batch
             * (ACTIVATIONS + _cached(request))
             * sum(held.values())
@@ -178,11 +179,38 @@ def held_parts(request: Request, rank: int) -> dict[str, int]:
     held = {name: count * ELEMENT_SIZE.get(request.dtype, 4) for name, count in parameters(request).items()}
     if (packed := quantised(request.config.model)) is not None:
         held["transformer"] = packed
+    if request.config.runtime.weights == "sharded":
+        held |= {name: -(-held[name] // request.mesh.ranks) for name in _shared(request, held)}
     if rank == 0:
         return held
     decodes = request.decoding.shared or bool(request.inputs.pictures)
     decodes = decodes or request.config.model.pipeline in DECODES_BETWEEN_STEPS
     return {name: size for name, size in held.items() if not on_first_rank(name) or (decodes and not encodes(name))}
+
+
+def _shared(request: Request, held: dict[str, int]) -> set[str]:
+    """The parts whose work, and with sharded weights whose weights, all ranks share."""
+    return {"transformer", *request.config.model.transformers} & set(held)
+
+
+def with_weights(request: Request, how: str) -> Request:
+    """The same request with another runtime.weights."""
+    runtime = replace(request.config.runtime, weights=how)
+    return replace(request, config=replace(request.config, runtime=runtime), ways=())
+
+
+def gathered(request: Request) -> int:
+    """Bytes of sharded weights that are whole on a rank at once: a block that computes and the next one."""
+    if request.config.runtime.weights != "sharded":
+        return 0
+    return 2 * sharded_bytes(request) // max(2, request.config.model.layers)
+
+
+def sharded_bytes(request: Request) -> int:
+    """Bytes of the transformer that computes a step, whole."""
+    counts = parameters(request)
+    parts = _shared(request, counts)
+    return max((counts[name] for name in parts), default=0) * ELEMENT_SIZE.get(request.dtype, 4)
 
 
 def parameters(request: Request) -> dict[str, int]:

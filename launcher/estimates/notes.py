@@ -14,6 +14,7 @@ from launcher.families.replaced import unread
 from launcher.records.film import pixel_format
 from launcher.request.geometry import whole_size
 from launcher.request.request import Request
+from launcher.rules import weights
 from launcher.wording import plural, shorten
 
 BUSY_MIB = 1024  # of a GPU: what a display takes is less
@@ -29,6 +30,8 @@ def notes(request: Request) -> list[str]:
         elif request.device == "cuda" and need.total - (need.weights or 0) < free * memory.GIB:
             offloads = request.config.runtime.offload != "none"
             advice = "a GPU with more memory is needed" if offloads else "type runtime=gpu_offload"
+        if _shares_suffice(request):
+            advice = "type runtime.weights=sharded, with which it fits"
         if _tiles_suffice(request):
             advice = "type vae.tiling=true, with which it fits"
         who = f"rank {rank} needs" if request.shares else "each rank needs"
@@ -90,6 +93,14 @@ def _tiles_suffice(request: Request) -> bool:
         return False
     tiled = dataclasses.replace(config, vae=dataclasses.replace(config.vae, tiling=True))
     return not memory.lacking(dataclasses.replace(request, config=tiled))
+
+
+def _shares_suffice(request: Request) -> bool:
+    """Whether the ranks have the memory for the request if each holds a part of the transformer, which they may."""
+    if request.mesh.ranks == 1 or request.config.runtime.weights == "sharded":
+        return False
+    tried = memory.with_weights(request, "sharded")
+    return not memory.lacking(tried) and not list(weights.sharded(tried))
 
 
 def _pictures(request: Request) -> list[str]:

@@ -13,9 +13,9 @@ from attention_backends.layout import split_heads
 from launcher.estimates import memory
 from launcher.estimates.attentions import countable
 from launcher.estimates.groups import most_an_hour, per_hour, picture_seconds
-from launcher.estimates.memory import Memory
+from launcher.estimates.memory import Memory, with_weights
 from launcher.estimates.notes import notes
-from launcher.estimates.ways import priced
+from launcher.estimates.ways import priced, way
 from launcher.machines import Figures
 from launcher.problems import Problem
 from launcher.request.geometry import Size
@@ -68,6 +68,7 @@ class Plan:
     Args:
         groups: of ranks that work at once, each on its part of the machine; all else is of the first one.
         held_bytes: of the weights of each part of the pipeline, by each rank; empty where they are not known.
+        replicated_seconds: with runtime.weights=sharded what a step would take if each rank held all of them.
         picture_seconds: of denoising one picture; pictures_an_hour: by all groups.
         most_an_hour: what objective=throughput would reach with pictures enough.
     """
@@ -92,6 +93,7 @@ class Plan:
     machine: str
     figures: Figures
     held_bytes: list[dict[str, int]]
+    replicated_seconds: float | None
     memory: Memory | None
     memory_free_gib: float | None
     modes: list[Row]
@@ -134,6 +136,7 @@ def plan(request: Request) -> Plan:
         machine=f"{'this machine' if request.machine.here else request.machine.name}: {request.machine}",
         figures=request.machine.figures(request.device, request.devices),
         held_bytes=[memory.held_parts(request, rank) for rank in range(request.mesh.ranks)] if real else [],
+        replicated_seconds=None if found else _replicated_seconds(request),
         memory=memory.estimate(request),
         memory_free_gib=memory.free_gib(request),
         modes=_rows(priced(request)),
@@ -142,6 +145,12 @@ def plan(request: Request) -> Plan:
         pictures_an_hour=None if seconds is None else per_hour(request.groups, seconds),
         most_an_hour=None if found else _most_an_hour(request),
     )
+
+
+def _replicated_seconds(request: Request) -> float | None:
+    if request.config.runtime.weights == "replicated":
+        return None
+    return way(with_weights(request, "replicated")).seconds or None
 
 
 def _most_an_hour(request: Request) -> Throughput | None:

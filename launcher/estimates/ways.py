@@ -17,7 +17,7 @@ from attention_backends import cost, prices
 from attention_backends.catalog import KERNELS, MODES
 from launcher.config.schema import LaunchConfig
 from launcher.estimates.attentions import ELEMENT_SIZE, attentions, countable
-from launcher.estimates.memory import within_memory
+from launcher.estimates.memory import sharded_bytes, within_memory
 from launcher.machines import Machine, insisted
 from launcher.request.fill_in import fill_in, shared
 from launcher.request.inputs import Inputs, read
@@ -136,9 +136,24 @@ def way(request: Request) -> Way:
         mesh=request.mesh,
         schedule=request.schedule,
         layer_bytes=max(sent),
-        step_bytes=calls * max(sent) + branch,
-        seconds=calls * seconds + (link.wire(branch, 1) if branch else 0.0),
+        step_bytes=calls * max(sent) + branch + request.passes * _others(request),
+        seconds=_beside_weights(request, calls * seconds, link) + (link.wire(branch, 1) if branch else 0.0),
     )
+
+
+def _others(request: Request) -> int:
+    """Bytes of sharded weights that come to a rank in a call of the transformer; as many leave it."""
+    if request.config.runtime.weights != "sharded" or request.mesh.ranks < 2:
+        return 0
+    return sharded_bytes(request) * (request.mesh.ranks - 1) // request.mesh.ranks
+
+
+def _beside_weights(request: Request, seconds: float, link: cost.Speeds) -> float:
+    """A step's seconds with its weights on their way: each block's while the one before computes, but for the first."""
+    layers = max(1, request.config.model.layers)
+    wire = link.wire(_others(request), layers) if _others(request) else 0.0
+    calls = request.passes
+    return max(seconds, calls * wire) + calls * wire / layers
 
 
 def result_bytes(request: Request) -> int:

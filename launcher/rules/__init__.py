@@ -19,6 +19,7 @@ from launcher.rules import (
     schedulers,
     shares,
     sharing,
+    weights,
     words,
 )
 from launcher.rules.rule import Rule, of
@@ -30,6 +31,7 @@ ROOMS = (
     devices,
     sharing,
     shares,
+    weights,
     model,
     pictures,
     schedulers,

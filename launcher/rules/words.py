@@ -35,6 +35,7 @@ def words(request: Request) -> Iterator[Problem]:
         "runtime.device": (runtime.device, ("auto", "cpu", "cuda"), "runtime.device="),
         "runtime.dtype": (runtime.dtype, DTYPES, "runtime.dtype="),
         "runtime.offload": (runtime.offload, ("none", "model"), "runtime.offload="),
+        "runtime.weights": (runtime.weights, ("replicated", "sharded"), "runtime.weights="),
         "output.format": (output.format, ("auto", *FORMATS), "output="),
         "output.codec": (output.codec or next(iter(CODECS)), tuple(CODECS), "output.codec="),
         "output.metadata": (output.metadata, METADATA, "output.metadata="),

@@ -44,6 +44,7 @@ def group_key(request: Request) -> GroupKey:
         transport=request.config.cp.transport,
         deterministic=request.config.deterministic,
         replaced=tuple(_replaced(model)),
+        sharded=tuple(model.transformers) if runtime.weights == "sharded" else (),
         fused=_loras(request.config) if request.config.lora.fuse else (),
     )
     ranks, nodes = request.mesh.ranks, request.machine.nodes

@@ -220,6 +220,7 @@ class Load:
         variant: of the weight files; None for the plain ones.
         deterministic: take only what makes the same numbers each time.
         fused: LoRAs that are added to the weights. replaced: parts that are not the pipeline's own.
+        sharded: the pipeline's parts of whose weights each rank holds a part.
     """
 
     pipeline: str
@@ -234,6 +235,7 @@ class Load:
     deterministic: bool = False
     fused: tuple[LoraFile, ...] = ()
     replaced: tuple[PartFile, ...] = ()
+    sharded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

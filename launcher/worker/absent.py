@@ -15,6 +15,8 @@ import transformers
 from accelerate import init_empty_weights
 from safetensors import safe_open
 
+from launcher.worker.sharded import bytes_held
+
 RUN = ("__call__", "encode", "decode", "generate")  # what runs a part
 Fill = Callable[[], torch.nn.Module]
 
@@ -64,11 +66,7 @@ def is_absent(part: object) -> bool:
 def held(pipe: Any) -> dict[str, int]:
     """Bytes of the weights of each part that this rank holds, memory that two names share counted once."""
     parts = {name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
-    return {name: 0 if is_absent(part) else _bytes(part) for name, part in parts.items()}
-
-
-def _bytes(part: torch.nn.Module) -> int:
-    return sum({weight.data_ptr(): weight.nbytes for weight in part.parameters()}.values())
+    return {name: 0 if is_absent(part) else bytes_held(part) for name, part in parts.items()}
 
 
 def _filled(name: str) -> Callable[..., Any]:

@@ -43,6 +43,7 @@ from launcher.worker.load import load_pipeline
 from launcher.worker.lora import Loras
 from launcher.worker.questions import Questions
 from launcher.worker.schedulers import scheduler
+from launcher.worker.sharded import shard
 from launcher.worker.sharing import Groups, Kept
 from launcher.worker.steps import Steps
 from launcher.worker.store import LauncherStore
@@ -179,6 +180,8 @@ class Worker:
         self.pipe = pipe
         self.loras = Loras(self.pipe)
         self.scheduler = pipe.scheduler  # as the pipeline has it
+        for name in load.sharded:
+            shard(getattr(pipe, name), device, self.world_size)
         if load.offload == "none":
             self.pipe.to(device)
         else:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
+from diffusers import FluxTransformer2DModel
+from PIL import Image
 from shared import LAPTOP
 from warm import Warm
 
 from launcher.config.compose import Composer, to_config
 from launcher.estimates.plan import plan
 from launcher.estimates.ways import resolve
+from launcher.families.weights import BUNDLED
 from launcher.records.run_dir import RunDir
 from launcher.rules import problems
 from launcher.running.job import Made
 from launcher.running.message import job_message
 from launcher.worker.jobs import Worker
+from launcher.worker.sharded import blocks_of
 
 pytestmark = pytest.mark.slow
 
@@ -86,3 +91,26 @@ def test_shared_tiles_are_those_of_one_rank_to_the_bit(ranks):
     alone, shared, whole = (ranks.run(asked(*each))[0] for each in (words, [*words, "vae.shared=true"], words[:2]))
     assert (alone == shared).all()
     assert (alone != whole).any(), "tiles change nothing"
+
+
+SHARDED = [
+    ["cp=ring_anything", "cp.ring_degree=2"],
+    ["cp=ulysses_anything", "cp.ulysses_degree=2"],
+    ["cp=unified_anything", "cp.ring_degree=2", "cp.ulysses_degree=1", "model.true_cfg=2", "negative_prompt=blue"],
+]
+
+
+@pytest.mark.parametrize("words", SHARDED, ids=lambda words: words[0])
+def test_ranks_that_hold_a_part_of_the_weights_draw_the_same_to_the_bit(ranks, words):
+    whole = ranks.run(asked(*words))[0]
+    made: Made = ranks.make(asked(*words, "runtime.weights=sharded", "check=true"))
+    (file,) = made.record.files
+    assert (np.asarray(Image.open(made.folder / file.file)).astype(int) == whole[0]).all()
+    assert made.record.check is not None
+    assert made.record.check.close
+    transformer = FluxTransformer2DModel.from_pretrained(BUNDLED / "transformer")
+    all_of_it = sum(weight.nbytes for weight in transformer.parameters())
+    block = max(sum(weight.nbytes for weight in each.parameters()) for each in blocks_of(transformer))
+    for held in made.record.held_bytes:
+        assert held["transformer"] <= all_of_it / 2 + 2 * block + all_of_it / 10
+        assert held["transformer"] > all_of_it / 2

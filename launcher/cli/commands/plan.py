@@ -91,6 +91,9 @@ def page(plan: Plan, request: Request, starts: str) -> str:
         shown["an hour"] = f"about {count(plan.pictures_an_hour)} {what}s by {by}{_most(plan)}"
     if any(plan.held_bytes):
         shown["weights"] = _weights(plan)
+        if plan.replicated_seconds is not None and mine is not None and mine.seconds:
+            beside = f"{duration(mine.seconds)} a step beside {duration(plan.replicated_seconds)}"
+            shown["weights"] += f"; sharded, about {beside} where each rank holds all of them"
     if plan.memory is not None:
         shown["memory"] = _memory(plan)
     if starts:

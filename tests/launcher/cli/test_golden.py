@@ -71,6 +71,7 @@ runtime.device=gpu
 runtime.devices=[0]
 runtime.dtype=float8
 runtime.offload=model
+cp=ring_anything cache=first_block runtime.weights=sharded
 runtime.timeout=0
 guidance=3.5
 guidance=nan

@@ -1,0 +1,44 @@
+"""Sharded weights: several ranks to share them, and nothing beside them that was not tried together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from launcher.problems import Problem
+from launcher.request.loras import loras
+from launcher.request.request import Request
+from launcher.rules.rule import rule
+
+SHARDED = "sharded"
+VALUE = f"runtime.weights={SHARDED}"
+
+
+@rule
+def sharded(request: Request) -> Iterator[Problem]:
+    """All ranks gather each block's weights together, and then compute that block."""
+    config = request.config
+    if config.runtime.weights != SHARDED:
+        return
+    if request.mesh.ranks == 1:
+        yield Problem(VALUE, "there is one rank to hold them", "type cp=ring_anything, or leave it out")
+    if request.mesh.cfg > 1:
+        what = "all ranks gather a block's weights together, and the halves of guidance compute at different times"
+        yield Problem(f"{VALUE} cp.cfg_degree={request.mesh.cfg}", what, "leave one of them out")
+    for key, given in _untried(request).items():
+        if given:
+            yield Problem(f"{VALUE} {key}", "were not tried together", "leave one of them out")
+
+
+def _untried(request: Request) -> dict[str, bool]:
+    """What does not go with it, as it is typed."""
+    config = request.config
+    return {
+        "cp.implementation=diffusers": config.cp.implementation == "diffusers",
+        "cp.transport=host": config.cp.transport == "host" and request.device == "cuda",
+        f"runtime.offload={config.runtime.offload}": config.runtime.offload != "none",
+        f"cache={config.cache.name}": config.cache.name != "none",
+        f"model.transformer={config.model.transformer}": (config.model.transformer or "").endswith(".gguf"),
+        "lora.path=...": bool(loras(config.lora)),
+        f"compile={config.compile}": config.compile != "none",
+        f"cluster={config.cluster.name}": config.cluster.name != "none",
+    }

@@ -1,0 +1,66 @@
+"""Transformers whose weights the ranks share by torch's `fully_shard` (FSDP2): runtime.weights=sharded.
+
+Each rank holds its part of every parameter. A block's weights are gathered from all ranks before it computes, and
+dropped after it; those of the next block travel meanwhile. So every rank computes with the same weights as if it held
+them all, to the bit.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import torch
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+
+MOST = "_most_gathered"  # what a transformer is told of itself: bytes
+
+
+def shard(transformer: Any, device: torch.device, world: int) -> None:
+    """Leave this rank its part of a transformer's weights, on its device; all ranks do so at once.
+
+    The transformer may be on the CPU, where it is whole for a moment: its blocks go to the device one by one.
+    """
+    transformer.requires_grad_(False)
+    mesh, blocks = init_device_mesh(device.type, (world,)), blocks_of(transformer)
+    sizes = [_bytes_of(block) for block in blocks]
+    for block in (*blocks, transformer):
+        fully_shard(block, mesh=mesh, reshard_after_forward=True)
+        block._set_unshard_async_op(True)
+    for block, after in itertools.pairwise(blocks):
+        block.set_modules_to_forward_prefetch([after])
+    setattr(transformer, MOST, 0)
+    for block, travelling in zip(blocks, [*sizes[1:], 0], strict=True):
+        _count_once(transformer, block, travelling)
+
+
+def blocks_of(transformer: torch.nn.Module) -> list[Any]:
+    """The blocks with attention in them, in the order in which they compute."""
+    lists = [each for each in transformer.children() if isinstance(each, torch.nn.ModuleList)]
+    attend = [each for each in lists if any(hasattr(part, "processor") for part in each.modules())]
+    return [block for each in attend for block in each]
+
+
+def bytes_held(part: torch.nn.Module) -> int:
+    """Bytes of a part's weights that a rank holds, at most: its share, and what was gathered at once."""
+    shares = [weight.to_local() for weight in part.parameters() if isinstance(weight, DTensor)]
+    whole = {weight.data_ptr(): weight.nbytes for weight in part.parameters() if not isinstance(weight, DTensor)}
+    padded = sum({each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in shares}.values())
+    return padded + sum(whole.values()) + int(getattr(part, MOST, 0))
+
+
+def _count_once(transformer: torch.nn.Module, block: torch.nn.Module, travelling: int) -> None:
+    """Note what is gathered when a block first computes: its own weights, those outside blocks, and the next one's."""
+
+    def count(*_: object) -> None:
+        handle.remove()
+        gathered = sum(each.nbytes for each in transformer.parameters() if not isinstance(each, DTensor))
+        setattr(transformer, MOST, max(getattr(transformer, MOST), gathered + travelling))
+
+    handle = block.register_forward_pre_hook(count)
+
+
+def _bytes_of(module: torch.nn.Module) -> int:
+    return sum(weight.nbytes for weight in module.parameters())
