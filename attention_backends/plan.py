@@ -22,12 +22,13 @@ its place. An output defines a stream with `parts: {NAME: null}`, where no modul
 
 `gather` names modules whose output is put together again: one entry, or one for each output (null: it stays). `local`
 names attentions that no other rank takes part in: cross-attention to a text that every rank holds whole, or refiners
-that run before the split. Two kinds of masks need a word. `keys_only` names attentions whose mask has a row per query,
-though each row that counts says the same: only the keys' part is taken. `masks` names attentions whose mask, made from
-what is not split, covers the whole sequence, and the streams that it joins: its rows are cut, and its keys put in the
-ranks' order. `empty` names streams of which a rank may hold no token at all; of any other one every rank must have
-one, because model code seldom takes a tensor without. `meanwhile` names linear layers whose output no key of their
-block needs (the query's projection, an MLP beside the attention): they run while keys travel.
+that run before the split; one that turns out to see a rank's own part of what is split is an error on every rank. Two
+kinds of masks need a word. `keys_only` names attentions whose mask has a row per query, though each row that counts
+says the same: only the keys' part is taken. `masks` names attentions whose mask, made from what is not split, covers
+the whole sequence, and the streams that it joins: its rows are cut, and its keys put in the ranks' order. `empty` names
+streams of which a rank may hold no token at all; of any other one every rank must have one, because model code seldom
+takes a tensor without. `meanwhile` names linear layers whose output no key of their block needs (the query's
+projection, an MLP beside the attention): they run while keys travel.
 
 Module paths are those of `get_submodule`; `*` stands for every child, and a negative number counts from a list's end.
 """

@@ -13,6 +13,7 @@ from attention_backends.cost import Speeds
 from attention_backends.deferred import Deferred, now
 from attention_backends.given import shapes, total
 from attention_backends.header import DTYPES, Header, bits, checksum, disagreement
+from attention_backends.kept_local import KeptLocal, own_parts
 from attention_backends.kernels import choose
 from attention_backends.layout import Layout, joined
 from attention_backends.topology import Topology
@@ -64,6 +65,7 @@ class ContextParallel:
     blocks: set[str] = field(default_factory=set, repr=False)  # in which modules run while keys travel, by path
     in_order: set[str] = field(default_factory=set, repr=False)  # of these, those that run in their own order now
     under_way: Deferred | None = field(default=None, repr=False)  # the attention whose keys travel
+    kept: KeptLocal = field(default_factory=KeptLocal, repr=False)  # what the plan keeps local
 
     @property
     def rules(self) -> Mode:
@@ -102,6 +104,7 @@ class ContextParallel:
         """given: the model's arguments, by which ranks that are in different steps or are given others are told."""
         self.streams.clear()
         self.known.clear()
+        self.kept.seen.clear()
         self.cut.clear()
         self.along.clear()
         self.first = None
@@ -135,7 +138,7 @@ class ContextParallel:
         self.finish()
         self.wire.move_on(where)
 
-    def _check_attended(self) -> None:
+    def _check_attended(self, device: torch.device) -> None:
         """Raise ValueError if what is gathered was computed without the other ranks' tokens."""
         attended = self.started if torch.compiler.is_compiling() else self.calls
         if not attended and not self.may_skip:
@@ -144,6 +147,25 @@ class ContextParallel:
                 "enable(). Call attention_backends.disable(model), then enable(model, ...) again."
             )
         self.gathered = True
+        case = tuple(self.streams.values())
+        if not self.kept.paths or case in self.kept.sure or torch.compiler.is_compiling():
+            return
+        self.move_on("the check of what stays local,")
+        if wrong := self.kept.wrong(exchange.exchange_lengths(self.kept.told(), self.wire, device)):
+            raise ValueError(
+                f"{wrong} stays local by the plan, and attends to this rank's part of what is split over ranks, "
+                f"{self.streams}: it sees no other rank's tokens. Take it out of the plan's local."
+            )
+        self.kept.sure.add(case)
+
+    def stays(self, path: str, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:
+        """Look at an attention that the plan keeps local, (B, H, S, D), once for each set of lengths."""
+        case = tuple(self.streams.values())
+        if case and case not in self.kept.sure and query.ndim == 4:
+            topology = self.topology
+            self.kept.note(
+                path, query, key, value, own_parts(case, topology.world_size, topology.rank, topology.shares)
+            )
 
     def unsplit(self, given: dict[str, Any]) -> str:
         """Why sizes did not fit, in words: an argument that holds a whole split stream and is not split itself, or what
@@ -205,7 +227,7 @@ class ContextParallel:
         """Every rank's shards of x, one after the other along dim."""
         x = now(x)
         held, rank = x.shape[dim], self.topology.rank
-        self._check_attended()
+        self._check_attended(x.device)
         if not torch.compiler.is_compiling():
             self.move_on(_gather(where))
         known = {self.topology.lengths(total) for total in self.streams.values()}
@@ -224,7 +246,7 @@ class ContextParallel:
     def unshard(self, x: torch.Tensor, dim: int, total: int, where: str) -> torch.Tensor:
         """Every rank's shards of one stream of `total` tokens, one after the other along dim."""
         x = now(x)
-        self._check_attended()
+        self._check_attended(x.device)
         if not torch.compiler.is_compiling():
             self.move_on(_gather(where))
         return self._unshard(x, dim, self.topology.lengths(total), where)

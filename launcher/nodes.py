@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from launcher import slurm
-from launcher.config.schema import ClusterConfig
 from launcher.problems import Problem, Refused
 from launcher.slurm import Allocation
 from launcher.wire.channel import CLUSTER_SECRET_VARIABLE as SECRET
@@ -78,17 +77,6 @@ def in_allocation() -> Allocation:
         rule = "needs a Slurm allocation, and this process is in none (SLURM_JOB_ID is not set)"
         raise Refused([Problem("cluster=slurm", rule, "type salloc --nodes=2 first, or put it into a batch script")])
     return found
-
-
-def count_of(config: ClusterConfig) -> int:
-    """How many machines `cluster=env` or `cluster=slurm` joins.
-
-    Raises:
-        Refused: it can't be known.
-    """
-    if config.name == "env":
-        return from_environment(config.port).count
-    return len(in_allocation().part(config.nodes))
 
 
 def _one(given: Mapping[str, str], names: tuple[str, ...], found: list[Problem]) -> str:

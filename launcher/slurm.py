@@ -21,6 +21,7 @@ from launcher.wording import plural, shorten
 PATIENCE = 10.0  # seconds that a command of Slurm's has
 HELD = 2  # seconds that a job may be short of its time limit when Slurm ends it for that: Slurm counts whole ones
 JOB = "SLURM_JOB_ID"
+SUBMITTED = "LAUNCHER_SUBMITTED"  # set where a job's script, made by a launcher, runs
 NODE = "SLURMD_NODENAME"  # set by the node's daemon: without it this is the machine that salloc was typed on
 
 
@@ -80,7 +81,8 @@ def environment() -> dict[str, str]:
     """What srun is given, so that this package is found on another node as it is here."""
     given = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_CPU_BIND")}
     if (root := Path(__file__).parents[1]).name not in ("site-packages", "dist-packages"):  # a checkout
-        given["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), given.get("PYTHONPATH")]))
+        before = [path for path in given.get("PYTHONPATH", "").split(os.pathsep) if path and path != str(root)]
+        given["PYTHONPATH"] = os.pathsep.join([str(root), *before])
     return given
 
 
@@ -125,6 +127,54 @@ def address(own: str, other: str) -> str:
             return str(probe.getsockname()[0])
     except OSError as error:
         raise RunFailed(f"{own} has no way to {other} ({there}): {error.strerror or error}") from error
+
+
+@dataclass(frozen=True)
+class Partition:
+    """What a job's nodes are taken from: their number, and what each of them has at least.
+
+    Args:
+        memory_gib: main memory. card: the kind of its GPUs, as Slurm names it; "" without one.
+    """
+
+    name: str
+    nodes: int
+    cores: int
+    memory_gib: float
+    card: str
+
+
+def partition(name: str | None) -> Partition:
+    """A partition by its name; None: the cluster's own choice.
+
+    Raises:
+        Refused: there is none of this name, or Slurm does not answer.
+    """
+    rows = [line.split("|") for line in ask("sinfo", "--noheader", "--format=%P|%D|%c|%m|%G").splitlines()]
+    names = sorted({row[0].rstrip("*") for row in rows})
+    found = [row for row in rows if (row[0].endswith("*") if name is None else row[0].rstrip("*") == name)]
+    if not found:
+        value = "cluster=slurm" if name is None else f"cluster.partition={name}"
+        rule = "the cluster has no default partition" if name is None else "unknown partition"
+        raise Refused([Problem(value, f"{rule}; choose from {', '.join(names)}", f"type cluster.partition={names[0]}")])
+    cores, memory = (min(int(re.sub(r"\D", "", row[column]) or 0) for row in found) for column in (2, 3))
+    cards = re.findall(r"gpu:([A-Za-z][^:(),]*)", found[0][4])
+    nodes = sum(int(row[1]) for row in found)
+    return Partition(found[0][0].rstrip("*"), nodes, max(1, cores), memory / 1024, cards[0] if cards else "")
+
+
+def state(number: str) -> str:
+    """How a job stands, with the reason for which it waits; "" once it is gone.
+
+    Raises:
+        Refused: Slurm does not answer.
+    """
+    try:
+        return ask("squeue", "--noheader", "--jobs", number, "--format=%T %r").strip()
+    except Refused as refused:
+        if "Invalid job id" in str(refused):  # forgotten some minutes after its end
+            return ""
+        raise
 
 
 @functools.cache

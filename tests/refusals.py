@@ -11,6 +11,12 @@ Refusal = tuple[str, str, Machine]
 REFUSALS: dict[str, list[Refusal]] = {
     "clusters": [
         ("cluster.nodes=2", "cluster.nodes=2: works with cluster=slurm only, and this is cluster=none", LAPTOP),
+        (
+            "cluster=slurm machine=h100x8 cluster.nodes=2 cluster.tasks_per_node=4 runtime.processes=2",
+            "cluster.tasks_per_node=4: 2 nodes would have 8 ranks, and this run has 2; type cluster.tasks_per_node=1",
+            LAPTOP,
+        ),
+        ("cluster.timeout_min=0", "cluster.timeout_min=0: works with cluster=slurm only", LAPTOP),
         ("cluster.srun_args=[--exact]", "cluster.srun_args=[--exact]: works with cluster=slurm only", LAPTOP),
     ],
     "numbers": [
@@ -29,6 +35,7 @@ REFUSALS: dict[str, list[Refusal]] = {
         ("cluster.port=70000", "cluster.port=70000: the highest port is 65535", LAPTOP),
         ("cluster.join_timeout=0", "cluster.join_timeout=0: must be at least 1", LAPTOP),
         ("cluster.nodes=0", "cluster.nodes=0: must be at least 1", LAPTOP),
+        ("cluster.timeout_min=100000", "the longest is a week", LAPTOP),
         ("cluster.nodes=257", "cluster.nodes=257: at most 256 machines work together", LAPTOP),
         ("machine.nodes=0", "machine.nodes=0: must be from 1 to 4096", LAPTOP),
         ("cp.ring_degree=257 cp=ring_anything", "one host runs at most 256 ranks", LAPTOP),
@@ -345,6 +352,7 @@ REFUSALS: dict[str, list[Refusal]] = {
     ],
     "model": [
         ("model.pipeline=FluxPipelin", "has no pipeline of this name; type model.pipeline=FluxPipeline", LAPTOP),
+        ("model=flux3", "has no pipeline for it, only modular blocks (Flux3ModularPipeline); type model=flux2", LAPTOP),
         ("guidance=3", "takes no distilled guidance scale", LAPTOP),
         ("negative_prompt=blue", "has no effect while model.true_cfg is 1", LAPTOP),
         ("model.true_cfg=0.5", "must be 1 (off) or more", LAPTOP),

@@ -189,14 +189,14 @@ class Attend(ModelHook):  # type: ignore[misc]
 class Stay(ModelHook):  # type: ignore[misc]
     """Keeps an attention module on its rank, also one inside a module that is rerouted."""
 
-    def __init__(self, state: ContextParallel) -> None:
+    def __init__(self, path: str, state: ContextParallel) -> None:
         super().__init__()
-        self.state = state
+        self.path, self.state = path, state
 
     def new_forward(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
         if _traced_by_dispatcher(module):
             return self.fn_ref.original_forward(*args, **kwargs)
-        with Reroute(None):
+        with Reroute(None, seen=partial(self.state.stays, self.path)):
             return self.fn_ref.original_forward(*args, **kwargs)
 
 
@@ -238,7 +238,8 @@ def apply(model: torch.nn.Module, plan: Plan, state: ContextParallel, upkeep: Up
     for name, module in attentions.items():
         processor: Any = module.processor
         if name in local:
-            upkeep.hook(name, partial(Stay, state), _HOOK.format("stay"))
+            state.kept.paths.append(name)
+            upkeep.hook(name, partial(Stay, name, state), _HOOK.format("stay"))
             continue
         if id(processor) in stay:
             raise PlanError(f"{name}: shares its processor with an attention that the plan keeps local")

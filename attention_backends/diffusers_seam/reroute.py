@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 from attention_backends.state import ContextParallel
 
 Fit = Callable[[torch.Tensor], torch.Tensor]
+Seen = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]
 _SDPA = torch.nn.functional.scaled_dot_product_attention
 
 
@@ -25,12 +26,12 @@ def _unflatten(tensor: torch.Tensor, dim: int, sizes: Sequence[int]) -> torch.Te
 class Reroute(TorchFunctionMode):
     """While it is on, attention goes over the ranks of `state`; with None it stays on this rank.
 
-    fit: what is done to a mask (B, H, Sq, Skv) before.
+    fit: what is done to a mask (B, H, Sq, Skv) before. seen: told of what stays, (B, H, S, D) each.
     """
 
-    def __init__(self, state: ContextParallel | None, fit: Fit | None = None) -> None:
+    def __init__(self, state: ContextParallel | None, fit: Fit | None = None, seen: Seen | None = None) -> None:
         super().__init__()
-        self.state, self.fit = state, fit
+        self.state, self.fit, self.seen = state, fit, seen
         self.outer: Fit | None = None
 
     def __enter__(self) -> "Reroute":
@@ -63,6 +64,8 @@ class Reroute(TorchFunctionMode):
         enable_gqa: bool = False,
     ) -> torch.Tensor:
         if self.state is None:
+            if self.seen is not None and not torch.compiler.is_compiling():
+                self.seen(query, key, value)
             if not query.numel():  # a rank without tokens: some operators can't take them
                 return query.new_empty((*query.shape[:-1], value.shape[-1]))
             return _SDPA(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)

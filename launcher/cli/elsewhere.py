@@ -69,7 +69,10 @@ def _in_slurm(cluster: str) -> int | None:
 
 
 def _only_first(first: bool, rule: str, instead: str, cluster: str) -> int:
-    """Refuse, in the words of one of several processes; the others just end."""
+    """Refuse, in the words of one of several processes; the others just end, and not as failures.
+
+    torchrun, and some sruns, kill all at the first failure: the one that has something to say must be that.
+    """
     if first:
         raise Refused([Problem(f"cluster={cluster}", rule, instead)])
-    return 1
+    return 0

@@ -138,6 +138,10 @@ class Terminal:
         """Where the sweep's report is."""
         say(f"report: {path}", sys.stdout)
 
+    def said(self, text: str) -> None:
+        """Lines of a job's own."""
+        say(text, sys.stdout)
+
     def note(self, text: str) -> None:
         """What went wrong without harm."""
         say(f"launcher: {shorten(text, LONGEST_RULE)}", sys.stderr)

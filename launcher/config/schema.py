@@ -336,7 +336,22 @@ class ClusterConfig:
         None, "where the first machine listens; default: MASTER_PORT with cluster=env, any free one with cluster=slurm"
     )
     join_timeout: float = option(180.0, "seconds that all machines have to come together")
-    nodes: Optional[int] = option(None, "cluster=slurm: how many; default: all of the allocation")
+    nodes: Optional[int] = option(None, "cluster=slurm: how many; default: all of the allocation, or 1 of a job's own")
+    tasks_per_node: Optional[int] = option(None, "cluster=slurm: ranks on each node; default: as without Slurm")
+    gpus_per_node: Optional[int] = option(None, "cluster=slurm: GPUs that a job asks for on each node; default: none")
+    timeout_min: int = option(60, "cluster=slurm: a job's time limit, minutes")
+    signal_delay_s: int = option(
+        120, "cluster=slurm: seconds before the time limit at which a job ends after the current picture"
+    )
+    partition: Optional[str] = option(None, "cluster=slurm: where a job waits; default: the cluster's own")
+    account: Optional[str] = option(None, "cluster=slurm: who pays for a job")
+    qos: Optional[str] = option(None, "cluster=slurm: a job's quality of service")
+    constraint: Optional[str] = option(None, "cluster=slurm: features that a job's nodes have")
+    setup: Optional[list[str]] = option(None, "cluster=slurm: lines of a job script before the launcher")
+    additional_parameters: dict[str, Any] = field(
+        default_factory=dict, metadata={"help": "cluster=slurm: more of sbatch's options, {mem: 64G, exclusive: true}"}
+    )
+    wait: bool = option(True, "cluster=slurm: wait for a job's end; false submits it and leaves")
     srun_args: Optional[list[str]] = option(
         None, "cluster=slurm: more words for the srun that starts an agent on each further node: [--exact]"
     )

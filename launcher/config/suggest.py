@@ -37,6 +37,9 @@ EXAMPLES = {
     "model.compiles": "[full]",
     "model.mag_ratios": "[1.0,1.02]",
     "scheduler.options": "{solver_order: 3}",
+    "cluster.srun_args": "[--exact]",
+    "cluster.setup": "[module load cuda]",
+    "cluster.additional_parameters": "{mem: 64G}",
     "lora.stack": "[{path: FILE, scale: 0.8}]",
 }
 
@@ -207,6 +210,10 @@ def _without_sign(word: str, groups: dict[str, list[str]]) -> Problem:
 def elsewhere(word: str, sweep: bool) -> Iterator[Problem]:
     """Folders of Hydra's that the other kind of run has."""
     key, _, value = word.lstrip("+").partition("=")
+    if key == "hydra/launcher" and value in ("submitit_slurm", "submitit_local"):
+        yield Problem(word, "Slurm is a cluster here, with the same keys", "type cluster=slurm cluster.nodes=2 ...")
+    if key.startswith("hydra.launcher.") and f"cluster.{key[15:]}" in fields():
+        yield Problem(word, "belongs to cluster=slurm here", f"type {shlex.quote(f'cluster.{key[15:]}={value}')}")
     if sweep and key == "hydra.run.dir":
         yield Problem(word, "is the folder of a single run", f"type {shlex.quote(f'hydra.sweep.dir={value}')}")
     if not sweep and key.startswith("hydra.sweep."):

@@ -57,7 +57,7 @@ def _as_typed(word: str, sweep: bool) -> str:
     name = key.lstrip("+")
     if name == "lora" and value.startswith("["):
         return f"{key}.stack={value}"
-    if name in ("scheduler.options", "model.cp_plan"):
+    if name in ("scheduler.options", "model.cp_plan", "cluster.additional_parameters"):
         return f"++{name}{sign}{value}"  # it has whatever keys the class has, and Hydra lets nothing else add any
     if not sign or not is_text(name) or value.lower() == "null" or _QUOTED.fullmatch(value):
         return word

@@ -44,19 +44,14 @@ def draft(folder: Path) -> str:
     if source is None:
         told = f"{kind} is not a transformer of the installed diffusers"
         raise Refused([Problem(value, told, "write the plan by hand: attention_backends/plan.py has the form")])
-    heads = _count(config, "num_attention_heads") or _count(config, "n_heads")
-    dim = _count(config, "attention_head_dim") or (_count(config, "dim") // heads if heads else 0)
-    facts = {
+    named = {
         "name": folder.name.replace("-", "_").replace(".", "_").lower(),
         "pipeline": pipeline,
         "path": str(folder.resolve()),
-        "heads": heads,
-        "head_dim": dim,
-        "layers": _count(config, "num_layers") or _count(config, "n_layers"),
-        "patch": _count(config, "patch_size") or 2,
     }
-    if sources.pipeline(pipeline) is not None:
-        facts = {key: value for key, value in _rest(folder).items() if key not in class_plans.facts(kind)} | facts
+    rest: dict[str, Any] = _rest(folder) if sources.pipeline(pipeline) is not None else _shape(config)
+    known = {*named, *class_plans.facts(kind)}
+    facts = named | {key: value for key, value in rest.items() if key not in known}
     lines = ["# A draft: check every line, above all vae_scale, the text and the plan, and compare it with cp=none."]
     lines += [f"{name}: {_written(value)}" for name, value in facts.items()]
     counted = "counted: false  # until the tokens of all that is split are sure"
@@ -73,6 +68,17 @@ def _rest(folder: Path) -> dict[str, Any]:
     arguments = {name: value for name, value in found["arguments"].items() if value != standard["arguments"][name]}
     found |= {"arguments": arguments or standard["arguments"], "counted": True}
     return {name: value for name, value in found.items() if value != standard[name]}
+
+
+def _shape(config: dict[str, Any]) -> dict[str, int]:
+    """What a transformer's configuration tells of a pipeline that is not diffusers' own."""
+    heads = _count(config, "num_attention_heads") or _count(config, "n_heads")
+    return {
+        "heads": heads,
+        "head_dim": _count(config, "attention_head_dim") or (_count(config, "dim") // heads if heads else 0),
+        "layers": _count(config, "num_layers") or _count(config, "n_layers"),
+        "patch": _count(config, "patch_size") or 2,
+    }
 
 
 def _written(value: Any) -> str:

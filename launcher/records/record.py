@@ -14,7 +14,7 @@ from launcher.reading import read_bytes
 SCHEMA = 3
 MAX_RECORD = 256 << 20  # bytes of a run.json that are read: a hundred thousand pictures take 30 MB
 
-Status = Literal["running", "done", "failed", "interrupted"]
+Status = Literal["running", "done", "failed", "interrupted", "queued"]
 Config = dict[str, object]  # a configuration as data: what it means is checked by whoever composes it again
 
 

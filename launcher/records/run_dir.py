@@ -90,6 +90,11 @@ class RunDir:
         self._record, self._cost, self._written = record, 0.0, 0.0
         self.write()
 
+    def rewrite(self, record: Record, **changes: Any) -> None:
+        """Write the record of a run that another process started, with some fields changed."""
+        self._record, self._cost, self._written = record, 0.0, 0.0
+        self.write(**changes)
+
     @property
     def record(self) -> Record:
         """What run.json says, or will say at the latest when the run ends."""

@@ -20,7 +20,7 @@ from launcher.records.record import MAX_RECORD, SCHEMA, step_time
 
 NAME = "run.json"
 KILLED, BROKEN = "killed", "broken"
-STATUSES = ("done", "failed", "interrupted", "running", KILLED, BROKEN)
+STATUSES = ("done", "failed", "interrupted", "running", "queued", KILLED, BROKEN)
 DEEPEST = 8  # folders below the one that is listed
 
 
@@ -133,7 +133,7 @@ def read(place: Path, shown: str, is_held: Callable[[Path], bool]) -> Run:
     if data["schema"] > SCHEMA:
         return Run(place, shown, BROKEN, {}, f"{NAME} has schema {data['schema']}, which a newer version wrote")
     status, told = data.get("status"), data.get("error")
-    if status not in STATUSES[:4]:
+    if status not in STATUSES[:5]:
         return Run(place, shown, BROKEN, {}, f"{NAME} has no status that is known")
     if status == "running" and not is_held(place):
         return Run(place, shown, KILLED, data, "its launcher is gone")

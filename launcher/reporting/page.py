@@ -26,7 +26,7 @@ HERE = Path(__file__).parent
 SIDE = 320  # pixels: pictures are scaled down to it
 MOST = 60  # rows whose pictures are shown
 PARTS = ("environment", "versions")
-STATUSES = ("done", "failed", "refused", "interrupted", "killed", "running", "broken")
+STATUSES = ("done", "failed", "refused", "interrupted", "killed", "running", "queued", "broken")
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,10 @@ def ranges(request: Request) -> dict[str, Range]:
         "runtime.start_timeout": week,
         "cluster.port": Range(65535, "the highest port is 65535"),
         "cluster.join_timeout": week,
+        "cluster.tasks_per_node": ranks,
+        "cluster.gpus_per_node": Range(MAX_DEVICES, f"a machine has at most {MAX_DEVICES}"),
+        "cluster.timeout_min": Range(MAX_SECONDS // 60, week.why),
+        "cluster.signal_delay_s": Range(65535, "Slurm takes 65535 seconds at most"),
         "cluster.nodes": Range(MAX_NODES, f"at most {MAX_NODES} machines work together"),
     }
 

@@ -94,9 +94,13 @@ def _of_all(config: LaunchConfig, machine: Machine) -> Machine:
     """This machine, as many times as there are of it in a cluster."""
     if config.cluster.name not in ("env", "slurm"):
         return machine
-    from launcher.nodes import count_of
+    if config.cluster.name == "slurm":
+        from launcher.running.elsewhere import of_slurm
 
-    return replace(machine, nodes=count_of(config.cluster))
+        return of_slurm(config, machine)
+    from launcher.nodes import from_environment
+
+    return replace(machine, nodes=from_environment(config.cluster.port).count)
 
 
 def _paths_checked(config: LaunchConfig) -> LaunchConfig:

@@ -49,6 +49,9 @@ class Screen(Protocol):
     def note(self, text: str) -> None:
         """Something went wrong that changes nothing of what was made."""
 
+    def said(self, text: str) -> None:
+        """A job of Slurm's stands so, or says this."""
+
 
 class Silent:
     """A screen that shows nothing."""
@@ -68,6 +71,7 @@ class Silent:
     def contact_sheet(self, path: Path) -> None: ...
     def report(self, path: Path) -> None: ...
     def note(self, text: str) -> None: ...
+    def said(self, text: str) -> None: ...
 
 
 SILENT = Silent()

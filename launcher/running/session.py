@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 from collections.abc import Hashable
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from launcher import machines
+from launcher import machines, slurm
 from launcher.config import hydra_seam
 from launcher.config.compose import Composer, to_config, translated
 from launcher.config.paths import path_problems, user_path
@@ -19,6 +20,7 @@ from launcher.config.schema import LaunchConfig
 from launcher.config.unsupported import unsupported
 from launcher.estimates.ways import resolve
 from launcher.problems import Interrupted, LauncherError, Problem, Refused, RunFailed
+from launcher.records.record import SlurmJob, read_record
 from launcher.records.run_dir import RunDir
 from launcher.request.inputs import drawn_seed
 from launcher.request.request import Request
@@ -38,6 +40,7 @@ from launcher.wording import shorten
 if TYPE_CHECKING:
     from launcher.running.cluster import Cluster
     from launcher.running.job import Made
+    from launcher.running.submission import Submitted
 
 
 class Session:
@@ -90,8 +93,22 @@ class Session:
         self._cluster = joined(config.cluster, self.screen.note)
         return self._cluster
 
-    def run(self, words: list[str], only_check: bool = False) -> Made:
-        """Run one job; with `only_check` its check and no more.
+    def run(self, words: list[str]) -> Made:
+        """Run one job, whose pictures are waited for.
+
+        Raises:
+            Refused: the request is illegal.
+            RunFailed: a rank failed.
+        """
+        made = self.start(words, leave=False)
+        assert made is not None
+        return made
+
+    def start(self, words: list[str], only_check: bool = False, leave: bool = True) -> Made | None:
+        """Run one job; with `only_check` its check and no more. None where it was handed to Slurm and goes on there.
+
+        Args:
+            leave: it may go on without this launcher.
 
         Raises:
             Refused: the request is illegal.
@@ -102,10 +119,58 @@ class Session:
             raise Refused(found, self._works_here(words))
         assert request.folder is not None
         folder = hydra_seam.put_into(composed, user_path(request.folder))
+        if request.config.cluster.name == "slurm" and slurm.JOB not in os.environ:
+            if not leave and not request.config.cluster.wait:
+                raise Refused([Problem("cluster.wait=false", "what is drawn is waited for here", "leave it out")])
+            return self._submit(composed, request, words, folder, only_check)
         self._make_places(request.groups)
         made = self._job(composed, request, words, folder, self._slots, only_check=only_check)
         self._track([(request, made.folder)])
         return made
+
+    def _submit(
+        self, composed: DictConfig, request: Request, words: list[str], folder: Path, only_check: bool
+    ) -> Made | None:
+        """Hand a run to Slurm, and wait for it if that is asked for."""
+        from launcher.running.first_record import first_record
+        from launcher.running.job import Made
+        from launcher.running.submission import submit
+        from launcher.running.waiting import wait
+
+        run_dir, config = RunDir(shown(folder)), request.config.cluster
+        try:
+            with held(folder, f"hydra.run.dir={run_dir.path}"), run_dir.claimed():
+                job = submit(composed, request, words, folder, self.composer.options, only_check)
+                first = first_record(request, recorded(words), self.composer.options)
+                where = SlurmJob(job, slurm.facts("job", job).get("Partition", ""))
+                run_dir.rewrite(first, status="queued", slurm=where)
+            slurm.ask("scontrol", "release", job)
+        except OSError as error:
+            raise RunFailed(f"the run's folder can't be written: {shorten(str(error), 200)}") from error
+        self.screen.said(f"{'job':<10} {job} of Slurm, partition {where.partition}\n{'run':<10} {run_dir.path}")
+        if not config.wait:
+            return None
+        return Made(run_dir.path, wait(job, run_dir.path, self.screen.said))
+
+    def run_submitted(self, given: Submitted, folder: Path) -> None:
+        """Run what was handed to Slurm, inside of its job: what was composed then, with what this node has.
+
+        Raises:
+            Refused: this node has not what the request needs.
+            RunFailed: a rank failed.
+        """
+        composed, run_dir = given.composed, RunDir(folder)
+        queued = read_record(run_dir.path_of_record)
+        try:
+            request = request_of(composed, given.words, self.machine)
+            if found := problems(request):
+                raise Refused(found)
+        except LauncherError as error:
+            run_dir.rewrite(queued, status="failed", error=str(error))
+            raise
+        self._make_places(request.groups)
+        made = self._job(composed, request, given.words, folder, self._slots, only_check=given.only_check, claimed=True)
+        self._track([(request, made.folder)])
 
     def sweep(self, words: list[str]) -> Sweep:
         """Run all legal jobs of a sweep; how each ended is in the result.
@@ -126,6 +191,9 @@ class Session:
         folder = user_path(text)
         value = f"{setting}={shown(folder)}"
         earlier = check_earlier(master, folder, value) if master.resume else None
+        if str(master.cluster.name) == "slurm" and slurm.JOB not in os.environ:
+            rule, instead = "a sweep runs inside of an allocation", "type salloc --nodes=2 first, or leave -m out"
+            raise Refused([Problem("cluster=slurm", rule, instead)])
         if seed is None:  # one for all jobs, so that they can be compared
             master.seed = drawn_seed() if earlier is None else earlier
         jobs, groups = jobs_of(master, words, self.composer, self.machine)
@@ -229,10 +297,12 @@ class Session:
         brief: bool = False,
         only_check: bool = False,
         progress: Progress | None = None,
+        claimed: bool = False,
     ) -> Made:
         """Make a job's pictures in a folder, which is claimed before anything is written there.
 
         Args:
+            claimed: whoever handed the run to Slurm has claimed it.
             slots: for the ranks of the groups that make them.
             progress: of a sweep's job, where several are made at once.
         """
@@ -242,7 +312,9 @@ class Session:
         slots[0].cluster = self._joined(request.config)
         run_dir, shared = RunDir(shown(folder)), None
         try:
-            with held(folder, f"hydra.run.dir={run_dir.path}"), run_dir.claimed(), contextlib.ExitStack() as stack:
+            with held(folder, f"hydra.run.dir={run_dir.path}"), contextlib.ExitStack() as stack:
+                if not claimed:
+                    stack.enter_context(run_dir.claimed())
                 hydra_seam.save(composed, folder)
                 environment = {str(key): str(value) for key, value in composed.hydra.job.env_set.items()}
                 if not brief:

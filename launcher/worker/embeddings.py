@@ -15,11 +15,12 @@ import torch
 from torch.utils._pytree import tree_flatten, tree_map
 
 from attention_backends.exchange import RankFailedError
-from launcher.worker.telling import Group, hear, hear_tensors, tell, tell_tensors
+from launcher.worker import telling
+from launcher.worker.telling import Group
 
+SHORT = {"OutOfMemoryError": torch.OutOfMemoryError, "MemoryError": MemoryError}  # which ranks may go on from
 ENCODE = ("encode_prompt", "encode_image")  # the methods of pipelines that run text encoders, and others of such a kind
 MOST = 8  # calls that are kept; those of FLUX.1 take 4 MB each
-SHORT: dict[str, type[Exception]] = {"gpu": torch.OutOfMemoryError, "host": MemoryError}  # that are told as such
 PLAIN = (str, int, float, bool, type(None), torch.device, torch.dtype)
 
 
@@ -77,12 +78,9 @@ class Embeddings:
             return encode()
         if self.rank == 0:
             result = self._run(encode)
-            tell_tensors((result, _padding(pipe)), self.group)
+            telling.tell_tensors({"failure": None, "result": result, "padding": _padding(pipe)}, self.group)
             return result
-        told = hear(self.group)
-        if isinstance(told, dict):
-            raise SHORT.get(told["kind"], RankFailedError)(told["failed"])
-        result, padding = hear_tensors(told, self.group)
+        result, padding = _heard(self.group)
         for name, side in padding.items():
             getattr(pipe, name).padding_side = side
         return result
@@ -92,7 +90,8 @@ class Embeddings:
         try:
             return encode()
         except Exception as error:
-            tell(_failure(error), self.group)
+            failure = {"failure": f"rank 0 failed: {error}"[:500], "kind": type(error).__name__}
+            telling.tell(failure, self.group)
             raise
         finally:
             self._encoding = False
@@ -104,10 +103,16 @@ def _padding(pipe: Any) -> dict[str, str]:
     return {name: part.padding_side for name, part in parts if hasattr(part, "padding_side")}
 
 
-def _failure(error: Exception) -> dict[str, str]:
-    """What is told in place of embeddings."""
-    kind = next((name for name, each in SHORT.items() if isinstance(error, each)), "")
-    return {"kind": kind, "failed": f"rank 0 failed: {error}"[:500]}
+def _heard(group: Group) -> tuple[Any, dict[str, str]]:
+    """What rank 0 has encoded, and how its tokenizers pad.
+
+    Raises:
+        RankFailedError: it could not; torch.OutOfMemoryError, MemoryError: for that reason.
+    """
+    told = telling.hear(group)
+    if told["failure"] is not None:
+        raise SHORT.get(told["kind"], RankFailedError)(told["failure"])
+    return telling.hear_tensors(told, group)["result"], told["padding"]
 
 
 def _copied(given: Any) -> Any:

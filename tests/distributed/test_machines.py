@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image
-from shared import command, hermetic
+from shared import ROOT, command, hermetic
 
 from launcher.records.record import read_record
 
@@ -187,14 +188,16 @@ NETWORK = os.geteuid() == 0 and shutil.which("ip") is not None
 
 @pytest.fixture
 def hosts(tmp_path) -> Iterator[Machines]:
-    """Two hosts with a cable between them: network namespaces."""
+    """Two hosts with two cables between them: network namespaces."""
     name = f"ra{os.getpid()}"
     lines = [
         f"ip netns add {name}-0",
         f"ip netns add {name}-1",
         f"ip -n {name}-0 link add eth0 type veth peer name eth0 netns {name}-1",
         *(f"ip -n {name}-{n} addr add 10.213.7.{n + 1}/24 dev eth0" for n in range(2)),
-        *(f"ip -n {name}-{n} link set {device} up" for n in range(2) for device in ("eth0", "lo")),
+        f"ip -n {name}-0 link add eth1 type veth peer name eth1 netns {name}-1",
+        *(f"ip -n {name}-{n} addr add 10.213.8.{n + 1}/24 dev eth1" for n in range(2)),
+        *(f"ip -n {name}-{n} link set {device} up" for n in range(2) for device in ("eth0", "eth1", "lo")),
     ]
     made = Machines(tmp_path, "10.213.7.1", tuple(["ip", "netns", "exec", f"{name}-{n}"] for n in range(2)))
     try:
@@ -220,3 +223,60 @@ def test_a_cable_that_is_cut_while_denoising_ends_both_sides(hosts):
     assert "is gone: its launcher was killed, or it or the network is down" in hosts.said(0)
     assert "the first machine is gone: its launcher was killed, or it or the network is down" in hosts.said(1)
     hosts.none_left(since)
+
+
+@pytest.mark.skipif(not WHOLE, reason="only with FAMILY_SAMPLES: starts ranks")
+@pytest.mark.skipif(not NETWORK, reason="not here: needs root and iproute2")
+def test_a_network_that_swallows_what_ranks_send_is_told_before_weights_are_loaded(hosts, monkeypatch):
+    """As behind a firewall: the launchers reach each other by eth0, the ranks on eth1 get no answer."""
+    subprocess.run(["ip", "-n", f"{hosts.name}-1", "route", "add", "blackhole", "10.213.8.1/32"], check=True)
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "eth1")
+    hosts.start(*LONG)
+    assert hosts.ended() == [1, 1]
+    assert "(eth1, 10.213.8." in hosts.said(0)
+    assert "can't reach" in hosts.said(0)
+    assert "a firewall between them, or another interface is the right one" in hosts.said(0)
+    assert "loading" not in (hosts.folder / "machine0.out").read_text()
+    hosts.none_left(time.monotonic())
+
+
+def torchrun(folder: Path, flags: str, *words: str, secret: str = "") -> subprocess.Popen[str]:
+    line = [sys.executable, "-m", "torch.distributed.run", *flags.split(), "-m", "launcher", *words]
+    env = hermetic(PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
+    env |= {"LAUNCHER_CLUSTER_SECRET": secret} if secret else {}
+    out = (folder / f"torchrun{len(list(folder.glob('torchrun*')))}.out").open("w")
+    return subprocess.Popen(line, cwd=folder, env=env, stdout=out, stderr=subprocess.STDOUT, text=True)
+
+
+def free() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return str(server.getsockname()[1])
+
+
+@pytest.mark.skipif(not WHOLE, reason="only with FAMILY_SAMPLES: starts ranks")
+def test_torchrun_starts_a_launcher_on_each_machine(tmp_path):
+    port, own, secret = free(), free(), secrets.token_hex(16)
+    flags = f"--nnodes 2 --nproc-per-node 1 --master-addr 127.0.0.1 --master-port {port} --node-rank"
+    words = (*WORDS, "cp=ring_anything", f"cluster.port={own}")
+    started = [torchrun(tmp_path, f"{flags} {number}", *words, secret=secret) for number in range(2)]
+    try:
+        assert [each.wait(2 * PATIENCE) for each in started] == [0, 0], (tmp_path / "torchrun0.out").read_text()
+    finally:
+        for each in started:
+            each.kill()
+            each.wait(30)
+    (record,) = tmp_path.rglob("run.json")
+    assert read_record(record).hosts == (socket.gethostname(),) * 2
+
+
+@pytest.mark.skipif(not WHOLE, reason="only with FAMILY_SAMPLES: starts torchrun")
+def test_torchrun_that_starts_several_launchers_is_told_that_one_is_enough(tmp_path):
+    started = torchrun(tmp_path, "--standalone --nproc-per-node 2", "runtime=cpu")
+    try:
+        assert started.wait(PATIENCE) == 1
+    finally:
+        started.kill()
+        started.wait(30)
+    said = [line for line in (tmp_path / "torchrun0.out").read_text().splitlines() if line.startswith("launcher: clus")]
+    assert said == ["launcher: cluster=none: torchrun started 2 launchers, and one starts all ranks"]
+    assert not list(tmp_path.rglob("run.json"))

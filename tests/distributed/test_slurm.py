@@ -185,3 +185,117 @@ def test_a_node_whose_daemon_is_killed_is_told_and_resume_goes_on(slurm, tmp_pat
     after = {path: path.read_bytes() for path in folder.glob("[0-9]/0000.png")}
     assert len(after) == 3, output(tmp_path)
     assert before.items() <= after.items()
+
+
+def submitted(slurm: Slurm, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """The launcher on a machine outside of any allocation, which submits a job and leaves or waits."""
+    folder.mkdir(exist_ok=True)
+    return slurm.asked(*command(*WORDS, "cp=ring_anything", "cluster.nodes=2", *words), timeout=PATIENCE, cwd=folder)
+
+
+@pytest.mark.skipif(not WHOLE, reason="only with FAMILY_SAMPLES: takes a minute")
+def test_a_run_is_submitted_waited_for_and_as_if_it_were_here(slurm, tmp_path, launch):
+    done = submitted(slurm, tmp_path / "job", "prompt=red dots ${x}")
+    assert done.returncode == 0, done.stderr
+    assert "red dots ${x}" in done.stdout
+    assert "picture    outputs/" in done.stdout
+    record = record_of(tmp_path / "job")
+    assert (record.status, record.hosts, record.slurm.partition) == ("done", ("n1", "n2"), "both")
+    assert record.slurm.queued is not None
+    (script,) = (tmp_path / "job").rglob("job.sh")
+    assert "#SBATCH --nodes=2" in script.read_text()
+    alone = launch(*WORDS[1:], "cp=none", "prompt=red dots ${x}")
+    assert abs(picture(tmp_path / "job") - picture(alone.runs[0])).max() <= 1
+
+
+def test_what_the_partition_does_not_have_is_refused_before_anything(slurm, tmp_path):
+    for word, told in (
+        ("cluster.nodes=3", "cluster.nodes=3: partition both has 2 nodes\n          type cluster.nodes=2 or less"),
+        ("cluster.partition=bth", "cluster.partition=bth: unknown partition; choose from both, one"),
+        ("cluster.account=nobody cluster.additional_parameters={gres: gold}", "cluster=slurm: sbatch says: "),
+    ):
+        done = submitted(slurm, tmp_path / "job", *word.split(" ", 1))
+        assert done.returncode == 1
+        assert told in done.stderr
+    assert not [path for path in (tmp_path / "job").rglob("*") if path.is_file()]
+
+
+@pytest.mark.skipif(not WHOLE, reason="only with FAMILY_SAMPLES: takes a minute")
+def test_a_job_that_nobody_waits_for_is_told_by_its_folder(slurm, tmp_path):
+    folder = tmp_path / "job"
+    blocking = slurm.asked("sbatch", "--parsable", "--nodes=2", "--exclusive", "--wrap=sleep 600").stdout.strip()
+    done = submitted(slurm, folder, "cluster.wait=false")
+    assert done.returncode == 0, done.stderr
+    queued = record_of(folder)
+    assert queued.status == "queued"
+    assert queued.files == ()
+    assert f"job        {queued.slurm.id} of Slurm" in done.stdout
+    slurm.asked("scancel", blocking)
+    slurm.ended(queued.slurm.id)
+    assert record_of(folder).status == "done", (folder / "outputs").rglob("job.out")
+
+
+@pytest.mark.skipif(not WHOLE, reason="only with FAMILY_SAMPLES: takes a minute")
+def test_who_waits_is_told_of_a_job_that_is_cancelled_in_the_queue(slurm, tmp_path):
+    folder = tmp_path / "job"
+    folder.mkdir()
+    blocking = slurm.asked("sbatch", "--parsable", "--nodes=2", "--exclusive", "--wrap=sleep 600").stdout.strip()
+    line = command(*WORDS, "cp=ring_anything", "cluster.nodes=2")
+    with (tmp_path / "out").open("w") as out:
+        waiting = subprocess.Popen(line, cwd=folder, env=slurm.environment, stdout=out, stderr=out)
+    try:
+        said = lambda: (tmp_path / "out").read_text()  # noqa: E731
+        slurm.wait(lambda: "waits: " in said() or waiting.poll() is not None, "it waits")
+        job = record_of(folder).slurm.id
+        slurm.asked("scancel", job)
+        assert waiting.wait(PATIENCE) == 1
+        assert f"launcher: Slurm job {job} ended before its run did" in said()
+        assert record_of(folder).status == "failed"
+    finally:
+        waiting.kill()
+        waiting.wait(30)
+        slurm.asked("scancel", blocking)
+
+
+@pytest.mark.skipif(not WHOLE, reason="only with FAMILY_SAMPLES: takes a minute")
+def test_a_ctrl_c_while_waiting_cancels_the_job(slurm, tmp_path):
+    folder = tmp_path / "job"
+    folder.mkdir()
+    line = command(*WORDS, "cp=ring_anything", "cluster.nodes=2", "steps=900", "height=300", "width=300")
+    with (tmp_path / "out").open("w") as out:
+        waiting = subprocess.Popen(line, cwd=folder, env=slurm.environment, stdout=out, stderr=out)
+    try:
+        slurm.wait(lambda: "denoising" in (tmp_path / "out").read_text(), "ranks draw")
+        job = record_of(folder).slurm.id
+        waiting.send_signal(signal.SIGINT)
+        assert waiting.wait(PATIENCE) == 128 + signal.SIGINT
+    finally:
+        waiting.kill()
+        waiting.wait(30)
+    slurm.ended(job)
+    assert f"Slurm job {job} was cancelled" in record_of(folder).error
+
+
+@pytest.mark.skipif(not WHOLE, reason="only with FAMILY_SAMPLES: takes two minutes")
+@pytest.mark.parametrize("by", ["the launcher that waits", "Slurm"])
+def test_a_job_that_is_asked_to_ends_after_the_current_picture(slurm, tmp_path, by):
+    """Slurm asks for it before the time limit, a minute earlier than it was told to where it likes to."""
+    folder = tmp_path / "job"
+    folder.mkdir()
+    limit = ["cluster.timeout_min=3", "cluster.signal_delay_s=20"] if by == "Slurm" else []
+    line = command(*WORDS, "cp=ring_anything", "cluster.nodes=2", "images=9999", *limit)
+    with (tmp_path / "out").open("w") as out:
+        waiting = subprocess.Popen(line, cwd=folder, env=slurm.environment, stdout=out, stderr=out)
+    try:
+        slurm.wait(lambda: list(folder.rglob("0001.png")), "pictures are drawn")
+        if by != "Slurm":
+            waiting.send_signal(signal.SIGUSR1)
+        assert waiting.wait(PATIENCE) == 1
+    finally:
+        waiting.kill()
+        waiting.wait(30)
+    record = record_of(folder)
+    assert f"launcher: Slurm job {record.slurm.id} was interrupted" in (tmp_path / "out").read_text()
+    assert "launcher: interrupted by SIGUSR1" in (tmp_path / "out").read_text()
+    assert record.status == "interrupted"
+    assert 2 <= len(record.files) == len(list(folder.rglob("*.png"))) < 9999

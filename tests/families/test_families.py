@@ -143,6 +143,13 @@ WRONG = [
     ("wan", changed("wan", local=["blocks.*.attn3"]), "has no module 'attn3' there; nearest: attn2, attn1"),
     ("wan", changed("wan", local=["blocks.*.ffn"]), "has no attention there"),
     ("wan", changed("wan", local=["blocks"]), "has no attention that goes over all ranks"),
+    # Attention to a rank's own part alone.
+    ("wan", changed("wan", local=["blocks.*.attn1"]), "blocks.0.attn1 stays local by the plan, and attends to this"),
+    (
+        "flux",
+        changed("flux", local=["single_transformer_blocks.*.attn"]),
+        "single_transformer_blocks.0.attn stays",
+    ),
     # Positions that are not split: one token's are put on another's.
     (
         "wan",

@@ -27,5 +27,5 @@ def main(words: list[str]) -> int:
     if (code := served(composer, args.overrides)) is not None:
         return code
     with Session(composer, Terminal()) as session:
-        session.run([*args.overrides, "check=true"], only_check=True)
+        session.start([*args.overrides, "check=true"], only_check=True)
         return 0

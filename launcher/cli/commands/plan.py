@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
 import shlex
 import textwrap
 from pathlib import Path
@@ -18,6 +20,8 @@ from launcher.problems import Problem, Refused
 from launcher.request.request import Request
 from launcher.running.session import Session
 from launcher.running.starters.accelerate import Machines, command
+from launcher.running.submission import PACKAGE, script
+from launcher.slurm import JOB
 from launcher.wording import plural
 
 ABOUT = "tell what a run would do, with every cp mode beside it, and why not"
@@ -48,13 +52,23 @@ def main(words: list[str]) -> int:
     machines = Machines(nodes, 0, "FIRST_MACHINE", 0) if nodes > 1 else None
     line = ["python", *command(request.mesh.ranks, Path("FOLDER"), machines)[1:]]
     starts = shlex.join(line) if planned.tokens_per_rank else ""
+    job = _job_script(request) if starts else ""
     if args.json:
-        show(json.dumps({**planned.asdict(), "command": starts}, indent=2))
+        show(json.dumps({**planned.asdict(), "command": starts, "job_script": job or None}, indent=2))
     else:
-        show(page(planned, request, starts))
+        show(page(planned, request, starts) + (f"\n\nthe job script:\n\n{job}" if job else ""))
         if planned.problems:
             complain(Refused(planned.problems))
     return 0 if planned.legal else 1
+
+
+def _job_script(request: Request) -> str:
+    """What a run would hand to Slurm; "" if it would hand it nothing."""
+    if request.config.cluster.name != "slurm" or JOB in os.environ:
+        return ""
+    if importlib.util.find_spec(PACKAGE) is None:  # planned for another machine, whose Slurm is elsewhere too
+        return ""
+    return script(request, Path(request.folder or "FOLDER"))
 
 
 def page(plan: Plan, request: Request, starts: str) -> str:

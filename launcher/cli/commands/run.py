@@ -49,7 +49,7 @@ def main(words: list[str]) -> int:
     with Session(composer, Terminal()) as session:
         if args.multirun:
             return 1 if session.sweep(args.overrides).failed else 0
-        session.run(args.overrides)
+        session.start(args.overrides)
         return 0
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from launcher.cli import listing
 from launcher.cli.parser import Parser
+from launcher.cli.queued import QUEUED, job_of, looked_at
 from launcher.cli.screen import rows
 from launcher.cli.terminal import say, show
 from launcher.config.paths import user_path
@@ -90,7 +91,7 @@ def _list(args: argparse.Namespace) -> None:
     names = [name.strip() for name in args.columns.split(",")] if args.columns else list(listing.SHOWN)
     for name in [*names, *([args.sort] if args.sort else [])]:
         listing.column(name)
-    found = [run for run in runs.find(folder, is_held) if all(test(run) for test in tests)]
+    found = [run for run in looked_at(runs.find(folder, is_held)) if all(test(run) for test in tests)]
     found = listing.ordered(found, args.sort)
     found = (found[::-1] if args.reverse else found)[: args.limit]
     if args.json or args.csv:
@@ -115,12 +116,13 @@ def _one(words: list[str], count: int, usage: str) -> list[Run]:
     if len(words) != count if count else not words:
         rule = f"takes {plural(count, 'run')}" if count else "takes one run or more"
         raise Refused([Problem(f"runs {usage.split()[0]}", rule, f"type runs {usage}")])
-    found, problems = [], []
+    found: list[Run] = []
+    problems = []
     for word in words:
         path = _path(word)
         path = path.parent if path.name == NAME else path
         if (path / NAME).exists():
-            found.append(runs.read(path, str(path), is_held))
+            found += looked_at([runs.read(path, str(path), is_held)])
         else:
             rule = f"no {NAME} in it" if path.is_dir() else "no such folder"
             problems.append(Problem(word, rule, "type python -m launcher runs for the list"))
@@ -208,6 +210,9 @@ def _remove(found: list[Run], yes: bool) -> None:
     for run in found:
         if is_held(run.path):
             problems.append(Problem(run.folder, "a launcher is at work there", "wait for its end"))
+        elif run.status == QUEUED:
+            number = job_of(run)
+            problems.append(Problem(run.folder, f"Slurm job {number} waits to run there", f"type scancel {number}"))
         elif run.path.is_symlink():
             problems.append(Problem(run.folder, "is a link", "give the run's own folder"))
         elif run.status == BROKEN:

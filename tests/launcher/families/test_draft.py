@@ -7,7 +7,10 @@ import pytest
 import yaml
 
 from attention_backends.plan import parse
+from launcher.config.schema import ModelConfig
 from launcher.families.draft import draft
+from launcher.families.facts import contradictions
+from launcher.families.weights import BUNDLED
 from launcher.problems import Refused
 
 # Transformers of one stream, two streams, cross-attention and refiners, with how their configurations call things.
@@ -40,6 +43,16 @@ def test_a_draft_is_a_model_file_with_a_plan(tmp_path, kind):
     assert set(plan.gather) == gathered
     assert ("transformer_blocks.*.attn2" in plan.local) == kind.startswith("Cosmos")
     assert ("noise_refiner" in plan.local) == kind.startswith("ZImage")
+
+
+def test_a_drafts_facts_are_those_that_its_files_are_held_to():
+    """Layers of two streams and of one, say, are counted together: a draft that fails at once is none."""
+    drafted = yaml.safe_load(draft(BUNDLED))
+    facts = {key: value for key, value in drafted.items() if key in ("heads", "head_dim", "layers", "patch")}
+    assert facts["layers"] > 1
+    assert (
+        list(contradictions(ModelConfig(**facts, guidance_embeds=drafted.get("guidance_embeds", False)), BUNDLED)) == []
+    )
 
 
 @pytest.mark.parametrize(

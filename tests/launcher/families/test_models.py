@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 import tomllib
@@ -79,6 +80,7 @@ FAMILIES: dict[str, tuple[Make, list[Make], Make]] = {
 COMPOSER = Composer()
 
 
+@functools.cache
 def facts(name: str) -> ModelConfig:
     return to_config(COMPOSER.compose([f"model={name}"])).model
 

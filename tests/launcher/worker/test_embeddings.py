@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from shared import a_job, a_recipe
 from torch.utils._pytree import tree_flatten
 
@@ -72,7 +71,7 @@ def test_the_last_few_are_kept_and_another_lora_forgets_all():
 GIVEN = (
     torch.arange(6.0).to(torch.bfloat16).reshape(2, 3).T,  # not contiguous
     [torch.tensor([True, False]), torch.zeros(0, 4), torch.tensor(7)],
-    Transformer2DModelOutput(sample=torch.ones(2, dtype=torch.int64)),
+    {"mask": torch.ones(2, dtype=torch.int64)},
     None,
 )
 

@@ -51,6 +51,6 @@ def test_bad_words_are_refused_as_for_a_run(capfd, place, word, said):
 def test_whatever_is_typed_it_is_a_check_alone(monkeypatch):
     """What ranks make of it is tests/distributed/test_check.py's."""
     asked: list[tuple[list[str], bool]] = []
-    monkeypatch.setattr(Session, "run", lambda _, words, only_check: asked.append((words, only_check)))
+    monkeypatch.setattr(Session, "start", lambda _, words, only_check: asked.append((words, only_check)))
     assert main(["check", "cp=ring", "check=false"]) == 0
     assert asked == [(["cp=ring", "check=false", "check=true"], True)]
