@@ -1,4 +1,4 @@
-"""Every command of the README is run, but for `make test`, which is running."""
+"""Every command of the README and of the page on runs is run, but for `make test`, which is running."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ from launcher.records.picture import save
 TEXT = (ROOT / "README.md").read_text()
 COMMANDS = [
     shlex.split(line, comments=True)
-    for block in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)
+    for block in re.findall(r"```sh\n(.*?)```", TEXT + (ROOT / "outputs/README.md").read_text(), re.DOTALL)
     for line in block.splitlines()
     if line.strip()
 ]
 LAUNCHER = [words[3:] for words in COMMANDS if words[:3] == ["python", "-m", "launcher"]]
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"]
+ROOMS = ["conf", "outputs", "attention_backends"]
 NEEDS_GPU = ["model=flux", "cp=ring_anything", "height=1000"]
 
 
@@ -48,7 +50,7 @@ def test_a_command_of_the_readme(launch, tmp_path, words):
         assert "python -m launcher model=flux_tiny cp=ring_anything height=1000" in ended.err
         return
     assert ended.code == 0, ended.err
-    assert {"--help", "plan", "runs", "from"} & set(words) or ended.runs
+    assert {"--help", "plan", "models", "runs", "from"} & set(words) or ended.runs
 
 
 @pytest.mark.slow
@@ -76,9 +78,9 @@ def test_the_readme_lists_the_bundled_models_vocabulary():
         assert ", ".join(names) in " ".join(TEXT.split())
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"])
+@pytest.mark.parametrize("page", [*PAGES, *(f"{room}/README.md" for room in ROOMS)])
 def test_a_pages_links_lead_somewhere(page):
-    links = re.findall(r"\]\((?!http)([^)]*)\)", (ROOT / page).read_text())
+    links = re.findall(r"\]\((?!http)([^)#]*)[^)]*\)", (ROOT / page).read_text())
     advisories = "../../security/advisories/new"  # GitHub's page, beside the repository's files
     assert links
-    assert not [link for link in links if link != advisories and not (ROOT / link).exists()]
+    assert not [link for link in links if link != advisories and not (ROOT / page).parent.joinpath(link).exists()]
