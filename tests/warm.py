@@ -23,17 +23,21 @@ COMMAND = ranks.command
 
 
 class Warm:
-    """Ranks of forgiving.py, which serve any model and stay when they are asked for what they cannot do."""
+    """Ranks of forgiving.py, which serve any model and stay when they are asked for what they cannot do.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.count = folder, itertools.count()
+    Args:
+        worker: another such module of that folder.
+    """
+
+    def __init__(self, folder: Path, worker: str = "forgiving") -> None:
+        self.folder, self.worker, self.count = folder, worker, itertools.count()
         self.group: RankGroup | None = None
 
     def ranks(self, key: GroupKey, run_dir: RunDir) -> RankGroup:
         if self.group is None or not self.group.alive:
             here = [str(Path(__file__).parent / "distributed"), os.environ.get("PYTHONPATH", "")]
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(ranks, "command", lambda *given: [*COMMAND(*given)[:-1], "forgiving"])
+                patch.setattr(ranks, "command", lambda *given: [*COMMAND(*given)[:-1], self.worker])
                 patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, here)))
                 self.group = RankGroup(key, run_dir)
         return self.group
