@@ -131,7 +131,6 @@ torch_compile=true
 quantization=int4
 quantization=nf4
 quantize=int8
-quantization=int8 runtime.weights=sharded
 objective=throughput data=2 images=2 cp=none
 -m data=3 seed=1,2
 -m data=1,2 seed=1,2
