@@ -21,8 +21,11 @@ def quantized(request: Request) -> Iterator[Problem]:
     if how == NONE or how not in WAYS:
         return
     value = f"quantization={how}"
-    if kind := request.inputs.checkpoint.planless or _unfit(config.model):
-        yield Problem(value, f"was not tested with a {kind}, or does not go with it", "leave it out")
+    if kind := request.inputs.checkpoint.planless:
+        yield Problem(value, f"was not tested with a {kind}", "leave it out")
+        return
+    if kind := _unfit(config.model):
+        yield Problem(value, f"{PACKAGE} can't compute the attention of a {kind}", "leave it out")
         return
     for key, given in _untried(request).items():
         if given:
