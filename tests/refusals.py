@@ -94,6 +94,21 @@ REFUSALS: dict[str, list[Refusal]] = {
         ("compile=full cp=none attention=flash", "was not tested with attention=flash on one rank; type att", GPUS),
         ("compile=full model.transformer=a.gguf", "compile=full: was not tested with a GGUF transformer", LAPTOP),
     ],
+    "quantizing": [
+        (
+            "quantization=int4",
+            "quantization=int4: unknown option; choose from none, int8, fp8; type quantization=int8",
+            LAPTOP,
+        ),
+        ("quantization=nf4", "quantization=nf4: is not offered: bitsandbytes needs a GPU", LAPTOP),
+        ("quantization=int8 lora.path=a.safetensors", "quantization=int8 lora.path=...: were not tried tog", LAPTOP),
+        ("quantization=fp8 compile=full", "quantization=fp8 compile=full: were not tried together; leave on", LAPTOP),
+        ("quantization=int8 model.transformer=a.gguf", "model.transformer=a.gguf: were not tried together", LAPTOP),
+        ("quantization=int8 runtime=gpu_offload", "runtime.offload=model: were not tried together", GPUS),
+        ("quantization=int8 runtime.weights=sharded", "runtime.weights=sharded: were not tried together", LAPTOP),
+        ("quantization=int8 cp=diffusers_ring", "cp.implementation=diffusers: were not tried together", LAPTOP),
+        ("quantization=int8 cluster=env", "cluster=env: were not tried together; leave one of them out", LAPTOP),
+    ],
     "caches": [
         ("cache.threshold=0.1", "cache.threshold=0.1: cache=none takes none; type cache=first_block", LAPTOP),
         ("cache=first_block cache.interval=3", "cache=first_block takes none; type cache=taylorseer or", LAPTOP),

@@ -73,6 +73,10 @@ def rows_of(request: Request) -> dict[str, str]:
     if request.config.compile != NONE:
         told["compile"] = "the blocks" if request.config.compile == REGIONAL else "the whole"
         told["compile"] += f" of {' and '.join(request.config.model.transformers)}"
+    if request.config.quantization != NONE:
+        told["quantised"] = (
+            f"{' and '.join(request.config.model.transformers)}, weights in {request.config.quantization}"
+        )
     fused = ", fused" if request.config.lora.fuse else ""
     for number, lora in enumerate(loras(request.config.lora), 1):
         name = Path(lora.path).name

@@ -73,6 +73,9 @@ ELSEWHERE = {
     "enable_vae_tiling": "vae.tiling",
     "tile_size": "vae.tile",
     "tile_sample_min_size": "vae.tile",
+    "quantize": "quantization",
+    "quantisation": "quantization",
+    "quant": "quantization",
     "flow_shift": "scheduler.shift",
     "timestep_shift": "scheduler.shift",
     "time_shift": "scheduler.shift",
@@ -121,7 +124,5 @@ NOT_NEEDED = {
     "vae_slicing": ("a batch is decoded at once", "type batch=1, or vae.tiling=true for less memory"),
     "torch_compile": ("unknown setting; what is compiled is chosen by a word", "type compile=regional"),
     "enable_torch_compile": ("unknown setting; what is compiled is chosen by a word", "type compile=regional"),
-    "quantization": ("weights are used as they are, in runtime.dtype", "leave it out"),
-    "quantize": ("weights are used as they are, in runtime.dtype", "leave it out"),
     "teacache": ("unknown setting; a cache of steps is chosen by its name", "type cache=first_block"),
 }

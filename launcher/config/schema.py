@@ -417,6 +417,11 @@ class LaunchConfig:
         "torch.compile of the transformer: none, regional (the blocks that it repeats) or full (as one graph); each "
         "rank compiles before its first step, and the picture is the same up to rounding",
     )
+    quantization: str = option(
+        "none",
+        "the transformer's weights in fewer bits: none, int8 or fp8, by torchao; less memory, and another picture, the "
+        "same on any number of ranks",
+    )
     objective: str = option(
         "latency",
         "what cp=auto and data=auto look for: latency, the least time for one picture, or throughput, for all of them",

@@ -10,7 +10,8 @@ With s tokens on this rank, d = H D channels, b bytes an element:
                      that decodes some, and rank 0 holds 24 b a pixel of the whole beside it
 
     weights          of the parts that the rank holds: launcher/holding.py; with runtime.weights=sharded a share of the
-                     transformer's, and two of its blocks with the buffers
+                     transformer's, and two of its blocks with the buffers; with quantization= a byte each of the
+                     transformer's
 
 Denoising and decoding follow each other, so the larger one counts. Measured on a CPU with flux_tiny at 512 to 2000 x
 1024, alone and on two ranks, peaks were 0 to 20% above it; a test allows for 40% (tests/distributed/test_pictures.py).
@@ -23,6 +24,7 @@ from dataclasses import dataclass, replace
 
 from attention_backends import prices
 from attention_backends.catalog import MODES
+from launcher import quantizing
 from launcher.caches import HELD
 from launcher.compiling import NONE
 from launcher.estimates.attentions import ELEMENT_SIZE, attentions, countable
@@ -179,6 +181,8 @@ def held_parts(request: Request, rank: int) -> dict[str, int]:
     held = {name: count * ELEMENT_SIZE.get(request.dtype, 4) for name, count in parameters(request).items()}
     if (packed := quantised(request.config.model)) is not None:
         held["transformer"] = packed
+    if request.config.quantization != quantizing.NONE:
+        held |= {name: parameters(request)[name] * quantizing.BYTES for name in _shared(request, held)}
     if request.config.runtime.weights == "sharded":
         held |= {name: -(-held[name] // request.mesh.ranks) for name in _shared(request, held)}
     if rank == 0:

@@ -55,6 +55,9 @@ def notes(request: Request) -> list[str]:
     if request.config.compile != NONE:
         what = "compiles before the first step, and a step's time above is of one that is not compiled"
         found.append(f"compile={request.config.compile} {what}; what is compiled is kept for runs to come")
+    if request.config.quantization != NONE:
+        what = "makes another picture than without it, and a step's time above is of one with whole weights"
+        found.append(f"quantization={request.config.quantization} {what}")
     if request.cache.on:
         what = "makes another picture than without it, and a step's time above is of one that is computed"
         found.append(f"cache={request.cache.name} {what}; run.json tells which steps were not")

@@ -42,6 +42,7 @@ LIBRARIES = (
     "sentencepiece",
     "ftfy",
     "torchvision",
+    "torchao",
 )
 
 

@@ -35,6 +35,7 @@ class Row:
     model: str = ""
     mode: str = ""
     cache: str = "none"
+    quantization: str = "none"
     degrees: str = ""
     ranks: int | None = None
     shape: str = ""
@@ -70,7 +71,7 @@ def rows(folders: Iterable[Path], is_held: Callable[[Path], bool], baseline: Pat
 
     Args:
         baseline: the run that others are compared with; None: of those that ask for the same picture the one on a
-            single rank without a cache of steps, or else one without a cache, or else the first.
+            single rank without a cache of steps and quantised weights, or else one without them, or else the first.
     """
     found, refused = [], []
     for folder in folders:
@@ -130,6 +131,7 @@ def _row(run: Run, label: str) -> Row:
         model=str(run.setting("model.name") or ""),
         mode=cp_option(run.setting("cp")) or "",
         cache=str(run.setting("cache.name") or "none"),
+        quantization=str(run.setting("quantization") or "none"),
         degrees=f"{ring} x {ulysses}" if ring and ulysses else "",
         ranks=ranks if isinstance(ranks, int) else None,
         shape=f"{height} x {width}" + (f" x {frames}" if frames else "") if height and width else "",
@@ -164,7 +166,7 @@ def _compared(row: Row, all_rows: list[Row], chosen: Path | None) -> Row:
         base = next((one for one in all_rows if one.path and one.path.absolute() == chosen.absolute()), None)
     else:
         same = [one for one in all_rows if one.status == "done" and one.alike == row.alike]
-        same.sort(key=lambda one: (one.cache != "none", one.mode != "none"))  # exact ones first, then one rank alone
+        same.sort(key=lambda one: ({one.cache, one.quantization} != {"none"}, one.mode != "none"))  # exact ones first
         base = same[0] if same else None
     if base is None or row.status != "done":
         return row

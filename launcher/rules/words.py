@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Iterator
 
 from attention_backends.catalog import KERNELS, MODES, NOT_SUPPORTED, SCHEDULES, TRANSPORTS
-from launcher.compiling import WAYS
+from launcher import compiling, quantizing
 from launcher.problems import Problem, nearest
 from launcher.records.film import CODECS
 from launcher.records.formats import FORMATS, METADATA
@@ -41,7 +41,8 @@ def words(request: Request) -> Iterator[Problem]:
         "output.metadata": (output.metadata, METADATA, "output.metadata="),
         "cluster.name": (request.config.cluster.name, CLUSTERS, "cluster="),
         "objective": (request.config.objective, OBJECTIVES, "objective="),
-        "compile": (request.config.compile, WAYS, "compile="),
+        "compile": (request.config.compile, compiling.WAYS, "compile="),
+        "quantization": (request.config.quantization, quantizing.WAYS, "quantization="),
         "tracker.name": (request.config.tracker.name, TRACKERS, "tracker="),
         "model.text": (model.text, ("padded", "prompt", "whole", "joined"), "model.text="),
         "model.batch": (model.batch or "same", BATCHES, "model.batch="),
@@ -52,6 +53,8 @@ def words(request: Request) -> Iterator[Problem]:
             yield Problem(
                 f"{key}={word}", NOT_SUPPORTED[word].replace("kernel=", "attention.kernel="), "type attention=auto"
             )
+        elif key == "quantization" and word in quantizing.NOT_OFFERED:
+            yield Problem(f"{key}={word}", quantizing.NOT_OFFERED[word], "type quantization=int8")
         elif word not in legal:
             best = (nearest(word, legal, 1) or [legal[0]])[0]
             yield Problem(

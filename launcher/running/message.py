@@ -15,6 +15,7 @@ from launcher.families import replaced
 from launcher.families.call import arguments
 from launcher.families.tasks import strength, task_of
 from launcher.problems import RunFailed
+from launcher.quantizing import NONE
 from launcher.reading import UnreadableError
 from launcher.records.files import whole
 from launcher.records.formats import FORMATS
@@ -45,6 +46,8 @@ def group_key(request: Request) -> GroupKey:
         deterministic=request.config.deterministic,
         replaced=tuple(_replaced(model)),
         sharded=tuple(model.transformers) if runtime.weights == "sharded" else (),
+        quantized=tuple(model.transformers) if request.config.quantization != NONE else (),
+        quantization=request.config.quantization,
         fused=_loras(request.config) if request.config.lora.fuse else (),
     )
     ranks, nodes = request.mesh.ranks, request.machine.nodes

@@ -221,6 +221,7 @@ class Load:
         deterministic: take only what makes the same numbers each time.
         fused: LoRAs that are added to the weights. replaced: parts that are not the pipeline's own.
         sharded: the pipeline's parts of whose weights each rank holds a part.
+        quantized: those whose weights are quantised, by `quantization`, a word of launcher.quantizing.WAYS.
     """
 
     pipeline: str
@@ -236,6 +237,8 @@ class Load:
     fused: tuple[LoraFile, ...] = ()
     replaced: tuple[PartFile, ...] = ()
     sharded: tuple[str, ...] = ()
+    quantized: tuple[str, ...] = ()
+    quantization: str = "none"
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import transformers
 
 from launcher.holding import on_first_rank
 from launcher.wire.protocol import Load
-from launcher.worker import processors
+from launcher.worker import processors, quantizing
 from launcher.worker.absent import absent
 
 
@@ -82,6 +82,8 @@ def _part(kind: Any, folder: str, name: str, dtype: torch.dtype, load: Load) -> 
         source |= {"dtype": dtype, "ignore_mismatched_sizes": True}  # they are named below; its error points to a log
     else:
         source["torch_dtype"] = dtype
+    if name in load.quantized:
+        source["quantization_config"] = quantizing.configuration(load.quantization)
     part, found = kind.from_pretrained(str(Path(folder, name)), output_loading_info=True, **source)
     for key, stored, wanted in found["mismatched_keys"]:
         shapes = f"{tuple(stored)} in its file, and its config.json asks for {tuple(wanted)}"

@@ -15,6 +15,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
+from launcher.worker.quantizing import tensors_of
+
 MOST = "_most_gathered"  # what a transformer is told of itself: bytes
 
 
@@ -46,7 +48,8 @@ def blocks_of(transformer: torch.nn.Module) -> list[Any]:
 def bytes_held(part: torch.nn.Module) -> int:
     """Bytes of a part's weights that a rank holds, at most: its share, and what was gathered at once."""
     shares = [weight.to_local() for weight in part.parameters() if isinstance(weight, DTensor)]
-    whole = {weight.data_ptr(): weight.nbytes for weight in part.parameters() if not isinstance(weight, DTensor)}
+    plain = [each for weight in part.parameters() if not isinstance(weight, DTensor) for each in tensors_of(weight)]
+    whole = {each.data_ptr(): each.nbytes for each in plain}
     padded = sum({each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in shares}.values())
     return padded + sum(whole.values()) + int(getattr(part, MOST, 0))
 

@@ -1,4 +1,4 @@
-"""Caches of steps and tiles of the VAE on real ranks: they skip what one rank skips, and decode what one decodes."""
+"""Caches, tiles, sharded and quantised weights on real ranks: they skip, decode and hold what one rank would."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from launcher.config.compose import Composer, to_config
 from launcher.estimates.plan import plan
 from launcher.estimates.ways import resolve
 from launcher.families.weights import BUNDLED
+from launcher.quantizing import PACKAGE
 from launcher.records.run_dir import RunDir
 from launcher.rules import problems
 from launcher.running.job import Made
@@ -114,3 +115,38 @@ def test_ranks_that_hold_a_part_of_the_weights_draw_the_same_to_the_bit(ranks, w
     for held in made.record.held_bytes:
         assert held["transformer"] <= all_of_it / 2 + 2 * block + all_of_it / 10
         assert held["transformer"] > all_of_it / 2
+
+
+QUANTIZED = [
+    ["quantization=int8", "cp=ring_anything", "cp.ring_degree=2", "check=true"],
+    ["quantization=fp8", "cp=ulysses_anything", "cp.ulysses_degree=2", *CACHES[0]],
+    ["quantization=int8", "cp=none", "cp.cfg_degree=2", "model.true_cfg=2", "negative_prompt=blue"],
+]
+
+
+@pytest.mark.parametrize("words", QUANTIZED, ids=lambda words: f"{words[0]}-{words[1]}")
+def test_ranks_draw_what_one_draws_with_the_same_quantised_weights(words, tmp_path):
+    pytest.importorskip(PACKAGE, reason="torchao is not installed: pip install '.[quantization]'")
+    same = [word for word in words if not word.startswith(("cp", "check"))]
+    group, alone, whole = Warm(tmp_path / "ranks"), Worker(lambda _: None, 0, 1), Worker(lambda _: None, 0, 1)
+    try:
+        made: Made = group.make(asked(*words))
+    finally:
+        group.close()
+    for name in ("one", "full"):
+        (tmp_path / name).mkdir()
+    expected = alone.do(job_message(asked("cp=none", *same), RunDir(tmp_path / "one")))
+    full = whole.do(job_message(asked("cp=none", *same[1:]), RunDir(tmp_path / "full")))
+    shown = [
+        np.asarray(Image.open(folder / made.record.files[0].file)).astype(int)
+        for folder in (made.folder, tmp_path / "one", tmp_path / "full")
+    ]
+    assert abs(shown[0] - shown[1]).max() <= 1
+    assert abs(shown[1] - shown[2]).max() > 1, "quantised weights change nothing"
+    assert made.record.config["quantization"] == words[0].removeprefix("quantization=")
+    planned = plan(asked(*words)).held_bytes[1]["transformer"]
+    for held in made.record.held_bytes:
+        assert held["transformer"] == expected.held_bytes["transformer"] == pytest.approx(planned, rel=0.05)
+        assert held["transformer"] < full.held_bytes["transformer"] / 3
+    assert expected.held_bytes["vae"] == full.held_bytes["vae"]  # transformers alone are quantised
+    assert made.record.check is None or made.record.check.close

@@ -128,6 +128,9 @@ objective=fast
 compile=true
 compile=full cache=pab
 torch_compile=true
+quantization=int4
+quantization=nf4
+quantize=int8
 objective=throughput data=2 images=2 cp=none
 -m data=3 seed=1,2
 -m data=1,2 seed=1,2

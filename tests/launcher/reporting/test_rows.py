@@ -102,3 +102,15 @@ def test_rate_and_backend_follow_from_the_rest():
     assert Row("a", "a", "done", mode="none", degrees="1 x 1").backend == "none"
     assert Row("a", "a", "refused", mode="ring").backend == "ring"
     assert Row("a", "a", "broken").backend == ""
+
+
+def test_quantised_weights_are_compared_with_whole_ones(tmp_path, put):
+    for number, how in enumerate(("int8", "none")):
+        folder = put(tmp_path, number, "none", noise=number)
+        record = json.loads((folder / "run.json").read_text())
+        record["config"]["quantization"] = how
+        (folder / "run.json").write_text(json.dumps(record))
+    quantised, whole = rows([tmp_path], is_held)
+    assert (quantised.baseline, whole.baseline) == (whole.label, "")
+    assert quantised.apart is not None
+    assert quantised.apart.largest == 1
