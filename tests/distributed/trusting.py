@@ -1,4 +1,4 @@
-"""A rank as in forgiving.py that believes a plan by which attention stays local, so that `check` is what finds it out."""
+"""A rank as in forgiving.py that believes a plan by which attention stays local, so that `check` finds it out."""
 
 import forgiving
 
