@@ -76,19 +76,19 @@ def _keep() -> None:
             os.environ["TORCHINDUCTOR_CACHE_DIR"] = place
 
 
-def build_whole(command: str, folder: str) -> None:
+def build_whole(cmd_line: str, cwd: str) -> None:
     """Run a compiler, and give its output the name that later runs look for once it is whole.
 
     torch has it written under that name: of a run that is killed meanwhile a part would stay, and fail each later one.
     """
-    words = shlex.split(command)
+    words = shlex.split(cmd_line)
     if "-o" in words:
         place = words.index("-o") + 1
-        target, words[place] = Path(folder, words[place]), str(Path(folder, Path(words[place]).name))
-        _build(shlex.join(words), folder)
+        target, words[place] = Path(cwd, words[place]), str(Path(cwd, Path(words[place]).name))
+        _build(shlex.join(words), cwd)
         Path(words[place]).replace(target)
     else:
-        _build(command, folder)
+        _build(cmd_line, cwd)
 
 
 def _put(module: Any, forward: Callable[..., Any]) -> Callable[[], None]:

@@ -73,6 +73,6 @@ def test_what_a_killed_compiler_leaves_is_not_taken_for_what_it_builds(monkeypat
     for ends, whole in (("kill -9 $$", False), ("true", True)):
         script.write_text(f'printf some > "$2"; {ends}; printf thing >> "$2"')
         with contextlib.nullcontext() if whole else pytest.raises(CppCompileError):
-            compiling.build_whole(f"sh {script} -o {target}", str(folder))
+            compiling.build_whole(f"sh {script} -o {target}", cwd=str(folder))
         assert target.exists() == whole
     assert target.read_text() == "something"
