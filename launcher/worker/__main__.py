@@ -138,6 +138,8 @@ def describe(error: BaseException) -> str:
     echo = ECHO.match(str(error)) is not None
     if not echo and re.search("CUDA.*(out of memory|ALLOC_FAILED)", str(error), re.DOTALL):  # torch's, cuBLAS', cuDNN's
         return _out_of_gpu_memory(str(error))
+    if waited := re.search(r"Timed out waiting (\d+)ms for (recv|send)", str(error)):  # gloo's
+        return f"timed out: nothing came from another rank in the {int(waited[1]) / 1000:g} s of runtime.timeout"
     if isinstance(error, RuntimeError) and str(error) in NO_THREAD:
         return NO_THREAD_TOLD
     if any(words in str(error) for words in NO_MEMORY):

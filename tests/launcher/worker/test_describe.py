@@ -26,6 +26,13 @@ def test_a_full_gpu_of_another_rank_stays_that_ranks():
     assert root([RankFailure(1, told, told=True), RankFailure(0, own, told=True)]).rank == 0
 
 
+def test_a_rank_that_waits_too_long_for_another_says_for_how_long():
+    gloo = "[/pytorch/gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 20000ms for recv operation to complete"
+    told = describe(RuntimeError(gloo))
+    assert told == "timed out: nothing came from another rank in the 20 s of runtime.timeout"
+    assert RankFailure(1, told, told=True).suspicion
+
+
 def test_a_thread_that_the_system_does_not_make_is_told_with_the_limits():
     for told in ("Resource temporarily unavailable", "can't start new thread"):
         assert describe(RuntimeError(told)).startswith("no thread can be started: memory or a limit ")
