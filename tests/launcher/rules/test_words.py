@@ -11,17 +11,8 @@ def test_it_is_refused(refuse, line, said, machine):
     refuse(line, said, machine)
 
 
-@pytest.mark.parametrize(
-    ("word", "instead"),
-    [
-        ("compile=true", "type compile=regional"),
-        ("compile=false", "type compile=none"),
-        ("compile=Full", "type compile=full"),
-        ("compile=max-autotune", "type compile=regional"),
-        ("runtime.weights=fsdp", "type runtime.weights=sharded"),
-        ("runtime.weights=shard", "type runtime.weights=sharded"),
-        ("runtime.offload=true", "type runtime.offload=model"),
-    ],
-)
-def test_the_word_that_was_meant_is_what_to_type(ask, word, instead):
-    assert [problem.instead for problem in words(ask(word))] == [instead]
+def test_the_word_that_was_meant_is_what_to_type(ask):
+    meant = ask("compile=max-autotune", "runtime.weights=fsdp", "runtime.offload=true")
+    typed = [problem.instead for problem in words(meant)]
+    assert typed == ["type runtime.offload=model", "type runtime.weights=sharded", "type compile=regional"]
+    assert [problem.instead for problem in words(ask("compile=False"))] == ["type compile=none"]
