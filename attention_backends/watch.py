@@ -1,24 +1,28 @@
 """A watch for ranks that run apart without failing: one skips an attention, or never comes, and the others wait for it.
 
 Nothing is sent while ranks go on. A thread of each rank sees when its rank has stood still for `patience` seconds: it
-waits for one message, or it is outside the model and computes nothing. One that waits asks the others through the
-group's store. Once all say that they stand still, and none waits for a message that another is sending, they will wait
-for ever, and the connections are closed with the reason. A slow rank is never taken for one that stands still.
+waits for one message, or it is outside the model and neither computes nor compiles. One that waits asks the others
+through the group's store. Once all say that they stand still, and none waits for a message that another is sending,
+they will wait for ever, and the connections are closed with the reason. A slow rank is never taken for one that stands
+still.
 """
 
 import atexit
 import contextlib
 import json
+import sys
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from types import FrameType
 from typing import Any, Protocol
 
 PATIENCE = 15.0  # seconds
 LOOKS = 3  # that must find the same, before ranks are told that they wait in vain
 IDLE = 0.02  # of a core: less is a process that computes nothing
 OUTSIDE = "outside the model"
+COMPILES = "torch._dynamo.convert_frame"
 SEND, RECEIVE = "send", "receive"
 
 
@@ -83,6 +87,17 @@ def _ranks(numbers: Sequence[str]) -> str:
     if len(numbers) == 1:
         return f"rank {numbers[0]} is"
     return f"ranks {', '.join(numbers[:-1])} and {numbers[-1]} are"
+
+
+def _compiles() -> bool:
+    """Whether torch.compile is at work here: it waits for compilers that are processes of their own."""
+    for each in sys._current_frames().values():
+        frame: FrameType | None = each
+        while frame is not None:
+            if frame.f_globals.get("__name__") == COMPILES:
+                return True
+            frame = frame.f_back
+    return False
 
 
 class Watched(Protocol):
@@ -170,7 +185,7 @@ class Watch:
     def _computes_nothing(self) -> bool:
         """Whether this process is outside the model and idle, by the last full `patience` and what came since."""
         now, computed = time.monotonic(), time.process_time()
-        goes_on = self._wire.inside or computed - self._computed > IDLE * self._wire.patience
+        goes_on = self._wire.inside or computed - self._computed > IDLE * self._wire.patience or _compiles()
         if goes_on or now - self._since >= self._wire.patience:
             self._idle, self._since, self._computed = not goes_on, now, computed
         return self._idle

@@ -7,7 +7,8 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launcher.compiling import NONE, REGIONAL
+from launcher import quantizing
+from launcher.compiling import FULL, REGIONAL
 from launcher.estimates.notes import notes
 from launcher.families.tasks import strength
 from launcher.request.loras import loras
@@ -70,10 +71,10 @@ def rows_of(request: Request) -> dict[str, str]:
     if (cache := request.cache).on:
         numbers = {key: getattr(cache, key) for key in ("threshold", "interval", "warmup", "order")}
         told["cache"] = cache.name + "".join(f", {key} {x:g}" for key, x in numbers.items() if x is not None)
-    if request.config.compile != NONE:
+    if request.config.compile in (REGIONAL, FULL):
         told["compile"] = "the blocks" if request.config.compile == REGIONAL else "the whole"
         told["compile"] += f" of {' and '.join(request.config.model.transformers)}"
-    if request.config.quantization != NONE:
+    if request.config.quantization != quantizing.NONE:
         told["quantised"] = (
             f"{' and '.join(request.config.model.transformers)}, weights in {request.config.quantization}"
         )

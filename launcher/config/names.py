@@ -81,7 +81,39 @@ ELSEWHERE = {
     "time_shift": "scheduler.shift",
     "w": "width",
     "h": "height",
+    "ulysses": "cp.ulysses_degree",
+    "ring": "cp.ring_degree",
+    "ulysses_size": "cp.ulysses_degree",
+    "ring_size": "cp.ring_degree",
+    "sp": "runtime.processes",
+    "sp_size": "runtime.processes",
+    "sp_degree": "runtime.processes",
+    "sequence_parallel": "runtime.processes",
+    "dp": "data",
+    "dp_size": "data",
+    "dp_degree": "data",
+    "data_parallel": "data",
+    "data_parallel_degree": "data",
+    "start_image": "image",
+    "first_image": "image",
+    "first_frame": "image",
+    "last_frame": "last_image",
+    "conditioning_image": "image",
+    "control_video": "video",
+    "driving_video": "video",
 }
+# Words that stand elsewhere for an option that is called otherwise here, by the setting.
+MEANT = {
+    "compile": {
+        "true": "regional", "yes": "regional", "on": "regional", "1": "regional", "blocks": "regional",
+        "repeated_blocks": "regional", "default": "regional", "inductor": "regional", "max-autotune": "regional",
+        "reduce-overhead": "regional", "whole": "full", "fullgraph": "full",
+    },
+    "runtime.weights": dict.fromkeys(
+        ("fsdp", "fsdp2", "full_shard", "zero3", "hsdp", "true", "yes", "on"), "sharded"
+    ) | {"full": "replicated", "no_shard": "replicated"},
+    "runtime.offload": dict.fromkeys(("true", "yes", "on", "cpu", "sequential", "group"), "model"),
+}  # fmt: skip
 DTYPES = {
     "bf16": "bfloat16", "fp16": "float16", "half": "float16", "fp32": "float32", "float": "float32", "full": "float32",
     "torch.bfloat16": "bfloat16", "torch.float16": "float16", "torch.float32": "float32",
@@ -108,12 +140,59 @@ NOT_OFFERED = {
         ("is not offered: it was not tested with ranks that share a picture", "type cache=first_block"),
     )
 }
+SHARD = ("unknown setting; whether ranks share the weights is chosen by a word", "type runtime.weights=sharded")
+OFFLOAD = ("unknown setting; what is kept in host memory is chosen by a word", "type runtime.offload=model")
+COMPILE = ("unknown setting; what is compiled is chosen by a word", "type compile=regional")
+QUANTISED = ("unknown setting; how weights are quantised is chosen by a word", "type quantization=int8")
+KERNEL = ("unknown setting; the kernel of attention is chosen by its name", "type attention=auto")
+WHOLE = (
+    "every rank computes all layers, with a part of the tokens",
+    "type cp=auto, or runtime.weights=sharded for less memory",
+)
 # What other programs ask for and this one does not, with the reason.
 NOT_NEEDED = {
+    **dict.fromkeys(
+        ("fsdp", "use_fsdp", "fsdp2", "use_fsdp2", "fsdp_inference", "hsdp", "sharding", "sharding_strategy", "zero",
+         "zero_stage", "dit_fsdp", "t5_fsdp", "shard", "sharded", "fully_shard"), SHARD,
+    ),
+    **dict.fromkeys(
+        ("enable_model_cpu_offload", "model_cpu_offload", "cpu_offload", "enable_cpu_offload", "sequential_cpu_offload",
+         "enable_sequential_cpu_offload", "offload_model", "group_offload", "enable_group_offload", "dit_cpu_offload",
+         "t5_cpu_offload", "text_encoder_cpu_offload", "vae_cpu_offload", "lowvram", "medvram"), OFFLOAD,
+    ),
+    **dict.fromkeys(
+        ("torch_compile", "enable_torch_compile", "use_torch_compile", "compile_mode", "compile_model",
+         "compile_repeated_blocks", "compile_transformer", "dynamo_backend", "torch_compile_mode"), COMPILE,
+    ),
+    **dict.fromkeys(
+        ("quantization_config", "quant_type", "load_in_4bit", "load_in_8bit",
+         "fp8", "use_fp8", "use_fp8_t5_encoder", "int8", "nf4", "torchao"), QUANTISED,
+    ),
+    **dict.fromkeys(
+        ("xformers", "enable_xformers", "use_flash_attn", "enable_xformers_memory_efficient_attention"), KERNEL
+    ),
+    **dict.fromkeys(
+        ("tensor_parallel", "tensor_parallel_degree", "tp", "tp_size", "tp_degree", "pipefusion", "pipefusion_degree",
+         "pipefusion_parallel_degree", "pp", "pipeline_parallel"), WHOLE,
+    ),
+    **dict.fromkeys(
+        ("cfg_parallel", "use_cfg_parallel", "enable_cfg_parallel"),
+        ("unknown setting; the branches of guidance are shared by a number", "type cp.cfg_degree=2"),
+    ),
+    **dict.fromkeys(
+        ("device_map", "low_cpu_mem_usage"),
+        ("each rank holds what it uses, and takes it from its files", "leave it out"),
+    ),
+    **dict.fromkeys(
+        ("conditions", "video_conditions"),
+        ("unknown setting; what a film starts from has several", "type image=FILE, last_image=FILE or video=FILE"),
+    ),
     "rotate_method": ("cp.schedule says how a ring moves keys and values", "type cp.schedule=gather or leave it out"),
     "main_process_port": ("each group of ranks takes a free port by itself", "leave it out"),
-    "main_process_ip": ("ranks run on this machine only", "leave it out"),
-    "rdzv_endpoint": ("ranks run on this machine only", "leave it out"),
+    **dict.fromkeys(
+        ("main_process_ip", "rdzv_endpoint", "master_addr", "machine_rank", "node_rank", "num_machines", "nnodes"),
+        ("several machines are joined by what started the launcher on them", "type cluster=env or cluster=slurm"),
+    ),
     "clip_skip": ("text encoders are used as the model's pipeline uses them", "leave it out"),
     "controlnet": ("no model here takes one", "leave it out"),
     "ip_adapter": ("no model here takes one", "leave it out"),
@@ -122,7 +201,5 @@ NOT_NEEDED = {
     "slicing": ("a batch is decoded at once", "type batch=1, or vae.tiling=true for less memory"),
     "enable_vae_slicing": ("a batch is decoded at once", "type batch=1, or vae.tiling=true for less memory"),
     "vae_slicing": ("a batch is decoded at once", "type batch=1, or vae.tiling=true for less memory"),
-    "torch_compile": ("unknown setting; what is compiled is chosen by a word", "type compile=regional"),
-    "enable_torch_compile": ("unknown setting; what is compiled is chosen by a word", "type compile=regional"),
     "teacache": ("unknown setting; a cache of steps is chosen by its name", "type cache=first_block"),
-}
+}  # fmt: skip

@@ -12,7 +12,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from attention_backends.plan import ENTRY_KEYS, KEYS
-from launcher.config.names import DTYPES, ELSEWHERE, NOT_NEEDED, NOT_OFFERED, SCHEDULERS
+from launcher.config.names import DTYPES, ELSEWHERE, MEANT, NOT_NEEDED, NOT_OFFERED, SCHEDULERS
 from launcher.config.paths import PATHS
 from launcher.config.text import UnaskedError, fields, is_text, quoted
 from launcher.problems import Problem, choices, nearest
@@ -86,6 +86,7 @@ def unknown(override: Override, word: str, groups: dict[str, list[str]]) -> Iter
     if "runtime.dtype" in near:
         near["runtime.dtype"] = DTYPES.get(value.lower(), value)
     for name in near:
+        near[name] = MEANT.get(name, {}).get(value.lower(), near[name])
         known = name == ELSEWHERE.get(last) or name.endswith(f".{last}")
         if name in fields() and known and kind(name) == "a list" and not value.startswith("["):
             near[name] = f"[{value}]"
@@ -162,6 +163,8 @@ def dashed(words: list[str], groups: dict[str, list[str]]) -> Problem | None:
     name, sign, value = words[0].partition("=")
     key = name.lstrip("-").replace("-", "_")
     legal = [*fields(), *groups]
+    if key.lower() in NOT_NEEDED:
+        return Problem(words[0], *NOT_NEEDED[key.lower()])
     if len(name) < 4 or not (key in legal or key.lower() in ELSEWHERE or any(one.endswith(f".{key}") for one in legal)):
         return None
     follows = words[1] if len(words) > 1 and not words[1].startswith("--") else None

@@ -6,7 +6,8 @@ import dataclasses
 import os
 from pathlib import Path
 
-from launcher.compiling import NONE
+from launcher import quantizing
+from launcher.compiling import WAYS
 from launcher.decoding import TILED
 from launcher.estimates import memory
 from launcher.families import sources
@@ -52,10 +53,10 @@ def notes(request: Request) -> list[str]:
         found.append(f"DIFFUSERS_ATTN_BACKEND={shorten(kernel)} is not read here; attention= names the kernel")
     if request.config.vae.tiling:
         found.append("vae.tiling=true makes another picture than without it, where tiles meet")
-    if request.config.compile != NONE:
+    if request.config.compile in WAYS[1:]:
         what = "compiles before the first step, and a step's time above is of one that is not compiled"
         found.append(f"compile={request.config.compile} {what}; what is compiled is kept for runs to come")
-    if request.config.quantization != NONE:
+    if request.config.quantization != quantizing.NONE:
         what = "makes another picture than without it, and a step's time above is of one with whole weights"
         found.append(f"quantization={request.config.quantization} {what}")
     if request.cache.on:

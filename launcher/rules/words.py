@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from attention_backends.catalog import KERNELS, MODES, NOT_SUPPORTED, SCHEDULES, TRANSPORTS
 from launcher import compiling, quantizing
+from launcher.config.names import MEANT
 from launcher.problems import Problem, nearest
 from launcher.records.film import CODECS
 from launcher.records.formats import FORMATS, METADATA
@@ -56,7 +57,7 @@ def words(request: Request) -> Iterator[Problem]:
         elif key == "quantization" and word in quantizing.NOT_OFFERED:
             yield Problem(f"{key}={word}", quantizing.NOT_OFFERED[word], "type quantization=int8")
         elif word not in legal:
-            best = (nearest(word, legal, 1) or [legal[0]])[0]
+            best = MEANT.get(key, {}).get(word.lower()) or (nearest(word, legal, 1) or legal)[0]
             yield Problem(
                 f"{key}={word}", f"unknown option; choose from {', '.join(legal)}", f"type {key_to_type}{best}"
             )

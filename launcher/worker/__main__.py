@@ -36,6 +36,7 @@ OUT_OF_MEMORY = b"MemoryError: not enough is left to say where\n"  # made before
 NO_THREAD = ("Resource temporarily unavailable", "can't start new thread")
 NO_MEMORY = ("failed to map segment from shared object", "bad_alloc")  # of the dynamic loader, and of C++
 NO_MEMORY_TOLD = "out of memory, or of what a limit leaves of it (see ulimit -v and a container's limits)"
+ECHO = re.compile(r"rank \d+ failed: ")  # another rank has, and tells of it itself
 NO_THREAD_TOLD = (
     "no thread can be started: memory or a limit is used up (see ulimit -v and -u, and a container's limits)"
 )
@@ -134,8 +135,11 @@ def describe(error: BaseException) -> str:
     """Say in one line what went wrong: the kind of error, and what it says up to the first line that is a sentence."""
     if isinstance(error, links.LinkError):
         return str(error)
-    if re.search("CUDA.*(out of memory|ALLOC_FAILED)", str(error), re.DOTALL):  # torch's own, cuBLAS', cuDNN's
+    echo = ECHO.match(str(error)) is not None
+    if not echo and re.search("CUDA.*(out of memory|ALLOC_FAILED)", str(error), re.DOTALL):  # torch's, cuBLAS', cuDNN's
         return _out_of_gpu_memory(str(error))
+    if waited := re.search(r"Timed out waiting (\d+)ms for (recv|send)", str(error)):  # gloo's
+        return f"timed out: nothing came from another rank in the {int(waited[1]) / 1000:g} s of runtime.timeout"
     if isinstance(error, RuntimeError) and str(error) in NO_THREAD:
         return NO_THREAD_TOLD
     if any(words in str(error) for words in NO_MEMORY):

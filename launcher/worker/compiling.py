@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,10 +17,12 @@ from typing import Any
 
 import torch
 from torch._dynamo.callback import callback_handler
+from torch._inductor import cpp_builder
 
 from launcher.compiling import FULL, REGIONAL
 from launcher.wire.channel import COMPILED_VARIABLE
 
+_build = cpp_builder.run_compile_cmd
 HOW: dict[str, Any] = {"fullgraph": True, "dynamic": True}
 
 
@@ -64,11 +67,28 @@ def whole_compiled(transformer: Any, how: str) -> Iterator[None]:
 
 def _keep() -> None:
     """Have torch's own cache of what it builds outlive this group, where the user has not said where it is."""
+    if cpp_builder.run_compile_cmd is not build_whole:
+        cpp_builder.run_compile_cmd = build_whole
     place = os.environ.get(COMPILED_VARIABLE)
     if place is not None:
         with contextlib.suppress(OSError):  # no room there
             Path(place).mkdir(mode=0o700, parents=True, exist_ok=True)
             os.environ["TORCHINDUCTOR_CACHE_DIR"] = place
+
+
+def build_whole(cmd_line: str, cwd: str) -> None:
+    """Run a compiler, and give its output the name that later runs look for once it is whole.
+
+    torch has it written under that name: of a run that is killed meanwhile a part would stay, and fail each later one.
+    """
+    words = shlex.split(cmd_line)
+    if "-o" in words:
+        place = words.index("-o") + 1
+        target, words[place] = Path(cwd, words[place]), str(Path(cwd, Path(words[place]).name))
+        _build(shlex.join(words), cwd)
+        Path(words[place]).replace(target)
+    else:
+        _build(cmd_line, cwd)
 
 
 def _put(module: Any, forward: Callable[..., Any]) -> Callable[[], None]:

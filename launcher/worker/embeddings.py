@@ -90,7 +90,10 @@ class Embeddings:
         try:
             return encode()
         except Exception as error:
-            failure = {"failure": f"rank 0 failed: {error}"[:500], "kind": type(error).__name__}
+            failure = {
+                "failure": f"rank 0 failed: {str(error) or type(error).__name__}"[:500],
+                "kind": type(error).__name__,
+            }
             telling.tell(failure, self.group)
             raise
         finally:

@@ -128,6 +128,8 @@ class Worker:
         one = functools.partial(self._draw, job, first[:1], "latent") if len(first) > 1 else None
         share = functools.partial(self.kept.shared, self.drawing, job.sharing)
         told = compare(self.drawing, transformers, draw, share, part, job.load.dtype, one)
+        if told.part == "block":
+            self.kept.end()  # of a compiled model it stays on for jobs, and was put on one block alone
         self.send(Checked(told))
 
     def _draw(self, job: Job, pictures: Sequence[Picture], output: str) -> Any:

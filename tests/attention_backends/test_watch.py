@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch.distributed import PrefixStore
 
 import attention_backends
+from attention_backends import watch
 from attention_backends.watch import OUTSIDE, RECEIVE, SEND, Message, Standing, Watch, in_vain
 
 
@@ -71,6 +72,21 @@ def test_a_watch_that_nobody_asks_looks_once_a_patience():
     time.sleep(2.0)
     watch._end()
     assert wire.reads <= (time.monotonic() - began) / wire.patience + 4  # the first few come sooner
+
+
+@pytest.mark.slow
+def test_a_rank_that_compiles_goes_on():
+    """It waits for compilers, which are other processes, and computes nothing itself."""
+    seen = []
+
+    def backend(graph, _):
+        seen.append(watch._compiles())
+        return graph.forward
+
+    fast = torch.compile(lambda x: x + 1, backend=backend)
+    assert fast(torch.ones(1)).item() == 2
+    assert seen == [True]
+    assert not watch._compiles()
 
 
 def apart(group: dist.ProcessGroup, how: str) -> dict[str, Any]:

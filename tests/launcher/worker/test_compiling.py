@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import torch
 from torch._dynamo.utils import counters
+from torch._inductor.exc import CppCompileError
 
 from launcher.worker import compiling
 
@@ -61,3 +64,15 @@ def test_what_is_built_is_kept_for_runs_to_come(monkeypatch, tmp_path):
     with compiling.whole_compiled(Model(), "full"):
         assert compiling.os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "kept")
     assert (tmp_path / "kept").stat().st_mode & 0o777 == 0o700
+
+
+def test_what_a_killed_compiler_leaves_is_not_taken_for_what_it_builds(monkeypatch, tmp_path):
+    folder, target = tmp_path / "x_CxxBuild", tmp_path / "x.so"
+    folder.mkdir()
+    script = tmp_path / "cxx"
+    for ends, whole in (("kill -9 $$", False), ("true", True)):
+        script.write_text(f'printf some > "$2"; {ends}; printf thing >> "$2"')
+        with contextlib.nullcontext() if whole else pytest.raises(CppCompileError):
+            compiling.build_whole(f"sh {script} -o {target}", cwd=str(folder))
+        assert target.exists() == whole
+    assert target.read_text() == "something"

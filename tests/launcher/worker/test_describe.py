@@ -1,5 +1,8 @@
 """What a rank says of its own end, in a line."""
 
+import torch
+
+from launcher.running.failures import RankFailure, root
 from launcher.worker.__main__ import describe
 
 TORCH = (
@@ -15,6 +18,19 @@ def test_a_full_gpu_is_told_with_its_numbers_and_without_advice_on_allocators():
     cublas = "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
     for told in ("CUDA error: out of memory\nCUDA kernel errors might be", cublas):
         assert describe(RuntimeError(told)) == "out of GPU memory"
+
+
+def test_a_full_gpu_of_another_rank_stays_that_ranks():
+    told = describe(torch.OutOfMemoryError(f"rank 0 failed: {TORCH}"))
+    own = describe(torch.OutOfMemoryError(TORCH))
+    assert root([RankFailure(1, told, told=True), RankFailure(0, own, told=True)]).rank == 0
+
+
+def test_a_rank_that_waits_too_long_for_another_says_for_how_long():
+    gloo = "[/pytorch/gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 20000ms for recv operation to complete"
+    told = describe(RuntimeError(gloo))
+    assert told == "timed out: nothing came from another rank in the 20 s of runtime.timeout"
+    assert RankFailure(1, told, told=True).suspicion
 
 
 def test_a_thread_that_the_system_does_not_make_is_told_with_the_limits():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 
@@ -14,8 +15,12 @@ from shared import a_job, a_recipe
 from launcher.families.weights import BUNDLED
 from launcher.records.files import sha256
 from launcher.records.picture import read_recipe
+from launcher.records.record import Check
 from launcher.wire.protocol import Done, Job, LoraFile, Message, Picture, Saved, Stage, Step
+from launcher.worker import jobs
+from launcher.worker.check import one_block
 from launcher.worker.jobs import Worker
+from launcher.worker.sharded import blocks_of
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +131,23 @@ def test_peak_memory_is_the_jobs_own(rank, job):
     del held
     assert 200 << 20 < more - before < 400 << 20
     json.dumps(before)
+
+
+@pytest.mark.parametrize("part", ["block", "step"])
+def test_what_a_check_put_on_one_block_does_not_stay(rank, job, monkeypatch, part):
+    """What shares a compiled model stays on for jobs to come, so after such a check it would be on one block alone."""
+    worker, _ = rank
+
+    def compare(pipe, transformers, draw, share, part, dtype, one):
+        with one_block(transformers[0]) if part == "block" else contextlib.nullcontext(), share():
+            return Check(part, dtype, 0.0, 0.0, 1e-4, True, None)
+
+    monkeypatch.setattr(jobs, "compare", compare)
+    if worker.pipe is None:
+        worker.do(job)
+    worker.drawing = worker.pipe
+    worker._check(dataclasses.replace(job, sharing=dataclasses.replace(job.sharing, compile="regional")), part)
+    blocks = blocks_of(worker.pipe.transformer)
+    on = sum("forward" in vars(block) for block in blocks)
+    worker.kept.end()
+    assert on == (0 if part == "block" else len(blocks))
