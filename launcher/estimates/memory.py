@@ -110,6 +110,27 @@ def lacking(request: Request) -> list[tuple[int, Memory, float]]:
     return [(rank, need, free) for rank, need, free in known if need.total > free * GIB]
 
 
+def while_loading(request: Request) -> int | None:
+    """Bytes of main memory that a machine's ranks hold together while they load, about; None: weights are not known.
+
+    One copy of what rank 0 alone holds, and a transformer for each rank: whole, for sharded weights are cut when they
+    are there. Each group of ranks loads so.
+    """
+    if not countable(request):
+        return None
+    whole, here = with_weights(request, "replicated"), max(1, request.mesh.ranks // request.machine.nodes)
+    held = [held_parts(whole, rank) for rank in range(here)]
+    if not all(held):
+        return None
+    return request.groups * sum(BASE["cpu"] + sum(parts.values()) for parts in held)
+
+
+def host_free_gib(request: Request) -> float | None:
+    """Main memory that is free for all ranks of a machine; None where it is not known, as of machines elsewhere."""
+    known = request.machine.here or not request.whole.gpus
+    return request.whole.free_gib or None if known else None
+
+
 def within_memory(request: Request) -> Request:
     """The request with shares=auto changed where a rank's memory does not hold its share and another's holds more."""
     if request.config.cp.shares != "auto" or request.device != "cuda" or request.mesh.sequence < 2:

@@ -41,6 +41,7 @@ def words(request: Request) -> Iterator[Problem]:
         "output.metadata": (output.metadata, METADATA, "output.metadata="),
         "cluster.name": (request.config.cluster.name, CLUSTERS, "cluster="),
         "objective": (request.config.objective, OBJECTIVES, "objective="),
+        "memory": (request.config.memory, ("typed", "auto"), "memory="),
         "compile": (request.config.compile, WAYS, "compile="),
         "tracker.name": (request.config.tracker.name, TRACKERS, "tracker="),
         "model.text": (model.text, ("padded", "prompt", "whole", "joined"), "model.text="),

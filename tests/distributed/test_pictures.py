@@ -151,7 +151,8 @@ def test_the_screen_is_the_launchers_own(launch):
     ended = launch(*SAME, "cp=ring_anything", "height=64", "width=64", "prompt=waves")
     assert ended.code == 0
     names = [line.split()[0] for line in ended.out.splitlines()]
-    assert names == ["flux_tiny", "size", "tokens", "parallel", "devices", "seed", "run", "picture", "seconds", "peak"]
+    before = ["flux_tiny", "size", "tokens", "parallel", "devices", "memory", "loading", "seed", "run"]
+    assert names == [*before, "picture", "seconds", "peak"]
     stages = [line.strip() for line in ended.err.splitlines()]
     assert stages == ["starting ...", "importing ...", "loading ...", "denoising ...", "decoding ...", "saving ..."]
     assert "each rank holds 256 + 8" in ended.out

@@ -37,7 +37,7 @@ def test_what_is_legal_and_far_too_large_is_noted(ask):
     made = plan(ask("machine=h100x8", "model=flux", "height=60000", "width=60000"))
     assert made.legal
     assert "GiB, and 79.6 GiB are free: it may run out of memory; type a smaller size" in made.notes[0]
-    assert "type runtime=gpu_offload" in notes(ask("machine=rtx4090x4", "model=flux"))[0]
+    assert notes(ask("machine=rtx4090x4", "model=flux"))[0].endswith("type runtime.weights=sharded, with which it fits")
 
 
 def test_what_diffusers_would_read_of_the_environment_is_noted(ask, monkeypatch):
