@@ -29,8 +29,6 @@ TIGHT = Machine(2, memory_gib=4, free_gib=1.7)
     ("words", "named"),
     [
         ([*LARGE, "cp=none"], "vae.tiling=true"),
-        (["model=flux", "cp=ring_anything", *CARDS, "machine.memory_gib=30"], "runtime.weights=sharded"),
-        (["model=flux", "cp=none", "machine=h100x8", "machine.memory_gib=35"], "vae.tiling=true"),
         (["model=flux2", "cp=none", "machine=h100x8", "machine.gpus=1"], "runtime.offload=model"),
         (["model=flux", "cp=none", *CARDS, "machine.memory_gib=24"], "vae.tiling=true runtime.offload=model"),
         (
