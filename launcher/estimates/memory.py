@@ -7,8 +7,9 @@ With s tokens on this rank, d = H D channels, b bytes an element:
                      MLP four times as wide, and what they are concatenated to
     decoding         4 c P b, c channels that the VAE's last stage gets and P pixels that it decodes at once, on rank 0:
                      a convolution's residual, its input in both layouts of memory, and half as wide its output in both;
-                     6 c P b of VAEs of films, which were not measured; and 12 bytes a pixel of the whole picture or video, in float32; in tiles P is a tile's, on each rank
-                     that decodes some, and rank 0 holds 24 b a pixel of the whole beside it
+                     6 c P b of VAEs of films, which were not measured; and 12 bytes a pixel of the whole picture or
+                     video, in float32; in tiles P is a tile's, on each rank that decodes some, and rank 0 holds 24 b a
+                     pixel of the whole beside it
 
     weights          of the parts that the rank holds: launcher/holding.py; with runtime.weights=sharded a share of the
                      transformer's, and two of its blocks with the buffers
