@@ -5,17 +5,16 @@ With s tokens on this rank, d = H D channels, b bytes an element:
     buffers          of one attention: keys and values of other ranks, traded heads, partial outputs (`cost.held`)
     activations      24 s d b: a FLUX block's residual and normed copies, q, k, v with their rotated float32 copies, an
                      MLP four times as wide, and what they are concatenated to
-    decoding         4 c P b, c channels that the VAE's last stage gets and P pixels that it decodes at once, on rank 0:
-                     a convolution's residual, its input in both layouts of memory, and half as wide its output in both;
-                     6 c P b of VAEs of films, which were not measured; and 12 bytes a pixel of the whole picture or
-                     video, in float32; in tiles P is a tile's, on each rank that decodes some, and rank 0 holds 24 b a
-                     pixel of the whole beside it
+    decoding         6 c P b, c channels of the VAE's last stage and P pixels that it decodes at once, on rank 0, and
+                     12 bytes a pixel of the whole picture or video, in float32; in tiles P is a tile's, on each rank
+                     that decodes some, and rank 0 holds 24 b a pixel of the whole beside it
 
     weights          of the parts that the rank holds: launcher/holding.py; with runtime.weights=sharded a share of the
                      transformer's, and two of its blocks with the buffers
 
 Denoising and decoding follow each other, so the larger one counts. `python -m tests.benchmarks.memory` measures both on
-a CPU with flux_tiny, alone and on two ranks. A warm rank keeps some of what an earlier, larger job took.
+a CPU with flux_tiny at up to 2048 x 1024, alone and on two ranks: peaks were from 13% below to 6% above, and those of
+the same job differed by up to 10%. A warm rank keeps some of what an earlier, larger job took.
 """
 
 from __future__ import annotations
@@ -26,9 +25,7 @@ from attention_backends import prices
 from attention_backends.catalog import MODES
 from launcher.caches import HELD
 from launcher.compiling import NONE
-from launcher.decoding import BY_SIZE
 from launcher.estimates.attentions import ELEMENT_SIZE, attentions, countable
-from launcher.families import sources
 from launcher.families.replaced import quantised
 from launcher.holding import DECODES_BETWEEN_STEPS, encodes, on_first_rank
 from launcher.request.mesh import Mesh
@@ -44,8 +41,9 @@ BASE = {"cpu": 545 << 20, "cuda": 800 << 20}
 # 76 to 171 MiB more than without it, least where activations are largest, which it then saves some of.
 COMPILER = 140 << 20
 ACTIVATIONS = 24  # elements of activations a token and channel
-DECODING = 6  # elements that the VAE's last stage holds a pixel and channel, and those that BY_SIZE lists:
-DECODING_A_PICTURE = 4
+# Elements that the VAE's last stage holds a pixel and channel. flux_tiny's alone takes 4 at 2048 x 1024, 4.9 and 7.7 at
+# 1024 x 1024 and 512 x 512, where what kernels and malloc keep weighs more: so larger pictures are planned too high.
+DECODING = 6
 # Elements a pixel of tiles that are decoded, of the rows that they are joined to, of the whole and of its copies:
 # measured with flux_tiny at 2048 x 1024 in tiles of 256 (727 MiB; 735 where two ranks share them).
 TILES = 24
@@ -85,9 +83,7 @@ def of_ranks(request: Request, every: bool = False) -> list[Memory]:
     if tile is not None:
         at_once = min(request.rendered.height, tile) * min(request.rendered.width, tile)
         kept += TILES * pixels * frames * size
-    measured = sources.part_of(model.pipeline, "vae") in BY_SIZE
-    elements = DECODING_A_PICTURE if measured else DECODING
-    decoding = elements * model.vae_width * at_once * min(frames, model.vae_frames or frames) * size
+    decoding = DECODING * model.vae_width * at_once * min(frames, model.vae_frames or frames) * size
     return [
         Memory(
             base=BASE.get(request.device, 0) + COMPILER * (request.device == "cpu" and request.config.compile != NONE),
