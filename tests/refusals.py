@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from shared import GPUS, LAPTOP, ROOT
 
 from launcher.machines import Machine
@@ -174,6 +176,12 @@ REFUSALS: dict[str, list[Refusal]] = {
             "objective=throughput data=2 cp=none",
             "data=2 and cp=none leave it nothing to decide; leave it out, or type data=auto",
             LAPTOP,
+        ),
+        ("memory=all", "memory=all: unknown option; choose from typed, auto", LAPTOP),
+        (
+            "memory=auto height=4096 width=4096 runtime=cpu",
+            "1.1 GiB are free, and no option here makes it fit; type a smaller size, or leave it out to try",
+            dataclasses.replace(LAPTOP, memory_gib=2, free_gib=1.1),
         ),
         ("tracker.project=", "tracker.project=: must have a name; type tracker.project=NAME", LAPTOP),
         ("model.guidance_branches=twice", "unknown option; choose from calls, batch", LAPTOP),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from launcher import quantizing
 from launcher.compiling import FULL, REGIONAL
+from launcher.estimates import memory
 from launcher.estimates.notes import notes
 from launcher.families.tasks import strength
 from launcher.request.loras import loras
@@ -23,8 +24,35 @@ if TYPE_CHECKING:
 def header(request: Request, run_dir: Path) -> str:
     """What is about to happen."""
     prompt = request.prompts[0] if len(request.prompts) == 1 else f"{len(request.prompts)} prompts"
-    told = {request.config.model.name: shorten(prompt), **rows_of(request), "seed": str(request.seed)}
+    told = {
+        request.config.model.name: shorten(prompt),
+        **rows_of(request),
+        **_memory(request),
+        "seed": str(request.seed),
+    }
     return rows(told | {"run": str(run_dir)} | noted(notes(request)))
+
+
+def _memory(request: Request) -> dict[str, str]:
+    """What the ranks are estimated to take."""
+    need, host = memory.estimate(request), memory.while_loading(request)
+    told = {} if need is None else {"memory": f"about {in_bytes(need.total)} on the fullest rank"}
+    return told | ({} if host is None else {"loading": loading(host)})
+
+
+def loading(count: int) -> str:
+    """What all ranks of a machine are estimated to take while they load."""
+    return f"about {in_bytes(count)} of main memory, all ranks together, while they load"
+
+
+def in_bytes(count: int | None) -> str:
+    """A count of bytes in the unit that suits it."""
+    size = float(count or 0)
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1024
+    return f"{size:.3g} GiB"
 
 
 def rows_of(request: Request) -> dict[str, str]:
@@ -87,7 +115,9 @@ def rows_of(request: Request) -> dict[str, str]:
         calls = plural(len(request.calls), "call")
         told["batch"] = f"up to {request.batch} pictures in a call, {calls}; alone each is the same up to rounding"
     told |= {"tokens": tokens, "parallel": parallel}
-    return told | ({"because": request.why} if request.why else {}) | {"devices": _devices(request)}
+    told |= {"because": request.why} if request.why else {}
+    told |= {"fits by": request.taken_why} if request.taken_why else {}
+    return told | {"devices": _devices(request)}
 
 
 def noted(notes: list[str]) -> dict[str, str]:

@@ -426,6 +426,11 @@ class LaunchConfig:
         "latency",
         "what cp=auto and data=auto look for: latency, the least time for one picture, or throughput, for all of them",
     )
+    memory: str = option(
+        "typed",
+        "where more is planned than is free: typed, run as typed and say what would fit, or auto, take the cheapest "
+        "option that fits (tiles, sharded weights, offload, another mode of cp=auto, bfloat16) and say so",
+    )
     fail_fast: bool = option(False, "stop a sweep (-m) at its first failed job")
     allow_refused: bool = option(
         False, "jobs of a sweep (-m) may be refused: each is a row with the reason, and no failure if any other is done"

@@ -13,9 +13,9 @@ With s tokens on this rank, d = H D channels, b bytes an element:
                      transformer's, and two of its blocks with the buffers; with quantization= a byte each of the
                      transformer's
 
-Denoising and decoding follow each other, so the larger one counts. Measured on a CPU with flux_tiny at 512 to 2000 x
-1024, alone and on two ranks, peaks were 0 to 20% above it; a test allows for 40% (tests/distributed/test_pictures.py).
-A warm rank keeps some of what an earlier, larger job took.
+Denoising and decoding follow each other, so the larger one counts. `python -m tests.benchmarks.memory` measures both on
+a CPU with flux_tiny at up to 2048 x 1024, alone and on two ranks: peaks were from 13% below to 6% above, and those of
+the same job differed by up to 10%. A warm rank keeps some of what an earlier, larger job took.
 """
 
 from __future__ import annotations
@@ -35,14 +35,17 @@ from launcher.request.request import Request
 from launcher.request.speeds import in_proportion
 
 GIB = 2**30  # bytes
-# Bytes that a process holds before it loads anything: on a CPU torch, diffusers and transformers themselves (measured
-# with torch 2.13); on a GPU the CUDA context and NCCL's buffers (an estimate).
-BASE = {"cpu": 480 << 20, "cuda": 800 << 20}
+# Bytes that a process holds beside what follows: on a CPU torch, diffusers and transformers themselves and what they
+# set up in a first job (539 to 545 MiB: the peak of a job of 16 x 16 pixels less its weights, on one rank and on two,
+# with torch 2.13; 553 to 556 with sharded weights); on a GPU the CUDA context and NCCL's buffers (an estimate).
+BASE = {"cpu": 545 << 20, "cuda": 800 << 20}
 # What torch.compile adds to a process: its own code, graphs and what it builds. Measured with flux_tiny on two ranks:
 # 76 to 171 MiB more than without it, least where activations are largest, which it then saves some of.
 COMPILER = 140 << 20
 ACTIVATIONS = 24  # elements of activations a token and channel
-DECODING = 6  # elements that the VAE's last stage holds a pixel and channel
+# Elements that the VAE's last stage holds a pixel and channel. flux_tiny's alone takes 4 at 2048 x 1024, 4.9 and 7.7 at
+# 1024 x 1024 and 512 x 512, where what kernels and malloc keep weighs more: so larger pictures are planned too high.
+DECODING = 6
 # Elements a pixel of tiles that are decoded, of the rows that they are joined to, of the whole and of its copies:
 # measured with flux_tiny at 2048 x 1024 in tiles of 256 (727 MiB; 735 where two ranks share them).
 TILES = 24
@@ -110,6 +113,27 @@ def lacking(request: Request) -> list[tuple[int, Memory, float]]:
     needs = enumerate(of_ranks(request))
     known = [(rank, need, free) for rank, need in needs if (free := free_gib(request, rank)) is not None]
     return [(rank, need, free) for rank, need, free in known if need.total > free * GIB]
+
+
+def while_loading(request: Request) -> int | None:
+    """Bytes of main memory that a machine's ranks hold together while they load, about; None: weights are not known.
+
+    One copy of what rank 0 alone holds, and a transformer for each rank: whole, for sharded weights are cut when they
+    are there. Each group of ranks loads so.
+    """
+    if not countable(request):
+        return None
+    whole, here = with_weights(request, "replicated"), max(1, request.mesh.ranks // request.machine.nodes)
+    held = [held_parts(whole, rank) for rank in range(here)]
+    if not all(held):
+        return None
+    return request.groups * sum(BASE["cpu"] + sum(parts.values()) for parts in held)
+
+
+def host_free_gib(request: Request) -> float | None:
+    """Main memory that is free for all ranks of a machine; None where it is not known, as of machines elsewhere."""
+    known = request.machine.here or not request.whole.gpus
+    return request.whole.free_gib or None if known else None
 
 
 def within_memory(request: Request) -> Request:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from launcher import quantizing
 from launcher.compiling import WAYS
-from launcher.decoding import TILED
 from launcher.estimates import memory
-from launcher.families import sources
+from launcher.estimates.savings import cheapest, shortage
+from launcher.estimates.ways import as_typed
 from launcher.families.replaced import unread
 from launcher.records.film import pixel_format
-from launcher.request.geometry import whole_size
+from launcher.request.geometry import Size, whole_size
 from launcher.request.request import Request
-from launcher.rules import weights
 from launcher.wording import plural, shorten
 
 BUSY_MIB = 1024  # of a GPU: what a display takes is less
@@ -24,20 +23,8 @@ BUSY_MIB = 1024  # of a GPU: what a display takes is less
 def notes(request: Request) -> list[str]:
     """Return notes, each one line with the number and what to type."""
     found = []
-    for rank, need, free in memory.lacking(request)[:1]:
-        advice = "type a smaller size"
-        if request.dtype == "float32":
-            advice = "type runtime.dtype=bfloat16 or a smaller size"
-        elif request.device == "cuda" and need.total - (need.weights or 0) < free * memory.GIB:
-            offloads = request.config.runtime.offload != "none"
-            advice = "a GPU with more memory is needed" if offloads else "type runtime=gpu_offload"
-        if _shares_suffice(request):
-            advice = "type runtime.weights=sharded, with which it fits"
-        if _tiles_suffice(request):
-            advice = "type vae.tiling=true, with which it fits"
-        who = f"rank {rank} needs" if request.shares else "each rank needs"
-        needed = f"{who} about {need.total / memory.GIB:.1f} GiB, and {free:.1f} GiB are free"
-        found.append(f"{needed}: it may run out of memory; {advice}")
+    if (short := shortage(request)) is not None:
+        found.append(f"{short}: it may run out of memory; {_way_out(request)}")
     for gpu in request.machine.gpus:
         if gpu.index in request.devices and gpu.used_mib > BUSY_MIB:
             share = f"{gpu.used_mib / 1024:.1f} of {gpu.memory_mib / 1024:.1f} GiB"
@@ -89,22 +76,16 @@ def notes(request: Request) -> list[str]:
     return found
 
 
-def _tiles_suffice(request: Request) -> bool:
-    """Whether the ranks have the memory for the request if its VAE decodes in tiles, which it doesn't yet."""
-    config, size = request.config, request.rendered
-    known = sources.part_of(config.model.pipeline, "vae") in TILED
-    if config.vae.tiling or not known or max(size.height, size.width) <= request.tile:
-        return False
-    tiled = dataclasses.replace(config, vae=dataclasses.replace(config.vae, tiling=True))
-    return not memory.lacking(dataclasses.replace(request, config=tiled))
-
-
-def _shares_suffice(request: Request) -> bool:
-    """Whether the ranks have the memory for the request if each holds a part of the transformer, which they may."""
-    if request.mesh.ranks == 1 or request.config.runtime.weights == "sharded":
-        return False
-    tried = memory.with_weights(request, "sharded")
-    return not memory.lacking(tried) and not list(weights.sharded(tried))
+def _way_out(request: Request) -> str:
+    """What to type where memory does not suffice."""
+    saving = cheapest(request, lambda config: as_typed(config, request.inputs, request.whole, request.groups))
+    if saving is not None:
+        return f"type {' '.join(saving.words)}, with which it fits"
+    least = memory.estimate(replace(request, rendered=Size(request.multiple, request.multiple)))
+    free = memory.free_gib(request)
+    if least is None or free is None or least.total <= free * memory.GIB:
+        return "type a smaller size"
+    return "no option here makes it fit, at no size"
 
 
 def _pictures(request: Request) -> list[str]:

@@ -69,6 +69,7 @@ class Plan:
         groups: of ranks that work at once, each on its part of the machine; all else is of the first one.
         held_bytes: of the weights of each part of the pipeline, by each rank; empty where they are not known.
         replicated_seconds: with runtime.weights=sharded what a step would take if each rank held all of them.
+        memory_options: that memory=auto took. loading_bytes: of main memory, by all ranks of a machine while they load.
         picture_seconds: of denoising one picture; pictures_an_hour: by all groups.
         most_an_hour: what objective=throughput would reach with pictures enough.
     """
@@ -96,6 +97,8 @@ class Plan:
     replicated_seconds: float | None
     memory: Memory | None
     memory_free_gib: float | None
+    memory_options: tuple[str, ...]
+    loading_bytes: int | None
     modes: list[Row]
     groups: int
     picture_seconds: float | None
@@ -139,6 +142,8 @@ def plan(request: Request) -> Plan:
         replicated_seconds=None if found else _replicated_seconds(request),
         memory=memory.estimate(request),
         memory_free_gib=memory.free_gib(request),
+        memory_options=request.taken,
+        loading_bytes=memory.while_loading(request),
         modes=_rows(priced(request)),
         groups=request.groups,
         picture_seconds=seconds,

@@ -18,6 +18,7 @@ from attention_backends.catalog import KERNELS, MODES
 from launcher.config.schema import LaunchConfig
 from launcher.estimates.attentions import ELEMENT_SIZE, attentions, countable
 from launcher.estimates.memory import sharded_bytes, within_memory
+from launcher.estimates.savings import roomier
 from launcher.machines import Machine, insisted
 from launcher.request.fill_in import fill_in, shared
 from launcher.request.inputs import Inputs, read
@@ -38,6 +39,12 @@ def resolve(config: LaunchConfig, here: Machine, groups: int = 1) -> Request:
 
 def resolved(config: LaunchConfig, inputs: Inputs, here: Machine, groups: int = 1) -> Request:
     """The same from inputs that were read before: a pure function."""
+    request = as_typed(config, inputs, here, groups)
+    return roomier(request, lambda changed: as_typed(changed, inputs, here, groups))
+
+
+def as_typed(config: LaunchConfig, inputs: Inputs, here: Machine, groups: int = 1) -> Request:
+    """The same, whatever memory=auto would take."""
     request = fill_in(config, inputs, here, groups)
     return _fastest(request) if request.mode == "auto" else scheduled(request)
 

@@ -203,6 +203,7 @@ class Record:
         hosts: the machines that its ranks were on, where those were several.
         slurm: the job that it ran in, with cluster=slurm.
         held_bytes: of the weights of each part of the pipeline, by each rank; 0 of a part that only other ranks run.
+        memory_options: those that memory=auto took, as they are typed.
 
     What a failed run has not come to, and what older versions did not write, is None or empty.
     """
@@ -243,6 +244,7 @@ class Record:
     slurm: SlurmJob | None = None
     skipped_steps: tuple[tuple[int, ...], ...] = ()
     held_bytes: tuple[dict[str, int], ...] = ()
+    memory_options: tuple[str, ...] = ()
 
 
 def at_commit(config: Config, folder: str) -> Config:

@@ -38,7 +38,7 @@ class Request:
     schedule: how a ring moves keys and values, "gather" or "staged"; "" in a mode without a ring. why: what decided
     cp=auto. ways: the table of all modes, priced; empty where nothing has needed it yet. folder: what hydra.run.dir
     names; None of a sweep's job. groups: of ranks that share the whole machine and work at once; the request is that of
-    one of them, on its part.
+    one of them, on its part. taken: the options that memory=auto took, and why; unfit: that none makes it fit.
     """
 
     config: LaunchConfig
@@ -62,6 +62,9 @@ class Request:
     ways: tuple[Way, ...] = ()
     folder: str | None = None
     groups: int = 1
+    taken: tuple[str, ...] = ()
+    taken_why: str = ""
+    unfit: tuple[Problem, ...] = ()
 
     @property
     def multiple(self) -> int:
@@ -125,8 +128,8 @@ class Request:
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """What was found while reading prompts."""
-        return self.inputs.problems
+        """What was found while reading prompts, and while looking for room."""
+        return (*self.inputs.problems, *self.unfit)
 
     @property
     def usable(self) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from launcher.families import sources
 from launcher.problems import Problem, choices
 from launcher.request.geometry import divisors, sizes_that_divide
 from launcher.request.request import MAX_RANKS, Request
-from launcher.rules import shares
+from launcher.rules import shares, weights
 from launcher.rules.numbers import MAX_FACT
 from launcher.rules.rule import of, rule
 from launcher.wording import plural
@@ -275,7 +275,7 @@ def cached(request: Request) -> Iterator[Problem]:
         yield Problem(f"cache={name}", what, "type cp.cfg_degree=1 or cache=none")
 
 
-SHARING = of(__name__, shares.__name__)
+SHARING = (*of(__name__, shares.__name__), weights.sharded)
 
 
 def sharing_problems(request: Request) -> list[Problem]:

@@ -24,16 +24,25 @@ def sharded(request: Request) -> Iterator[Problem]:
     if request.mesh.cfg > 1:
         what = "all ranks gather a block's weights together, and the halves of guidance compute at different times"
         yield Problem(f"{VALUE} cp.cfg_degree={request.mesh.cfg}", what, "leave one of them out")
-    for key, given in _untried(request).items():
-        if given:
-            yield Problem(f"{VALUE} {key}", "were not tried together", "leave one of them out")
+    if config.cp.implementation == "diffusers":
+        yield _untried("cp.implementation=diffusers")
 
 
-def _untried(request: Request) -> dict[str, bool]:
+@rule
+def beside(request: Request) -> Iterator[Problem]:
+    """What goes with whole weights alone, however the ranks share their work."""
+    if request.config.runtime.weights == SHARDED:
+        yield from (_untried(key) for key, given in _given(request).items() if given)
+
+
+def _untried(key: str) -> Problem:
+    return Problem(f"{VALUE} {key}", "were not tried together", "leave one of them out")
+
+
+def _given(request: Request) -> dict[str, bool]:
     """What does not go with it, as it is typed."""
     config = request.config
     return {
-        "cp.implementation=diffusers": config.cp.implementation == "diffusers",
         "cp.transport=host": config.cp.transport == "host" and request.device == "cuda",
         f"runtime.offload={config.runtime.offload}": config.runtime.offload != "none",
         f"cache={config.cache.name}": config.cache.name != "none",

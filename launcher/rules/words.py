@@ -42,6 +42,7 @@ def words(request: Request) -> Iterator[Problem]:
         "output.metadata": (output.metadata, METADATA, "output.metadata="),
         "cluster.name": (request.config.cluster.name, CLUSTERS, "cluster="),
         "objective": (request.config.objective, OBJECTIVES, "objective="),
+        "memory": (request.config.memory, ("typed", "auto"), "memory="),
         "compile": (request.config.compile, compiling.WAYS, "compile="),
         "quantization": (request.config.quantization, quantizing.WAYS, "quantization="),
         "tracker.name": (request.config.tracker.name, TRACKERS, "tracker="),

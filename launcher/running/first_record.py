@@ -27,6 +27,7 @@ def resolved(request: Request) -> Config:
     config = dataclasses.asdict(request.config)
     config |= {"seed": request.seed, "strength": strength(request.config), "images": request.images}
     config["data"] = str(request.groups)
+    config["memory"] = "typed"  # what memory=auto took stands in the settings that it took
     config["output"]["format"] = request.format
     if request.codec is not None:
         crf = request.codec.crf if request.config.output.crf is None else request.config.output.crf
@@ -87,6 +88,7 @@ def first_record(request: Request, overrides: list[str], options: Sequence[str])
         environment=machine(request.device == "cuda"),
         checkout=checkout(),
         slurm=slurm.job() if request.config.cluster.name == "slurm" else None,
+        memory_options=request.taken,
     )
 
 

@@ -185,7 +185,7 @@ def _replaced(model: ModelConfig) -> Iterator[PartFile]:
 
 def _of_a_picture(config: Config) -> Config:
     """The part of a configuration that a picture's own recipe has: not where it was written to, nor read from,
-    nor how many groups of ranks were at work, nor what for.
+    nor how many groups of ranks were at work, nor what for, nor who took its options.
 
     So a run that is made again from the files that it kept makes the same bytes.
     """
@@ -194,5 +194,5 @@ def _of_a_picture(config: Config) -> Config:
     given = {name: text for name in PICTURES if isinstance(text := config[name], str)}
     names = {name: ",".join(Path(item).name for item in listed(text)) for name, text in given.items()}
     named = {name: f"[{text}]" if len(listed(given[name])) > 1 else text for name, text in names.items()}
-    kept = {key: value for key, value in config.items() if key not in ("data", "objective")}
+    kept = {key: value for key, value in config.items() if key not in ("data", "objective", "memory")}
     return kept | named | {"output": {key: value for key, value in output.items() if key != "dir"}}

@@ -41,6 +41,7 @@ PASSED_OVER = (
     "fail_fast",
     "data",
     "objective",
+    "memory",
     "allow_refused",
     "resume",
     "output.dir",

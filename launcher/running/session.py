@@ -31,7 +31,18 @@ from launcher.running.planning import jobs_of, request_of
 from launcher.running.progress import Progress
 from launcher.running.screen import SILENT, Screen
 from launcher.running.slot import Slot
-from launcher.running.sweep import DONE, FAILED, QUEUED, Job, Sweep, notes_on_prompts, notes_on_seed, recorded, resume
+from launcher.running.sweep import (
+    DONE,
+    FAILED,
+    QUEUED,
+    Job,
+    Sweep,
+    notes_on_memory,
+    notes_on_prompts,
+    notes_on_seed,
+    recorded,
+    resume,
+)
 from launcher.running.sweep_folder import check_earlier, claim, place, shown
 from launcher.running.tracking import track
 from launcher.running.which_model import with_model
@@ -205,7 +216,7 @@ class Session:
             self.screen.opening(sweep, shown(folder), notes)
             self.screen.table(sweep)
             return sweep
-        notes += notes_on_seed(sweep, master.seed)
+        notes += notes_on_seed(sweep, master.seed) + notes_on_memory(sweep)
         try:
             with held(folder, value):
                 if master.resume:

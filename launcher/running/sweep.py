@@ -107,6 +107,15 @@ def notes_on_seed(sweep: Sweep, seed: int) -> list[str]:
     return [f"seed={seed}, drawn once for all jobs"] if unnamed else []
 
 
+def notes_on_memory(sweep: Sweep) -> list[str]:
+    """What memory=auto took, for which jobs."""
+    jobs: dict[str, list[str]] = {}
+    for number, job in enumerate(sweep.jobs, 1):
+        if job.request is not None and job.request.taken and not job.problems:
+            jobs.setdefault(job.request.taken_why, []).append(str(number))
+    return [f"job{'s' * (len(of) > 1)} {', '.join(of)}: {why}" for why, of in jobs.items()]
+
+
 def notes_on_prompts(sweep: Sweep, words: list[str]) -> list[str]:
     """How commas in prompts were read, which is not to be guessed."""
     found = []

@@ -144,14 +144,16 @@ def assert_told(record: dict) -> None:
 def test_memory_is_about_what_a_plan_says(ask, alone):
     for (_, height, width), (_, record) in alone.items():
         planned = estimate(ask("cp=none", f"height={height}", f"width={width}"))
-        assert 0.7 < max(record["peak_bytes"]) / planned.total < 1.4
+        # Of ranks that were just started it is within 0.15 (tests/benchmarks/memory.py); these did other jobs before.
+        assert 0.8 < max(record["peak_bytes"]) / planned.total < 1.2
 
 
 def test_the_screen_is_the_launchers_own(launch):
     ended = launch(*SAME, "cp=ring_anything", "height=64", "width=64", "prompt=waves")
     assert ended.code == 0
     names = [line.split()[0] for line in ended.out.splitlines()]
-    assert names == ["flux_tiny", "size", "tokens", "parallel", "devices", "seed", "run", "picture", "seconds", "peak"]
+    before = ["flux_tiny", "size", "tokens", "parallel", "devices", "memory", "loading", "seed", "run"]
+    assert names == [*before, "picture", "seconds", "peak"]
     stages = [line.strip() for line in ended.err.splitlines()]
     assert stages == ["starting ...", "importing ...", "loading ...", "denoising ...", "decoding ...", "saving ..."]
     assert "each rank holds 256 + 8" in ended.out

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from launcher.cli.help import page as help_page
 from launcher.cli.parser import Parser
-from launcher.cli.screen import noted, rows, rows_of
+from launcher.cli.screen import in_bytes, loading, noted, rows, rows_of
 from launcher.cli.terminal import complain, show
 from launcher.config.compose import Composer
 from launcher.estimates.plan import Plan, Row, plan
@@ -81,7 +81,7 @@ def page(plan: Plan, request: Request, starts: str) -> str:
     if mine is not None:
         if mine.mesh.ranks > 1:
             shown["sent"] = (
-                f"at most {_bytes(mine.layer_bytes)} by a rank in a layer, {_bytes(mine.step_bytes)} in a step"
+                f"at most {in_bytes(mine.layer_bytes)} by a rank in a layer, {in_bytes(mine.step_bytes)} in a step"
             )
         shown["step"] = f"about {duration(mine.seconds or 0)}"
     if plan.picture_seconds is not None and plan.pictures_an_hour is not None:
@@ -96,6 +96,8 @@ def page(plan: Plan, request: Request, starts: str) -> str:
             shown["weights"] += f"; sharded, about {beside} where each rank holds all of them"
     if plan.memory is not None:
         shown["memory"] = _memory(plan)
+    if plan.loading_bytes is not None:
+        shown["loading"] = loading(plan.loading_bytes)
     if starts:
         shown["starts"] = starts
     figures = plan.figures
@@ -120,7 +122,7 @@ def _most(plan: Plan) -> str:
 
 def _weights(plan: Plan) -> str:
     """Which rank holds what."""
-    first, *others = ([f"{name} {_bytes(size)}" for name, size in held.items()] for held in plan.held_bytes)
+    first, *others = ([f"{name} {in_bytes(size)}" for name, size in held.items()] for held in plan.held_bytes)
     if not others or others[0] == first:
         return f"{'each rank' if others else 'the rank'} holds {', '.join(first)}"
     the_others = "rank 1" if len(others) == 1 else "each other rank"
@@ -130,11 +132,11 @@ def _weights(plan: Plan) -> str:
 def _memory(plan: Plan) -> str:
     memory = plan.memory
     assert memory is not None
-    weights = "weights not known" if memory.weights is None else f"weights {_bytes(memory.weights)}"
-    parts = f"libraries {_bytes(memory.base)}, {weights}, then activations {_bytes(memory.activations)}"
-    parts += f" and attention's buffers {_bytes(memory.buffers)}, or decoding {_bytes(memory.decoding)}"
+    weights = "weights not known" if memory.weights is None else f"weights {in_bytes(memory.weights)}"
+    parts = f"libraries {in_bytes(memory.base)}, {weights}, then activations {in_bytes(memory.activations)}"
+    parts += f" and attention's buffers {in_bytes(memory.buffers)}, or decoding {in_bytes(memory.decoding)}"
     free = "" if plan.memory_free_gib is None else f"; {plan.memory_free_gib:.1f} GiB are free for it"
-    return f"about {_bytes(memory.total)} on the fullest rank ({parts}){free}"
+    return f"about {in_bytes(memory.total)} on the fullest rank ({parts}){free}"
 
 
 def _table(plan: Plan) -> str:
@@ -153,7 +155,7 @@ def _table(plan: Plan) -> str:
             text = f"no: {told}" if told else "not estimated: invalid sizes or degrees"
             lines.append(textwrap.fill(text, WIDTH, initial_indent=f"{start} ", subsequent_indent=" " * (25 + wide)))
             continue
-        sent = "-" if row.mesh.sequence == 1 else _bytes(row.layer_bytes)
+        sent = "-" if row.mesh.sequence == 1 else in_bytes(row.layer_bytes)
         relative = "-" if row.relative is None or row.mesh.sequence == 1 else f"{row.relative:.2f}"
         lines.append(f"{start} {sent:>13}  {relative:>8}  {duration(row.seconds):>13}  {row.schedule}".rstrip())
     return "\n".join([*lines, "* is what runs. Step times are estimates from the speeds above."])
@@ -161,13 +163,3 @@ def _table(plan: Plan) -> str:
 
 def _chosen(row: Row, plan: Plan) -> bool:
     return (row.mode, row.mesh.cfg) == (plan.mode, plan.mesh.cfg)
-
-
-def _bytes(count: int | None) -> str:
-    """A count of bytes in the unit that suits it."""
-    size = float(count or 0)
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1024
-    return f"{size:.3g} GiB"

@@ -125,6 +125,7 @@ data=x
 data=2
 data=3 images=8
 objective=fast
+memory=all
 compile=true
 compile=full cache=pab
 torch_compile=true

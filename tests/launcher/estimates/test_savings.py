@@ -1,0 +1,114 @@
+"""What makes a request fit: named where it does not, and taken by memory=auto."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from launcher.cli.commands.plan import page
+from launcher.cli.screen import header, in_bytes
+from launcher.config.compose import to_config
+from launcher.estimates import memory
+from launcher.estimates.notes import notes
+from launcher.estimates.plan import plan
+from launcher.estimates.savings import shortage
+from launcher.machines import Machine
+from launcher.records.run_dir import RunDir
+from launcher.rules import problems
+from launcher.running import replay
+from launcher.running.first_record import first_record, resolved
+from launcher.running.message import group_key, job_message
+
+CARDS = ["machine=h100x8", "machine.gpus=4"]
+LARGE = ["runtime=cpu", "height=2048", "width=2048"]
+TIGHT = Machine(2, memory_gib=4, free_gib=1.7)
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ([*LARGE, "cp=none"], "vae.tiling=true"),
+        (["model=flux2", "cp=none", "machine=h100x8", "machine.gpus=1"], "runtime.offload=model"),
+        (["model=flux", "cp=none", *CARDS, "machine.memory_gib=24"], "vae.tiling=true runtime.offload=model"),
+        (
+            ["model=wan_t2v_14b", "cp=ring_anything", "cp.ring_degree=2", *CARDS, "machine.memory_gib=26"],
+            "runtime.weights=sharded cp.ring_degree=4",
+        ),
+        ([*LARGE, "cp=none", "height=512", "width=512", "model.vae_width=300"], "runtime.dtype=bfloat16"),
+    ],
+)
+def test_the_option_that_is_named_fits_and_is_legal(ask, words, named):
+    (told,) = [note for note in notes(ask(*words, machine=TIGHT)) if "may run out of memory" in note]
+    (typed,) = re.findall("type (.+), with which it fits$", told)
+    assert typed == named
+    again = ask(*words, *typed.split(), machine=TIGHT)
+    assert shortage(again) is None
+    assert problems(again, plan=True) == problems(ask(*words, machine=TIGHT), plan=True)
+
+
+def test_memory_auto_takes_it_and_says_so_everywhere(ask, composer, tmp_path):
+    typed, auto = ask(*LARGE, "cp=none", machine=TIGHT), ask(*LARGE, "cp=none", "memory=auto", machine=TIGHT)
+    assert (typed.taken, typed.config.vae.tiling) == ((), False)
+    assert (auto.taken, auto.config.vae.tiling) == (("vae.tiling=true",), True)
+    needs = f"each rank needs about {memory.estimate(typed).total / memory.GIB:.1f} GiB, and 1.7 GiB are free"
+    assert auto.taken_why == f"memory=auto takes vae.tiling=true: without it {needs}"
+    made = plan(auto)
+    for shown in (header(auto, tmp_path), " ".join(page(made, auto, "").split())):
+        assert f"fits by    {auto.taken_why}"[11:] in shown
+    assert (made.legal, made.memory_options) == (True, ("vae.tiling=true",))
+    assert not any("out of memory" in note for note in made.notes)
+    record = first_record(auto, ["memory=auto"], [])
+    assert record.memory_options == ("vae.tiling=true",)
+    assert resolved(auto) == resolved(ask(*LARGE, "cp=none", "vae.tiling=true", f"seed={auto.seed}", machine=TIGHT))
+    recipe = job_message(auto, RunDir(tmp_path)).recipe.config
+    assert "memory" not in recipe
+    for config in (record.config, recipe):  # on a machine with room, too
+        again = to_config(composer.compose(replay.words(config, [], composer)))
+        assert (again.vae.tiling, again.vae.tile, again.memory) == (True, 512, "typed")
+
+
+def test_memory_auto_changes_nothing_that_fits(ask):
+    roomy = Machine(2, memory_gib=64, free_gib=40)
+    assert ask(*LARGE, "memory=auto", machine=roomy).taken == ()
+    assert group_key(ask(*LARGE, "memory=auto", machine=roomy)) == group_key(ask(*LARGE, machine=roomy))
+
+
+def test_with_cp_auto_sharded_weights_come_with_a_mode_that_takes_them(ask):
+    words = ["model=wan_t2v_14b", "machine=rtx4090x4"]
+    typed, auto = ask(*words), ask(*words, "memory=auto")
+    assert (typed.config.runtime.weights, typed.taken) == ("replicated", ())
+    assert auto.taken == ("runtime.weights=sharded",)
+    assert auto.why == f"{auto.mode} is the fastest legal mode" + auto.why.partition("fastest legal mode")[2]
+    assert problems(auto, plan=True) == problems(typed, plan=True)
+    guided = ask("model=qwenimage", "machine=h100x8", "runtime.weights=sharded")
+    assert (guided.mesh.cfg, ask("model=qwenimage", "machine=h100x8").mesh.cfg) == (1, 2)
+
+
+def test_memory_auto_leaves_a_mode_degrees_and_a_dtype_that_were_typed(ask):
+    short = ["model=wan_t2v_14b", *CARDS, "machine.memory_gib=26", "memory=auto"]
+    request = ask(*short, "cp=ring_anything", "cp.ring_degree=2")
+    assert request.taken == ()
+    assert "no option here makes it fit" in request.unfit[0].rule
+    assert ask(*short).taken == ("runtime.weights=sharded",)
+    whole = [*LARGE, "cp=none", "height=512", "width=512", "model.vae_width=300", "memory=auto"]
+    assert ask(*whole, machine=TIGHT).taken == ("runtime.dtype=bfloat16",)
+    assert ask(*whole, "runtime.dtype=float32", machine=TIGHT).unfit
+
+
+def test_ranks_of_a_machine_load_one_copy_and_their_transformers(ask):
+    words = ["model=flux", "cp=ring_anything", *CARDS]
+    one, parts = ask(*words, "cp=none"), ask(*words)
+    each = memory.held_parts(parts, 1)["transformer"]
+    assert memory.while_loading(parts) == memory.while_loading(one) + 3 * (each + memory.BASE["cpu"])
+    assert memory.while_loading(ask(*words, "runtime.weights=sharded")) == memory.while_loading(parts)
+    assert f"{in_bytes(memory.while_loading(parts))} of main memory" in plan_page(parts)
+    here = Machine(16, parts.machine.gpus, memory_gib=64, free_gib=60)
+    short = notes(ask("model=flux", "cp=ring_anything", machine=here))[0]
+    need = f"{memory.while_loading(parts) / memory.GIB:.1f} GiB of main memory"
+    assert short.startswith(f"loading takes about {need}, and 60.0 GiB are free")
+
+
+def plan_page(request) -> str:
+    """What `plan` shows."""
+    return " ".join(page(plan(request), request, "").split())
