@@ -23,7 +23,9 @@ COMMANDS = [
     for line in block.splitlines()
     if line.strip()
 ]
-LAUNCHER = [words[3:] for words in COMMANDS if words[:3] == ["python", "-m", "launcher"]]
+LAUNCHER = [
+    list(words) for words in dict.fromkeys(tuple(w[3:]) for w in COMMANDS if w[:3] == ["python", "-m", "launcher"])
+]
 PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"]
 ROOMS = ["conf", "outputs", "attention_backends"]
 NEEDS_GPU = ["model=flux", "cp=ring_anything", "height=1000"]
