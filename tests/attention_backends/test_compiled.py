@@ -1,9 +1,8 @@
 """Models with context parallelism compile as one graph with dynamic shapes, and give what they give uncompiled."""
 
+import os
 from functools import partial
 from typing import Any
-
-import os
 
 import pytest
 import tiny
