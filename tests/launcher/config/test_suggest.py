@@ -57,7 +57,7 @@ def test_a_suggestion_can_be_typed(name):
         ("offload=sequential", "type runtime.offload=model"),
         ("fsdp=true", "type runtime.weights=sharded"),
         ("weights=fsdp2", "type runtime.weights=sharded"),
-        ("quantization_config=int8", "type model.transformer=FILE.gguf"),
+        ("quantization_config=int8", "type quantization=int8"),
         ("cfg_parallel=true", "type cp.cfg_degree=2"),
         ("tp=2", "type cp=auto, or runtime.weights=sharded for less memory"),
         ("dp_degree=2", "type data=2"),
