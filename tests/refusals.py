@@ -352,6 +352,7 @@ REFUSALS: dict[str, list[Refusal]] = {
         ("runtime.devices=[0,1]", "this machine has no CUDA GPU, not 0 or 1", LAPTOP),
         ("runtime.offload=model", "moves weights off a GPU", LAPTOP),
         ("runtime.weights=sharded cp=none", "there is one rank to hold them", LAPTOP),
+        ("runtime.weights=sharded cp=ring cache=first_block", "were not tried together; leave one of them out", LAPTOP),
         ("model=flux", "too large for a CPU", LAPTOP),
         ("machine=h100x8", "machine=h100x8: a run uses this machine; others can only be planned for", LAPTOP),
         ("machine.nodes=2", "machine.nodes=2: a run uses this machine; others can only be planned for", LAPTOP),
@@ -436,6 +437,11 @@ REFUSALS: dict[str, list[Refusal]] = {
     ],
     "pictures": [
         (f"image={PICTURE} model=wan_t2v_1_3b", "wan_t2v_1_3b takes no image; leave it out, or type model=", LAPTOP),
+        (
+            f"image={PICTURE} mask_image={PICTURE} model=flux2_klein_4b height=1200",
+            "flux2_klein_4b draws at most 1048576 pixels; type height=",
+            GPUS,
+        ),
         (f"mask_image={PICTURE}", "flux_tiny needs image= too; type image=FILE mask_image=FILE", LAPTOP),
         (f"last_image={PICTURE}", "flux_tiny takes no last_image", LAPTOP),
         (f"last_image={PICTURE} model=wan22_i2v_a14b", "wan22_i2v_a14b needs image= too", LAPTOP),

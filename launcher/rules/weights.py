@@ -29,7 +29,7 @@ def sharded(request: Request) -> Iterator[Problem]:
 
 
 @rule
-def beside(request: Request) -> Iterator[Problem]:
+def sharded_alone(request: Request) -> Iterator[Problem]:
     """What goes with whole weights alone, however the ranks share their work."""
     if request.config.runtime.weights == SHARDED:
         yield from (_untried(key) for key, given in _given(request).items() if given)

@@ -79,7 +79,7 @@ def test_a_wrong_one_is_seen_in_one_block(warm, own):
 def test_from_the_command_line(launch, own):
     ended = launch("check", "--config-dir", str(own), *WORDS, "model=wrong")
     assert ended.code == 1
-    assert "rank 1: ValueError: transformer_blocks.0.attn stays local by the plan" in cause(ended.err)
+    assert "ValueError: transformer_blocks.0.attn stays local by the plan" in cause(ended.err)
     (run,) = ended.runs
     assert [path.name for path in run.iterdir() if path.suffix == ".png"] == []
     assert read_record(run / "run.json").status == "failed"

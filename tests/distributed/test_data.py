@@ -144,7 +144,9 @@ def test_an_interrupt_ends_all_groups_and_keeps_what_was_made(made):
     assert record.status == "interrupted"
     assert record.config["data"] == "2"  # auto
     assert pngs(folder / "interrupted") == [file.file for file in record.files]
-    assert kept["places"] == [None, None]  # no rank is left
+    first, second = kept["places"]
+    assert first is None  # no rank is left of a group that was drawing; one that had drawn its pictures is warm
+    assert second is None or {"0001.png", "0003.png"} <= set(pngs(folder / "interrupted"))
 
 
 def pngs(folder: Path) -> list[str]:

@@ -4,7 +4,7 @@
 up. A process that is killed leaves no result.
 
 SlipCover, because it costs a few percent of the tests' time: on Python 3.11 coverage.py nearly doubles that of the fast
-ones. attention_backends is not measured, for torch.compile cannot trace functions that are.
+ones. attention_backends and COMPILED are not measured, for torch.compile cannot trace functions that are.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import NoReturn
 
 from slipcover import Slipcover
 
+COMPILED = "launcher.worker.compiling"
 LAUNCHER = Path(__file__).parents[2] / "launcher"
 measured = Slipcover()
 
@@ -39,7 +40,7 @@ class Finder:
     """Finds the launcher's modules as the other finders do, and has them measured."""
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if name.partition(".")[0] != "launcher":
+        if name.partition(".")[0] != "launcher" or name == COMPILED:
             return None
         others = (finder for finder in sys.meta_path if finder is not self)
         spec = next(filter(None, (finder.find_spec(name, path, target) for finder in others)), None)

@@ -9,7 +9,7 @@ from launcher.cli.commands.plan import page
 from launcher.estimates import memory
 from launcher.estimates.notes import notes
 from launcher.estimates.plan import plan
-from launcher.rules.weights import beside, sharded
+from launcher.rules.weights import sharded, sharded_alone
 
 WORDS = ["model=flux", "cp=ring_anything", "machine=h100x8", "machine.gpus=4"]
 
@@ -30,7 +30,7 @@ WORDS = ["model=flux", "cp=ring_anything", "machine=h100x8", "machine.gpus=4"]
 )
 def test_what_sharded_weights_do_not_go_with_is_named(ask, words, told):
     request = ask("runtime.weights=sharded", *words, machine=GPUS)
-    found = [*sharded(request), *beside(request)]
+    found = [*sharded(request), *sharded_alone(request)]
     assert [told in f"{problem.value}: {problem.rule}" for problem in found] == [True] * (told is not None)
 
 
