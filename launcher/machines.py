@@ -126,8 +126,9 @@ def presets() -> dict[str, dict[str, Any]]:
     """The machines that conf/machine describes, by name."""
     import yaml
 
+    loader = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
     files = sorted((conf_dir() / "machine").glob("*.yaml"))
-    found = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in files if path.stem != "here"]
+    found = [yaml.load(path.read_text(encoding="utf-8"), Loader=loader) for path in files if path.stem != "here"]
     return {preset["name"]: preset for preset in found}
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from launcher import slurm
 from launcher.problems import Problem, Refused
 from launcher.slurm import Allocation
-from launcher.wire.channel import CLUSTER_SECRET_VARIABLE as SECRET
 from launcher.wire.proof import LEAST
+from launcher.wire.proof import VARIABLE as SECRET
 
 MAX_NODES = 256
 # torchrun's own flags as variables (PET_, which Kubernetes' training operator sets too), what torchrun gives to what it

@@ -13,10 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from launcher.problems import Problem, Refused, RunFailed
-from launcher.records.record import SlurmJob
 from launcher.wording import plural, shorten
+
+if TYPE_CHECKING:  # a plan asks for an allocation, and does not wait for the records
+    from launcher.records.record import SlurmJob
 
 PATIENCE = 10.0  # seconds that a command of Slurm's has
 HELD = 2  # seconds that a job may be short of its time limit when Slurm ends it for that: Slurm counts whole ones
@@ -186,6 +189,8 @@ def job() -> SlurmJob | None:
         return None
     if not found or not number:
         return None
+    from launcher.records.record import SlurmJob
+
     submitted, started = (_time(found.get(name, "")) for name in ("SubmitTime", "StartTime"))
     queued = None if submitted is None or started is None else max(0.0, (started - submitted).total_seconds())
     return SlurmJob(number, found.get("Partition", ""), queued)

@@ -11,7 +11,7 @@ import sys
 from launcher.cli.main import told
 from launcher.nodes import Node
 from launcher.running.agent import serve
-from launcher.wire.channel import CLUSTER_SECRET_VARIABLE
+from launcher.wire.proof import VARIABLE as CLUSTER_SECRET_VARIABLE
 
 
 def main() -> int:

@@ -8,7 +8,7 @@ import sys
 from launcher.config.compose import Composer
 from launcher.problems import Problem, Refused
 from launcher.slurm import JOB
-from launcher.wire.channel import CLUSTER_SECRET_VARIABLE
+from launcher.wire.proof import VARIABLE as CLUSTER_SECRET_VARIABLE
 
 TORCHRUN = "TORCHELASTIC_RUN_ID"
 # One process that may use all that the job has on the node: the launcher there starts steps of its own beside it.

@@ -12,17 +12,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from launcher.cli import screen, sweep
-from launcher.cli.progress import Bar, Bars
 from launcher.problems import LauncherError, Refused, RunFailed
-from launcher.request.request import Request
-from launcher.running.progress import Board, Progress
-from launcher.running.sweep import Sweep
 from launcher.wording import shorten
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what is shown is imported when it is: a refusal does not wait for it
+    from launcher.request.request import Request
     from launcher.running.job import Made
-
+    from launcher.running.progress import Board, Progress
+    from launcher.running.sweep import Sweep
 
 LONGEST_RULE = 2000  # characters: words from files that others wrote may be in it
 
@@ -97,27 +94,39 @@ class Terminal:
 
     def progress(self, steps: int, brief: bool) -> Progress:
         """A bar, or lines where there is no terminal."""
+        from launcher.cli.progress import Bar
+
         return Bar(steps, brief, say)
 
     def board(self, steps: int) -> Board:
         """The same for several groups at once."""
+        from launcher.cli.progress import Bars
+
         return Bars(steps, say)
 
     def header(self, request: Request, folder: Path) -> None:
         """What is about to happen."""
+        from launcher.cli import screen
+
         say(screen.header(request, folder), sys.stdout)
 
     def summary(self, made: Made) -> None:
         """What was made."""
+        from launcher.cli import screen
+
         say(screen.summary(made), sys.stdout)
 
     def opening(self, jobs: Sweep, folder: Path, notes: list[str]) -> None:
         """A sweep's first lines."""
+        from launcher.cli import sweep
+
         say(sweep.opening(jobs, folder, notes), sys.stdout)
 
     def job(self, jobs: Sweep, number: int) -> None:
         """A job's line."""
         from tqdm import tqdm
+
+        from launcher.cli import sweep
 
         with tqdm.external_write_mode():  # other groups' bar may be on the screen
             say(sweep.line(jobs, number), sys.stdout)
@@ -128,6 +137,8 @@ class Terminal:
 
     def table(self, jobs: Sweep) -> None:
         """A sweep's last lines."""
+        from launcher.cli import sweep
+
         say(f"\n{sweep.table(jobs)}", sys.stdout)
 
     def contact_sheet(self, path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import itertools
 import os
@@ -11,6 +12,7 @@ import shlex
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 from hydra.core.config_store import ConfigStore
@@ -156,20 +158,19 @@ def _in_conf(path: Path, folder: Path) -> bool:
 def to_config(composed: DictConfig) -> LaunchConfig:
     """The typed configuration, every interpolation resolved."""
     with translated():
-        plain = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
-        config = OmegaConf.to_object(OmegaConf.merge(_schema(), plain))
-    assert isinstance(config, LaunchConfig)
+        names = [field.name for field in dataclasses.fields(LaunchConfig)]
+        config = LaunchConfig(
+            **{name: _plain(composed[name]) for name in names if not OmegaConf.is_missing(composed, name)}
+        )
     for name in PROMPTS:
-        if OmegaConf.is_missing(plain, name):
+        if OmegaConf.is_missing(composed, name):
             setattr(config, name, MISSING)  # three question marks, which OmegaConf reads as no value at all
     return config
 
 
-def _schema() -> DictConfig:
-    """The schema as the composer has it: to make another takes longer than all else here; merging copies it."""
-    schema = ConfigStore.instance().repo[f"{SCHEMA}.yaml"].node
-    assert isinstance(schema, DictConfig)
-    return schema
+def _plain(value: Any) -> Any:
+    """A setting as its dataclass or plain value; composed from the schema, each node knows its type."""
+    return OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
 
 
 @contextlib.contextmanager

@@ -9,11 +9,14 @@ tests/launcher/config/test_hydra_seam.py names each private name that is used.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import threading
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_automatic_config_search_path
 from hydra.core.config_loader import ConfigLoader
@@ -23,6 +26,7 @@ from hydra.core.object_type import ObjectType
 from hydra.core.utils import JobRuntime, setup_globals
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf._utils import get_yaml_loader
 
 from launcher.config import yaml_files
 from launcher.reading import UnreadableError
@@ -55,8 +59,14 @@ def _guard(source: ConfigSource) -> None:
         name = config_path if config_path.endswith((".yaml", ".yml")) else f"{config_path}.yaml"
         try:
             text = yaml_files.check(Path(source.path, name))
+            header = source._get_header_dict(text[:512])  # Hydra misses the first line behind a byte order mark
+            with contextlib.suppress(yaml.YAMLError, UnicodeError):  # which Hydra tells with the file's name
+                if (loader := fast_loader()) is not None:
+                    data = yaml.load(text, Loader=loader)
+                    config = OmegaConf.create({} if data is None else data)
+                    return ConfigResult(source.provider, f"file://{source.path}", config, header)
             found = load(config_path)
-            found.header |= source._get_header_dict(text[:512])  # Hydra misses the first line behind a byte order mark
+            found.header |= header
             return found
         except UnreadableError as error:
             raise ConfigLoadError(f"{name} {error}") from error
@@ -64,6 +74,25 @@ def _guard(source: ConfigSource) -> None:
             raise ConfigLoadError(f"{name} has a value that can't be read ({error})") from error
 
     source.load_config = checked  # type: ignore[method-assign]
+
+
+@functools.cache
+def fast_loader() -> Any:
+    """OmegaConf's loader of YAML (a key twice is an error, a date is text) with libyaml's parser, 10 times as fast.
+
+    None where PyYAML was built without libyaml.
+    """
+    if not yaml.__with_libyaml__:
+        return None
+    from yaml._yaml import CParser
+
+    class Loader(CParser, get_yaml_loader()):  # type: ignore[misc]
+        def __init__(self, text: str) -> None:
+            CParser.__init__(self, text)
+            yaml.constructor.SafeConstructor.__init__(self)
+            yaml.resolver.Resolver.__init__(self)
+
+    return Loader
 
 
 def groups(loader: ConfigLoader) -> dict[str, list[str]]:

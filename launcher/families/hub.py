@@ -55,7 +55,7 @@ def token() -> str | None:
     """The user's token, wherever huggingface_hub finds one: environment, file or notebook."""
     from huggingface_hub import constants
 
-    told = any(name.startswith(("HF_", "HUGGING_FACE", "COLAB")) for name in os.environ)
+    told = any("TOKEN" in name or name.startswith("COLAB") for name in os.environ)
     if not told and not os.path.exists(constants.HF_TOKEN_PATH):
         return None  # known without huggingface_hub's HTTP client, whose import takes longer than a plan
     from huggingface_hub import get_token

@@ -9,11 +9,11 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import metadata
 from importlib.machinery import PathFinder
 from pathlib import Path
 
 from launcher.families import tokenizers
+from launcher.installed import version
 from launcher.problems import Problem
 from launcher.reading import MAX_JSON, UnreadableError, opened, read_json_object, read_text
 
@@ -175,7 +175,7 @@ def unknown(part: Part) -> str | None:
     """Why this part's class can't be read here, as the end of a sentence; None where it can, or where nobody knows."""
     if part.library != "diffusers" or not (names := _diffusers()) or f'"{part.kind}"' in names:
         return None
-    return f"is a {part.kind}, which diffusers {metadata.version('diffusers')} doesn't have"
+    return f"is a {part.kind}, which diffusers {version('diffusers')} doesn't have"
 
 
 def stray(part: Part) -> bool:
@@ -207,11 +207,7 @@ def packages(part: Part, folder: Path) -> Iterator[str]:
 
 def installed(package: str) -> bool:
     """Whether a package of this name, as pip knows it, is installed. Nothing of it is imported."""
-    try:
-        metadata.distribution(package)
-    except (metadata.PackageNotFoundError, ValueError, OSError):  # the latter two for what is no name
-        return False
-    return True
+    return version(package) is not None
 
 
 @functools.cache
@@ -223,11 +219,11 @@ def shadowed() -> tuple[Problem, ...]:
     found = []
     for name in ("diffusers", "transformers", "accelerate"):
         spec = PathFinder.find_spec(name)
-        if spec is None or spec.origin is None or not installed(name):
+        if spec is None or spec.origin is None or (known := version(name)) is None:
             continue
         with contextlib.suppress(UnreadableError):
-            known, version = metadata.version(name), VERSION.search(read_text(Path(spec.origin), MAX_JSON))
-            if version is not None and version[1] != known:
+            own = VERSION.search(read_text(Path(spec.origin), MAX_JSON))
+            if own is not None and own[1] != known:
                 rule = f"comes from {Path(spec.origin).parent}, before the {known} that is installed"
-                found.append(Problem(f"{name} {version[1]}", rule, "take that folder out of PYTHONPATH, or install it"))
+                found.append(Problem(f"{name} {own[1]}", rule, "take that folder out of PYTHONPATH, or install it"))
     return tuple(found)

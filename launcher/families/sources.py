@@ -11,6 +11,40 @@ from pathlib import Path
 from typing import Any
 
 Classes = Mapping[str, ast.ClassDef]
+CLASS = re.compile(
+    r"^class (\w+)\b.*?(?=^[^\s#)\]}]|\Z)", re.MULTILINE | re.DOTALL
+)  # up to the next line at the margin
+
+
+class _Classes(Mapping[str, ast.ClassDef]):
+    """The classes of source texts by their names, each of them parsed when it is asked for: a file takes 20 ms.
+
+    Args:
+        texts: the last one's class counts where two have the same name.
+    """
+
+    def __init__(self, *texts: str) -> None:
+        self._places = {found[1]: (text, found[0]) for text in texts for found in CLASS.finditer(text)}
+        self._parsed: dict[str, ast.ClassDef] = {}
+
+    def __getitem__(self, name: str) -> ast.ClassDef:
+        if name not in self._parsed:
+            text, own = self._places[name]
+            try:
+                nodes = ast.parse(own).body
+            except SyntaxError:  # a text within it has lines at the margin
+                nodes = ast.parse(text).body
+            made = [node for node in nodes if isinstance(node, ast.ClassDef) and node.name == name]
+            if not made:  # the word class of a text
+                raise KeyError(name)
+            self._parsed[name] = made[-1]
+        return self._parsed[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
 
 
 class _NoDefault:
@@ -34,8 +68,7 @@ def transformer(kind: str) -> Classes | None:
             text = path.read_text(encoding="utf-8")
             if f"class {kind}(" in text:
                 common = (root / "models" / "attention.py").read_text(encoding="utf-8")
-                parsed = [*ast.parse(common).body, *ast.parse(text).body]
-                classes = {node.name: node for node in parsed if isinstance(node, ast.ClassDef)}
+                classes = _Classes(common, text)
                 return classes if kind in classes else None
     return None
 
@@ -57,13 +90,18 @@ def pipelines() -> dict[str, str]:
 @functools.cache
 def pipeline(kind: str) -> ast.ClassDef | None:
     """The class of a pipeline."""
+    return _Classes(_pipeline_file(kind)).get(kind)
+
+
+@functools.cache
+def _pipeline_file(kind: str) -> str:
+    """The text of the file of diffusers that defines a pipeline; "" where none does."""
     for root in _roots():
         for path in sorted((root / "pipelines" / pipelines().get(kind, "")).rglob("*.py")):
             text = path.read_text(encoding="utf-8")
             if f"class {kind}(" in text:
-                nodes = ast.parse(text).body
-                return next((node for node in nodes if isinstance(node, ast.ClassDef) and node.name == kind), None)
-    return None
+                return text
+    return ""
 
 
 @functools.cache
@@ -73,8 +111,7 @@ def scheduler(kind: str) -> ast.ClassDef | None:
         for path in sorted((root / "schedulers").glob("*.py")):
             text = path.read_text(encoding="utf-8")
             if f"class {kind}(" in text:
-                nodes = ast.parse(text).body
-                return next((node for node in nodes if isinstance(node, ast.ClassDef) and node.name == kind), None)
+                return _Classes(text).get(kind)
     return None
 
 
@@ -105,8 +142,10 @@ def gives_mu(node: ast.ClassDef) -> bool:
     return any(isinstance(each, ast.keyword) and each.arg == "mu" for each in ast.walk(node))
 
 
-def gives_times(node: ast.ClassDef) -> bool:
+def gives_times(kind: str) -> bool:
     """Whether a pipeline has times of its own for each token, which `FlowMatchEulerDiscreteScheduler` alone takes."""
+    if "per_token_timesteps" not in _pipeline_file(kind) or (node := pipeline(kind)) is None:  # to walk it takes 5 ms
+        return False
     return any(isinstance(each, ast.keyword) and each.arg == "per_token_timesteps" for each in ast.walk(node))
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib import metadata
 
+from launcher.installed import version
 from launcher.machines import HARDWARE
 from launcher.problems import Problem, choices
 from launcher.request.request import Request
@@ -59,7 +59,4 @@ def check(request: Request) -> Iterator[Problem]:
 
 def torch_build() -> str:
     """The version of torch that is installed, "" without any."""
-    try:
-        return metadata.version("torch")
-    except metadata.PackageNotFoundError:
-        return ""
+    return version("torch") or ""

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from launcher import codec
 from launcher.config.model_schema import ModelConfig
 from launcher.config.paths import is_utf8, user_path
 from launcher.families import lora as lora_files
@@ -22,7 +23,6 @@ from launcher.families.parts import installed, shadowed
 from launcher.families.weights import revision_problems
 from launcher.problems import Problem, choices
 from launcher.records.formats import FORMATS, Texts
-from launcher.records.record import SCHEMA, Recipe
 from launcher.request.loras import flaws, loras
 from launcher.request.request import Request
 from launcher.rules.numbers import MAX_SIDE
@@ -30,6 +30,7 @@ from launcher.rules.rule import rule
 from launcher.wording import plural
 
 REST_OF_RECIPE = 1024  # bytes at most for versions, crop and what is filled in
+TIMES_WRITTEN = 16  # at most: XML writes & as 5 bytes, and the prompt is written twice
 BYTES_OF_A_HASH = 160  # of a weight file, with its name
 MOST_NAMED = 6  # files of a folder that a refusal names
 
@@ -100,6 +101,10 @@ def output_format(request: Request) -> Iterator[Problem]:
     rest = REST_OF_RECIPE + BYTES_OF_A_HASH * len(request.inputs.checkpoint.files)
     for prompt in {max(request.prompts, key=_ascii_bytes, default=""), max(request.prompts, key=len, default="")}:
         try:
+            if TIMES_WRITTEN * len(codec.dumps(settings | {"prompt": prompt})) + rest <= kind.max_recipe:
+                continue
+            from launcher.records.record import SCHEMA, Recipe  # which a plan seldom has to wait for
+
             texts = Texts.of(Recipe(SCHEMA, settings | {"prompt": prompt}, (0, 0, 0, 0), {}), config.output.metadata)
         except ValueError:  # a number that is not finite, which its own rule names
             return

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from importlib import metadata
 
 from attention_backends.plan import PlanError, parse
 from launcher.families import sources
 from launcher.families.plan_dims import dim_problems
 from launcher.families.plan_names import name_problems
 from launcher.families.tasks import tasks
+from launcher.installed import version
 from launcher.problems import Problem, nearest
 from launcher.request.request import Request
 from launcher.rules.rule import rule
@@ -41,12 +41,12 @@ def pipeline_class(request: Request) -> Iterator[Problem]:
     """The installed diffusers has the model's pipeline, as one that can be called and not only as blocks."""
     name = request.config.model.pipeline
     if name.endswith("ModularPipeline"):
-        what = f"diffusers {metadata.version('diffusers')} has no pipeline for it, only modular blocks ({name})"
+        what = f"diffusers {version('diffusers')} has no pipeline for it, only modular blocks ({name})"
         instead = "share its transformer in your own script: attention_backends.enable(model, cp_plan=...)"
         yield Problem(f"model={request.config.model.name}", what, f"type model=flux2, or {instead}")
     if (known := sources.pipelines()) and name not in known:
         near = [f"type model.pipeline={each}" for each in nearest(name, known, 1)]
-        what = f"diffusers {metadata.version('diffusers')} has no pipeline of this name"
+        what = f"diffusers {version('diffusers')} has no pipeline of this name"
         yield Problem(f"model.pipeline={name}", what, (near or ["leave it out"])[0])
 
 

@@ -91,8 +91,7 @@ def scheduler(request: Request) -> Iterator[Problem]:
 def _times(request: Request, own: Mapping[str, Any]) -> Problem | None:
     """A pipeline that gives its scheduler the times leaves nothing to choose, nor to a shift by the size."""
     wish, model = request.scheduler, request.config.model
-    node = sources.pipeline(model.pipeline)
-    if node is None or not sources.gives_times(node):
+    if not sources.gives_times(model.pipeline):
         return None
     if own.get("use_dynamic_shifting"):
         what = f"its scheduler shifts by the size, and {model.pipeline} gives it times that are shifted already"

@@ -55,7 +55,7 @@ def _join(node: Node, timeout: float) -> Channel:
             connection = proof.connected((node.address, node.port), node.secret, 5.0)
             break
         except ProofError as error:
-            told = f"the first machine, at {where}, has not proved to know {channel.CLUSTER_SECRET_VARIABLE}: {error}"
+            told = f"the first machine, at {where}, has not proved to know {proof.VARIABLE}: {error}"
             raise RunFailed(f"{told}; set the same on every machine") from error
         except OSError as error:
             if time.monotonic() > end:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 from collections.abc import Hashable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +12,11 @@ from omegaconf import DictConfig
 
 from launcher import machines, slurm
 from launcher.config import hydra_seam
-from launcher.config.compose import Composer, to_config, translated
+from launcher.config.compose import Composer, translated
 from launcher.config.paths import path_problems, user_path
 from launcher.config.schema import LaunchConfig
 from launcher.config.unsupported import unsupported
-from launcher.estimates.ways import resolve
+from launcher.machines import Machine
 from launcher.problems import Interrupted, LauncherError, Problem, Refused, RunFailed
 from launcher.records.record import SlurmJob, read_record
 from launcher.records.run_dir import RunDir
@@ -26,8 +24,9 @@ from launcher.request.inputs import drawn_seed
 from launcher.request.request import Request
 from launcher.rules import problems
 from launcher.running import deal, results
+from launcher.running.checked import checked, request_of, resolved
 from launcher.running.hold import held
-from launcher.running.planning import jobs_of, request_of
+from launcher.running.planning import jobs_of
 from launcher.running.progress import Progress
 from launcher.running.screen import SILENT, Screen
 from launcher.running.slot import Slot
@@ -45,7 +44,6 @@ from launcher.running.sweep import (
 )
 from launcher.running.sweep_folder import check_earlier, claim, place, shown
 from launcher.running.tracking import track
-from launcher.running.which_model import with_model
 from launcher.wording import shorten
 
 if TYPE_CHECKING:
@@ -60,12 +58,13 @@ class Session:
     Args:
         composer: what composes the words of each run.
         screen: where the session tells how it gets on.
+        machine: this one, where it is known.
     """
 
-    def __init__(self, composer: Composer, screen: Screen | None = None) -> None:
+    def __init__(self, composer: Composer, screen: Screen | None = None, machine: Machine | None = None) -> None:
         self.composer = composer
         self.screen = screen or SILENT
-        self.machine = machines.here()
+        self.machine = machine or machines.here()
         self._slots = [Slot()]
         self._cluster: Cluster | None = None
 
@@ -90,10 +89,7 @@ class Session:
             Refused: the words can't be read. What a request's own rules refuse is not asked here.
         """
         self.composer.check_words(words, sweep=False)
-        composed = with_model(self.composer.compose(words), self.composer)
-        request = request_of(composed, words, self.machine)
-        with translated(words):
-            return composed, replace(request, folder=hydra_seam.folder_name(composed, "hydra.run.dir"))
+        return resolved(self.composer, words, self.machine)
 
     def _joined(self, config: LaunchConfig) -> Cluster | None:
         """The machines whose ranks work together, once all of them are there; None for this one alone."""
@@ -115,19 +111,27 @@ class Session:
         assert made is not None
         return made
 
-    def start(self, words: list[str], only_check: bool = False, leave: bool = True) -> Made | None:
+    def start(
+        self,
+        words: list[str],
+        only_check: bool = False,
+        leave: bool = True,
+        asked: tuple[DictConfig, Request] | None = None,
+    ) -> Made | None:
         """Run one job; with `only_check` its check and no more. None where it was handed to Slurm and goes on there.
 
         Args:
             leave: it may go on without this launcher.
+            asked: what `checked` gives for these words, where that is known.
 
         Raises:
             Refused: the request is illegal.
             RunFailed: a rank failed.
         """
-        composed, request = self.resolve(words)
-        if found := problems(request):  # before there is a run directory
-            raise Refused(found, self._works_here(words))
+        if asked is None:
+            self.composer.check_words(words, sweep=False)
+            asked = checked(self.composer, words, self.machine)  # before there is a run directory
+        composed, request = asked
         assert request.folder is not None
         folder = hydra_seam.put_into(composed, user_path(request.folder))
         if request.config.cluster.name == "slurm" and slurm.JOB not in os.environ:
@@ -371,17 +375,6 @@ class Session:
         """Tell trackers of runs that have ended; what goes wrong is said and changes nothing."""
         for said in track((request.config, folder) for request, folder in runs):
             self.screen.note(said)
-
-    def _works_here(self, words: list[str]) -> str | None:
-        """The same line for the bundled model, if that one is legal on this machine."""
-        others = [word for word in words if not word.startswith("model")]
-        if others == words:  # that was the bundled model
-            return None
-        words = ["model=flux_tiny", *others]
-        with contextlib.suppress(Refused):
-            if not problems(resolve(to_config(self.composer.compose(words)), self.machine)):
-                return shlex.join(["python", "-m", "launcher", *self.composer.options, *words])
-        return None
 
 
 def steps_of(request: Request) -> int:

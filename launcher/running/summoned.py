@@ -14,7 +14,7 @@ from launcher.config.schema import ClusterConfig
 from launcher.nodes import Node
 from launcher.problems import Problem, Refused, RunFailed
 from launcher.slurm import Allocation
-from launcher.wire.channel import CLUSTER_SECRET_VARIABLE
+from launcher.wire.proof import VARIABLE as CLUSTER_SECRET_VARIABLE
 from launcher.wording import shorten
 
 END_TIMEOUT = 5.0  # seconds that srun has once its agents were told to leave

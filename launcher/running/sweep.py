@@ -16,13 +16,13 @@ from launcher.config.paths import PATHS
 from launcher.config.text import PROMPTS, is_text, parsed, quoted
 from launcher.problems import Problem, Refused
 from launcher.records.files import sha256
-from launcher.records.record import File, Record, read_record, step_time
 from launcher.records.run_dir import portable_override
 from launcher.request.request import Request
 from launcher.running.hold import is_held
 from launcher.wording import shorten
 
 if TYPE_CHECKING:
+    from launcher.records.record import File, Record
     from launcher.running.job import Made
 
 DONE, FAILED, REFUSED, KEPT, QUEUED = "done", "failed", "refused", "kept", "queued"
@@ -51,6 +51,8 @@ class Job:
         """Seconds a denoising step."""
         assert self.request is not None
         assert self.made is not None
+        from launcher.records.record import step_time
+
         record = self.made.record
         if (median := step_time(record.step_seconds)) is not None:
             return median
@@ -170,6 +172,8 @@ def _drawn_by(words: Iterable[str]) -> list[str]:
 
 def _record(folder: Path) -> Record | None:
     """A job's record, if it can be read."""
+    from launcher.records.record import read_record
+
     try:
         return read_record(folder / "run.json")
     except (OSError, ValueError):

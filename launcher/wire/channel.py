@@ -12,13 +12,13 @@ import socket
 import threading
 import time
 
+from launcher.wire import proof
 from launcher.wire.protocol import Kinds, Message, ProtocolError, pack, unpack
 
 MAX_LINE = 16 << 20  # bytes: a job with a prompt file of the largest size, escaped, fits
 SOCKET_VARIABLE = "LAUNCHER_SOCKET"
 SECRET_VARIABLE = "LAUNCHER_SECRET"
 ADDRESS_VARIABLE = "LAUNCHER_ADDRESS"  # HOST PORT, where ranks are on several machines
-CLUSTER_SECRET_VARIABLE = "LAUNCHER_CLUSTER_SECRET"  # that these machines share, set by the user
 PLACE_VARIABLE = "LAUNCHER_PLACE"  # which of how many groups of ranks that work at once
 STORE_VARIABLE = "LAUNCHER_STORE"  # a file in which ranks of one machine find each other
 COMPILED_VARIABLE = "LAUNCHER_COMPILED"  # the folder that keeps what torch.compile has built, for runs to come
@@ -26,7 +26,7 @@ COMPILED_VARIABLE = "LAUNCHER_COMPILED"  # the folder that keeps what torch.comp
 
 def of_machines(host: str, port: int, secret: str, token: str) -> dict[str, str]:
     """The variables by which a rank finds the launcher on another machine: the secret, and its group's token."""
-    return {ADDRESS_VARIABLE: f"{host} {port}", CLUSTER_SECRET_VARIABLE: secret, SECRET_VARIABLE: token}
+    return {ADDRESS_VARIABLE: f"{host} {port}", proof.VARIABLE: secret, SECRET_VARIABLE: token}
 
 
 class Channel:

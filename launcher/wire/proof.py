@@ -17,6 +17,7 @@ import socket
 
 SIZE = 32  # bytes of a random number, and of an HMAC
 PATIENCE = 5.0  # seconds that the other side has for each of its answers
+VARIABLE = "LAUNCHER_CLUSTER_SECRET"  # the environment's, with what these machines share; set by the user
 LEAST = 32  # characters of a secret: who listens in could try all short ones
 # A host that is gone says nothing: the system asks for it after 2 s of silence, twice, 2 s apart.
 KEEPALIVE = {"TCP_KEEPIDLE": 2, "TCP_KEEPALIVE": 2, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 2, "TCP_USER_TIMEOUT": 6000}

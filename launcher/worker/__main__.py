@@ -86,7 +86,7 @@ def _connected() -> tuple[Channel, links.Door | None]:
         connection.connect(os.environ.pop(channel.SOCKET_VARIABLE))
         return Channel(connection, protocol.FROM_LAUNCHER), None
     host, port = address.split()
-    secret = os.environ.pop(channel.CLUSTER_SECRET_VARIABLE)
+    secret = os.environ.pop(proof.VARIABLE)
     connection = proof.connected((host, int(port)), secret, links.DEADLINE)
     return Channel(connection, protocol.FROM_LAUNCHER), links.Door()
 

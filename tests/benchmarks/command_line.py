@@ -13,11 +13,30 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 TURNS = 7
 HYDRA = ["-c", "import hydra.main"]
+CONF = Path(__file__).parent.parent.parent / "conf"
+# Hydra's own share: a program that composes the same files and does nothing, with Hydra's public API alone.
+BARE = f"""
+import sys
+import hydra
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
+from launcher.config.schema import LaunchConfig
+ConfigStore.instance().store("launch_schema", LaunchConfig)
+OmegaConf.register_new_resolver("short_id", lambda: "0")
+sys.argv = ["x", "hydra.output_subdir=null", "hydra.run.dir=."]
+hydra.main(version_base="1.3", config_path={str(CONF)!r}, config_name="config")(lambda _: None)()
+"""
 LINES = {
-    "a refusal": ["-m", "launcher", "height=0"],
+    "Hydra composing conf/": ["-c", BARE],
+    "a refused word": ["-m", "launcher", "heigth=3"],
+    "a refused option": ["-m", "launcher", "plan", "machine=h100x9"],
+    "a refused size": ["-m", "launcher", "height=-3"],
+    "the mission's line, refused": ["-m", "launcher", "model=flux", "cp=ring_anything", "height=1000"],
+    "the help": ["-m", "launcher", "--help"],
     "a plan": ["-m", "launcher", "plan"],
     "a plan of FLUX on eight GPUs": ["-m", "launcher", "plan", "machine=h100x8", "model=flux", "height=1000"],
 }

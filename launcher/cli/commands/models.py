@@ -12,10 +12,11 @@ from launcher.config.model_schema import ModelConfig
 from launcher.config.paths import user_path
 from launcher.families.draft import draft
 from launcher.families.weights import folder
+from launcher.machines import here
 from launcher.problems import Problem, Refused
 from launcher.request.request import Request
 from launcher.rules.model import pipeline_class
-from launcher.running.session import Session
+from launcher.running.checked import resolved
 
 ABOUT = "list the models: task, size, text, heads, legal modes, licence, whether the weights are here"
 TEXTS = {"padded": "{}, split", "prompt": "up to {}, split", "whole": "{}, whole", "joined": "up to {}, joined"}
@@ -41,8 +42,9 @@ def main(words: list[str]) -> int:
     for word in args.overrides:
         if word.startswith(("model=", "cp=", "cp.")):
             raise Refused([Problem(word, "models lists every model in every mode", "leave it out")])
-    session = Session(composer)
-    rows = [_row(session.resolve([*args.overrides, f"model={name}"])[1]) for name in composer.groups["model"]]
+    machine = here()
+    lines = [[*args.overrides, f"model={name}"] for name in composer.groups["model"]]
+    rows = [_row(resolved(composer, line, machine)[1]) for line in lines]
     show(json.dumps(rows, indent=2) if args.json else _page(rows))
     return 0
 

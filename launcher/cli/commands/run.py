@@ -14,8 +14,8 @@ from launcher.config.compose import Composer
 from launcher.config.paths import conf_dir
 from launcher.config.text import as_typed
 from launcher.config.unsupported import unsupported
+from launcher.machines import here
 from launcher.problems import Problem, Refused
-from launcher.running.session import Session
 
 ABOUT = "make pictures; may be left out"
 
@@ -46,10 +46,19 @@ def main(words: list[str]) -> int:
         return _ask_hydra(args, words)
     if (code := served(composer, args.overrides, args.multirun)) is not None:
         return code
-    with Session(composer, Terminal()) as session:
+    machine = here()
+    asked = None
+    if not args.multirun:
+        composer.check_words(args.overrides, sweep=False)
+        from launcher.running.checked import checked  # for which a refused word does not wait
+
+        asked = checked(composer, args.overrides, machine)
+    from launcher.running.session import Session  # for which no refusal waits
+
+    with Session(composer, Terminal(), machine) as session:
         if args.multirun:
             return 1 if session.sweep(args.overrides).failed else 0
-        session.start(args.overrides)
+        session.start(args.overrides, asked=asked)
         return 0
 
 

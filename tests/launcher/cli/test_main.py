@@ -24,15 +24,32 @@ def test_the_mission_line_on_a_laptop_says_what_is_missing_and_what_works(launch
     assert not ended.folder.exists()
 
 
+# Hydra with what it is made of; tokenizers for a checkpoint that is here, the hub's names for one that is not.
+COMPOSING = {"hydra", "omegaconf", "yaml", "_yaml", "antlr4", "attr", "packaging", "importlib_resources"}
+COMPOSING |= {"launcher", "attention_backends"}
+WORDS = ("launcher.rules", "launcher.estimates", "launcher.request", "launcher.families", "launcher.running")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("words", [REFUSED, ["heigth=1"], ["cp=ulysses", "cp.ulysses_degree=4"], ["--help"]])
-def test_a_refusal_imports_nothing_heavy(words):
+@pytest.mark.parametrize(
+    ("words", "more", "without"),
+    [
+        (["--version"], set(), ("hydra",)),
+        (["heigth=1"], set(), WORDS),
+        (["plan", "machine=h100x9"], set(), WORDS),
+        (["height=-3"], {"tokenizers"}, ("launcher.records.record", "launcher.running.session")),
+        (["cp=ulysses", "cp.ulysses_degree=4"], {"tokenizers"}, ("launcher.records.record",)),
+        (REFUSED, {"tokenizers", "huggingface_hub"}, ("launcher.records.record",)),
+        (["plan", "machine=h100x8", "model=flux"], {"huggingface_hub"}, ("launcher.running.session", "tokenizers")),
+    ],
+)
+def test_what_a_plan_and_a_refusal_import(words, more, without):
     code = f"""
     import sys
+    before = set(sys.modules)
     from launcher.cli.main import main
     main({words!r})
-    heavy = {{"torch", "diffusers", "accelerate", "transformers", "numpy", "PIL"}} & set(sys.modules)
-    sys.exit(f"imported {{heavy}}" if heavy else 0)
+    print(*sorted(name for name in set(sys.modules) - before if getattr(sys.modules[name], "__file__", None)))
     """
     result = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],
@@ -43,6 +60,10 @@ def test_a_refusal_imports_nothing_heavy(words):
         check=False,
     )
     assert result.returncode == 0, result.stderr
+    modules = result.stdout.splitlines()[-1].split()
+    packages = {name.partition(".")[0] for name in modules} - set(sys.stdlib_module_names)
+    assert packages <= COMPOSING | more
+    assert not [name for name in modules if name.startswith(without)]
 
 
 @pytest.mark.slow

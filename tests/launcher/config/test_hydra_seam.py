@@ -5,16 +5,18 @@ import threading
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_automatic_config_search_path
 from omegaconf import OmegaConf
+from omegaconf._utils import get_yaml_loader
 from shared import ROOT
 
 from launcher.config import hydra_seam
 from launcher.config.compose import Composer, to_config
 from launcher.config.paths import conf_dir
 
-PRIVATE = {"hydra._internal.config_loader_impl", "hydra._internal.utils"}
+PRIVATE = {"hydra._internal.config_loader_impl", "hydra._internal.utils", "omegaconf._utils"}
 
 
 def test_no_other_module_uses_hydras_private_names():
@@ -31,6 +33,17 @@ def test_the_loader_reads_conf_and_its_repository_lists_groups():
     loader = ConfigLoaderImpl(config_search_path=search_path)
     assert "flux_tiny" in hydra_seam.groups(loader)["model"]
     assert sorted(loader.repository.get_group_options("model")) == sorted(loader.get_group_options("model"))
+
+
+@pytest.mark.skipif(not yaml.__with_libyaml__, reason="PyYAML was built without libyaml")
+def test_libyaml_reads_what_omegaconf_reads():
+    texts = [path.read_text(encoding="utf-8") for path in sorted(conf_dir().rglob("*.yaml"))[::10]]
+    texts += ["a: 1e3\nb: 2026-01-02\nc: 0x1F\nd: 1_0\ne: yes\nf: !!str 3\ng: '\u00e9'\n", "", "[]", "\ufeffa: 1"]
+    for text in texts:
+        assert yaml.load(text, Loader=hydra_seam.fast_loader()) == yaml.load(text, Loader=get_yaml_loader()), text
+    for text in ("a: 1\na: 2", "a: [", "a:\n\tb: 1", "a: !!python/name:os.system", "a: \x00"):
+        with pytest.raises(yaml.YAMLError):
+            yaml.load(text, Loader=hydra_seam.fast_loader())
 
 
 def test_the_folder_and_its_hydra_files(tmp_path):

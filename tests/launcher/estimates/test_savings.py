@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from launcher.cli.commands.plan import page
+from launcher.cli.plan_page import page
 from launcher.cli.screen import header, in_bytes
 from launcher.config.compose import to_config
 from launcher.estimates import memory

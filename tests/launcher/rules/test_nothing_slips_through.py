@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from shared import GPUS, LAPTOP
 
 from attention_backends.catalog import KERNELS, MODES
-from launcher.cli.commands.plan import page
 from launcher.cli.main import main
+from launcher.cli.plan_page import page
 from launcher.config.compose import Composer, to_config
 from launcher.config.model_schema import TaskConfig
 from launcher.config.paths import PICTURES

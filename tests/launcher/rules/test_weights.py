@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from shared import GPUS
 
-from launcher.cli.commands.plan import page
+from launcher.cli.plan_page import page
 from launcher.estimates import memory
 from launcher.estimates.notes import notes
 from launcher.estimates.plan import plan

@@ -10,7 +10,7 @@ import pytest
 from shared import GPUS, LAPTOP, ROOT, hermetic
 
 from attention_backends.catalog import MODES
-from launcher.cli.commands.plan import page
+from launcher.cli.plan_page import page
 from launcher.config.compose import to_config
 from launcher.estimates import groups as grouping
 from launcher.estimates.plan import plan
