@@ -27,7 +27,7 @@ from launcher.request.pictures import content_of, listed, ready, ready_film
 from launcher.request.request import Request
 from launcher.running.first_record import input_hashes, resolved
 from launcher.running.group import GroupKey
-from launcher.wire.protocol import Given, Job, Load, LoraFile, PartFile, Picture, Sharing
+from launcher.wire.jobs import Given, Job, Load, LoraFile, PartFile, Picture, Sharing
 
 
 def group_key(request: Request) -> GroupKey:
