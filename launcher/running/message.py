@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from launcher.config.model_schema import ModelConfig
 from launcher.config.paths import PICTURES
-from launcher.config.schema import LaunchConfig, ModelConfig
+from launcher.config.schema import LaunchConfig
 from launcher.estimates import memory
 from launcher.families import lora as lora_files
 from launcher.families import replaced

@@ -28,7 +28,8 @@ from shared import LAPTOP, a_job, a_recipe
 from launcher import codec
 from launcher.cli import listing, subcommands
 from launcher.config.compose import Composer, to_config
-from launcher.config.schema import LaunchConfig, ModelConfig
+from launcher.config.model_schema import ModelConfig
+from launcher.config.schema import LaunchConfig
 from launcher.estimates.ways import resolve
 from launcher.families import checkpoint, draft, facts, gguf, lora, parts, safetensors, tokenizers, weights
 from launcher.problems import LauncherError, Problem, Refused

@@ -11,7 +11,7 @@ import pytest
 import torch
 from shared import LAPTOP
 
-from launcher.config.schema import ModelConfig
+from launcher.config.model_schema import ModelConfig
 from launcher.families.checkpoint import Checkpoint, inspect
 from launcher.families.weights import BUNDLED
 from launcher.rules import problems
