@@ -144,7 +144,7 @@ def _switch_on(
         else:
             processors = own_plan.apply(model, plan, state, upkeep, own=cp_plan is None)
             meanwhile = later.of_class(model)
-        if overlap and state.rules.scheduled:
+        if overlap and state.rules.overlaps:
             later.apply(model, meanwhile, state, upkeep)
         upkeep.check()
         # Registered last, so that it runs first.
