@@ -26,10 +26,12 @@ from attention_backends.layout import Layout, split_lengths
 from attention_backends.ring import Ring, start
 from attention_backends.schedule import measure
 from attention_backends.topology import Topology
+from attention_backends.ulysses import Trade, heads_to_tokens, tokens_to_heads
 from attention_backends.unified import context_parallel_attention
 
 Table = list[dict[str, Any]]
 COMPUTE, WIRE = "limit: compute only", "limit: wire only"
+OPEN, HIDDEN = "nothing hidden", "wire hidden"
 
 
 @dataclass(frozen=True)
@@ -124,10 +126,30 @@ def attention_table(arguments: argparse.Namespace, group: dist.ProcessGroup, dev
     return table
 
 
+def wires(topology: Topology, layout: Layout, qkv: list[torch.Tensor], layers: int) -> dict[str, Callable[[], Any]]:
+    """What a step sends, with nothing to compute, by the degree that sends it."""
+    world = len(layout.lengths)
+    ring, row = (Topology(topology.group, topology.rank, *degrees) for degrees in ((world, 1), (1, world)))
+    heads = row.heads(qkv[0].shape[2])
+    inward = Trade((heads,) * 3, (layout,) * 3, row)
+
+    def around() -> None:
+        for _ in range(layers):
+            exchange.wait(start(Ring(layout, layout, topology=ring), qkv[1], qkv[2])[1])
+
+    def trade() -> None:
+        for _ in range(layers):
+            heads_to_tokens(Trade((heads,), (layout,), row), tokens_to_heads(inward, qkv)[:1])
+
+    return {"ring": around, "ulysses": trade}
+
+
 def step_table(arguments: argparse.Namespace, group: dist.ProcessGroup, device: torch.device) -> Table:
     """One denoising step of a FLUX: all ranks together, then rank 0 alone with the others idle.
 
-    to_compute: the time as a multiple of the ranks' equal shares of what one rank takes alone.
+    to_compute: the time as a multiple of the ranks' equal shares of what one rank takes alone. to_limit: of the larger
+    one of what all ranks need for their shares when all compute at once, and of the wire. hidden: how much of the
+    wire's own time the overlap takes off.
     """
     from diffusers import FluxTransformer2DModel
 
@@ -163,10 +185,15 @@ def step_table(arguments: argparse.Namespace, group: dist.ProcessGroup, device: 
     ways = {
         f"{name}, {told}": {**way, "overlap": overlap}
         for name, way in (("ring", ring), ("ulysses", row))
-        for told, overlap in (("nothing hidden", False), ("wire hidden", True))
+        for told, overlap in ((OPEN, False), (HIDDEN, True))
     }
     alone: list[float] = []
+    at_once: list[float] = []
     times: dict[str, list[float]] = {name: [] for name in ways}
+    layout = Layout(split_lengths(arguments.tokens, world))
+    part = torch.randn(1, layout.lengths[dist.get_rank(group)], shape["heads"], 64, device=device, dtype=shape["dtype"])
+    limits = wires(Topology(group, dist.get_rank(group), world, 1), layout, [part] * 3, arguments.layers)
+    wire: dict[str, list[float]] = {name: [] for name in limits}
 
     def step() -> Any:
         return model(**inputs, return_dict=False)[0]
@@ -189,11 +216,30 @@ def step_table(arguments: argparse.Namespace, group: dist.ProcessGroup, device: 
                 times[name].append(timed(step, group, device))
                 disable(model)
             alone.append(timed(first_only, group, device))
-    one = statistics.median(alone)
-    table = [{"row": "one rank", "ranks": 1, "ms_median": one, "ms_min": min(alone), "to_compute": 1.0}]
-    for name, entry in results.items():
-        many = statistics.median(times[name])
-        table.append({**entry, "ms_median": many, "ms_min": min(times[name]), "to_compute": many * world / one})
+            at_once.append(timed(step, group, device) / world)
+            for name, call in limits.items():
+                wire[name].append(timed(call, group, device))
+    one, compute = statistics.median(alone), statistics.median(at_once)
+    table = [
+        {"row": "one rank", "ranks": 1, "ms_median": one, "ms_min": min(alone)},
+        {"row": f"{COMPUTE}, its part of a step of each at once", "ms_median": compute, "ms_min": min(at_once)},
+        *(
+            {"row": f"{WIRE}, {name}", "ms_median": statistics.median(them), "ms_min": min(them)}
+            for name, them in wire.items()
+        ),
+        *(
+            {**entry, "ms_median": statistics.median(times[name]), "ms_min": min(times[name])}
+            for name, entry in results.items()
+        ),
+    ]
+    find = {entry["row"]: entry["ms_median"] for entry in table}
+    for entry in table:
+        entry["to_compute"] = entry["ms_median"] * (1 if entry is table[0] else world) / one
+        way, _, told = entry["row"].partition(", ")
+        if way in limits:
+            entry["to_limit"] = entry["ms_median"] / max(compute, find[f"{WIRE}, {way}"])
+        if way in limits and told == HIDDEN:
+            entry["hidden"] = (find[f"{way}, {OPEN}"] - entry["ms_median"]) / find[f"{WIRE}, {way}"]
     return table
 
 
