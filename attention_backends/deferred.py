@@ -256,23 +256,35 @@ def _linear(x: Any = None, weight: Any = None, bias: Any = None, **others: Any) 
     pairs = list(zip(x.parts, weight.split([part.tensor.shape[-1] for part in x.parts], dim=1), strict=True))
     pairs.sort(key=lambda pair: isinstance(pair[0].tensor, Deferred) and pair[0].tensor.waits)
     out: torch.Tensor | None = None
-    if any(isinstance(part.tensor, Deferred) and part.tensor.ahead for part, _ in pairs):
-        # What arrives first is used, and what then leaves for other ranks has the products below to travel in.
-        for part, _ in pairs:
-            if isinstance(part.tensor, Deferred) and part.tensor.ahead:
-                with part.tensor._mode():
-                    part.tensor.ahead()
-            else:
-                part.now()
+    ahead = [part.tensor.ahead for part, _ in pairs if isinstance(part.tensor, Deferred) and part.tensor.ahead]
     for part, columns in pairs:
         here = part.now()
-        if out is None:
+        if out is None and ahead and not torch.is_grad_enabled():
+            out = _in_halves(here, columns, bias, ahead)
+        elif out is None:
             out = product(here, columns, bias)
         elif torch.is_grad_enabled():
             out = out + product(here, columns)
         else:
             out.view(-1, out.shape[-1]).addmm_(here.reshape(-1, here.shape[-1]), columns.t())
     return out
+
+
+def _in_halves(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, between: Sequence[Callable[[], None]]
+) -> torch.Tensor:
+    """A product of which half of the rows hides what arrives, and the others what then leaves for other ranks."""
+    rows = x.reshape(-1, x.shape[-1])
+    out = rows.new_empty(rows.shape[0], weight.shape[0])
+    half = rows.shape[0] // 2
+    for number, part in enumerate((slice(0, half), slice(half, None))):
+        if bias is None:
+            torch.mm(rows[part], weight.t(), out=out[part])
+        else:
+            torch.addmm(bias, rows[part], weight.t(), out=out[part])
+        for call in between if number == 0 else ():
+            call()
+    return out.view(*x.shape[:-1], weight.shape[0])
 
 
 _FOLLOWS: dict[Any, Callable[..., Any]] = {

@@ -133,7 +133,20 @@ ORDERS = [
         "flux",
         "single_transformer_blocks.0",
         True,
-        ["to_v", "send", "to_q", "send", "to_k", "send", "send", "proj_mlp", *TRADED[1:], "proj_out 64", "proj_out"],
+        [
+            "to_v",
+            "send",
+            "to_q",
+            "send",
+            "to_k",
+            "send",
+            "send",
+            "proj_mlp",
+            "proj_out 64",
+            *TRADED[1:],
+            "proj_out 64",
+            "proj_out",
+        ],
     ),
     (
         "flux2",
@@ -141,7 +154,7 @@ ORDERS = [
         True,
         [
             *("to_qkv_mlp_proj 128", "send", "to_qkv_mlp_proj", "send", "to_qkv_mlp_proj 64", "send", "send"),
-            *("to_qkv_mlp_proj 192", *TRADED[1:], "to_out 64", "to_out"),
+            *("to_qkv_mlp_proj 192", "to_out 64", *TRADED[1:], "to_out 64", "to_out"),
         ],
     ),
     (
