@@ -8,10 +8,10 @@ link) it joins them instead. Times are of the slowest rank of each turn.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -25,13 +25,9 @@ from attention_backends.diffusers_seam import theirs
 from attention_backends.layout import Layout, split_lengths
 from attention_backends.ring import Ring, start
 from attention_backends.schedule import measure
+from attention_backends.steps import COMPUTE, WIRE, Table, step_table, timed
 from attention_backends.topology import Topology
-from attention_backends.ulysses import Trade, heads_to_tokens, tokens_to_heads
 from attention_backends.unified import context_parallel_attention
-
-Table = list[dict[str, Any]]
-COMPUTE, WIRE = "limit: compute only", "limit: wire only"
-OPEN, HIDDEN = "nothing hidden", "wire hidden"
 
 
 @dataclass(frozen=True)
@@ -77,18 +73,6 @@ def rows(topology: Topology, layout: Layout, qkv: list[torch.Tensor]) -> dict[st
     }
 
 
-def timed(call: Callable[[], Any], group: dist.ProcessGroup, device: torch.device) -> float:
-    """Milliseconds of the slowest rank, from a common start."""
-    dist.barrier(group)
-    begin = time.perf_counter()
-    call()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    spent = torch.tensor([time.perf_counter() - begin])
-    dist.all_reduce(spent, op=dist.ReduceOp.MAX, group=group)
-    return spent.item() * 1e3
-
-
 def attention_table(arguments: argparse.Namespace, group: dist.ProcessGroup, device: torch.device) -> Table:
     rank, world = dist.get_rank(group), dist.get_world_size(group)
     topology = Topology(group, rank, world, 1)
@@ -126,121 +110,11 @@ def attention_table(arguments: argparse.Namespace, group: dist.ProcessGroup, dev
     return table
 
 
-def wires(topology: Topology, layout: Layout, qkv: list[torch.Tensor], layers: int) -> dict[str, Callable[[], Any]]:
-    """What a step sends, with nothing to compute, by the degree that sends it."""
-    world = len(layout.lengths)
-    ring, row = (Topology(topology.group, topology.rank, *degrees) for degrees in ((world, 1), (1, world)))
-    heads = row.heads(qkv[0].shape[2])
-    inward = Trade((heads,) * 3, (layout,) * 3, row)
-
-    def around() -> None:
-        for _ in range(layers):
-            exchange.wait(start(Ring(layout, layout, topology=ring), qkv[1], qkv[2])[1])
-
-    def trade() -> None:
-        for _ in range(layers):
-            heads_to_tokens(Trade((heads,), (layout,), row), tokens_to_heads(inward, qkv)[:1])
-
-    return {"ring": around, "ulysses": trade}
-
-
-def step_table(arguments: argparse.Namespace, group: dist.ProcessGroup, device: torch.device) -> Table:
-    """One denoising step of a FLUX: all ranks together, then rank 0 alone with the others idle.
-
-    to_compute: the time as a multiple of the ranks' equal shares of what one rank takes alone. to_limit: of the larger
-    one of what all ranks need for their shares when all compute at once, and of the wire. hidden: how much of the
-    wire's own time the overlap takes off.
-    """
-    from diffusers import FluxTransformer2DModel
-
-    from attention_backends import disable, enable
-
-    torch.manual_seed(0)
-    double = arguments.layers // 3 if arguments.double is None else arguments.double
-    model = FluxTransformer2DModel(
-        in_channels=64,
-        num_layers=double,
-        num_single_layers=arguments.layers - double,
-        attention_head_dim=64,
-        num_attention_heads=arguments.hidden // 64,
-        joint_attention_dim=256,
-        pooled_projection_dim=64,
-        axes_dims_rope=(8, 28, 28),
-    ).to(device, getattr(torch, arguments.dtype))
-    image, text = arguments.tokens - arguments.text, arguments.text
-    inputs = {
-        "hidden_states": torch.randn(1, image, 64),
-        "encoder_hidden_states": torch.randn(1, text, 256),
-        "pooled_projections": torch.randn(1, 64),
-        "timestep": torch.full((1,), 0.5),
-        "img_ids": torch.zeros(image, 3),
-        "txt_ids": torch.zeros(text, 3),
-    }
-    inputs = {name: x.to(device, getattr(torch, arguments.dtype)) for name, x in inputs.items()}
-    world = dist.get_world_size(group)
-    shape = {"heads": arguments.hidden // 64, "head_dim": 64, "dtype": inputs["hidden_states"].dtype, "device": device}
-    speeds = measure(group, **shape)
-    ring: dict[str, Any] = {"ring_degree": world, "ring_anything": True, "speeds": speeds}
-    row: dict[str, Any] = {"ulysses_degree": world, "ulysses_anything": True}
-    ways = {
-        f"{name}, {told}": {**way, "overlap": overlap}
-        for name, way in (("ring", ring), ("ulysses", row))
-        for told, overlap in ((OPEN, False), (HIDDEN, True))
-    }
-    alone: list[float] = []
-    at_once: list[float] = []
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    layout = Layout(split_lengths(arguments.tokens, world))
-    part = torch.randn(1, layout.lengths[dist.get_rank(group)], shape["heads"], 64, device=device, dtype=shape["dtype"])
-    limits = wires(Topology(group, dist.get_rank(group), world, 1), layout, [part] * 3, arguments.layers)
-    wire: dict[str, list[float]] = {name: [] for name in limits}
-
-    def step() -> Any:
-        return model(**inputs, return_dict=False)[0]
-
-    def first_only() -> Any:
-        return step() if dist.get_rank(group) == 0 else None
-
-    results: dict[str, dict[str, Any]] = {}
-    with torch.no_grad():
-        exact = step()
-        for name, way in ways.items():  # warm up, check, count
-            enable(model, **way)
-            exchange.reset_counters()
-            error = float((step() - exact).abs().max())
-            disable(model)
-            results[name] = {"row": name, "ranks": world, "error": error, **exchange.counters().asdict()}
-        for _ in range(max(arguments.turns // 4, 3)):
-            for name, way in ways.items():
-                enable(model, **way)
-                times[name].append(timed(step, group, device))
-                disable(model)
-            alone.append(timed(first_only, group, device))
-            at_once.append(timed(step, group, device) / world)
-            for name, call in limits.items():
-                wire[name].append(timed(call, group, device))
-    one, compute = statistics.median(alone), statistics.median(at_once)
-    table = [
-        {"row": "one rank", "ranks": 1, "ms_median": one, "ms_min": min(alone)},
-        {"row": f"{COMPUTE}, its part of a step of each at once", "ms_median": compute, "ms_min": min(at_once)},
-        *(
-            {"row": f"{WIRE}, {name}", "ms_median": statistics.median(them), "ms_min": min(them)}
-            for name, them in wire.items()
-        ),
-        *(
-            {**entry, "ms_median": statistics.median(times[name]), "ms_min": min(times[name])}
-            for name, entry in results.items()
-        ),
-    ]
-    find = {entry["row"]: entry["ms_median"] for entry in table}
-    for entry in table:
-        entry["to_compute"] = entry["ms_median"] * (1 if entry is table[0] else world) / one
-        way, _, told = entry["row"].partition(", ")
-        if way in limits:
-            entry["to_limit"] = entry["ms_median"] / max(compute, find[f"{WIRE}, {way}"])
-        if way in limits and told == HIDDEN:
-            entry["hidden"] = (find[f"{way}, {OPEN}"] - entry["ms_median"]) / find[f"{WIRE}, {way}"]
-    return table
+def processor() -> str:
+    """The CPU's name, where Linux tells it."""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as lines:
+        return next((line.partition(": ")[2].strip() for line in lines if line.startswith("model name")), "CPU")
+    return "CPU"
 
 
 def show(table: Table) -> str:
@@ -268,8 +142,12 @@ def run(rank: int, arguments: argparse.Namespace, port: int | None) -> None:
     assert group is not None
     table = (step_table if arguments.step else attention_table)(arguments, group, device)
     if dist.get_rank() == 0:
-        about = {name: getattr(arguments, name) for name in ("tokens", "heads", "head_dim", "dtype", "device")}
+        shape = ("text", "layers", "double", "hidden") if arguments.step else ("heads", "head_dim")
+        about = {name: getattr(arguments, name) for name in ("tokens", *shape, "dtype", "device")}
         about["ranks"] = dist.get_world_size()
+        about["on"] = (
+            torch.cuda.get_device_name(device) if cuda else f"{processor()}, {arguments.threads} thread(s) a rank"
+        )
         print(json.dumps({**about, "table": table}) if arguments.json else f"{about}\n{show(table)}", flush=True)
     dist.barrier()
     dist.destroy_process_group()

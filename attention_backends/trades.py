@@ -16,8 +16,6 @@ from attention_backends.layout import Layout, split_heads
 from attention_backends.topology import Topology
 from attention_backends.ulysses import HeadsToTokens, Ranges, TokensToHeads, Trade
 
-GROUPS = 2  # of heads; more of them hide little more, and each is a message and a kernel of its own
-
 
 @dataclass(frozen=True, eq=False)
 class Trades:
@@ -127,7 +125,7 @@ class _Group:
             sends.append((peer, parts[member].contiguous()))
             receives.append((peer, self.arriving[-1]))
         self.leaving = sends
-        self.works = exchange.post(sends, receives, topology.group)
+        self.works = list(exchange.post(sends, receives, topology.group))
 
     def whole(self) -> torch.Tensor:
         tokens, batch, _, width = self.arriving[0].shape
@@ -135,6 +133,7 @@ class _Group:
 
     def put(self, whole: torch.Tensor) -> None:
         exchange.wait(self.works)
+        self.works.clear()
         self.leaving.clear()
         for (begin, end), part in zip(self.trade.heads[0], self.arriving, strict=True):
             into, rows = exchange.words(whole[:, :, begin:end], part.transpose(0, 1))

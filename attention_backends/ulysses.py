@@ -59,10 +59,11 @@ def start(trade: Trade, tensors: Sequence[torch.Tensor]) -> Callable[[], list[to
         shapes = _shapes(tensors, heads, layouts, mine, peer)
         flats[member] = (tensors[0].new_empty(sum(map(_numel, shapes))), shapes)
         receives.append((peer, flats[member][0]))
-    works, count = exchange.post(sends, receives, topology.group), len(tensors)
+    works, count = list(exchange.post(sends, receives, topology.group)), len(tensors)
 
     def finish() -> list[torch.Tensor]:
         exchange.wait(works)
+        works.clear()
         sends.clear()  # their memory is wanted for what follows
         arrived = {member: _unflatten(flat, shapes) for member, (flat, shapes) in flats.items()}
         arrived[mine] = own
@@ -93,10 +94,11 @@ def start_back(trade: Trade, tensors: Sequence[torch.Tensor]) -> Callable[[], li
         shapes = _shapes(tensors, heads, layouts, member, rank)
         flats[member] = (tensors[0].new_empty(sum(map(_numel, shapes))), shapes)
         receives.append((peer, flats[member][0]))
-    works, own = exchange.post(sends, receives, topology.group), [split[mine] for split in splits]
+    works, own = list(exchange.post(sends, receives, topology.group)), [split[mine] for split in splits]
 
     def finish() -> list[torch.Tensor]:
         exchange.wait(works)
+        works.clear()
         sends.clear()
         arrived = {member: _unflatten(flat, shapes) for member, (flat, shapes) in flats.items()}
         arrived[mine] = own

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from attention_backends.cost import Speeds
+from attention_backends.cost import GROUPS, Speeds
 from attention_backends.deferred import now
 from attention_backends.kernels import choose
 from attention_backends.layout import Layout, Route, key_heads
@@ -18,7 +18,7 @@ from attention_backends.ring import Ring, RingAttention
 from attention_backends.ring import begin as start
 from attention_backends.schedule import auto
 from attention_backends.topology import Topology
-from attention_backends.trades import GROUPS, Trades
+from attention_backends.trades import Trades
 from attention_backends.ulysses import HeadsToTokens, TokensToHeads, Trade
 
 

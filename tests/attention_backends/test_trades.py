@@ -1,5 +1,6 @@
 """Ulysses' trade while other work runs: the same bits as one message for all, in which order, and where it is not."""
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -55,11 +56,13 @@ def alike(
         assert sent == counted.messages  # with a gradient the same is sent
         found[apart, "sent"] = counted
     one = cost.Attention(layout, layout, cost.Shape(heads, 8, 2, key_heads, element_size=4), ring, ulysses)
+    told = {"key_mask": int(mask is not None), "mask_per_head": mask == "heads", "meanwhile": cost.Meanwhile(1.0)}
+    marked = dataclasses.replace(one, **told)
     return {
         "same": [torch.equal(a, b) for a, b in zip(found[False], found[True], strict=True)],
         "bytes": found[False, "sent"].bytes == found[True, "sent"].bytes,
         "messages": (found[False, "sent"].messages, found[True, "sent"].messages),
-        "counted": cost.sent(one)[topology.rank].messages,
+        "counted": tuple(len(cost._traded(each, topology.rank)) for each in (one, marked)),
         "order": "".join(order),
     }
 
@@ -77,12 +80,13 @@ CASES = [
 
 @pytest.mark.parametrize(("case", "messages"), CASES, ids=lambda case: str(case))
 def test_bits_are_those_of_one_message(ranks, case, messages):
-    for told in ranks.run(alike, case["ring"] * case["ulysses"], **case):
+    world = case["ring"] * case["ulysses"]
+    for told in ranks.run(alike, world, **case):
         assert all(told["same"]), told
         assert told["bytes"]
         assert told["order"] == "vqk"
         if messages is not None:
-            assert told["messages"] == (told["counted"], messages)
+            assert told["messages"] == told["counted"] == (2 * (world - 1), messages)
 
 
 def on_and_off(group: dist.ProcessGroup, family: str, lora: bool) -> dict[str, Any]:

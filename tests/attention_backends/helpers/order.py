@@ -23,7 +23,7 @@ class Products(TorchDispatchMode):
     """Notes each product with a weight of a block, by the weight's name and, of a part, its first column or row."""
 
     def __init__(self, block: torch.nn.Module, events: list[str]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.events = events
         self.weights = {x.untyped_storage().data_ptr(): (name, x) for name, x in block.named_parameters()}
 
@@ -44,7 +44,11 @@ def order(group: dist.ProcessGroup, family: str, path: str, sends: str = "start"
     block = model.get_submodule(path)
 
     def noted(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda *args, **kwargs: events.append(name) or call(*args, **kwargs)
+        def noting(*args: Any, **kwargs: Any) -> Any:
+            events.append(name)
+            return call(*args, **kwargs)
+
+        return noting
 
     with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
         attention_backends.enable(model, process_group=group, unified_anything=True, **told)
