@@ -86,7 +86,9 @@ def doubles(arguments: argparse.Namespace) -> int:
     return int(arguments.layers) // 3 if told is None else told
 
 
-def step_table(arguments: argparse.Namespace, group: dist.ProcessGroup, device: torch.device) -> Table:
+def step_table(
+    arguments: argparse.Namespace, group: dist.ProcessGroup, device: torch.device
+) -> tuple[Table, dict[str, str]]:
     """One denoising step of a FLUX: all ranks together, then rank 0 alone with the others idle.
 
     to_compute: the time as a multiple of the ranks' equal shares of what one rank takes alone. to_limit: of the larger
@@ -183,4 +185,4 @@ def step_table(arguments: argparse.Namespace, group: dist.ProcessGroup, device: 
         if way in limits and told == HIDDEN:
             entry["hidden"] = (find[f"{way}, {OPEN}"] - entry["ms_median"]) / find[f"{WIRE}, {way}"]
     by_model(table, arguments, layout, speeds)
-    return table
+    return table, {}
