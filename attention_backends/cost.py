@@ -9,7 +9,7 @@ What needs no other rank's keys (a query's projection, an MLP beside the attenti
 seconds of it, `wire - m` stands for `wire` above, and at least 0: what an attention takes beside that work.
 
 A Ulysses row trades tokens for heads before and after. Nothing hides that where a model's layers are not marked. Where
-they are, `trade_seconds` follows the wire and the rank through the order of trades.py.
+they are, `trade_apart` follows the wire and the rank through the order of trades.py.
 """
 
 from collections.abc import Sequence
@@ -19,6 +19,7 @@ from functools import cached_property
 from attention_backends.layout import Layout, Route, key_heads, split_heads, split_lengths
 
 GROUPS = 2  # of heads that a trade is cut into where work hides it; more hide little more, and each is a message more
+WORTH = 0.05  # of a layer that such messages must promise
 MARGIN = 0.9  # staged must promise this much: speeds are no better known than that
 MERGE_PASSES = 4  # a merge reads and writes the output about this often, and each further block's partial output once
 
@@ -180,7 +181,7 @@ def sent(one: Attention) -> list[Moved]:
     return found
 
 
-def _traded(one: Attention, rank: int) -> list[int]:
+def _traded(one: Attention, rank: int, *, apart: bool = False) -> list[int]:
     """Numbers in each message that a rank sends within its Ulysses row, before its attention and after it."""
     row, mine = divmod(rank, one.ulysses_degree)
     shape, queries, keys = one.shape, one.queries, one.keys
@@ -190,7 +191,7 @@ def _traded(one: Attention, rank: int) -> list[int]:
             continue
         there, held = queries.lengths[rank] * q_heads * shape.head_dim, keys.lengths[rank]
         back = queries.lengths[row * one.ulysses_degree + member] * shape.v_dim
-        if one.meanwhile == NOTHING:
+        if not apart:
             messages.append(there + held * k_heads * (shape.head_dim + shape.v_dim))  # in one message
             messages.append(back * one.heads[mine][0])
             continue
@@ -207,18 +208,45 @@ def seconds(one: Attention, speeds: Sequence[Speeds]) -> float:
         speeds: of each rank.
     """
     degree, hidden = one.ulysses_degree, one.meanwhile
-    trade = max((trade_seconds(one, rank, own) for rank, own in enumerate(speeds)), default=0.0) if degree > 1 else 0.0
-    # Beside a row's trade, a ring has what does not hide that: see trades.py.
-    around = hidden.total if degree == 1 else (hidden.beside + hidden.last / 2) / degree
-    return trade + max(ring_seconds(one.route, one.member(at), speeds[at::degree], around) for at in range(degree))
+    trade, alone = 0.0, hidden.total if degree == 1 else 0.0
+    if degree > 1:
+        messages = apart(one, speeds[0])
+        takes = trade_apart if messages else trade_at_once
+        trade = max(takes(one, rank, own) for rank, own in enumerate(speeds))
+        # Beside a row's trade, a ring has what does not hide that: see trades.py.
+        alone = (hidden.beside + hidden.last / 2) / degree if messages else hidden.total / degree
+    return trade + max(ring_seconds(one.route, one.member(at), speeds[at::degree], alone) for at in range(degree))
 
 
-def trade_seconds(one: Attention, rank: int, own: Speeds) -> float:
-    """What the trade of a Ulysses row takes of a rank's time, beside the work that it is hidden behind."""
-    sizes, number = _traded(one, rank), one.shape.batch * one.shape.element_size
-    if one.meanwhile == NOTHING:
-        return sum(sizes) * number / own.bandwidth + len(sizes) * own.latency
-    shape, hidden, peers = one.shape, one.meanwhile, one.ulysses_degree - 1
+def apart(one: Attention, own: Speeds) -> bool:
+    """Whether a marked layer's trade goes in messages of its own: where that promises a twentieth of the layer.
+
+    A message costs the host time, and a CPU that carries its own wire, about 3% of a step were lost (measured).
+    """
+    if one.meanwhile == NOTHING or one.ulysses_degree == 1:
+        return False
+    plain, hidden = (max(way(one, rank, own) for rank in range(one.ranks)) for way in (trade_at_once, trade_apart))
+    tokens = one.shape.batch * max(one.queries.lengths)
+    layer = 12 * tokens * one.meanwhile.query / own.compute + one.groups * max(
+        _attend(one, rank, own) for rank in range(one.ranks)
+    )
+    return plain - hidden - 4 * own.launch > WORTH * (layer + plain)
+
+
+def trade_at_once(one: Attention, rank: int, own: Speeds) -> float:
+    """Seconds of a rank in the trade of its Ulysses row, one message each way to each other member."""
+    sizes = _traded(one, rank)
+    return sum(sizes) * one.shape.batch * one.shape.element_size / own.bandwidth + len(sizes) * own.latency
+
+
+def trade_apart(one: Attention, rank: int, own: Speeds) -> float:
+    """The same in the messages of trades.py, beside the work that hides them."""
+    number, shape, hidden, peers = (
+        one.shape.batch * one.shape.element_size,
+        one.shape,
+        one.meanwhile,
+        one.ulysses_degree - 1,
+    )
     row, mine = divmod(rank, one.ulysses_degree)
     queries, keys, alone = one.queries.lengths[rank], one.keys.lengths[rank], one.ring_degree == 1
     groups = one.groups
@@ -232,20 +260,24 @@ def trade_seconds(one: Attention, rank: int, own: Speeds) -> float:
 
     q_away, k_away = queries * (shape.heads - q_heads), keys * (shape.kv_heads - k_heads)
     back = (one.route.queries.lengths[row] - queries) * q_heads * shape.v_dim
-    pairs = one.route.queries.lengths[row] * one.route.needed(row) * q_heads if alone else 0
-    each = 2 * shape.batch * pairs * (shape.head_dim + shape.v_dim) / own.compute / groups
+    each = _attend(one, rank, own) if alone else 0.0  # a ring's is counted with its wire
     beside = work(queries, hidden.beside + hidden.last / 2) if alone else 0.0
     q_work, k_work = work(queries, hidden.query), work(keys, hidden.query * shape.kv_heads / shape.heads)
-    arrived = wire(k_away * shape.v_dim)  # values leave at 0
-    arrived = max(arrived, q_work) + wire(q_away * shape.head_dim)
-    arrived = max(arrived, q_work + k_work)
-    now, first = q_work + k_work + beside, arrived
-    free = arrived + groups * wire(k_away * shape.head_dim // groups)
+    first = max(wire(k_away * shape.v_dim), q_work) + wire(q_away * shape.head_dim)  # values left at 0
+    first = max(first, q_work + k_work)
+    now, free = q_work + k_work + beside, first + groups * wire(k_away * shape.head_dim // groups)
     for group in range(groups):
         now = max(now, first + (group + 1) * wire(k_away * shape.head_dim // groups)) + each
         free = max(free, now) + wire(back // groups)
     now = max(now + work(queries, hidden.last / 2), free)
     return now - q_work - k_work - beside - groups * each - work(queries, hidden.last / 2)
+
+
+def _attend(one: Attention, rank: int, own: Speeds) -> float:
+    """Seconds of a rank's attention to one group of its heads."""
+    row, mine = divmod(rank, one.ulysses_degree)
+    pairs = one.route.queries.lengths[row] * one.route.needed(row) * one.heads[mine][0]
+    return 2 * one.shape.batch * pairs * (one.shape.head_dim + one.shape.v_dim) / own.compute / one.groups
 
 
 def ring_seconds(route: Route, shape: Shape, speeds: Sequence[Speeds], meanwhile: float = 0.0) -> float:

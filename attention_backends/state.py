@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from attention_backends import compiled, exchange
+from attention_backends.cost import Meanwhile
 from attention_backends.deferred import Deferred, now
 from attention_backends.header import DTYPES, Header, bits, disagreement
 from attention_backends.kernels import choose
@@ -178,7 +179,10 @@ class ContextParallel(Sharing):
         }
         if (weights := self.meanwhile.get(self.where)) and not in_order:
             # Also where this rank runs in its own order: what is sent is the same on all ranks.
-            told |= {"meanwhile": 2.0 * sum(weights), "apart": True}
+            query_weights, mlp = weights
+            told["meanwhile"] = Meanwhile(
+                2.0 * query_weights, 1.0 * mlp, 1.0 * mlp
+            )  # beside counts the last one's part
         if not isinstance(query, Deferred):
             out: torch.Tensor = algorithm.context_parallel_attention(query, now(key), now(value), mask, **told)
             return out

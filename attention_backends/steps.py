@@ -125,7 +125,7 @@ def step_table(
     shape = {"heads": arguments.hidden // 64, "head_dim": 64, "dtype": inputs["hidden_states"].dtype, "device": device}
     speeds = measure(group, **shape)
     ring: dict[str, Any] = {"ring_degree": world, "ring_anything": True, "speeds": speeds}
-    row: dict[str, Any] = {"ulysses_degree": world, "ulysses_anything": True}
+    row: dict[str, Any] = {"ulysses_degree": world, "ulysses_anything": True, "speeds": speeds}
     ways = {
         f"{name}, {told}": {**way, "overlap": overlap}
         for name, way in (("ring", ring), ("ulysses", row))

@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 
-from attention_backends.cost import GROUPS, Speeds
+from attention_backends.cost import NOTHING, Attention, Meanwhile, Shape, Speeds
 from attention_backends.deferred import now
 from attention_backends.kernels import choose
 from attention_backends.layout import Layout, Route, key_heads
 from attention_backends.masks import gather_mask
 from attention_backends.ring import Ring, RingAttention
 from attention_backends.ring import begin as start
+from attention_backends.schedule import apart as apart_by_speeds
 from attention_backends.schedule import auto
 from attention_backends.topology import Topology
 from attention_backends.trades import Trades
@@ -68,13 +69,13 @@ def begin(
     kernel: str = "auto",
     schedule: str = "auto",
     speeds: Speeds | None = None,
-    meanwhile: float = 0.0,
-    apart: bool = False,
+    meanwhile: Meanwhile = NOTHING,
+    apart: bool | None = None,
 ) -> Begun:
     """Sends the keys; returns what waits for the others' and attends. A query that is put off is computed there.
 
-    speeds: what schedule "auto" goes by, if not cost.SPEEDS. meanwhile: FLOPs for a token that run before the wait.
-    apart: a Ulysses row trades in messages of their own (trades.py), on all ranks alike.
+    speeds: what schedule "auto" goes by, if not cost.SPEEDS. meanwhile: what runs before the wait.
+    apart: whether a Ulysses row trades in messages of their own (trades.py), on all ranks alike; None: by the speeds.
     """
     queries.check(topology.rank, query.shape[1], "queries")
     keys.check(topology.rank, key.shape[1], "keys")
@@ -88,11 +89,20 @@ def begin(
     row_mask = gather_mask(mask, queries, keys, q_heads, topology, query.shape[0]) if mask is not None else None
     inner = topology.ulysses_degree > 1
     trades, grouped = None, [key]
-    if inner and apart:
-        whole_rows = row_mask is None or row_mask.tensor.shape[1] == 1
-        several = min(end - begin for begin, end in q_heads) >= GROUPS and group_size == 1 and whole_rows
-        groups = GROUPS if several and topology.ring_degree == 1 else 1
-        trades = Trades(queries, keys, topology, q_heads, k_heads, query.shape[2], groups)
+    shape = Shape(query.shape[2], query.shape[3], query.shape[0], key.shape[2], value.shape[3], query.element_size())
+    one = Attention(
+        queries,
+        keys,
+        shape,
+        topology.ring_degree,
+        topology.ulysses_degree,
+        key_mask=int(row_mask is not None),
+        mask_per_head=row_mask is not None and row_mask.tensor.shape[1] > 1,
+        shares=topology.shares,
+        meanwhile=meanwhile,
+    )
+    if inner and (apart_by_speeds(one, query.device.type, speeds) if apart is None else apart):
+        trades = Trades(queries, keys, topology, q_heads, k_heads, query.shape[2], one.groups)
         query, grouped, value = trades.inward(query, key, value)
     elif inner:
         inward = Trade((q_heads, k_heads, k_heads), (queries, keys, keys), topology)
@@ -106,7 +116,7 @@ def begin(
     operator = choose(kernel, query, value, mask=mask is not None or is_causal, lse=schedule == "staged")
     rows = queries.rows(topology.ulysses_degree), keys.rows(topology.ulysses_degree)
     if schedule == "auto":
-        schedule = auto(Route(*rows, is_causal), query, value, operator, speeds, meanwhile)
+        schedule = auto(Route(*rows, is_causal), query, value, operator, speeds, meanwhile.total)
     ring = Ring(
         *rows, is_causal, schedule, topology=topology, mask=row_mask, scale=scale, operator=operator, key_index=index
     )

@@ -129,7 +129,8 @@ def apply(model: torch.nn.Module, paths: Iterable[str], state: ContextParallel, 
         for attention in attentions:
             inside, beside = state.meanwhile.get(attention, (0, 0))
             if parent == attention:  # two streams have a query each
-                inside = max(inside, _fused(model.get_submodule(attention)) or weights)
+                fused = _fused(model.get_submodule(attention))
+                inside, beside = fused or (max(inside, weights), beside)
             elif parent == attention.rpartition(".")[0]:
                 beside += 2 * weights  # as much again in the last projection
             else:
@@ -137,9 +138,9 @@ def apply(model: torch.nn.Module, paths: Iterable[str], state: ContextParallel, 
             state.meanwhile[attention] = inside, beside
 
 
-def _fused(attention: Any) -> int:
-    """Weights of FLUX.2's fused projections for which no key is needed, 0 of another attention."""
+def _fused(attention: Any) -> tuple[int, int] | None:
+    """The same two of FLUX.2's fused projections; None of another attention."""
     if not hasattr(attention, "to_qkv_mlp_proj"):
-        return 0
+        return None
     mlp: int = attention.mlp_hidden_dim * (attention.mlp_mult_factor + 1)
-    return int(attention.query_dim * (attention.inner_dim + mlp))
+    return int(attention.query_dim * attention.inner_dim), int(attention.query_dim * (mlp + attention.mlp_hidden_dim))

@@ -18,6 +18,8 @@ from attention_backends.topology import Topology
 from attention_backends.unified import begin
 
 UNEVEN = (9, 4, 31, 2)
+# By which a wire takes about a quarter of the tiny layers, so that hiding it pays; and by which it does not.
+SLOW, FAST = cost.Speeds(0.0, 50e6, 1e9, 5e9), cost.Speeds(0.0, 50e9, 1e9, 5e9)
 
 
 def alike(
@@ -62,7 +64,7 @@ def alike(
         "same": [torch.equal(a, b) for a, b in zip(found[False], found[True], strict=True)],
         "bytes": found[False, "sent"].bytes == found[True, "sent"].bytes,
         "messages": (found[False, "sent"].messages, found[True, "sent"].messages),
-        "counted": tuple(len(cost._traded(each, topology.rank)) for each in (one, marked)),
+        "counted": tuple(len(cost._traded(marked, topology.rank, apart=apart)) for apart in (False, True)),
         "order": "".join(order),
     }
 
@@ -101,7 +103,7 @@ def on_and_off(group: dist.ProcessGroup, family: str, lora: bool) -> dict[str, A
         for overlap in (False, True):
             degree = group.size()
             attention_backends.enable(
-                model, process_group=group, ulysses_degree=degree, ulysses_anything=True, overlap=overlap
+                model, process_group=group, ulysses_degree=degree, ulysses_anything=True, speeds=SLOW, overlap=overlap
             )
             attention_backends.reset_counters()
             found[overlap] = model(**inputs)[0], attention_backends.counters().bytes
@@ -175,7 +177,7 @@ ORDERS = [
 
 @pytest.mark.parametrize(("family", "path", "overlap", "expected"), ORDERS)
 def test_each_tensor_leaves_before_the_next_is_computed(ranks, family, path, overlap, expected):
-    told = {"family": family, "path": path, "sends": "post", "ulysses_degree": 2, "overlap": overlap}
+    told = {"family": family, "path": path, "sends": "post", "ulysses_degree": 2, "overlap": overlap, "speeds": SLOW}
     for events in ranks.run(order, 2, **told):
         known = [event for event in events if event.split(" ")[0] in {word.split(" ")[0] for word in expected}]
         assert known == expected
@@ -189,7 +191,7 @@ def gradients(group: dist.ProcessGroup) -> float:
         return [p.grad if p.grad is not None else torch.zeros_like(p) for p in model.parameters()]
 
     expected, model = each(tiny.flux()), tiny.flux()
-    attention_backends.enable(model, process_group=group, ulysses_degree=2, ulysses_anything=True)
+    attention_backends.enable(model, process_group=group, ulysses_degree=2, ulysses_anything=True, speeds=SLOW)
     found = each(model)
     for gradient in found:
         dist.all_reduce(gradient, group=group)
@@ -207,7 +209,7 @@ def plainly(group: dist.ProcessGroup, way: str) -> tuple[int, int]:
     with torch.no_grad():
         for overlap in (False, True):
             attention_backends.enable(
-                model, process_group=group, ulysses_degree=2, ulysses_anything=True, overlap=overlap
+                model, process_group=group, ulysses_degree=2, ulysses_anything=True, speeds=SLOW, overlap=overlap
             )
             attention_backends.reset_counters()
             if way == "compiled":
@@ -225,3 +227,19 @@ def plainly(group: dist.ProcessGroup, way: str) -> tuple[int, int]:
 def test_where_nothing_may_be_put_off_one_message_is_sent(ranks, way):
     for before, now in ranks.run(plainly, 2, way=way):
         assert before == now
+
+
+def counted(group: dist.ProcessGroup, speeds: cost.Speeds) -> int:
+    model, inputs = tiny.flux(), INPUTS["flux"]()
+    with torch.no_grad():
+        attention_backends.enable(model, process_group=group, ulysses_degree=2, ulysses_anything=True, speeds=speeds)
+        attention_backends.reset_counters()
+        model(**inputs)
+        attention_backends.disable(model)
+    return attention_backends.counters().messages
+
+
+def test_a_fast_wire_is_not_cut_into_messages(ranks):
+    """Two layers, and one message that gathers the output."""
+    assert ranks.run(counted, 2, speeds=FAST) == [2 * 2 + 1] * 2
+    assert ranks.run(counted, 2, speeds=SLOW) == [2 * 6 + 1] * 2
