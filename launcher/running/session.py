@@ -251,6 +251,10 @@ class Session:
             self.screen.unfinished(folder)
             raise
         self.screen.table(sweep)
+        if master.cluster.name != "none" and any(
+            job.status == FAILED for job in sweep.jobs
+        ):  # a machine is gone, perhaps
+            self.screen.unfinished(folder)
         results.contact_sheet(sweep, folder, self.screen)
         results.report(sweep, folder, self.screen)
         self._track([(job.request, job.made.folder) for job in sweep.jobs if job.request and job.made])
