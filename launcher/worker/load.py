@@ -18,9 +18,10 @@ from launcher.holding import on_first_rank
 from launcher.wire.protocol import Load
 from launcher.worker import processors, quantizing
 from launcher.worker.absent import absent
+from launcher.worker.offloading import Offload
 
 
-def load_pipeline(load: Load, folder: str, elsewhere: torch.device | None = None) -> Any:
+def load_pipeline(load: Load, folder: str, elsewhere: Offload | None = None) -> Any:
     """Load a pipeline, on the CPU, from the folder that `fetch` returned.
 
     diffusers and transformers make up what a file lacks, the one with no data and the other with random numbers, and
@@ -28,7 +29,7 @@ def load_pipeline(load: Load, folder: str, elsewhere: torch.device | None = None
 
     Args:
         elsewhere: leave out the weights of what rank 0 alone runs; a part that is run here after all is read then, to
-            this device.
+            where this puts it.
 
     Raises:
         ValueError: a part can't be loaded, or its files lack weights or have some of other sizes; the message names it.
@@ -61,7 +62,7 @@ def _complete(name: str, lacking: list[str]) -> None:
         raise ValueError(f"the files of {name} lack its weights {', '.join(lacking[:3])}{more}")
 
 
-def _absent(kind: Any, folder: str, name: str, dtype: torch.dtype, load: Load, home: torch.device) -> Any:
+def _absent(kind: Any, folder: str, name: str, dtype: torch.dtype, load: Load, places: Offload) -> Any:
     """A part whose weights are read if it is run."""
 
     def fill() -> Any:
@@ -70,7 +71,8 @@ def _absent(kind: Any, folder: str, name: str, dtype: torch.dtype, load: Load, h
         _complete(name, lacking)
         return part
 
-    return absent(kind, Path(folder, name), dtype, home, _variant(folder, name, load), fill)
+    variant, place = _variant(folder, name, load), Path(folder, name)
+    return absent(kind, place, dtype, variant, fill, places.home, places.settle(name))
 
 
 def _part(kind: Any, folder: str, name: str, dtype: torch.dtype, load: Load) -> tuple[Any, list[str]]:
