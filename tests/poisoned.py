@@ -1,7 +1,7 @@
-"""Offloading that a CPU can show: weights that wait are not numbers, so what computes with them too early or late is seen.
+"""Offloading that a CPU can show: weights that wait are no numbers, so what computes with them meanwhile is seen.
 
-A CPU has no memory to move weights to. So `group` keeps them in files, diffusers' own way, and leaves NaN in their
-place: `torch.empty_like` fills with it under deterministic algorithms. With `sequential` they are on torch's meta device.
+A CPU has no other memory to move weights to. So `group` keeps them in files, which diffusers can do, and NaN stands in
+their place. With `sequential` they are on torch's meta device.
 """
 
 from __future__ import annotations
@@ -14,9 +14,17 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers.hooks.group_offloading import GroupOffloadingConfig, GroupOffloadingHook, _apply_group_offloading
+from diffusers.hooks import group_offloading
+from diffusers.hooks.group_offloading import (
+    GroupOffloadingConfig,
+    GroupOffloadingHook,
+    ModuleGroup,
+    _apply_group_offloading,
+)
 
 from launcher.worker import offloading
+
+TO_FILE = ModuleGroup._offload_to_disk
 
 
 class Stream:
@@ -24,6 +32,20 @@ class Stream:
 
     def synchronize(self) -> None:
         """All is done."""
+
+
+class Backend:
+    """What diffusers asks of a kind of device."""
+
+    def __init__(self, _: torch.device) -> None: ...
+
+    def stream(self, _: Stream) -> contextlib.AbstractContextManager[None]:
+        """What is done within is put on the stream."""
+        return contextlib.nullcontext()
+
+    def current_stream(self) -> Stream:
+        """The one that computes."""
+        return Stream()
 
 
 def _apply(folder: str, streams: bool, module: torch.nn.Module, device: torch.device, **given: Any) -> None:
@@ -43,6 +65,12 @@ def _apply(folder: str, streams: bool, module: torch.nn.Module, device: torch.de
         offloading.in_turn(module)
 
 
+def _leave_nan(group: ModuleGroup) -> None:
+    TO_FILE(group)
+    for weight in group.tensor_to_key:
+        weight.data.fill_(torch.nan)
+
+
 def _whole(hook: GroupOffloadingHook, module: torch.nn.Module) -> torch.nn.Module:
     hook.group.onload_()
     return module
@@ -57,13 +85,9 @@ def poisoned(streams: bool = False) -> Iterator[None]:
     """
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(offloading, "apply_group_offloading", functools.partial(_apply, folder, streams))
+        patch.setattr(ModuleGroup, "_offload_to_disk", _leave_nan)
         patch.setattr(GroupOffloadingHook, "deinitalize_hook", _whole)  # as weights in memory are, without a hook
         if streams:
             patch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
-            patch.setattr(torch.cpu, "stream", lambda _: contextlib.nullcontext())
-            patch.setattr(torch.cpu, "current_stream", Stream)
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        try:
-            yield
-        finally:
-            torch.use_deterministic_algorithms(False)
+            patch.setattr(group_offloading, "TorchDeviceBackend", Backend)
+        yield

@@ -164,8 +164,9 @@ NOT_NEEDED = {
          "dit_cpu_offload", "t5_cpu_offload", "text_encoder_cpu_offload", "vae_cpu_offload", "medvram"), OFFLOAD,
     ),
     **dict.fromkeys(
-        ("group_offload", "enable_group_offload", "group_offloading", "enable_group_offloading", "apply_group_offloading",
-         "dit_layerwise_offload", "layerwise_offload", "blocks_to_swap"), (OFFLOAD[0], "type runtime.offload=group"),
+        ("group_offload", "enable_group_offload", "group_offloading", "enable_group_offloading",
+         "apply_group_offloading", "dit_layerwise_offload", "layerwise_offload", "blocks_to_swap"),
+        (OFFLOAD[0], "type runtime.offload=group"),
     ),
     **dict.fromkeys(
         ("sequential_cpu_offload", "enable_sequential_cpu_offload", "lowvram"),

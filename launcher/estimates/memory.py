@@ -15,9 +15,9 @@ With s tokens on this rank, d = H D channels, b bytes an element:
 
 With runtime.offload= what does not run waits in main memory: the weights that are there then are in offloaded.py.
 
-Encoding, denoising and decoding follow each other, so the larger one counts. `python -m tests.benchmarks.memory` measures both on
-a CPU with flux_tiny at up to 2048 x 1024, alone and on two ranks: peaks were from 13% below to 6% above, and those of
-the same job differed by up to 10%. A warm rank keeps some of what an earlier, larger job took.
+Encoding, denoising and decoding follow each other, so the largest one counts. `python -m tests.benchmarks.memory`
+measures the last two on a CPU with flux_tiny at up to 2048 x 1024, alone and on two ranks: peaks were from 13% below to
+6% above, and those of the same job differed by up to 10%. A warm rank keeps some of what an earlier, larger job took.
 """
 
 from __future__ import annotations

@@ -47,9 +47,7 @@ class Loras:
         whole: has all weights be on the parts while its block runs: no offload's hooks, which know modules by name.
     """
 
-    def __init__(
-        self, pipe: Any, whole: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
-    ) -> None:
+    def __init__(self, pipe: Any, whole: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext) -> None:
         self.pipe, self._whole = pipe, whole
         self._adapters: dict[tuple[str, int], str] = {}  # of each file that is loaded, by its path and time of change
         self._count = 0

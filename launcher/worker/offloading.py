@@ -1,4 +1,4 @@
-"""Weights that wait in main memory until they are computed with: runtime.offload=, by diffusers' and accelerate's hooks.
+"""Weights that wait in main memory until they are computed with, by diffusers' hooks and accelerate's.
 
 The hooks are on a pipeline's parts from when they are loaded, below those that share a sequence or cache steps, which
 come and go with jobs: so what is brought is there when any of them computes, and a skipped block brings nothing.

@@ -36,7 +36,7 @@ CACHES = [
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory) -> Iterator[Warm]:
-    group = Warm(tmp_path_factory.mktemp("ranks"))
+    group = Warm(tmp_path_factory.mktemp("ranks"), "waiting")
     yield group
     group.close()
 
@@ -115,6 +115,28 @@ def test_ranks_that_hold_a_part_of_the_weights_draw_the_same_to_the_bit(ranks, w
     for held in made.record.held_bytes:
         assert held["transformer"] <= all_of_it / 2 + 2 * block + all_of_it / 10
         assert held["transformer"] > all_of_it / 2
+
+
+OFFLOADED = [
+    ["runtime.offload=sequential", "cp=ulysses_anything", "cp.ulysses_degree=2", *CACHES[0], "check=true"],
+    ["runtime.offload=group", "cp=ring_anything", "cp.ring_degree=2", *CACHES[2], "check=true"],
+    ["runtime.offload=group", "cp=none", "cp.cfg_degree=2", "model.true_cfg=2", "negative_prompt=blue"],
+]
+
+
+@pytest.mark.parametrize("words", OFFLOADED, ids=lambda words: f"{words[0]}-{words[1]}")
+def test_ranks_whose_weights_come_in_pieces_draw_the_same(ranks, words):
+    """No rule is asked, which would say that a CPU has nowhere to move weights from."""
+    tiles = ["vae.tiling=true", "vae.tile=32", "vae.shared=true"]  # so that rank 1 loads a VAE when it decodes
+    same = [word for word in words[1:] if not word.startswith("check")]
+    whole = ranks.make(asked(*same, *tiles))
+    pieces = ranks.make(resolve(to_config(Composer().compose([*WORDS, *words, *tiles])), LAPTOP))
+    shown = [np.asarray(Image.open(made.folder / made.record.files[0].file)).astype(int) for made in (whole, pieces)]
+    assert abs(shown[0] - shown[1]).max() <= 1
+    assert pieces.record.skipped_steps == whole.record.skipped_steps
+    assert pieces.record.held_bytes == whole.record.held_bytes
+    assert pieces.record.config["runtime"]["offload"] == words[0].removeprefix("runtime.offload=")
+    assert pieces.record.check is None or pieces.record.check.close
 
 
 QUANTIZED = [

@@ -13,7 +13,10 @@ from launcher.rules import offloading, problems
 
 @pytest.mark.parametrize(("line", "said", "machine"), REFUSALS["offloading"])
 def test_it_is_refused_by_name(ask, line, said, machine):
-    told = [f"{problem.value}: {problem.rule}; {problem.instead}" for problem in problems(ask(*line.split(), machine=machine))]
+    told = [
+        f"{problem.value}: {problem.rule}; {problem.instead}"
+        for problem in problems(ask(*line.split(), machine=machine))
+    ]
     assert any(said in each for each in told), told
 
 

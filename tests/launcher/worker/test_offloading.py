@@ -1,4 +1,4 @@
-"""Weights that wait, on a CPU, where `poisoned` shows when they are computed with: NaN, or no numbers at all, do wait."""
+"""Weights that wait, on a CPU, where `poisoned` shows whether they do: NaN, or no numbers at all, stand for them."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_what_is_there_at_once_is_what_a_plan_counts(job, ask, monkeypatch, how)
 
 
 def test_a_forward_that_was_put_around_a_transformer_stays(job):
-    """What shares guidance is put there when a job begins; diffusers' way to learn the order of blocks would drop it."""
+    """What shares guidance is put there; diffusers' way to learn the order of blocks would drop it."""
     with poisoned(streams=True):
         worker = a_worker()
         drawn(worker, job, "group")
