@@ -1,4 +1,4 @@
-"""Ours beside diffusers' own, in one process group, in turns, in one table.
+"""Ours beside diffusers' own, and others that are installed (peers.py), in one process group, in turns, in one table.
 
     python -m attention_backends.benchmark --ranks 2 --tokens 4545
     python -m attention_backends.benchmark --step          # a whole FLUX step on --ranks ranks and on one
@@ -19,7 +19,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from attention_backends import attention2d, exchange, kernels
+from attention_backends import attention2d, exchange, kernels, peers
 from attention_backends.cost import Speeds
 from attention_backends.diffusers_seam import theirs
 from attention_backends.layout import Layout, split_lengths
@@ -29,6 +29,7 @@ from attention_backends.topology import Topology
 from attention_backends.unified import context_parallel_attention
 
 Table = list[dict[str, Any]]
+Absent = dict[str, str]  # which peers have no row, and why
 COMPUTE, WIRE = "limit: compute only", "limit: wire only"
 
 
@@ -41,7 +42,7 @@ class Row:
     exact: bool = True
 
 
-def rows(topology: Topology, layout: Layout, qkv: list[torch.Tensor]) -> dict[str, Row]:
+def rows(topology: Topology, layout: Layout, qkv: list[torch.Tensor], others: peers.Calls) -> dict[str, Row]:
     group, world = topology.group, topology.world_size
     ring = Topology(group, topology.rank, world, 1)
     row = Topology(group, topology.rank, 1, world)
@@ -65,6 +66,7 @@ def rows(topology: Topology, layout: Layout, qkv: list[torch.Tensor]) -> dict[st
 
     return {
         **{f"diffusers {name}": Row(call, ours=False) for name, call in theirs.calls(topology, qkv).items()},
+        **{name: Row(call, ours=False) for name, call in others.items()},
         "ring gather": ours(ring, "gather"),
         "ring staged": ours(ring, "staged"),
         "ring auto": ours(ring, "auto", speeds),
@@ -87,7 +89,21 @@ def timed(call: Callable[[], Any], group: dist.ProcessGroup, device: torch.devic
     return spent.item() * 1e3
 
 
-def attention_table(arguments: argparse.Namespace, group: dist.ProcessGroup, device: torch.device) -> Table:
+def refusal(call: Callable[[], Any], group: dist.ProcessGroup) -> str:
+    """What others' code says of this shape, if any rank's fails; ranks see the same shapes and fail alike."""
+    why = ""
+    try:
+        call()
+    except (AssertionError, NotImplementedError, RuntimeError, ValueError) as error:
+        why = str(error).strip().splitlines()[0]
+    failed = torch.tensor([float(bool(why))])
+    dist.all_reduce(failed, op=dist.ReduceOp.MAX, group=group)
+    return why or ("another rank failed" if failed.item() else "")
+
+
+def attention_table(
+    arguments: argparse.Namespace, group: dist.ProcessGroup, device: torch.device
+) -> tuple[Table, Absent]:
     rank, world = dist.get_rank(group), dist.get_world_size(group)
     topology = Topology(group, rank, world, 1)
     layout = Layout(split_lengths(arguments.tokens, world))
@@ -98,10 +114,15 @@ def attention_table(arguments: argparse.Namespace, group: dist.ProcessGroup, dev
     qkv = [x[:, begin:end].to(device, getattr(torch, arguments.dtype)).contiguous() for x in whole]
     q, k, v = (x.double().transpose(1, 2) for x in whole)
     exact = torch.nn.functional.scaled_dot_product_attention(q[:, :, begin:end], k, v).transpose(1, 2)
-    lines = rows(topology, layout, qkv)
+    others, absent = peers.calls(topology, layout, qkv)
+    lines = rows(topology, layout, qkv, others)
     results: dict[str, dict[str, Any]] = {}
     with torch.no_grad():
-        for name, row in lines.items():  # warm up, check, count
+        for name, row in list(lines.items()):  # warm up, check, count
+            if not row.ours and (why := refusal(row.call, group)):
+                absent[name] = why
+                del lines[name]
+                continue
             row.call()
             exchange.reset_counters()
             out = row.call()
@@ -121,10 +142,10 @@ def attention_table(arguments: argparse.Namespace, group: dist.ProcessGroup, dev
     for entry in table:
         entry["to_diffusers"] = entry["ms_median"] / find["diffusers ring_anything"]
         entry["to_limit"] = entry["ms_median"] / limit
-    return table
+    return table, absent
 
 
-def step_table(arguments: argparse.Namespace, group: dist.ProcessGroup, device: torch.device) -> Table:
+def step_table(arguments: argparse.Namespace, group: dist.ProcessGroup, device: torch.device) -> tuple[Table, Absent]:
     """One denoising step of a FLUX: all ranks together, then rank 0 alone with the others idle.
 
     to_compute: the time as a multiple of the ranks' equal shares of what one rank takes alone.
@@ -194,7 +215,7 @@ def step_table(arguments: argparse.Namespace, group: dist.ProcessGroup, device: 
     for name, entry in results.items():
         many = statistics.median(times[name])
         table.append({**entry, "ms_median": many, "ms_min": min(times[name]), "to_compute": many * world / one})
-    return table
+    return table, {}
 
 
 def show(table: Table) -> str:
@@ -220,11 +241,14 @@ def run(rank: int, arguments: argparse.Namespace, port: int | None) -> None:
     dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
     group = dist.group.WORLD
     assert group is not None
-    table = (step_table if arguments.step else attention_table)(arguments, group, device)
+    table, absent = (step_table if arguments.step else attention_table)(arguments, group, device)
     if dist.get_rank() == 0:
         about = {name: getattr(arguments, name) for name in ("tokens", "heads", "head_dim", "dtype", "device")}
         about["ranks"] = dist.get_world_size()
-        print(json.dumps({**about, "table": table}) if arguments.json else f"{about}\n{show(table)}", flush=True)
+        if arguments.json:
+            print(json.dumps({**about, "table": table, "absent": absent}), flush=True)
+        else:
+            print(about, show(table), *(f"{peer}: {why}" for peer, why in absent.items()), sep="\n", flush=True)
     dist.barrier()
     dist.destroy_process_group()
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from launcher import cgroups, gpus
-from launcher.config.schema import MachineConfig, conf_dir
+from launcher.config.paths import conf_dir
+from launcher.config.schema import MachineConfig
 from launcher.gpus import Gpu, capability
 from launcher.wording import plural
 

@@ -21,8 +21,8 @@ from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from launcher.config import hydra_seam, suggest
-from launcher.config.paths import user_path
-from launcher.config.schema import LaunchConfig, conf_dir
+from launcher.config.paths import conf_dir, user_path
+from launcher.config.schema import LaunchConfig
 from launcher.config.text import PROMPTS, as_typed, fields, parse, unescaped
 from launcher.config.yaml_files import UNEXPECTED
 from launcher.problems import Problem, Refused, choices, nearest

@@ -1,4 +1,4 @@
-"""Every path that a user gives becomes the one that is used here, and nowhere else."""
+"""Where conf/ is; and every path that a user gives becomes the one that is used here, and nowhere else."""
 
 from __future__ import annotations
 
@@ -16,6 +16,13 @@ PATHS = (
     *("model.path", "model.base", "model.transformer", "model.vae", "lora.path", "prompt_file"),
     *(*PICTURES, "output.dir", "tracker.dir", "resume"),
 )
+
+
+def conf_dir() -> Path:
+    """conf/: inside the installed package, or at the top of a checkout."""
+    package = Path(__file__).parent.parent
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parent / "conf"
 
 
 def user_path(text: str) -> Path:

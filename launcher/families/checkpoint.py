@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from launcher.config.model_schema import ModelConfig
 from launcher.config.paths import is_utf8
-from launcher.config.schema import ModelConfig
 from launcher.families import fits
 from launcher.families.draft import draft
 from launcher.families.facts import fact_problems

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from launcher.config.schema import ModelConfig
+from launcher.config.model_schema import ModelConfig
 from launcher.families import class_plans, sources, unnamed
 from launcher.families.sources import Classes, attributes, method, transformer
 from launcher.problems import Problem, Refused

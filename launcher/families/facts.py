@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from launcher.config.schema import ModelConfig
+from launcher.config.model_schema import ModelConfig
 from launcher.problems import Problem
 from launcher.reading import UnreadableError, read_json_object
 

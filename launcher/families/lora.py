@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 
 from launcher import lora_config, lora_keys
+from launcher.config.model_schema import ModelConfig
 from launcher.config.paths import user_path
-from launcher.config.schema import ModelConfig
 from launcher.families.safetensors import Tensor, read_header, read_metadata
 from launcher.families.weights import BASES, folder, snapshot, variants, weight_files
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from attention_backends.plan import Plan
-from launcher.config.schema import ModelConfig
+from launcher.config.model_schema import ModelConfig
 from launcher.families import sources
 from launcher.problems import Problem
 

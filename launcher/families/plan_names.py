@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from attention_backends.plan import Plan, nearest
-from launcher.config.schema import ModelConfig
+from launcher.config.model_schema import ModelConfig
 from launcher.families import sources
 from launcher.families.sources import Classes
 from launcher.problems import Problem

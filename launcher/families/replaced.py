@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from launcher.config.model_schema import ModelConfig
 from launcher.config.paths import is_utf8, user_path
-from launcher.config.schema import ModelConfig
 from launcher.families import gguf, safetensors
 from launcher.families.hub import answer_flaw, offline_flaw
 from launcher.families.parts import read_index

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from launcher.config.model_schema import ModelConfig, TaskConfig
 from launcher.config.paths import PICTURES
-from launcher.config.schema import LaunchConfig, ModelConfig, TaskConfig
+from launcher.config.schema import LaunchConfig
 
 INPUTS = PICTURES
 NAMES = {  # of tasks, as a table calls them

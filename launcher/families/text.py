@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from launcher.config.schema import ModelConfig
+from launcher.config.model_schema import ModelConfig
 from launcher.families.tokenizers import Count, counter
 from launcher.families.weights import folder
 from launcher.reading import UnreadableError

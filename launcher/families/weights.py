@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from launcher.config.model_schema import ModelConfig
 from launcher.config.paths import user_path
-from launcher.config.schema import ModelConfig
 from launcher.families.safetensors import read_header
 from launcher.problems import Problem
 from launcher.reading import MAX_JSON, UnreadableError, read_json_object, read_text

@@ -12,8 +12,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from launcher.config.model_schema import ModelConfig
 from launcher.config.paths import is_utf8, user_path
-from launcher.config.schema import ModelConfig
 from launcher.families import lora as lora_files
 from launcher.families import replaced, safetensors
 from launcher.families.checkpoint import NOT_UTF8, RENAME

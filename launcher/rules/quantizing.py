@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib.util import find_spec
 
-from launcher.config.schema import ModelConfig
+from launcher.config.model_schema import ModelConfig
 from launcher.families import sources
 from launcher.problems import Problem
 from launcher.quantizing import CAPABILITY, EXTRA, NONE, PACKAGE, UNFIT, WAYS

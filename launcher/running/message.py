@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from launcher.config.model_schema import ModelConfig
 from launcher.config.paths import PICTURES
-from launcher.config.schema import LaunchConfig, ModelConfig
+from launcher.config.schema import LaunchConfig
 from launcher.estimates import memory
 from launcher.families import lora as lora_files
 from launcher.families import replaced
@@ -27,7 +28,7 @@ from launcher.request.pictures import content_of, listed, ready, ready_film
 from launcher.request.request import Request
 from launcher.running.first_record import input_hashes, resolved
 from launcher.running.group import GroupKey
-from launcher.wire.protocol import Given, Job, Load, LoraFile, PartFile, Picture, Sharing
+from launcher.wire.jobs import Given, Job, Load, LoraFile, PartFile, Picture, Sharing
 
 
 def group_key(request: Request) -> GroupKey:

@@ -11,7 +11,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from launcher.config.compose import Composer, to_config, translated
-from launcher.config.schema import ModelConfig, conf_dir
+from launcher.config.model_schema import ModelConfig
+from launcher.config.paths import conf_dir
 from launcher.families import unnamed
 from launcher.families.facts import contradictions
 from launcher.families.hub import fetch_configs

@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 
-from launcher.wire.protocol import Kinds, Message, ProtocolError, pack, unpack
+from launcher.wire.messages import Kinds, Message, ProtocolError, pack, unpack
 
 MAX_LINE = 16 << 20  # bytes: a job with a prompt file of the largest size, escaped, fits
 SOCKET_VARIABLE = "LAUNCHER_SOCKET"

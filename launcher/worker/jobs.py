@@ -28,7 +28,9 @@ from launcher.records.hashes import weights
 from launcher.records.picture import save
 from launcher.records.record import File, at_commit
 from launcher.wire.channel import STORE_VARIABLE
-from launcher.wire.protocol import Checked, Done, Job, Load, Message, Picture, Saved, Source, Stage, Step
+from launcher.wire.jobs import Job, Load, Picture
+from launcher.wire.messages import Message
+from launcher.wire.protocol import Checked, Done, Saved, Source, Stage, Step
 from launcher.worker import surroundings
 from launcher.worker.absent import held
 from launcher.worker.caches import cached, forget

@@ -15,7 +15,7 @@ import torch
 import transformers
 
 from launcher.holding import on_first_rank
-from launcher.wire.protocol import Load
+from launcher.wire.jobs import Load
 from launcher.worker import processors, quantizing
 from launcher.worker.absent import absent
 from launcher.worker.offloading import Offload

@@ -23,7 +23,7 @@ from safetensors import safe_open
 from launcher import lora_config
 from launcher import lora_keys as names
 from launcher.lora_config import PEFT_PREFIX
-from launcher.wire.protocol import LoraFile
+from launcher.wire.jobs import LoraFile
 from launcher.worker.absent import is_absent
 
 ADAPTER = re.compile(r"\.lora_\w+\.")  # in the name of a parameter that an adapter has added

@@ -13,7 +13,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 import attention_backends
 from attention_backends.catalog import MODES
 from attention_backends.diffusers_seam import theirs
-from launcher.wire.protocol import Sharing
+from launcher.wire.jobs import Sharing
 from launcher.worker.compiling import blocks_compiled, whole_compiled
 from launcher.worker.guidance import Shapes, divided
 

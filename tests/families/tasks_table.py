@@ -17,7 +17,7 @@ ROOT = HERE.parent.parent
 # ruff: noqa: E402  (the helpers are found by path)
 sys.path[:0] = [str(ROOT), str(HERE), str(HERE.parent)]
 
-from launcher.config.schema import ModelConfig, TaskConfig
+from launcher.config.model_schema import ModelConfig, TaskConfig
 from launcher.families.tasks import NAMES, tasks
 
 TABLE = ROOT / "conf" / "README.md"

@@ -10,9 +10,9 @@ from launcher.cli.parser import Parser
 from launcher.cli.screen import rows
 from launcher.cli.terminal import show
 from launcher.config.compose import Composer, to_config
+from launcher.config.model_schema import ModelConfig
 from launcher.config.names import SCHEDULERS
 from launcher.config.paths import user_path
-from launcher.config.schema import ModelConfig
 from launcher.config.text import quoted
 from launcher.families import sources
 from launcher.families.fits import FITS, NOISE

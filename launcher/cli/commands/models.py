@@ -8,8 +8,8 @@ from launcher.cli.help import page as help_page
 from launcher.cli.parser import Parser
 from launcher.cli.terminal import show
 from launcher.config.compose import Composer
+from launcher.config.model_schema import ModelConfig
 from launcher.config.paths import user_path
-from launcher.config.schema import ModelConfig
 from launcher.families.draft import draft
 from launcher.families.weights import folder
 from launcher.problems import Problem, Refused

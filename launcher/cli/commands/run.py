@@ -11,7 +11,7 @@ from launcher.cli.help import page
 from launcher.cli.parser import Parser
 from launcher.cli.terminal import Terminal, show
 from launcher.config.compose import Composer
-from launcher.config.schema import conf_dir
+from launcher.config.paths import conf_dir
 from launcher.config.text import as_typed
 from launcher.config.unsupported import unsupported
 from launcher.problems import Problem, Refused

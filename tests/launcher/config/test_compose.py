@@ -8,7 +8,7 @@ from shared import GPUS, ROOT
 
 from attention_backends.catalog import KERNELS, MODES
 from launcher.config.compose import Composer, to_config
-from launcher.config.schema import conf_dir
+from launcher.config.paths import conf_dir
 from launcher.config.text import fields
 from launcher.estimates.ways import resolve
 from launcher.problems import Refused

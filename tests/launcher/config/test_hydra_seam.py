@@ -12,7 +12,7 @@ from shared import ROOT
 
 from launcher.config import hydra_seam
 from launcher.config.compose import Composer, to_config
-from launcher.config.schema import conf_dir
+from launcher.config.paths import conf_dir
 
 PRIVATE = {"hydra._internal.config_loader_impl", "hydra._internal.utils"}
 

@@ -1,6 +1,8 @@
 """The schema: every setting is explained, and conf/ is found."""
 
-from launcher.config.schema import LaunchConfig, conf_dir, fact, option
+from launcher.config.model_schema import fact, option
+from launcher.config.paths import conf_dir
+from launcher.config.schema import LaunchConfig
 from launcher.config.text import fields
 
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from attention_backends.plan import parse
-from launcher.config.schema import ModelConfig
+from launcher.config.model_schema import ModelConfig
 from launcher.families import class_plans, sources, unnamed
 from launcher.families.draft import draft
 from launcher.families.plan_dims import dim_problems

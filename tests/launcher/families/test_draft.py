@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from attention_backends.plan import parse
-from launcher.config.schema import ModelConfig
+from launcher.config.model_schema import ModelConfig
 from launcher.families.draft import draft
 from launcher.families.facts import contradictions
 from launcher.families.weights import BUNDLED

@@ -11,7 +11,7 @@ import pytest
 from huggingface_hub.utils import close_session
 from shared import GPUS
 
-from launcher.config.schema import ModelConfig
+from launcher.config.model_schema import ModelConfig
 from launcher.families.hub import access_problems, answer_problems, ask, token
 from launcher.rules import problems
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from launcher.config.schema import ModelConfig
+from launcher.config.model_schema import ModelConfig
 from launcher.families.lora import candidates, file, flaw
 from launcher.rules import problems
 

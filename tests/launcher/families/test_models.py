@@ -16,7 +16,7 @@ import transformers
 from shared import ROOT
 
 from launcher.config.compose import Composer, to_config
-from launcher.config.schema import ModelConfig
+from launcher.config.model_schema import ModelConfig
 from launcher.families.shapes import misfits
 from launcher.records.run_dir import LIBRARIES
 from launcher.rules import files

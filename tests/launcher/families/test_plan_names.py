@@ -9,7 +9,7 @@ import pytest
 
 from attention_backends.plan import parse
 from launcher.config.compose import Composer, to_config
-from launcher.config.schema import ModelConfig
+from launcher.config.model_schema import ModelConfig
 from launcher.families.plan_dims import dim_problems
 from launcher.families.plan_names import name_problems
 

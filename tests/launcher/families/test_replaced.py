@@ -9,7 +9,7 @@ import torch
 from hub import COMMIT, hub
 from safetensors.torch import load_file, save_file
 
-from launcher.config.schema import ModelConfig
+from launcher.config.model_schema import ModelConfig
 from launcher.estimates.notes import notes
 from launcher.families.replaced import files, held, part_problems, single_files
 from launcher.families.weights import BUNDLED

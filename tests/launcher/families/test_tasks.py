@@ -7,7 +7,8 @@ import yaml
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxInpaintPipeline
 from shared import ROOT
 
-from launcher.config.schema import LaunchConfig, ModelConfig, TaskConfig
+from launcher.config.model_schema import ModelConfig, TaskConfig
+from launcher.config.schema import LaunchConfig
 from launcher.families.tasks import NAMES, denoising_steps, fitting, given, strength, task_of, tasks
 
 INPAINT = TaskConfig(["image", "mask_image"], strength=0.6)

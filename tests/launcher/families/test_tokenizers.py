@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from launcher.config.schema import ModelConfig
+from launcher.config.model_schema import ModelConfig
 from launcher.estimates.notes import notes
 from launcher.families.text import count_tokens
 from launcher.families.tokenizers import counter, pairs_flaw, size

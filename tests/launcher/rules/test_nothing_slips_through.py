@@ -20,8 +20,9 @@ from attention_backends.catalog import KERNELS, MODES
 from launcher.cli.commands.plan import page
 from launcher.cli.main import main
 from launcher.config.compose import Composer, to_config
+from launcher.config.model_schema import TaskConfig
 from launcher.config.paths import PICTURES
-from launcher.config.schema import LaunchConfig, TaskConfig
+from launcher.config.schema import LaunchConfig
 from launcher.config.text import fields, is_text
 from launcher.estimates.plan import plan
 from launcher.estimates.ways import resolve

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from shared import a_job
 
 from launcher.families.weights import BUNDLED
-from launcher.wire.protocol import LoraFile
+from launcher.wire.jobs import LoraFile
 from launcher.worker.absent import held
 from launcher.worker.load import load_pipeline
 from launcher.worker.lora import Loras
