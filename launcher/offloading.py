@@ -10,5 +10,11 @@ Each rank does so for itself. The picture is the same to the bit. Without torch:
 NONE, MODEL, GROUP, SEQUENTIAL = "none", "model", "group", "sequential"
 WAYS = (NONE, MODEL, GROUP, SEQUENTIAL)  # the faster first
 IN_PIECES = (GROUP, SEQUENTIAL)  # parts that run are not on the GPU as a whole
-# Its attention hands weights to an operator before their layer is called, and diffusers' class says no to it too.
-UNFIT = ("HunyuanDiT2DModel",)
+# What can't have its weights come in pieces, and why: transformers, and pipelines.
+UNFIT = {
+    "HunyuanDiT2DModel": "its attention computes with weights before they have come",  # diffusers says no to it too
+    **dict.fromkeys(
+        ("Ideogram4Pipeline", "LongCatImagePipeline"),
+        "it puts prompts where the text encoder's weights wait",
+    ),
+}

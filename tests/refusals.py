@@ -115,6 +115,7 @@ REFUSALS: dict[str, list[Refusal]] = {
         ("runtime.offload=leaf", "unknown option; choose from none, model, group, sequential; type runtime.off", GPUS),
         ("runtime.offload=group cp=diffusers_ring", "cp.implementation=diffusers: were not tried together", GPUS),
         ("runtime.offload=group model.transformer=a.gguf", "a.gguf: were not tried together; type runtime.off", GPUS),
+        ("runtime.offload=group model=ideogram4", "does not work with Ideogram4Pipeline: it puts prompts", GPUS),
         ("runtime.offload=group quantization=int8", "runtime.offload=group: were not tried together", GPUS),
         ("runtime.offload=group compile=full", "was not tested with runtime.offload=group; type runtime.off", GPUS),
         ("runtime.offload=sequential runtime.weights=sharded", "offload=sequential: were not tried together", GPUS),

@@ -23,8 +23,8 @@ def offloaded(request: Request) -> Iterator[Problem]:
         yield Problem(value, f"was not tested with a {kind}", instead)
         return
     kinds = {sources.part_of(model.pipeline, name) for name in model.transformers}
-    for kind in kinds.intersection(UNFIT):
-        yield Problem(value, f"the attention of a {kind} computes with weights that were not brought", instead)
+    for kind in {model.pipeline, *kinds} & UNFIT.keys():
+        yield Problem(value, f"does not work with {kind}: {UNFIT[kind]}", instead)
     untried = {
         "cp.implementation=diffusers": config.cp.implementation == "diffusers",
         f"model.transformer={model.transformer}": (model.transformer or "").endswith(".gguf"),

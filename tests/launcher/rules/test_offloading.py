@@ -24,7 +24,7 @@ def test_it_is_refused_by_name(ask, line, said, machine):
 def test_a_class_that_it_was_not_tested_with_is_named(ask, how):
     words = ["runtime=gpu", f"runtime.offload={how}", "model.pipeline=HunyuanDiTPipeline"]
     (found,) = offloading.offloaded(ask(*words, machine=GPUS))
-    assert found.rule.startswith("the attention of a HunyuanDiT2DModel computes with weights that were not brought")
+    assert found.rule.startswith("does not work with HunyuanDiT2DModel: its attention computes with weights")
     assert found.instead == "type runtime.offload=model"
     request = ask("runtime=gpu", f"runtime.offload={how}", machine=GPUS)
     checkpoint = dataclasses.replace(request.inputs.checkpoint, planless="SanaTransformer2DModel")
