@@ -10,12 +10,12 @@ from pathlib import Path
 
 from launcher import slurm
 from launcher.problems import Interrupted, Refused, RunFailed
-from launcher.records.record import Record, SlurmJob, read_record
+from launcher.records.record import Record, read_record
 from launcher.records.run_dir import RunDir
 from launcher.running.deal import in_order
 from launcher.running.first_record import first_record
 from launcher.running.job import Made
-from launcher.running.submission import hand_over, script, write
+from launcher.running.submission import hand_over, held_job, script, write
 from launcher.running.sweep import DONE, FAILED, Sweep, recorded
 from launcher.running.sweep_folder import shown
 from launcher.running.waiting import ASKED, DEAF, SETTLED, TICK, last_words
@@ -75,11 +75,10 @@ class Array:
             for number in self._left:
                 RunDir(sweep.jobs[number].folder or folder).path_of_record.unlink(missing_ok=True)
             raise
-        self.where = SlurmJob(self.job, slurm.facts("job", self.job).get("Partition", ""))
-        for number in self._left:
-            place = sweep.jobs[number].folder or folder
-            RunDir(place).rewrite(read_record(place / "run.json"), slurm=self.where)
-        slurm.ask("scontrol", "release", self.job)
+        with held_job(self.job) as self.where:
+            for number in self._left:
+                place = sweep.jobs[number].folder or folder
+                RunDir(place).rewrite(read_record(place / "run.json"), slurm=self.where)
 
     def __str__(self) -> str:
         return f"{self.job} of Slurm, partition {self.where.partition}, {len(self._elements)} in its array"

@@ -20,7 +20,7 @@ from launcher.config.schema import LaunchConfig
 from launcher.config.unsupported import unsupported
 from launcher.estimates.ways import resolve
 from launcher.problems import Interrupted, LauncherError, Problem, Refused, RunFailed
-from launcher.records.record import SlurmJob, read_record
+from launcher.records.record import read_record
 from launcher.records.run_dir import RunDir
 from launcher.request.inputs import drawn_seed
 from launcher.request.request import Request
@@ -145,7 +145,7 @@ class Session:
         """Hand a run to Slurm, and wait for it if that is asked for."""
         from launcher.running.first_record import first_record
         from launcher.running.job import Made
-        from launcher.running.submission import submit
+        from launcher.running.submission import held_job, submit
         from launcher.running.waiting import wait
 
         run_dir, config = RunDir(shown(folder)), request.config.cluster
@@ -153,9 +153,8 @@ class Session:
             with held(folder, f"hydra.run.dir={run_dir.path}"), run_dir.claimed():
                 job = submit(composed, request, words, folder, self.composer.options, only_check)
                 first = first_record(request, recorded(words), self.composer.options)
-                where = SlurmJob(job, slurm.facts("job", job).get("Partition", ""))
-                run_dir.rewrite(first, status="queued", slurm=where)
-            slurm.ask("scontrol", "release", job)
+                with held_job(job) as where:
+                    run_dir.rewrite(first, status="queued", slurm=where)
         except OSError as error:
             raise RunFailed(f"the run's folder can't be written: {shorten(str(error), 200)}") from error
         self.screen.said(f"{'job':<10} {job} of Slurm, partition {where.partition}\n{'run':<10} {run_dir.path}")
@@ -252,6 +251,10 @@ class Session:
             self.screen.unfinished(folder)
             raise
         self.screen.table(sweep)
+        if master.cluster.name != "none" and any(
+            job.status == FAILED for job in sweep.jobs
+        ):  # a machine is gone, perhaps
+            self.screen.unfinished(folder)
         results.contact_sheet(sweep, folder, self.screen)
         results.report(sweep, folder, self.screen)
         self._track([(job.request, job.made.folder) for job in sweep.jobs if job.request and job.made])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import time
@@ -228,6 +229,27 @@ def test_what_the_partition_does_not_have_is_refused_before_anything(slurm, tmp_
         assert done.returncode == 1
         assert told in done.stderr
     assert not [path for path in (tmp_path / "job").rglob("*") if path.is_file()]
+
+
+@pytest.mark.skipif(not WHOLE, reason="only with FAMILY_SAMPLES: waits for a controller that does not answer")
+@pytest.mark.parametrize(
+    ("was", "becomes", "told"),
+    [
+        (r"SlurmctldPort=\d+", "SlurmctldPort=1", "Slurm's controller does not answer (sinfo: "),
+        ("munge.socket", "gone.socket", "munge, by which Slurm knows who asks, does not work here (sinfo: "),
+    ],
+)
+def test_a_slurm_that_does_not_answer_is_told_after_a_wrong_number(slurm, tmp_path, was, becomes, told):
+    conf = tmp_path / "slurm.conf"
+    conf.write_text(re.sub(was, becomes, (slurm.folder / "slurm.conf").read_text()))
+    environment = slurm.environment | {"SLURM_CONF": str(conf)}
+    line = command(*WORDS, "cluster.nodes=0")
+    done = subprocess.run(line, capture_output=True, text=True, timeout=PATIENCE, env=environment, cwd=tmp_path)
+    assert done.returncode == 1
+    said = [one for one in done.stderr.splitlines() if one.startswith("launcher: ")]
+    assert said[0] == "launcher: cluster.nodes=0: must be at least 1"
+    assert said[1].startswith(f"launcher: cluster=slurm: {told}")
+    assert len(said) == 2
 
 
 @pytest.mark.skipif(not WHOLE, reason="only with FAMILY_SAMPLES: takes a minute")
