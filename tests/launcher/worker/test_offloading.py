@@ -23,7 +23,8 @@ from launcher.caches import Cache
 from launcher.estimates import memory
 from launcher.families.weights import BUNDLED
 from launcher.offloading import IN_PIECES
-from launcher.wire.protocol import Done, Job, LoraFile, Picture
+from launcher.wire.jobs import Job, LoraFile, Picture
+from launcher.wire.protocol import Done
 from launcher.worker.absent import is_absent
 from launcher.worker.jobs import Worker
 from launcher.worker.load import load_pipeline
