@@ -99,10 +99,11 @@ REFUSALS: dict[str, list[Refusal]] = {
     "quantizing": [
         (
             "quantization=int4",
-            "quantization=int4: unknown option; choose from none, int8, fp8; type quantization=int8",
+            "quantization=int4: unknown option; choose from none, int8, fp8, nf4; type quantization=int8",
             LAPTOP,
         ),
-        ("quantization=nf4", "quantization=nf4: is not offered: bitsandbytes needs a GPU", LAPTOP),
+        ("quantization=bnb", "quantization=bnb: unknown option; choose from none, int8, fp8, nf4; type quant", LAPTOP),
+        ("quantization=nf4 compile=full", "quantization=nf4 compile=full: were not tried together; leave on", LAPTOP),
         ("quantization=int8 lora.path=a.safetensors", "quantization=int8 lora.path=...: were not tried tog", LAPTOP),
         ("quantization=fp8 compile=full", "quantization=fp8 compile=full: were not tried together; leave on", LAPTOP),
         ("quantization=int8 model.transformer=a.gguf", "model.transformer=a.gguf: were not tried together", LAPTOP),

@@ -112,6 +112,7 @@ MEANT = {
     "runtime.weights": dict.fromkeys(
         ("fsdp", "fsdp2", "full_shard", "zero3", "hsdp", "true", "yes", "on"), "sharded"
     ) | {"full": "replicated", "no_shard": "replicated"},
+    "quantization": dict.fromkeys(("bnb", "bitsandbytes", "bnb_nf4", "bnb_4bit", "4bit", "fp4"), "nf4"),
     "runtime.offload": {
         **dict.fromkeys(("true", "yes", "on", "cpu"), "model"),
         **dict.fromkeys(("groups", "block", "blocks", "block_level", "group_offload"), "group"),
@@ -177,8 +178,11 @@ NOT_NEEDED = {
          "compile_repeated_blocks", "compile_transformer", "dynamo_backend", "torch_compile_mode"), COMPILE,
     ),
     **dict.fromkeys(
-        ("quantization_config", "quant_type", "load_in_4bit", "load_in_8bit",
-         "fp8", "use_fp8", "use_fp8_t5_encoder", "int8", "nf4", "torchao"), QUANTISED,
+        ("quantization_config", "quant_type", "load_in_8bit", "fp8", "use_fp8", "use_fp8_t5_encoder", "int8",
+         "torchao"), QUANTISED,
+    ),
+    **dict.fromkeys(
+        ("load_in_4bit", "nf4", "bitsandbytes", "bnb_4bit_quant_type"), (QUANTISED[0], "type quantization=nf4")
     ),
     **dict.fromkeys(
         ("xformers", "enable_xformers", "use_flash_attn", "enable_xformers_memory_efficient_attention"), KERNEL

@@ -266,8 +266,8 @@ class LaunchConfig:
     )
     quantization: str = option(
         "none",
-        "the transformer's weights in fewer bits: none, int8 or fp8, by torchao; less memory, and another picture, the "
-        "same on any number of ranks",
+        "the transformer's weights in fewer bits: none, int8 or fp8, by torchao, or nf4, by bitsandbytes; less memory, "
+        "and another picture, the same on any number of ranks",
     )
     objective: str = option(
         "latency",

@@ -10,8 +10,8 @@ With s tokens on this rank, d = H D channels, b bytes an element:
                      that decodes some, and rank 0 holds 24 b a pixel of the whole beside it
 
     weights          of the parts that the rank holds: launcher/holding.py; with runtime.weights=sharded a share of the
-                     transformer's, and two of its blocks with the buffers; with quantization= a byte each of the
-                     transformer's
+                     transformer's, and two of its blocks with the buffers; with quantization= a byte, or half a one,
+                     of each of the transformer's
 
 With runtime.offload= what does not run waits in main memory: the weights that are there then are in offloaded.py.
 
@@ -220,8 +220,8 @@ def held_parts(request: Request, rank: int) -> dict[str, int]:
     held = {name: count * ELEMENT_SIZE.get(request.dtype, 4) for name, count in parameters(request).items()}
     if (packed := quantised(request.config.model)) is not None:
         held["transformer"] = packed
-    if request.config.quantization != quantizing.NONE:
-        held |= {name: parameters(request)[name] * quantizing.BYTES for name in _shared(request, held)}
+    if (each := quantizing.BYTES.get(request.config.quantization)) is not None:
+        held |= {name: int(parameters(request)[name] * each) for name in _shared(request, held)}
     if request.config.runtime.weights == "sharded":
         held |= {name: -(-held[name] // request.mesh.ranks) for name in _shared(request, held)}
     if rank == 0:

@@ -55,8 +55,6 @@ def words(request: Request) -> Iterator[Problem]:
             yield Problem(
                 f"{key}={word}", NOT_SUPPORTED[word].replace("kernel=", "attention.kernel="), "type attention=auto"
             )
-        elif key == "quantization" and word in quantizing.NOT_OFFERED:
-            yield Problem(f"{key}={word}", quantizing.NOT_OFFERED[word], "type quantization=int8")
         elif word not in legal:
             best = MEANT.get(key, {}).get(word.lower()) or (nearest(word, legal, 1) or legal)[0]
             yield Problem(

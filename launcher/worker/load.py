@@ -15,6 +15,7 @@ import torch
 import transformers
 
 from launcher.holding import on_first_rank
+from launcher.quantizing import NF4
 from launcher.wire.jobs import Load
 from launcher.worker import processors, quantizing
 from launcher.worker.absent import absent
@@ -84,7 +85,7 @@ def _part(kind: Any, folder: str, name: str, dtype: torch.dtype, load: Load) -> 
         source |= {"dtype": dtype, "ignore_mismatched_sizes": True}  # they are named below; its error points to a log
     else:
         source["torch_dtype"] = dtype
-    if name in load.quantized:
+    if name in load.quantized and load.quantization != NF4:
         source["quantization_config"] = quantizing.configuration(load.quantization)
     part, found = kind.from_pretrained(str(Path(folder, name)), output_loading_info=True, **source)
     for key, stored, wanted in found["mismatched_keys"]:
@@ -95,6 +96,8 @@ def _part(kind: Any, folder: str, name: str, dtype: torch.dtype, load: Load) -> 
     if left := sorted(key for key in found["unexpected_keys"] if re.sub(r"\d+", "*", key) in known):
         raise ValueError(f"does not fit its configuration: its files hold {left[0]}, and config.json has fewer layers")
     lacking = {weight for weight, value in part.named_parameters() if value.is_meta}
+    if name in load.quantized and load.quantization == NF4 and not lacking:
+        quantizing.pack(part)
     return part, sorted(lacking | set(found["missing_keys"]))
 
 

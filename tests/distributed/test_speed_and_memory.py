@@ -15,7 +15,7 @@ from launcher.config.compose import Composer, to_config
 from launcher.estimates.plan import plan
 from launcher.estimates.ways import resolve
 from launcher.families.weights import BUNDLED
-from launcher.quantizing import PACKAGE
+from launcher.quantizing import PACKAGES
 from launcher.records.run_dir import RunDir
 from launcher.rules import problems
 from launcher.running.job import Made
@@ -142,13 +142,15 @@ def test_ranks_whose_weights_come_in_pieces_draw_the_same(ranks, words):
 QUANTIZED = [
     ["quantization=int8", "cp=ring_anything", "cp.ring_degree=2", "check=true"],
     ["quantization=fp8", "cp=ulysses_anything", "cp.ulysses_degree=2", *CACHES[0]],
+    ["quantization=nf4", "cp=ring_anything", "cp.ring_degree=2", "check=true"],
     ["quantization=int8", "cp=none", "cp.cfg_degree=2", "model.true_cfg=2", "negative_prompt=blue"],
 ]
 
 
 @pytest.mark.parametrize("words", QUANTIZED, ids=lambda words: f"{words[0]}-{words[1]}")
 def test_ranks_draw_what_one_draws_with_the_same_quantised_weights(words, tmp_path):
-    pytest.importorskip(PACKAGE, reason="torchao is not installed: pip install '.[quantization]'")
+    package = PACKAGES[words[0].removeprefix("quantization=")]
+    pytest.importorskip(package, reason="its package is not installed: pip install '.[quantization,bitsandbytes]'")
     same = [word for word in words if not word.startswith(("cp", "check"))]
     group, alone, whole = Warm(tmp_path / "ranks"), Worker(lambda _: None, 0, 1), Worker(lambda _: None, 0, 1)
     try:
@@ -168,7 +170,7 @@ def test_ranks_draw_what_one_draws_with_the_same_quantised_weights(words, tmp_pa
     assert made.record.config["quantization"] == words[0].removeprefix("quantization=")
     planned = plan(asked(*words)).held_bytes[1]["transformer"]
     for held in made.record.held_bytes:
-        assert held["transformer"] == expected.held_bytes["transformer"] == pytest.approx(planned, rel=0.05)
+        assert held["transformer"] == expected.held_bytes["transformer"] == pytest.approx(planned, rel=0.1)
         assert held["transformer"] < full.held_bytes["transformer"] / 3
     assert expected.held_bytes["vae"] == full.held_bytes["vae"]  # transformers alone are quantised
     assert made.record.check is None or made.record.check.close
