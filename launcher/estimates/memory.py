@@ -10,12 +10,14 @@ With s tokens on this rank, d = H D channels, b bytes an element:
                      that decodes some, and rank 0 holds 24 b a pixel of the whole beside it
 
     weights          of the parts that the rank holds: launcher/holding.py; with runtime.weights=sharded a share of the
-                     transformer's, and two of its blocks with the buffers; with quantization= a byte each of the
-                     transformer's
+                     transformer's, and two of its blocks with the buffers; with quantization= a byte, or half a one,
+                     of each of the transformer's
 
-Denoising and decoding follow each other, so the larger one counts. `python -m tests.benchmarks.memory` measures both on
-a CPU with flux_tiny at up to 2048 x 1024, alone and on two ranks: peaks were from 13% below to 6% above, and those of
-the same job differed by up to 10%. A warm rank keeps some of what an earlier, larger job took.
+With runtime.offload= what does not run waits in main memory: the weights that are there then are in offloaded.py.
+
+Encoding, denoising and decoding follow each other, so the largest one counts. `python -m tests.benchmarks.memory`
+measures the last two on a CPU with flux_tiny at up to 2048 x 1024, alone and on two ranks: peaks were from 13% below to
+6% above, and those of the same job differed by up to 10%. A warm rank keeps some of what an earlier, larger job took.
 """
 
 from __future__ import annotations
@@ -24,10 +26,11 @@ from dataclasses import dataclass, replace
 
 from attention_backends import prices
 from attention_backends.catalog import MODES
-from launcher import quantizing
+from launcher import offloading, quantizing
 from launcher.caches import HELD
 from launcher.compiling import NONE
 from launcher.estimates.attentions import ELEMENT_SIZE, attentions, countable
+from launcher.estimates.offloaded import present
 from launcher.families.replaced import quantised
 from launcher.holding import DECODES_BETWEEN_STEPS, encodes, on_first_rank
 from launcher.request.mesh import Mesh
@@ -54,18 +57,25 @@ PIXEL = 12  # bytes of a finished pixel: three channels in float32
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes that a rank needs, by what needs them; `weights` is None where neither files nor facts tell."""
+    """Bytes that a rank needs, by what needs them; `weights` is None where neither files nor facts tell.
+
+    With an offload `weights` are those that are there while it denoises, and the last two those at other times.
+    """
 
     base: int
     weights: int | None
     buffers: int
     activations: int
     decoding: int
+    weights_encoding: int | None = None
+    weights_decoding: int | None = None
 
     @property
     def total(self) -> int:
         """The peak, an estimate; without the weights, if they are not known."""
-        return self.base + (self.weights or 0) + max(self.buffers + self.activations, self.decoding)
+        weights = self.weights or 0
+        decoding = (weights if self.weights_decoding is None else self.weights_decoding) + self.decoding
+        return self.base + max(self.weights_encoding or 0, weights + self.buffers + self.activations, decoding)
 
 
 def of_ranks(request: Request, every: bool = False) -> list[Memory]:
@@ -89,7 +99,7 @@ def of_ranks(request: Request, every: bool = False) -> list[Memory]:
     return [
         Memory(
             base=BASE.get(request.device, 0) + COMPILER * (request.device == "cpu" and request.config.compile != NONE),
-            weights=_weights(request, rank),
+            **_weights(request, rank),
             buffers=gathered(request) + (buffers[rank % len(buffers)] if request.mesh.sequence > 1 else 0),
             activations=batch
             * (ACTIVATIONS + _cached(request))
@@ -192,12 +202,17 @@ def _cached(request: Request) -> int:
     return branches * (HELD.get(name, 0) + layers * orders * (name in ("taylorseer", "pab")))
 
 
-def _weights(request: Request, rank: int) -> int | None:
-    """Bytes of the weights that a rank's device holds: all of its own, or with offload=model those of the largest."""
+def _weights(request: Request, rank: int) -> dict[str, int | None]:
+    """Bytes of the weights that a rank's device holds: all of its own, or with an offload those that are there."""
     held = held_parts(request, rank)
-    if not held:
-        return None
-    return max(held.values()) if request.config.runtime.offload == "model" else sum(held.values())
+    if not held or request.config.runtime.offload == offloading.NONE:
+        return {"weights": sum(held.values()) if held else None}
+    there = present(request, held, parameters(request))
+    return {
+        "weights": there.denoising,
+        "weights_encoding": there.encoding,
+        "weights_decoding": there.decoding,
+    }
 
 
 def held_parts(request: Request, rank: int) -> dict[str, int]:
@@ -205,8 +220,8 @@ def held_parts(request: Request, rank: int) -> dict[str, int]:
     held = {name: count * ELEMENT_SIZE.get(request.dtype, 4) for name, count in parameters(request).items()}
     if (packed := quantised(request.config.model)) is not None:
         held["transformer"] = packed
-    if request.config.quantization != quantizing.NONE:
-        held |= {name: parameters(request)[name] * quantizing.BYTES for name in _shared(request, held)}
+    if (each := quantizing.BYTES.get(request.config.quantization)) is not None:
+        held |= {name: int(parameters(request)[name] * each) for name in _shared(request, held)}
     if request.config.runtime.weights == "sharded":
         held |= {name: -(-held[name] // request.mesh.ranks) for name in _shared(request, held)}
     if rank == 0:
