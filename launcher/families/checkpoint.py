@@ -58,6 +58,7 @@ class Checkpoint:
         lacking: what is missing first, of a repository that is in the cache in part.
         variant: of the weight files, "fp16" of `model.fp16.safetensors`; None for the plain ones.
         parameters: numbers of each part with weights, as far as its files are here.
+        dtypes: of the files of each part, where it is one.
         planless: the class of what is shared, where neither the model's file nor that class has a plan; else "".
         drafted: a first draft of a model file with a plan then, if one can be made.
         problems: why it can't be loaded. notes: what a user should know.
@@ -71,6 +72,7 @@ class Checkpoint:
     lacking: str = ""
     variant: str | None = None
     parameters: dict[str, int] = field(default_factory=dict)
+    dtypes: dict[str, str] = field(default_factory=dict)
     planless: str = ""
     drafted: str = ""
     problems: tuple[Problem, ...] = ()
@@ -120,6 +122,7 @@ def inspect(model: ModelConfig) -> Checkpoint:
         lacking=lacking,
         variant=look.variant,
         parameters=look.parameters,
+        dtypes=look.dtypes,
         planless=planless,
         drafted=_drafted(here) if planless else "",
         problems=tuple(problems),
@@ -210,6 +213,7 @@ class _Look:
         self.refusals: list[Problem] = []
         self.notes: list[str] = []
         self.parameters: dict[str, int] = {}
+        self.dtypes: dict[str, str] = {}
         self.files: list[str] = []
         there = [part for part in parts if (here / part.name).is_dir()]
         self.missing += [f"its part '{part.name}' is missing" for part in parts if part not in there]
@@ -274,7 +278,7 @@ class _Look:
         self.broken += [f"{name}/{flaw}" for flaw in files.flaws]
         self.files += [f"{name}/{file.name}" for file in files.files]
         if files.parameters:
-            self.parameters[name] = files.parameters
+            self.parameters[name], self.dtypes[name] = files.parameters, files.dtype
         if packed := self._packed(part, files.shapes):
             rule = f"'{name}' is quantised ({packed}), and weights are used as they are"
             instead = f"give a folder with whole weights, in bfloat16, say, {HERE}"
