@@ -26,7 +26,7 @@ TRANSFORMER = {
 VAE = {
     "latent_channels": 16, "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "use_quant_conv": False,
     "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4,
-    "scaling_factor": 0.3611, "shift_factor": 0.1159, "use_post_quant_conv": False, "force_upcast": True, "sample_size": 1024,
+    "scaling_factor": 0.3611, "shift_factor": 0.1159, "use_post_quant_conv": False, "sample_size": 1024,
 }  # fmt: skip
 TEXT = {"num_layers": 12, "d_model": 1024, "d_ff": 2816, "num_heads": 16, "d_kv": 64, "is_gated_act": True}
 
