@@ -1,5 +1,6 @@
 """Who holds which tokens, and which of them travel: known to every rank without asking. No torch."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import combinations, pairwise
@@ -30,6 +31,11 @@ def joined(totals: tuple[int, ...], parts: int, shares: tuple[int, ...] = ()) ->
         for count in range(1, len(streams) + 1 if len(streams) <= 8 else 2)
         for chosen in combinations(streams, count)
     )
+
+
+def look_alike(layouts: Collection[tuple[int, ...]]) -> bool:
+    """Whether some rank holds as many tokens in one of them as in another."""
+    return any(a[i] == b[i] for a in layouts for b in layouts if a != b for i in range(len(a)))
 
 
 def split_heads(heads: int, parts: int, shares: tuple[int, ...] = ()) -> tuple[tuple[int, int], ...]:

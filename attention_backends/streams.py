@@ -10,7 +10,7 @@ from attention_backends.topology import Topology
 
 
 class Holder(Protocol):
-    """What this file needs of state.ContextParallel."""
+    """What this file needs of sharing.Sharing."""
 
     topology: Topology
     streams: dict[str, int]  # tokens of each stream in this forward, all ranks together

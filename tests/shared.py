@@ -19,7 +19,7 @@ from launcher.gpus import Gpu
 from launcher.machines import Machine
 from launcher.records.json_schema import FILE
 from launcher.records.record import SCHEMA, Crop, Frames, Pixels, Recipe, Record, Sizes
-from launcher.wire.protocol import Job, Load, Picture, Sharing
+from launcher.wire.jobs import Job, Load, Picture, Sharing
 
 ROOT = Path(__file__).parent.parent
 LAPTOP = Machine(cores=2)

@@ -16,6 +16,7 @@ from launcher.problems import LauncherError, Refused, RunFailed
 from launcher.wording import shorten
 
 if TYPE_CHECKING:  # what is shown is imported when it is: a refusal does not wait for it
+    from launcher.cli.standing import Lines
     from launcher.request.request import Request
     from launcher.running.job import Made
     from launcher.running.progress import Board, Progress
@@ -103,6 +104,12 @@ class Terminal:
         from launcher.cli.progress import Bars
 
         return Bars(steps, say)
+
+    def lines(self, jobs: Sweep) -> Lines:
+        """One for each job that runs elsewhere."""
+        from launcher.cli.standing import Lines
+
+        return Lines(jobs, say)
 
     def header(self, request: Request, folder: Path) -> None:
         """What is about to happen."""

@@ -23,8 +23,8 @@ from launcher.running.starters import accelerate
 from launcher.wire import channel, proof, protocol
 from launcher.wire.agents import TO_AGENT, End, Ended, Join, Leave, Look, Seen, Start
 from launcher.wire.channel import Channel
+from launcher.wire.messages import ProtocolError
 from launcher.wire.proof import ProofError
-from launcher.wire.protocol import ProtocolError
 
 
 def serve(node: Node, timeout: float) -> int:

@@ -6,7 +6,8 @@ know the secret.
 
 from __future__ import annotations
 
-from launcher.wire.protocol import Ask, ProtocolError, Told
+from launcher.wire.messages import ProtocolError
+from launcher.wire.protocol import Ask, Told
 
 MOST = 64 << 20  # characters of all keys and values
 

@@ -17,9 +17,11 @@ from launcher.config.unsupported import unsupported
 from launcher.estimates import groups as grouping
 from launcher.estimates.ways import resolve
 from launcher.machines import Machine
+from launcher.nodes import from_environment
 from launcher.problems import Problem, Refused
 from launcher.request.request import Request
 from launcher.rules import problems
+from launcher.running.elsewhere import Partitions, anywhere, of_slurm
 from launcher.running.which_model import with_model
 
 
@@ -55,7 +57,7 @@ def request_of(composed: DictConfig, words: list[str], machine: Machine) -> Requ
     """
     config = paths_checked(_single(composed, words))
     one_group(config.data, config.objective, config.cluster.name)
-    return grouping.dealt(config, of_all(config, machine))
+    return grouping.dealt(config, of_all(config, machine, Partitions()))
 
 
 def one_group(data: str | None, objective: str, cluster: str) -> None:
@@ -69,17 +71,20 @@ def one_group(data: str | None, objective: str, cluster: str) -> None:
             raise Refused([Problem(value, rule, "leave it out")])
 
 
-def of_all(config: LaunchConfig, machine: Machine) -> Machine:
-    """This machine, as many times as there are of it in a cluster."""
-    if config.cluster.name not in ("env", "slurm"):
-        return machine
-    if config.cluster.name == "slurm":
-        from launcher.running.elsewhere import of_slurm
+def of_all(config: LaunchConfig, machine: Machine, partitions: Partitions) -> Machine:
+    """This machine, as many times as there are of it in a cluster.
 
-        return of_slurm(config, machine)
-    from launcher.nodes import from_environment
-
-    return replace(machine, nodes=from_environment(config.cluster.port).count)
+    Raises:
+        Refused: they can't be known; what is wrong with the request on any machine comes first.
+    """
+    try:
+        if config.cluster.name == "slurm":
+            return of_slurm(config, machine, partitions)
+        if config.cluster.name == "env":
+            return replace(machine, nodes=from_environment(config.cluster.port).count)
+    except Refused as refused:
+        raise Refused([*anywhere(config), *refused.problems]) from refused
+    return machine
 
 
 def paths_checked(config: LaunchConfig) -> LaunchConfig:

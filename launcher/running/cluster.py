@@ -26,8 +26,8 @@ from launcher.running.starters.accelerate import Machines, interface_of
 from launcher.wire import proof, protocol
 from launcher.wire.agents import FROM_AGENT, End, Ended, Join, Leave, Look, Seen
 from launcher.wire.channel import Channel
+from launcher.wire.messages import Message, ProtocolError
 from launcher.wire.proof import ProofError
-from launcher.wire.protocol import Message, ProtocolError
 from launcher.wording import plural, shorten
 
 if TYPE_CHECKING:

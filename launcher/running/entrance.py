@@ -11,7 +11,8 @@ from launcher.running.cluster import TICK, Cluster
 from launcher.running.folder import GroupFolder
 from launcher.wire import channel, protocol
 from launcher.wire.channel import Channel
-from launcher.wire.protocol import Hello, ProtocolError
+from launcher.wire.messages import ProtocolError
+from launcher.wire.protocol import Hello
 
 PATIENCE = 5.0  # seconds that a rank has for its first words
 

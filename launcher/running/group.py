@@ -31,19 +31,9 @@ from launcher.running.watch import AwakeClock, Watch
 from launcher.wire import channel
 from launcher.wire.agents import Start
 from launcher.wire.channel import Channel
-from launcher.wire.protocol import (
-    Address,
-    Ask,
-    Done,
-    Error,
-    Job,
-    Linked,
-    Links,
-    Load,
-    Message,
-    ProtocolError,
-    Stop,
-)
+from launcher.wire.jobs import Job, Load
+from launcher.wire.messages import Message, ProtocolError
+from launcher.wire.protocol import Address, Ask, Done, Error, Linked, Links, Stop
 
 TICK = 0.1  # seconds between looks at the processes while the sockets are silent
 GRACE = 1.0  # seconds after the first failure in which the other ranks may tell of an earlier cause

@@ -25,7 +25,8 @@ from launcher.running.group import GroupKey, RankGroup
 from launcher.running.message import group_key, job_message, make_ready, pictures_of
 from launcher.running.progress import UNSEEN, Progress
 from launcher.running.story import Story, summed_up
-from launcher.wire.protocol import OUT_OF_GPU_MEMORY, Done, Picture
+from launcher.wire.jobs import Picture
+from launcher.wire.protocol import OUT_OF_GPU_MEMORY, Done
 from launcher.wording import plural
 
 GetRanks = Callable[[GroupKey, RunDir], RankGroup]

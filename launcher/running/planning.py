@@ -12,6 +12,7 @@ from launcher.machines import Machine
 from launcher.problems import Problem, Refused
 from launcher.rules import problems
 from launcher.running.checked import of_all, one_group, paths_checked
+from launcher.running.elsewhere import Partitions
 from launcher.running.sweep import REFUSED, Job
 from launcher.running.which_model import with_model
 from launcher.wording import plural
@@ -28,6 +29,7 @@ def jobs_of(master: DictConfig, words: list[str], composer: Composer, machine: M
         asked.data, asked.objective, asked.runtime.device = master.data, master.objective, master.runtime.device
         asked.runtime.devices = None if master.runtime.devices is None else list(master.runtime.devices)
     one_group(master.data, str(master.objective), str(master.cluster.name))
+    partitions = Partitions()
     groups = grouping.groups_of(asked, grouping.whole_machine(asked, machine))
     jobs = [Job(typed) for typed in composer.jobs(master, words)]
     if groups is not None and groups > len(jobs):
@@ -35,16 +37,21 @@ def jobs_of(master: DictConfig, words: list[str], composer: Composer, machine: M
         rule = f"{groups} groups have {plural(len(jobs), 'job')} to share"
         raise Refused([Problem(f"data={groups}", rule, instead)])
     for number, job in enumerate(jobs):
-        _plan(master, job, number, composer, machine, groups or 1)
+        _plan(master, job, number, composer, machine, groups or 1, partitions)
+    if partitions.silent is not None:  # told once, after all that is wrong with a job
+        last = partitions.silent.problems
+        raise Refused([*dict.fromkeys(one for job in jobs for one in job.problems if one not in last), *last])
     if groups is None:
         legal = [job.request for job in jobs if job.request is not None and not job.problems]
         groups = grouping.for_sweep(legal, asked, machine)
         for number, job in enumerate(jobs if groups > 1 else []):
-            _plan(master, job, number, composer, machine, groups)
+            _plan(master, job, number, composer, machine, groups, partitions)
     return jobs, groups
 
 
-def _plan(master: DictConfig, job: Job, number: int, composer: Composer, machine: Machine, groups: int) -> None:
+def _plan(
+    master: DictConfig, job: Job, number: int, composer: Composer, machine: Machine, groups: int, partitions: Partitions
+) -> None:
     """Resolve a job for one of several groups, and check it."""
     job.problems, job.status, job.reason = [], "", ""
     try:
@@ -52,7 +59,7 @@ def _plan(master: DictConfig, job: Job, number: int, composer: Composer, machine
             job.composed = with_model(composer.job(master, job.words, number), composer)
         config = paths_checked(to_config(job.composed))
         config.seed = master.seed if config.seed is None else config.seed
-        machine = of_all(config, machine)
+        machine = of_all(config, machine, partitions)
         job.request = resolve(config, machine, groups)
         job.problems = problems(job.request)
         if job.problems and groups > 1 and not problems(resolve(config, machine)):  # it needs more of the machine

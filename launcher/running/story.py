@@ -18,7 +18,8 @@ from launcher.records.run_dir import RunDir
 from launcher.request.request import Request
 from launcher.running.first_record import input_hashes
 from launcher.running.progress import Progress
-from launcher.wire.protocol import Alive, Checked, Done, Message, Saved, Source, Stage, Step
+from launcher.wire.messages import Message
+from launcher.wire.protocol import Alive, Checked, Done, Saved, Source, Stage, Step
 
 T = TypeVar("T")
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 
-from launcher.wire.protocol import HEARTBEAT, Alive, Done, Message, Step
+from launcher.wire.messages import Message
+from launcher.wire.protocol import HEARTBEAT, Alive, Done, Step
 
 LONGEST_LOOK = 1.0  # seconds between two looks at the clock that count; they are TICK apart, unless something stops us
 LATE = 3 * HEARTBEAT  # seconds of silence after which a rank may be what the others wait for

@@ -1,11 +1,11 @@
-"""What the launcher and the agents of other machines say to each other, as protocol.py has it for ranks."""
+"""What the launcher and the agents of other machines say to each other, where ranks are on several."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-from launcher.wire.protocol import Kinds, Message
+from launcher.wire.messages import Kinds, Message
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import threading
 import time
 
 from launcher.wire import proof
-from launcher.wire.protocol import Kinds, Message, ProtocolError, pack, unpack
+from launcher.wire.messages import Kinds, Message, ProtocolError, pack, unpack
 
 MAX_LINE = 16 << 20  # bytes: a job with a prompt file of the largest size, escaped, fits
 SOCKET_VARIABLE = "LAUNCHER_SOCKET"

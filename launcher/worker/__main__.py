@@ -24,7 +24,9 @@ from pathlib import Path
 from launcher.records.run_dir import RunDir
 from launcher.wire import channel, proof, protocol
 from launcher.wire.channel import Channel
-from launcher.wire.protocol import Address, Alive, Error, Hello, Job, Linked, Links, ProtocolError, Stage, Told
+from launcher.wire.jobs import Job
+from launcher.wire.messages import ProtocolError
+from launcher.wire.protocol import Address, Alive, Error, Hello, Linked, Links, Stage, Told
 from launcher.wording import shorten
 from launcher.worker import links, numa
 from launcher.worker.questions import Questions

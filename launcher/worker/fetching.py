@@ -12,7 +12,7 @@ from filelock import FileLock
 from huggingface_hub import constants, snapshot_download
 
 from launcher.records.hashes import of_setting
-from launcher.wire.protocol import Load, PartFile
+from launcher.wire.jobs import Load, PartFile
 
 TOLD_EVERY = 5.0  # seconds
 LOCKS = ".locks"  # huggingface_hub's folder for them, within its cache

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image, ImageSequence
 
-from launcher.wire.protocol import Given, Job
+from launcher.wire.jobs import Given, Job
 
 
 def started_from(pipe: Any, job: Job) -> dict[str, object]:

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch.distributed as dist
 
-from launcher.wire.protocol import Done, Job, Load
+from launcher.wire.jobs import Job, Load
+from launcher.wire.protocol import Done
 from launcher.worker import __main__ as worker
 from launcher.worker import jobs
 from launcher.worker.embeddings import Embeddings

@@ -17,7 +17,7 @@ from inputs import Size
 from miniatures import TINY, output
 
 from attention_backends import exchange
-from launcher.wire.protocol import Sharing
+from launcher.wire.jobs import Sharing
 from launcher.worker.guidance import Branches
 from launcher.worker.sharing import Groups, shared
 

@@ -49,6 +49,7 @@ from launcher.running import failures, folder, hold, replay, sweep_folder
 from launcher.running.sweep import Job, Sweep, resume
 from launcher.wire import protocol
 from launcher.wire.channel import Channel
+from launcher.wire.messages import Kinds, ProtocolError, pack
 from tests.launcher import well_formed
 
 LIMIT = 1 << 20  # bytes of a text
@@ -181,7 +182,7 @@ def _prompts(path: Path) -> None:
     _told(inputs.read(config).problems)
 
 
-def _messages(hears: protocol.Kinds) -> Callable[[Path, bytes], object]:
+def _messages(hears: Kinds) -> Callable[[Path, bytes], object]:
     def feed(_: Path, content: bytes) -> None:
         here, there = socket.socketpair()
         with here, there:
@@ -355,10 +356,10 @@ READERS = {
     "what A1111 wrote": Reader(_foreign("parameters"), (ValueError,), well_formed.yaml(well_formed.A1111)),
     "what ComfyUI wrote": Reader(_foreign("prompt"), (ValueError,), well_formed.dumped(well_formed.COMFYUI)),
     "what a rank says": Reader(
-        _messages(protocol.FROM_RANK), (protocol.ProtocolError,), lambda: [protocol.pack(protocol.Step(0, 1)) + b"\n"]
+        _messages(protocol.FROM_RANK), (ProtocolError,), lambda: [pack(protocol.Step(0, 1)) + b"\n"]
     ),
     "what a launcher says": Reader(
-        _messages(protocol.FROM_LAUNCHER), (protocol.ProtocolError,), lambda: [protocol.pack(a_job()) + b"\n"]
+        _messages(protocol.FROM_LAUNCHER), (ProtocolError,), lambda: [pack(a_job()) + b"\n"]
     ),
     "log": Reader(_file("rank0.log", _log), (), well_formed.yaml(well_formed.LOG)),
     "list of runs": Reader(

@@ -15,7 +15,7 @@ from launcher.config.model_schema import ModelConfig
 from launcher.families.checkpoint import Checkpoint, inspect
 from launcher.families.weights import BUNDLED
 from launcher.rules import problems
-from launcher.wire.protocol import Load
+from launcher.wire.jobs import Load
 from launcher.worker.fetching import fetch
 from launcher.worker.load import load_pipeline
 

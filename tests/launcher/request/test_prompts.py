@@ -18,7 +18,9 @@ from launcher.records.run_dir import RunDir
 from launcher.running.message import job_message
 from launcher.running.planning import jobs_of
 from launcher.running.sweep import Sweep, notes_on_prompts
-from launcher.wire.protocol import FROM_LAUNCHER, Job, pack, unpack
+from launcher.wire.jobs import Job
+from launcher.wire.messages import pack, unpack
+from launcher.wire.protocol import FROM_LAUNCHER
 
 COMPOSER = Composer()
 HARD = [

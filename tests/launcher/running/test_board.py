@@ -6,7 +6,8 @@ import pytest
 
 from launcher.running import board
 from launcher.running.board import Board
-from launcher.wire.protocol import Ask, ProtocolError, Told
+from launcher.wire.messages import ProtocolError
+from launcher.wire.protocol import Ask, Told
 
 
 def test_a_key_is_waited_for_and_then_told_to_all_who_wait():

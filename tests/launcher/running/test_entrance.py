@@ -13,6 +13,7 @@ from launcher.running.entrance import Entrance
 from launcher.running.folder import GroupFolder
 from launcher.wire import channel, protocol
 from launcher.wire.channel import Channel
+from launcher.wire.messages import pack
 from launcher.wire.protocol import Hello, Stage
 
 
@@ -62,7 +63,7 @@ def test_anybody_else_is_not(entrance, message, told):
 def test_words_may_come_in_pieces(entrance, monkeypatch):
     monkeypatch.setattr(entrances, "PATIENCE", 60.0)
     hello = Hello(protocol.VERSION, entrance.variables()[channel.SECRET_VARIABLE], 1, 42)
-    line = protocol.pack(hello) + b"\n"
+    line = pack(hello) + b"\n"
     with socket.socket(socket.AF_UNIX) as rank:
         rank.connect(entrance.variables()[channel.SOCKET_VARIABLE])
 

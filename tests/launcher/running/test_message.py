@@ -16,7 +16,7 @@ from launcher.running import message
 from launcher.running.first_record import resolved
 from launcher.running.message import group_key, job_message, make_ready
 from launcher.wire.channel import MAX_LINE
-from launcher.wire.protocol import pack
+from launcher.wire.messages import pack
 
 SMALL = ["cp=none", "runtime=cpu", "height=16", "width=16", "steps=2", "seed=3"]
 

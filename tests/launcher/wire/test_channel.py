@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from launcher.wire import channel
 from launcher.wire.channel import Channel
-from launcher.wire.protocol import FROM_RANK, Alive, Error, Message, ProtocolError, Stage, Step, pack, unpack
+from launcher.wire.messages import Message, ProtocolError, pack, unpack
+from launcher.wire.protocol import FROM_RANK, Alive, Error, Stage, Step
 
 texts = st.text(max_size=50)
 some = st.one_of(

@@ -10,7 +10,9 @@ from shared import a_job
 from launcher.records.record import Check, File
 from launcher.wire import agents, protocol
 from launcher.wire.agents import FROM_AGENT, TO_AGENT
-from launcher.wire.protocol import FROM_LAUNCHER, FROM_RANK, ProtocolError, pack, unpack
+from launcher.wire.jobs import Picture
+from launcher.wire.messages import ProtocolError, pack, unpack
+from launcher.wire.protocol import FROM_LAUNCHER, FROM_RANK
 
 WHERE = protocol.Address("here", "eth0", "10.0.0.1", 4000)
 SIDES = (FROM_RANK, FROM_LAUNCHER, FROM_AGENT, TO_AGENT)
@@ -96,6 +98,6 @@ def test_no_bytes_do_more_than_break_the_protocol(line):
 
 def test_what_pictures_share_is_said_once():
     """A job of twenty thousand pictures fits into a message, however long its prompt is."""
-    pictures = tuple(protocol.Picture(0, seed, f"{seed:05d}.png") for seed in range(20_000))
+    pictures = tuple(Picture(0, seed, f"{seed:05d}.png") for seed in range(20_000))
     job = a_job(prompts=("\x01" * (1 << 20),), pictures=pictures)
     assert len(pack(job)) < 8 << 20

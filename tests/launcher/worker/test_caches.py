@@ -9,7 +9,8 @@ from shared import a_job, a_recipe
 
 from launcher.caches import Cache
 from launcher.families.weights import BUNDLED
-from launcher.wire.protocol import Job, Message, Picture
+from launcher.wire.jobs import Job, Picture
+from launcher.wire.messages import Message
 from launcher.worker.caches import HOOKS
 from launcher.worker.jobs import Worker
 

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_flatten
 from attention_backends.exchange import RankFailedError
 from launcher.families.weights import BUNDLED
 from launcher.running.failures import RankFailure, root
-from launcher.wire.protocol import Job, Picture
+from launcher.wire.jobs import Job, Picture
 from launcher.worker.embeddings import MOST, Embeddings
 from launcher.worker.jobs import Worker
 

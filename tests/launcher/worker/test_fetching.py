@@ -13,7 +13,7 @@ from shared import a_job
 
 from launcher.families.weights import BUNDLED
 from launcher.records.files import sha256
-from launcher.wire.protocol import PartFile
+from launcher.wire.jobs import PartFile
 
 RANK = """
 import json
@@ -21,7 +21,7 @@ import sys
 from huggingface_hub import constants
 from launcher.worker import fetching
 from launcher.worker.fetching import fetch, hashes
-from launcher.wire.protocol import Load, PartFile
+from launcher.wire.jobs import Load, PartFile
 fetching.TOLD_EVERY, constants.DOWNLOAD_CHUNK_SIZE = 0.05, 1 << 16  # as of a file of gigabytes, that takes minutes
 given = json.loads(sys.argv[1])
 parts = tuple(PartFile(**{**part, "patterns": tuple(part["patterns"])}) for part in given.pop("replaced"))

@@ -16,7 +16,9 @@ from launcher.families.weights import BUNDLED
 from launcher.records.files import sha256
 from launcher.records.picture import read_recipe
 from launcher.records.record import Check
-from launcher.wire.protocol import Done, Job, LoraFile, Message, Picture, Saved, Stage, Step
+from launcher.wire.jobs import Job, LoraFile, Picture
+from launcher.wire.messages import Message
+from launcher.wire.protocol import Done, Saved, Stage, Step
 from launcher.worker import jobs
 from launcher.worker.check import one_block
 from launcher.worker.jobs import Worker

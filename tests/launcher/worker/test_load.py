@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from shared import a_job
 
 from launcher.families.weights import BUNDLED
-from launcher.wire.protocol import PartFile
+from launcher.wire.jobs import PartFile
 from launcher.worker.fetching import fetch
 from launcher.worker.load import load_pipeline
 

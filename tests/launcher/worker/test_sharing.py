@@ -14,7 +14,7 @@ from diffusers.models.attention_dispatch import _AttentionBackendRegistry
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from attention_backends.diffusers_seam import theirs
-from launcher.wire.protocol import Sharing
+from launcher.wire.jobs import Sharing
 from launcher.worker.sharing import Groups, shared, split
 
 
