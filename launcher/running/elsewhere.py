@@ -14,7 +14,6 @@ from launcher.machines import MAX_DEVICES, Machine, presets
 from launcher.nodes import in_allocation
 from launcher.problems import Problem, Refused
 from launcher.rules import problems
-from launcher.running import submission
 from launcher.slurm import Partition
 from launcher.wording import plural
 
@@ -38,6 +37,8 @@ class Partitions:
             raise self.silent
         try:
             if name not in self._known:
+                from launcher.running import submission  # for which no other run waits
+
                 submission.needed()
                 self._known[name] = slurm.partition(name)
         except slurm.Silent as error:
@@ -64,6 +65,8 @@ def of_slurm(config: LaunchConfig, machine: Machine, partitions: Partitions) -> 
 def _nodes(config: LaunchConfig, machine: Machine, partitions: Partitions) -> Machine:
     cluster = config.cluster
     if slurm.JOB in os.environ:
+        from launcher.running import submission
+
         if slurm.SUBMITTED not in os.environ and (asked := submission.asked_of_slurm(cluster)):
             rule = f"this is inside of job {os.environ[slurm.JOB]}, whose nodes and limits are settled"
             raise Refused(Problem(f"cluster.{name}", rule, "leave it out") for name in asked)
