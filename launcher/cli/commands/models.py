@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from launcher import machines
 from launcher.cli.help import page as help_page
 from launcher.cli.parser import Parser
 from launcher.cli.terminal import show
@@ -12,7 +13,6 @@ from launcher.config.model_schema import ModelConfig
 from launcher.config.paths import user_path
 from launcher.families.draft import draft
 from launcher.families.weights import folder
-from launcher.machines import here
 from launcher.problems import Problem, Refused
 from launcher.request.request import Request
 from launcher.rules.model import pipeline_class
@@ -42,7 +42,7 @@ def main(words: list[str]) -> int:
     for word in args.overrides:
         if word.startswith(("model=", "cp=", "cp.")):
             raise Refused([Problem(word, "models lists every model in every mode", "leave it out")])
-    machine = here()
+    machine = machines.here()
     lines = [[*args.overrides, f"model={name}"] for name in composer.groups["model"]]
     rows = [_row(resolved(composer, line, machine)[1]) for line in lines]
     show(json.dumps(rows, indent=2) if args.json else _page(rows))

@@ -9,11 +9,11 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from launcher import machines
 from launcher.cli.help import page as help_page
 from launcher.cli.parser import Parser
 from launcher.cli.terminal import complain, show
 from launcher.config.compose import Composer
-from launcher.machines import here
 from launcher.problems import Problem, Refused
 from launcher.slurm import JOB
 
@@ -65,7 +65,7 @@ def _asked(composer: Composer, words: list[str]) -> Request:
     composer.check_words(words, sweep=False)
     from launcher.running.checked import resolved  # for which a refused word does not wait
 
-    return resolved(composer, words, here())[1]
+    return resolved(composer, words, machines.here())[1]
 
 
 def _job_script(request: Request) -> str:

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import sys
 
+from launcher import machines
 from launcher.cli.elsewhere import served
 from launcher.cli.help import page
 from launcher.cli.parser import Parser
@@ -14,7 +15,6 @@ from launcher.config.compose import Composer
 from launcher.config.paths import conf_dir
 from launcher.config.text import as_typed
 from launcher.config.unsupported import unsupported
-from launcher.machines import here
 from launcher.problems import Problem, Refused
 
 ABOUT = "make pictures; may be left out"
@@ -46,7 +46,7 @@ def main(words: list[str]) -> int:
         return _ask_hydra(args, words)
     if (code := served(composer, args.overrides, args.multirun)) is not None:
         return code
-    machine = here()
+    machine = machines.here()
     asked = None
     if not args.multirun:
         composer.check_words(args.overrides, sweep=False)
