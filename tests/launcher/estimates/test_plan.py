@@ -32,6 +32,7 @@ def test_the_estimate_is_near_the_public_timing(ask):
     assert rows["ulysses"].seconds == pytest.approx(0.259, rel=0.05)
 
 
+@pytest.mark.slow
 def test_what_runs_meanwhile_hides_the_wire_of_marked_layers(ask):
     """No wire makes a step faster than its computation, and none hides what runs in the model's own order."""
     words = ["model=flux", "machine=rtx4090x4", "cp=ulysses"]
