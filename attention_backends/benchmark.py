@@ -1,4 +1,4 @@
-"""Ours beside diffusers' own, in one process group, in turns, in one table.
+"""Ours beside diffusers' own, and others that are installed (peers.py), in one process group, in turns, in one table.
 
     python -m attention_backends.benchmark --ranks 2 --tokens 4545
     python -m attention_backends.benchmark --step          # a whole FLUX step on --ranks ranks and on one
@@ -8,10 +8,10 @@ link) it joins them instead. Times are of the slowest rank of each turn.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -19,17 +19,17 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from attention_backends import attention2d, exchange, kernels
+from attention_backends import attention2d, exchange, kernels, peers
 from attention_backends.cost import Speeds
 from attention_backends.diffusers_seam import theirs
 from attention_backends.layout import Layout, split_lengths
 from attention_backends.ring import Ring, start
 from attention_backends.schedule import measure
+from attention_backends.steps import COMPUTE, WIRE, Table, step_table, timed
 from attention_backends.topology import Topology
 from attention_backends.unified import context_parallel_attention
 
-Table = list[dict[str, Any]]
-COMPUTE, WIRE = "limit: compute only", "limit: wire only"
+Absent = dict[str, str]  # which peers have no row, and why
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Row:
     exact: bool = True
 
 
-def rows(topology: Topology, layout: Layout, qkv: list[torch.Tensor]) -> dict[str, Row]:
+def rows(topology: Topology, layout: Layout, qkv: list[torch.Tensor], others: peers.Calls) -> dict[str, Row]:
     group, world = topology.group, topology.world_size
     ring = Topology(group, topology.rank, world, 1)
     row = Topology(group, topology.rank, 1, world)
@@ -65,6 +65,7 @@ def rows(topology: Topology, layout: Layout, qkv: list[torch.Tensor]) -> dict[st
 
     return {
         **{f"diffusers {name}": Row(call, ours=False) for name, call in theirs.calls(topology, qkv).items()},
+        **{name: Row(call, ours=False) for name, call in others.items()},
         "ring gather": ours(ring, "gather"),
         "ring staged": ours(ring, "staged"),
         "ring auto": ours(ring, "auto", speeds),
@@ -75,19 +76,21 @@ def rows(topology: Topology, layout: Layout, qkv: list[torch.Tensor]) -> dict[st
     }
 
 
-def timed(call: Callable[[], Any], group: dist.ProcessGroup, device: torch.device) -> float:
-    """Milliseconds of the slowest rank, from a common start."""
-    dist.barrier(group)
-    begin = time.perf_counter()
-    call()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    spent = torch.tensor([time.perf_counter() - begin])
-    dist.all_reduce(spent, op=dist.ReduceOp.MAX, group=group)
-    return spent.item() * 1e3
+def refusal(call: Callable[[], Any], group: dist.ProcessGroup) -> str:
+    """What others' code says of this shape, if any rank's fails; ranks see the same shapes and fail alike."""
+    why = ""
+    try:
+        call()
+    except (AssertionError, NotImplementedError, RuntimeError, ValueError) as error:
+        why = str(error).strip().splitlines()[0]
+    failed = torch.tensor([float(bool(why))])
+    dist.all_reduce(failed, op=dist.ReduceOp.MAX, group=group)
+    return why or ("another rank failed" if failed.item() else "")
 
 
-def attention_table(arguments: argparse.Namespace, group: dist.ProcessGroup, device: torch.device) -> Table:
+def attention_table(
+    arguments: argparse.Namespace, group: dist.ProcessGroup, device: torch.device
+) -> tuple[Table, Absent]:
     rank, world = dist.get_rank(group), dist.get_world_size(group)
     topology = Topology(group, rank, world, 1)
     layout = Layout(split_lengths(arguments.tokens, world))
@@ -98,10 +101,15 @@ def attention_table(arguments: argparse.Namespace, group: dist.ProcessGroup, dev
     qkv = [x[:, begin:end].to(device, getattr(torch, arguments.dtype)).contiguous() for x in whole]
     q, k, v = (x.double().transpose(1, 2) for x in whole)
     exact = torch.nn.functional.scaled_dot_product_attention(q[:, :, begin:end], k, v).transpose(1, 2)
-    lines = rows(topology, layout, qkv)
+    others, absent = peers.calls(topology, layout, qkv)
+    lines = rows(topology, layout, qkv, others)
     results: dict[str, dict[str, Any]] = {}
     with torch.no_grad():
-        for name, row in lines.items():  # warm up, check, count
+        for name, row in list(lines.items()):  # warm up, check, count
+            if not row.ours and (why := refusal(row.call, group)):
+                absent[name] = why
+                del lines[name]
+                continue
             row.call()
             exchange.reset_counters()
             out = row.call()
@@ -121,80 +129,14 @@ def attention_table(arguments: argparse.Namespace, group: dist.ProcessGroup, dev
     for entry in table:
         entry["to_diffusers"] = entry["ms_median"] / find["diffusers ring_anything"]
         entry["to_limit"] = entry["ms_median"] / limit
-    return table
+    return table, absent
 
 
-def step_table(arguments: argparse.Namespace, group: dist.ProcessGroup, device: torch.device) -> Table:
-    """One denoising step of a FLUX: all ranks together, then rank 0 alone with the others idle.
-
-    to_compute: the time as a multiple of the ranks' equal shares of what one rank takes alone.
-    """
-    from diffusers import FluxTransformer2DModel
-
-    from attention_backends import disable, enable
-
-    torch.manual_seed(0)
-    double = arguments.layers // 3 if arguments.double is None else arguments.double
-    model = FluxTransformer2DModel(
-        in_channels=64,
-        num_layers=double,
-        num_single_layers=arguments.layers - double,
-        attention_head_dim=64,
-        num_attention_heads=arguments.hidden // 64,
-        joint_attention_dim=256,
-        pooled_projection_dim=64,
-        axes_dims_rope=(8, 28, 28),
-    ).to(device, getattr(torch, arguments.dtype))
-    image, text = arguments.tokens - arguments.text, arguments.text
-    inputs = {
-        "hidden_states": torch.randn(1, image, 64),
-        "encoder_hidden_states": torch.randn(1, text, 256),
-        "pooled_projections": torch.randn(1, 64),
-        "timestep": torch.full((1,), 0.5),
-        "img_ids": torch.zeros(image, 3),
-        "txt_ids": torch.zeros(text, 3),
-    }
-    inputs = {name: x.to(device, getattr(torch, arguments.dtype)) for name, x in inputs.items()}
-    world = dist.get_world_size(group)
-    shape = {"heads": arguments.hidden // 64, "head_dim": 64, "dtype": inputs["hidden_states"].dtype, "device": device}
-    speeds = measure(group, **shape)
-    ring: dict[str, Any] = {"ring_degree": world, "ring_anything": True, "speeds": speeds}
-    row: dict[str, Any] = {"ulysses_degree": world, "ulysses_anything": True}
-    ways = {
-        f"{name}, {told}": {**way, "overlap": overlap}
-        for name, way in (("ring", ring), ("ulysses", row))
-        for told, overlap in (("nothing hidden", False), ("wire hidden", True))
-    }
-    alone: list[float] = []
-    times: dict[str, list[float]] = {name: [] for name in ways}
-
-    def step() -> Any:
-        return model(**inputs, return_dict=False)[0]
-
-    def first_only() -> Any:
-        return step() if dist.get_rank(group) == 0 else None
-
-    results: dict[str, dict[str, Any]] = {}
-    with torch.no_grad():
-        exact = step()
-        for name, way in ways.items():  # warm up, check, count
-            enable(model, **way)
-            exchange.reset_counters()
-            error = float((step() - exact).abs().max())
-            disable(model)
-            results[name] = {"row": name, "ranks": world, "error": error, **exchange.counters().asdict()}
-        for _ in range(max(arguments.turns // 4, 3)):
-            for name, way in ways.items():
-                enable(model, **way)
-                times[name].append(timed(step, group, device))
-                disable(model)
-            alone.append(timed(first_only, group, device))
-    one = statistics.median(alone)
-    table = [{"row": "one rank", "ranks": 1, "ms_median": one, "ms_min": min(alone), "to_compute": 1.0}]
-    for name, entry in results.items():
-        many = statistics.median(times[name])
-        table.append({**entry, "ms_median": many, "ms_min": min(times[name]), "to_compute": many * world / one})
-    return table
+def processor() -> str:
+    """The CPU's name, where Linux tells it."""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as lines:
+        return next((line.partition(": ")[2].strip() for line in lines if line.startswith("model name")), "CPU")
+    return "CPU"
 
 
 def show(table: Table) -> str:
@@ -220,11 +162,18 @@ def run(rank: int, arguments: argparse.Namespace, port: int | None) -> None:
     dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
     group = dist.group.WORLD
     assert group is not None
-    table = (step_table if arguments.step else attention_table)(arguments, group, device)
+    table, absent = (step_table if arguments.step else attention_table)(arguments, group, device)
     if dist.get_rank() == 0:
-        about = {name: getattr(arguments, name) for name in ("tokens", "heads", "head_dim", "dtype", "device")}
+        shape = ("text", "layers", "double", "hidden") if arguments.step else ("heads", "head_dim")
+        about = {name: getattr(arguments, name) for name in ("tokens", *shape, "dtype", "device")}
         about["ranks"] = dist.get_world_size()
-        print(json.dumps({**about, "table": table}) if arguments.json else f"{about}\n{show(table)}", flush=True)
+        about["on"] = (
+            torch.cuda.get_device_name(device) if cuda else f"{processor()}, {arguments.threads} thread(s) a rank"
+        )
+        if arguments.json:
+            print(json.dumps({**about, "table": table, "absent": absent}), flush=True)
+        else:
+            print(about, show(table), *(f"{peer}: {why}" for peer, why in absent.items()), sep="\n", flush=True)
     dist.barrier()
     dist.destroy_process_group()
 

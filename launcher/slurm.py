@@ -23,6 +23,29 @@ HELD = 2  # seconds that a job may be short of its time limit when Slurm ends it
 JOB = "SLURM_JOB_ID"
 SUBMITTED = "LAUNCHER_SUBMITTED"  # set where a job's script, made by a launcher, runs
 NODE = "SLURMD_NODENAME"  # set by the node's daemon: without it this is the machine that salloc was typed on
+CONTROLLER = "type sinfo here, and systemctl status slurmctld on the controller's machine"
+SILENCE = (  # what a command says, what it means, and what to look at
+    ("(?i)munge", "munge, by which Slurm knows who asks, does not work here", "type systemctl status munge"),
+    (
+        "(?i)authentication",
+        "Slurm's controller does not believe who asks",
+        "type systemctl status munge, and compare the clocks and munge.key of this machine and the controller's",
+    ),
+    (
+        "(?i)slurm controller|control machine|slurmctld|timed out|connection refused|unable to resolve",
+        "Slurm's controller does not answer",
+        CONTROLLER,
+    ),
+    (
+        "(?i)configuration (file|source)|cannot stat file",
+        "Slurm's configuration can't be read here",
+        "see SLURM_CONF, or /etc/slurm/slurm.conf",
+    ),
+)
+
+
+class Silent(Refused):
+    """Slurm can't be asked."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +77,7 @@ def allocation(given: Mapping[str, str] = os.environ) -> Allocation | None:
     """The allocation around this process; None if there is none.
 
     Raises:
-        Refused: its commands are not here, or do not answer.
+        Silent: its commands are not here, or do not answer.
     """
     if not given.get(JOB):
         return None
@@ -86,32 +109,51 @@ def environment() -> dict[str, str]:
     return given
 
 
-def ask(*words: str) -> str:
+def ask(*words: str, patience: float = PATIENCE) -> str:
     """What one of Slurm's commands prints.
 
+    Args:
+        patience: seconds that it has.
+
     Raises:
-        Refused: it is not here, fails, or does not answer.
+        Silent: it is not here, does not answer, or has nobody to ask.
+        Refused: it fails otherwise.
     """
     name = words[0]
     if shutil.which(name) is None:
         rule = f"needs Slurm's commands, and {name} is not on this machine"
-        raise Refused([Problem("cluster=slurm", rule, "type it on a machine of the cluster, or cluster=env elsewhere")])
+        raise Silent([Problem("cluster=slurm", rule, "type it on a machine of the cluster, or cluster=env elsewhere")])
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, stdin=subprocess.DEVNULL)
-    except subprocess.TimeoutExpired:
-        rule = f"{name} did not answer within {PATIENCE:g} s"
-        raise Refused([Problem("cluster=slurm", rule, "see whether Slurm works: type sinfo")]) from None
+        done = subprocess.run(words, capture_output=True, timeout=patience, stdin=subprocess.DEVNULL)
+        code, said, errors = done.returncode, done.stdout, done.stderr
+    except subprocess.TimeoutExpired as error:
+        code, said, errors = None, b"", error.stderr or b""
     except OSError as error:
-        raise Refused([Problem("cluster=slurm", f"{name} can't be run: {error.strerror}", "type sinfo")]) from error
-    if done.returncode:
-        told = shorten(" ".join(done.stderr.split()), 300) or f"exit code {done.returncode}"
-        raise Refused([Problem("cluster=slurm", f"{name} says: {told}", "see whether Slurm works: type sinfo")])
-    return done.stdout
+        raise Silent([Problem("cluster=slurm", f"{name} can't be run: {error.strerror}", "type sinfo")]) from error
+    if code == 0:
+        return said.decode(errors="backslashreplace")
+    told = errors.decode(errors="backslashreplace").replace(f"{name}: ", "").replace("error: ", "")
+    for heard, rule, look in SILENCE:
+        if found := next((line for line in told.splitlines() if re.search(heard, line)), ""):
+            raise Silent([Problem("cluster=slurm", f"{rule} ({name}: {shorten(found, 160)})", look)])
+    if code is None:
+        raise Silent([Problem("cluster=slurm", f"{name} has not answered within {patience:g} s", CONTROLLER)])
+    words_ = shorten(" ".join(told.split()), 300) or f"exit code {code}"
+    raise Refused([Problem("cluster=slurm", f"{name} says: {words_}", "see whether Slurm works: type sinfo")])
 
 
 def facts(*words: str) -> dict[str, str]:
     """What `scontrol show` says of one thing, by name."""
     return dict(re.findall(r"(\S+?)=(\S*)", ask("scontrol", "--oneliner", "show", *words)))
+
+
+def own() -> str:
+    """The number of the job that this process is in, "" if it is in none.
+
+    An element of an array is named as one: its SLURM_JOB_ID may be the array's, by which Slurm tells of all elements.
+    """
+    array, element = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{element}" if array and element else os.environ.get(JOB, "")
 
 
 def address(own: str, other: str) -> str:
@@ -177,14 +219,31 @@ def state(number: str) -> str:
         raise
 
 
+def elements(number: str) -> dict[int, str]:
+    """How the elements of a job array stand that wait or run, by their numbers: as `state`.
+
+    Raises:
+        Refused: Slurm does not answer.
+    """
+    try:
+        said = ask("squeue", "--noheader", "--array", "--jobs", number, "--format=%K %T %r")
+    except Refused as refused:
+        if "Invalid job id" in str(refused):
+            return {}
+        raise
+    rows = (line.split(maxsplit=1) for line in said.splitlines())
+    return {int(row[0]): row[1] for row in rows if len(row) == 2 and row[0].isdigit()}
+
+
 @functools.cache
 def job() -> SlurmJob | None:
     """What a record says of the job that this process is in; None if it is in none, or Slurm does not say."""
+    number = os.environ.get(JOB, "")
     try:
-        found = facts("job", number) if (number := os.environ.get(JOB)) else {}
+        found = facts("job", own()) if number else {}
     except Refused:
         return None
-    if not found or not number:
+    if not found:
         return None
     submitted, started = (_time(found.get(name, "")) for name in ("SubmitTime", "StartTime"))
     queued = None if submitted is None or started is None else max(0.0, (started - submitted).total_seconds())
@@ -198,7 +257,7 @@ def why_ended() -> str:
     """
     found: dict[str, str] = {}
     with contextlib.suppress(Refused):
-        found = facts("job", number) if (number := os.environ.get(JOB)) else {}
+        found = facts("job", number) if (number := own()) else {}
     if found.get("JobState", "RUNNING") == "RUNNING":
         return ""
     limit = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d+):(\d+)", found.get("TimeLimit", ""))

@@ -99,10 +99,11 @@ REFUSALS: dict[str, list[Refusal]] = {
     "quantizing": [
         (
             "quantization=int4",
-            "quantization=int4: unknown option; choose from none, int8, fp8; type quantization=int8",
+            "quantization=int4: unknown option; choose from none, int8, fp8, nf4; type quantization=int8",
             LAPTOP,
         ),
-        ("quantization=nf4", "quantization=nf4: is not offered: bitsandbytes needs a GPU", LAPTOP),
+        ("quantization=bnb", "quantization=bnb: unknown option; choose from none, int8, fp8, nf4; type quant", LAPTOP),
+        ("quantization=nf4 compile=full", "quantization=nf4 compile=full: were not tried together; leave on", LAPTOP),
         ("quantization=int8 lora.path=a.safetensors", "quantization=int8 lora.path=...: were not tried tog", LAPTOP),
         ("quantization=fp8 compile=full", "quantization=fp8 compile=full: were not tried together; leave on", LAPTOP),
         ("quantization=int8 model.transformer=a.gguf", "model.transformer=a.gguf: were not tried together", LAPTOP),
@@ -110,6 +111,15 @@ REFUSALS: dict[str, list[Refusal]] = {
         ("quantization=int8 runtime.weights=sharded", "runtime.weights=sharded: were not tried together", LAPTOP),
         ("quantization=int8 cp=diffusers_ring", "cp.implementation=diffusers: were not tried together", LAPTOP),
         ("quantization=int8 cluster=env", "cluster=env: were not tried together; leave one of them out", LAPTOP),
+    ],
+    "offloading": [
+        ("runtime.offload=leaf", "unknown option; choose from none, model, group, sequential; type runtime.off", GPUS),
+        ("runtime.offload=group cp=diffusers_ring", "cp.implementation=diffusers: were not tried together", GPUS),
+        ("runtime.offload=group model.transformer=a.gguf", "a.gguf: were not tried together; type runtime.off", GPUS),
+        ("runtime.offload=group model=ideogram4", "does not work with Ideogram4Pipeline: it puts prompts", GPUS),
+        ("runtime.offload=group quantization=int8", "runtime.offload=group: were not tried together", GPUS),
+        ("runtime.offload=group compile=full", "was not tested with runtime.offload=group; type runtime.off", GPUS),
+        ("runtime.offload=sequential runtime.weights=sharded", "offload=sequential: were not tried together", GPUS),
     ],
     "caches": [
         ("cache.threshold=0.1", "cache.threshold=0.1: cache=none takes none; type cache=first_block", LAPTOP),
@@ -351,6 +361,7 @@ REFUSALS: dict[str, list[Refusal]] = {
         ("runtime.devices=[0] runtime=cpu", "names GPUs", LAPTOP),
         ("runtime.devices=[0,1]", "this machine has no CUDA GPU, not 0 or 1", LAPTOP),
         ("runtime.offload=model", "moves weights off a GPU", LAPTOP),
+        ("runtime.offload=sequential", "moves weights off a GPU, and this run uses none; leave it out", LAPTOP),
         ("runtime.weights=sharded cp=none", "there is one rank to hold them", LAPTOP),
         ("runtime.weights=sharded cp=ring cache=first_block", "were not tried together; leave one of them out", LAPTOP),
         ("model=flux", "too large for a CPU", LAPTOP),

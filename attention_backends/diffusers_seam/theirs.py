@@ -37,7 +37,7 @@ def _config(topology: Topology) -> Any:
     )
 
 
-class _Operator:
+class Operator:
     """A forward operator for diffusers' classes: (B, S, H, D), with an LSE (B, S, H) if asked for one, on any device.
 
     diffusers' default gives no LSE at all, so that its ring fails at the first forward.
@@ -60,7 +60,7 @@ class _Operator:
 def calls(topology: Topology, qkv: list[torch.Tensor]) -> dict[str, Callable[[], Any]]:
     """diffusers' modes for any length, over the ranks of `topology`, by name."""
     warnings.filterwarnings("ignore")  # torch announces a renaming of what diffusers calls
-    rest = (None, 0.0, False, None, False, False, _Operator(), None, _config(topology))
+    rest = (None, 0.0, False, None, False, False, Operator(), None, _config(topology))
     return {
         "ring_anything": lambda: attention_dispatch.TemplatedRingAnythingAttention.apply(*qkv, *rest),
         "ulysses_anything": lambda: attention_dispatch.TemplatedUlyssesAnythingAttention.apply(*qkv, *rest),
@@ -78,7 +78,7 @@ def _gather(x: torch.Tensor, dim: int, group: Any) -> torch.Tensor:
 def enabled(model: Any, mode: str, mesh: DeviceMesh, kernel: str = "auto") -> Iterator[None]:
     """Have all ranks share a model's sequence by diffusers' own attention and hooks while the block runs.
 
-    It does what `enable_parallelism` does, but for what keeps that from a CPU: see `_Operator` and `_gather`.
+    It does what `enable_parallelism` does, but for what keeps that from a CPU: see `Operator` and `_gather`.
 
     Args:
         mode: a row of catalog.MODES that diffusers has. mesh: ranks along "ring" and "ulysses", all of them.
@@ -100,7 +100,7 @@ def enabled(model: Any, mode: str, mesh: DeviceMesh, kernel: str = "auto") -> It
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")  # torch announces a renaming of what diffusers calls
         stack.enter_context(attention_backend("native"))
-        stack.callback(set_attribute(attention_dispatch, "_native_attention_forward_op", _Operator(kernel)))
+        stack.callback(set_attribute(attention_dispatch, "_native_attention_forward_op", Operator(kernel)))
         if mesh.device_type == "cpu":
             stack.callback(set_attribute(hooks, "_all_gather_anything", _gather))
         hooks.apply_context_parallel(model, config, model._cp_plan)

@@ -112,7 +112,12 @@ MEANT = {
     "runtime.weights": dict.fromkeys(
         ("fsdp", "fsdp2", "full_shard", "zero3", "hsdp", "true", "yes", "on"), "sharded"
     ) | {"full": "replicated", "no_shard": "replicated"},
-    "runtime.offload": dict.fromkeys(("true", "yes", "on", "cpu", "sequential", "group"), "model"),
+    "quantization": dict.fromkeys(("bnb", "bitsandbytes", "bnb_nf4", "bnb_4bit", "4bit", "fp4"), "nf4"),
+    "runtime.offload": {
+        **dict.fromkeys(("true", "yes", "on", "cpu"), "model"),
+        **dict.fromkeys(("groups", "block", "blocks", "block_level", "group_offload"), "group"),
+        **dict.fromkeys(("layer", "layers", "leaf", "leaf_level", "sequential_cpu_offload"), "sequential"),
+    },
 }  # fmt: skip
 DTYPES = {
     "bf16": "bfloat16", "fp16": "float16", "half": "float16", "fp32": "float32", "float": "float32", "full": "float32",
@@ -156,17 +161,28 @@ NOT_NEEDED = {
          "zero_stage", "dit_fsdp", "t5_fsdp", "shard", "sharded", "fully_shard"), SHARD,
     ),
     **dict.fromkeys(
-        ("enable_model_cpu_offload", "model_cpu_offload", "cpu_offload", "enable_cpu_offload", "sequential_cpu_offload",
-         "enable_sequential_cpu_offload", "offload_model", "group_offload", "enable_group_offload", "dit_cpu_offload",
-         "t5_cpu_offload", "text_encoder_cpu_offload", "vae_cpu_offload", "lowvram", "medvram"), OFFLOAD,
+        ("enable_model_cpu_offload", "model_cpu_offload", "cpu_offload", "enable_cpu_offload", "offload_model",
+         "dit_cpu_offload", "t5_cpu_offload", "text_encoder_cpu_offload", "vae_cpu_offload", "medvram"), OFFLOAD,
+    ),
+    **dict.fromkeys(
+        ("group_offload", "enable_group_offload", "group_offloading", "enable_group_offloading",
+         "apply_group_offloading", "dit_layerwise_offload", "layerwise_offload", "blocks_to_swap"),
+        (OFFLOAD[0], "type runtime.offload=group"),
+    ),
+    **dict.fromkeys(
+        ("sequential_cpu_offload", "enable_sequential_cpu_offload", "lowvram"),
+        (OFFLOAD[0], "type runtime.offload=sequential"),
     ),
     **dict.fromkeys(
         ("torch_compile", "enable_torch_compile", "use_torch_compile", "compile_mode", "compile_model",
          "compile_repeated_blocks", "compile_transformer", "dynamo_backend", "torch_compile_mode"), COMPILE,
     ),
     **dict.fromkeys(
-        ("quantization_config", "quant_type", "load_in_4bit", "load_in_8bit",
-         "fp8", "use_fp8", "use_fp8_t5_encoder", "int8", "nf4", "torchao"), QUANTISED,
+        ("quantization_config", "quant_type", "load_in_8bit", "fp8", "use_fp8", "use_fp8_t5_encoder", "int8",
+         "torchao"), QUANTISED,
+    ),
+    **dict.fromkeys(
+        ("load_in_4bit", "nf4", "bitsandbytes", "bnb_4bit_quant_type"), (QUANTISED[0], "type quantization=nf4")
     ),
     **dict.fromkeys(
         ("xformers", "enable_xformers", "use_flash_attn", "enable_xformers_memory_efficient_attention"), KERNEL

@@ -107,7 +107,11 @@ class RuntimeConfig:
     threads: Any = option(
         None, "threads a rank computes with on the CPU, or a list of them, one a rank; default: its share of the cores"
     )
-    offload: str = option("none", "none, or model: keep idle parts of the pipeline in host memory (GPU only)")
+    offload: str = option(
+        "none",
+        "what waits in main memory (GPU only): none; model, parts that are idle; group, blocks of the transformer too, "
+        "the next one travels meanwhile; sequential, all but the layer that computes",
+    )
     weights: str = option(
         "replicated", "replicated, or sharded: each rank holds a part of the transformer and gathers it block by block"
     )
@@ -262,8 +266,8 @@ class LaunchConfig:
     )
     quantization: str = option(
         "none",
-        "the transformer's weights in fewer bits: none, int8 or fp8, by torchao; less memory, and another picture, the "
-        "same on any number of ranks",
+        "the transformer's weights in fewer bits: none, int8 or fp8, by torchao, or nf4, by bitsandbytes; less memory, "
+        "and another picture, the same on any number of ranks",
     )
     objective: str = option(
         "latency",

@@ -12,15 +12,17 @@ With s tokens on this rank, d = H D channels, b bytes an element:
 
     weights          of the parts that the rank holds: launcher/holding.py; with runtime.weights=sharded a share of the
                      transformer's, and two of its blocks, in three or four copies, with the buffers; with quantization=
-                     a byte each of the transformer's
+                     a byte, or half a one, of each of the transformer's
 
-Denoising and decoding follow each other, so the larger one counts; so does loading, which takes more where a rank is to
-hold a part of weights that have to be converted whole. Files in the dtype that is computed in are mapped, not read:
-ranks of a machine share that memory while they load, and on a CPU afterwards.
+With runtime.offload= what does not run waits in main memory: the weights that are there then are in offloaded.py.
 
-`python -m tests.benchmarks.memory` measures all of it on a CPU, alone and on two ranks: with a FLUX of 1 B parameters
-peaks of a rank were from 6% below to 12% above, with flux_tiny at up to 2048 x 1024 from 11% below to 8% above, and
-those of the same job differed by up to 10%. A warm rank keeps some of what an earlier, larger job took.
+Encoding, denoising and decoding follow each other, so the largest one counts; so does loading, which takes more where a
+rank is to hold a part of weights that have to be converted whole. Files in the dtype that is computed in are mapped,
+not read: ranks of a machine share that memory while they load, and on a CPU afterwards.
+
+`python -m tests.benchmarks.memory` measures all but encoding and offloads on a CPU, alone and on two ranks: with a FLUX
+of 1 B parameters peaks of a rank were from 6% below to 12% above, with flux_tiny at up to 2048 x 1024 from 11% below to
+8% above, and those of the same job differed by up to 10%. A warm rank keeps some of what an earlier, larger job took.
 """
 
 from __future__ import annotations
@@ -29,10 +31,11 @@ from dataclasses import dataclass, replace
 
 from attention_backends import prices
 from attention_backends.catalog import MODES
-from launcher import quantizing
+from launcher import offloading, quantizing
 from launcher.caches import HELD
 from launcher.compiling import NONE
 from launcher.estimates.attentions import ELEMENT_SIZE, attentions, countable
+from launcher.estimates.offloaded import present
 from launcher.families.replaced import quantised
 from launcher.holding import DECODES_BETWEEN_STEPS, encodes, on_first_rank
 from launcher.request.mesh import Mesh
@@ -63,7 +66,8 @@ PIXEL = 12  # bytes of a finished pixel: three channels in float32
 class Memory:
     """Bytes that a rank needs, by what needs them; `weights` is None where neither files nor facts tell.
 
-    loading: all that it holds while it loads, where that may be more than all of the rest.
+    With an offload `weights` are those that are there while it denoises; those while it encodes and decodes are told
+    apart. loading: all that it holds while it loads, where that may be more than all of the rest.
     """
 
     base: int
@@ -71,13 +75,17 @@ class Memory:
     buffers: int
     activations: int
     decoding: int
+    weights_encoding: int | None = None
+    weights_decoding: int | None = None
     loading: int = 0
 
     @property
     def total(self) -> int:
         """The peak, an estimate; without the weights, if they are not known."""
-        drawing = self.base + (self.weights or 0) + max(self.buffers + self.activations, self.decoding)
-        return max(drawing, self.loading)
+        weights = self.weights or 0
+        decoding = (weights if self.weights_decoding is None else self.weights_decoding) + self.decoding
+        drawing = max(self.weights_encoding or 0, weights + self.buffers + self.activations, decoding)
+        return max(self.base + drawing, self.loading)
 
 
 def of_ranks(request: Request, every: bool = False) -> list[Memory]:
@@ -102,7 +110,7 @@ def of_ranks(request: Request, every: bool = False) -> list[Memory]:
     return [
         Memory(
             base=BASE.get(request.device, 0) + COMPILER * (request.device == "cpu" and request.config.compile != NONE),
-            weights=_weights(request, rank),
+            **_weights(request, rank),
             buffers=gathered(request) + (buffers[rank % len(buffers)] if request.mesh.sequence > 1 else 0),
             activations=batch
             * (ACTIVATIONS + _cached(request))
@@ -228,12 +236,17 @@ def _cached(request: Request) -> int:
     return branches * (HELD.get(name, 0) + layers * orders * (name in ("taylorseer", "pab")))
 
 
-def _weights(request: Request, rank: int) -> int | None:
-    """Bytes of the weights that a rank's device holds: all of its own, or with offload=model those of the largest."""
+def _weights(request: Request, rank: int) -> dict[str, int | None]:
+    """Bytes of the weights that a rank's device holds: all of its own, or with an offload those that are there."""
     held = held_parts(request, rank)
-    if not held:
-        return None
-    return max(held.values()) if request.config.runtime.offload == "model" else sum(held.values())
+    if not held or request.config.runtime.offload == offloading.NONE:
+        return {"weights": sum(held.values()) if held else None}
+    there = present(request, held, parameters(request))
+    return {
+        "weights": there.denoising,
+        "weights_encoding": there.encoding,
+        "weights_decoding": there.decoding,
+    }
 
 
 def held_parts(request: Request, rank: int) -> dict[str, int]:
@@ -241,8 +254,8 @@ def held_parts(request: Request, rank: int) -> dict[str, int]:
     held = {name: count * ELEMENT_SIZE.get(request.dtype, 4) for name, count in parameters(request).items()}
     if (packed := quantised(request.config.model)) is not None:
         held["transformer"] = packed
-    if request.config.quantization != quantizing.NONE:
-        held |= {name: parameters(request)[name] * quantizing.BYTES for name in _shared(request, held)}
+    if (each := quantizing.BYTES.get(request.config.quantization)) is not None:
+        held |= {name: int(parameters(request)[name] * each) for name in _shared(request, held)}
     if request.config.runtime.weights == "sharded":
         held |= {name: -(-held[name] // request.mesh.ranks) for name in _shared(request, held)}
     if rank == 0:

@@ -10,7 +10,12 @@ loading takes of main memory, and no rule may refuse it. In the order of what th
     cp.ring_degree=4 ...     more ranks, where GPUs are idle
     runtime.dtype=bfloat16   half of what float32 takes, and another picture
 
-then two of them at once. With cp=auto each is priced anew in every mode, so sharded weights come with the fastest mode
+then two of them at once; then, alone and beside each of them:
+
+    runtime.offload=group    the transformer's weights travel to the GPU in each step, a block while another computes
+    runtime.offload=sequential  all weights do, each layer's when it is to compute: the least memory and the most time
+
+With cp=auto each is priced anew in every mode, so sharded weights come with the fastest mode
 that takes them.
 """
 
@@ -23,6 +28,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from attention_backends.catalog import MODES
+from launcher import offloading
 from launcher.config.schema import LaunchConfig
 from launcher.decoding import TILED
 from launcher.estimates import memory
@@ -67,15 +73,14 @@ def cheapest(request: Request, again: Again) -> Saving | None:
 
     With memory=auto what was typed stays: a mode, degrees and a dtype. What is only named may be in their place.
     """
-    known, options = _refused(request), list(_options(request))
-    for count in (1, 2):
-        for several in itertools.combinations(options, count):
-            settings = {key: value for each in several for key, value in each.items()}
-            if len(settings) < sum(map(len, several)):  # both decide the same
-                continue
-            tried = again(_changed(request.config, settings))
-            if shortage(tried) is None and _refused(tried) <= known:
-                return Saving(tuple(_typed(key, value) for key, value in settings.items()), tried)
+    known = _refused(request)
+    for several in _in_order(request):
+        settings = {key: value for each in several for key, value in each.items()}
+        if len(settings) < sum(map(len, several)):  # both decide the same
+            continue
+        tried = again(_changed(request.config, settings))
+        if shortage(tried) is None and _refused(tried) <= known:
+            return Saving(tuple(_typed(key, value) for key, value in settings.items()), tried)
     return None
 
 
@@ -91,6 +96,18 @@ def shortage(request: Request) -> str | None:
     return None
 
 
+def _in_order(request: Request) -> Iterator[tuple[Settings, ...]]:
+    """What may be tried together, the cheapest first."""
+    options = list(_options(request))
+    for count in (1, 2):
+        yield from itertools.combinations(options, count)
+    ways, own = offloading.WAYS, request.config.runtime.offload
+    less = ways[ways.index(own) + 1 :] if own in ways and request.device == "cuda" else ()
+    for slower in [{"runtime.offload": how} for how in offloading.IN_PIECES if how in less]:
+        yield (slower,)
+        yield from ((each, slower) for each in options)
+
+
 def _options(request: Request) -> Iterator[Settings]:
     """What may be tried, each by what is typed."""
     config, size = request.config, request.rendered
@@ -99,8 +116,8 @@ def _options(request: Request) -> Iterator[Settings]:
         yield {"vae.tiling": True}
     if request.mesh.ranks > 1 and config.runtime.weights != "sharded":
         yield {"runtime.weights": "sharded"}
-    if request.device == "cuda" and config.runtime.offload == "none":
-        yield {"runtime.offload": "model"}
+    if request.device == "cuda" and config.runtime.offload == offloading.NONE:
+        yield {"runtime.offload": offloading.MODEL}
     for mode in _modes(request):
         yield {"cp.mode": mode}
     stays = config.memory == AUTO

@@ -20,6 +20,7 @@ from launcher.families import fits
 from launcher.families.draft import draft
 from launcher.families.facts import fact_problems
 from launcher.families.hub import access_problems
+from launcher.families.layers import Layers, layers_of
 from launcher.families.parts import TELLS, Part, lacks, packages, read_index, stray, unknown
 from launcher.families.shapes import misfits
 from launcher.families.sources import has_own_plan, part_of
@@ -57,7 +58,7 @@ class Checkpoint:
         whole: nothing is missing here, so no network is needed.
         lacking: what is missing first, of a repository that is in the cache in part.
         variant: of the weight files, "fp16" of `model.fp16.safetensors`; None for the plain ones.
-        parameters: numbers of each part with weights, as far as its files are here.
+        parameters: numbers of each part with weights, as far as its files are here. layers: how they are divided.
         dtypes: of the files of each part, where it is one.
         planless: the class of what is shared, where neither the model's file nor that class has a plan; else "".
         drafted: a first draft of a model file with a plan then, if one can be made.
@@ -72,6 +73,7 @@ class Checkpoint:
     lacking: str = ""
     variant: str | None = None
     parameters: dict[str, int] = field(default_factory=dict)
+    layers: dict[str, Layers] = field(default_factory=dict)
     dtypes: dict[str, str] = field(default_factory=dict)
     planless: str = ""
     drafted: str = ""
@@ -122,6 +124,7 @@ def inspect(model: ModelConfig) -> Checkpoint:
         lacking=lacking,
         variant=look.variant,
         parameters=look.parameters,
+        layers=look.layers,
         dtypes=look.dtypes,
         planless=planless,
         drafted=_drafted(here) if planless else "",
@@ -213,6 +216,7 @@ class _Look:
         self.refusals: list[Problem] = []
         self.notes: list[str] = []
         self.parameters: dict[str, int] = {}
+        self.layers: dict[str, Layers] = {}
         self.dtypes: dict[str, str] = {}
         self.files: list[str] = []
         there = [part for part in parts if (here / part.name).is_dir()]
@@ -278,7 +282,8 @@ class _Look:
         self.broken += [f"{name}/{flaw}" for flaw in files.flaws]
         self.files += [f"{name}/{file.name}" for file in files.files]
         if files.parameters:
-            self.parameters[name], self.dtypes[name] = files.parameters, files.dtype
+            self.parameters[name], self.layers[name] = files.parameters, layers_of(files.shapes)
+            self.dtypes[name] = files.dtype
         if packed := self._packed(part, files.shapes):
             rule = f"'{name}' is quantised ({packed}), and weights are used as they are"
             instead = f"give a folder with whole weights, in bfloat16, say, {HERE}"

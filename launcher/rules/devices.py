@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib import metadata
 
+from launcher import offloading
 from launcher.machines import HARDWARE
 from launcher.problems import Problem, choices
 from launcher.request.request import Request
@@ -40,8 +41,8 @@ def devices(request: Request) -> Iterator[Problem]:
             what = f"too large for a CPU; this machine has {machine}"
             instead = "type model=flux_tiny, or insist with runtime.device=cpu (hours a picture)"
             yield Problem(f"model={config.model.name}", what, instead)
-        if config.runtime.offload == "model":
-            yield Problem("runtime.offload=model", "moves weights off a GPU, and this run uses none", "leave it out")
+        if (how := config.runtime.offload) in offloading.WAYS[1:]:
+            yield Problem(f"runtime.offload={how}", "moves weights off a GPU, and this run uses none", "leave it out")
     elif request.device == "cuda" and not there and config.runtime.devices is None:
         yield Problem("runtime.device=cuda", f"this machine has {machine}", "type runtime.device=cpu or leave it out")
     if request.device == "cuda" and there and machine.asked and (build := torch_build()).endswith("+cpu"):

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from launcher.config.model_schema import ModelConfig
 from launcher.families import sources
 from launcher.problems import Problem
-from launcher.quantizing import CAPABILITY, EXTRA, NONE, PACKAGE, UNFIT, WAYS
+from launcher.quantizing import CAPABILITY, EXTRAS, NONE, PACKAGES, UNFIT, WAYS
 from launcher.request.loras import loras
 from launcher.request.request import Request
 from launcher.rules.rule import rule
@@ -20,12 +20,12 @@ def quantized(request: Request) -> Iterator[Problem]:
     config, how = request.config, request.config.quantization
     if how == NONE or how not in WAYS:
         return
-    value = f"quantization={how}"
+    value, package = f"quantization={how}", PACKAGES[how]
     if kind := request.inputs.checkpoint.planless:
         yield Problem(value, f"was not tested with a {kind}", "leave it out")
         return
     if kind := _unfit(config.model):
-        yield Problem(value, f"{PACKAGE} can't compute the attention of a {kind}", "leave it out")
+        yield Problem(value, f"{package} can't compute the attention of a {kind}", "leave it out")
         return
     for key, given in _untried(request).items():
         if given:
@@ -37,9 +37,9 @@ def quantized(request: Request) -> Iterator[Problem]:
             what = f"needs compute capability {needed}; GPU {gpu.index} ({gpu.name}) has {have}"
             yield Problem(value, what, "type quantization=int8")
             break
-    if request.machine.here and find_spec(PACKAGE) is None:
-        what = f"needs the package {PACKAGE}, which is not installed"
-        yield Problem(value, what, f"type pip install '.[{EXTRA}]' or pip install {PACKAGE}")
+    if request.machine.here and find_spec(package) is None:
+        what = f"needs the package {package}, which is not installed"
+        yield Problem(value, what, f"type pip install '.[{EXTRAS[package]}]' or pip install {package}")
 
 
 def _unfit(model: ModelConfig) -> str:

@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Iterator
 
 from attention_backends.catalog import KERNELS, MODES, NOT_SUPPORTED, SCHEDULES, TRANSPORTS
-from launcher import compiling, quantizing
+from launcher import compiling, offloading, quantizing
 from launcher.config.names import MEANT
 from launcher.problems import Problem, nearest
 from launcher.records.film import CODECS
@@ -35,7 +35,7 @@ def words(request: Request) -> Iterator[Problem]:
         "attention.kernel": (request.config.attention.kernel, tuple(KERNELS), "attention.kernel="),
         "runtime.device": (runtime.device, ("auto", "cpu", "cuda"), "runtime.device="),
         "runtime.dtype": (runtime.dtype, DTYPES, "runtime.dtype="),
-        "runtime.offload": (runtime.offload, ("none", "model"), "runtime.offload="),
+        "runtime.offload": (runtime.offload, offloading.WAYS, "runtime.offload="),
         "runtime.weights": (runtime.weights, ("replicated", "sharded"), "runtime.weights="),
         "output.format": (output.format, ("auto", *FORMATS), "output="),
         "output.codec": (output.codec or next(iter(CODECS)), tuple(CODECS), "output.codec="),
@@ -55,8 +55,6 @@ def words(request: Request) -> Iterator[Problem]:
             yield Problem(
                 f"{key}={word}", NOT_SUPPORTED[word].replace("kernel=", "attention.kernel="), "type attention=auto"
             )
-        elif key == "quantization" and word in quantizing.NOT_OFFERED:
-            yield Problem(f"{key}={word}", quantizing.NOT_OFFERED[word], "type quantization=int8")
         elif word not in legal:
             best = MEANT.get(key, {}).get(word.lower()) or (nearest(word, legal, 1) or legal)[0]
             yield Problem(

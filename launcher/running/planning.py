@@ -14,9 +14,11 @@ from launcher.config.unsupported import unsupported
 from launcher.estimates import groups as grouping
 from launcher.estimates.ways import resolve
 from launcher.machines import Machine
+from launcher.nodes import from_environment
 from launcher.problems import Problem, Refused
 from launcher.request.request import Request
 from launcher.rules import problems
+from launcher.running.elsewhere import Partitions, anywhere, of_slurm
 from launcher.running.sweep import REFUSED, Job
 from launcher.running.which_model import with_model
 from launcher.wording import plural
@@ -30,7 +32,7 @@ def request_of(composed: DictConfig, words: list[str], machine: Machine) -> Requ
     """
     config = _paths_checked(_single(composed, words))
     _one_group(config.data, config.objective, config.cluster.name)
-    return grouping.dealt(config, _of_all(config, machine))
+    return grouping.dealt(config, _of_all(config, machine, Partitions()))
 
 
 def jobs_of(master: DictConfig, words: list[str], composer: Composer, machine: Machine) -> tuple[list[Job], int]:
@@ -44,6 +46,7 @@ def jobs_of(master: DictConfig, words: list[str], composer: Composer, machine: M
         asked.data, asked.objective, asked.runtime.device = master.data, master.objective, master.runtime.device
         asked.runtime.devices = None if master.runtime.devices is None else list(master.runtime.devices)
     _one_group(master.data, str(master.objective), str(master.cluster.name))
+    partitions = Partitions()
     groups = grouping.groups_of(asked, grouping.whole_machine(asked, machine))
     jobs = [Job(typed) for typed in composer.jobs(master, words)]
     if groups is not None and groups > len(jobs):
@@ -51,16 +54,21 @@ def jobs_of(master: DictConfig, words: list[str], composer: Composer, machine: M
         rule = f"{groups} groups have {plural(len(jobs), 'job')} to share"
         raise Refused([Problem(f"data={groups}", rule, instead)])
     for number, job in enumerate(jobs):
-        _plan(master, job, number, composer, machine, groups or 1)
+        _plan(master, job, number, composer, machine, groups or 1, partitions)
+    if partitions.silent is not None:  # told once, after all that is wrong with a job
+        last = partitions.silent.problems
+        raise Refused([*dict.fromkeys(one for job in jobs for one in job.problems if one not in last), *last])
     if groups is None:
         legal = [job.request for job in jobs if job.request is not None and not job.problems]
         groups = grouping.for_sweep(legal, asked, machine)
         for number, job in enumerate(jobs if groups > 1 else []):
-            _plan(master, job, number, composer, machine, groups)
+            _plan(master, job, number, composer, machine, groups, partitions)
     return jobs, groups
 
 
-def _plan(master: DictConfig, job: Job, number: int, composer: Composer, machine: Machine, groups: int) -> None:
+def _plan(
+    master: DictConfig, job: Job, number: int, composer: Composer, machine: Machine, groups: int, partitions: Partitions
+) -> None:
     """Resolve a job for one of several groups, and check it."""
     job.problems, job.status, job.reason = [], "", ""
     try:
@@ -68,7 +76,7 @@ def _plan(master: DictConfig, job: Job, number: int, composer: Composer, machine
             job.composed = with_model(composer.job(master, job.words, number), composer)
         config = _paths_checked(to_config(job.composed))
         config.seed = master.seed if config.seed is None else config.seed
-        machine = _of_all(config, machine)
+        machine = _of_all(config, machine, partitions)
         job.request = resolve(config, machine, groups)
         job.problems = problems(job.request)
         if job.problems and groups > 1 and not problems(resolve(config, machine)):  # it needs more of the machine
@@ -90,17 +98,20 @@ def _one_group(data: str | None, objective: str, cluster: str) -> None:
             raise Refused([Problem(value, rule, "leave it out")])
 
 
-def _of_all(config: LaunchConfig, machine: Machine) -> Machine:
-    """This machine, as many times as there are of it in a cluster."""
-    if config.cluster.name not in ("env", "slurm"):
-        return machine
-    if config.cluster.name == "slurm":
-        from launcher.running.elsewhere import of_slurm
+def _of_all(config: LaunchConfig, machine: Machine, partitions: Partitions) -> Machine:
+    """This machine, as many times as there are of it in a cluster.
 
-        return of_slurm(config, machine)
-    from launcher.nodes import from_environment
-
-    return replace(machine, nodes=from_environment(config.cluster.port).count)
+    Raises:
+        Refused: they can't be known; what is wrong with the request on any machine comes first.
+    """
+    try:
+        if config.cluster.name == "slurm":
+            return of_slurm(config, machine, partitions)
+        if config.cluster.name == "env":
+            return replace(machine, nodes=from_environment(config.cluster.port).count)
+    except Refused as refused:
+        raise Refused([*anywhere(config), *refused.problems]) from refused
+    return machine
 
 
 def _paths_checked(config: LaunchConfig) -> LaunchConfig:

@@ -20,7 +20,7 @@ from launcher.config.schema import LaunchConfig
 from launcher.config.unsupported import unsupported
 from launcher.estimates.ways import resolve
 from launcher.problems import Interrupted, LauncherError, Problem, Refused, RunFailed
-from launcher.records.record import SlurmJob, read_record
+from launcher.records.record import read_record
 from launcher.records.run_dir import RunDir
 from launcher.request.inputs import drawn_seed
 from launcher.request.request import Request
@@ -31,6 +31,7 @@ from launcher.running.planning import jobs_of, request_of
 from launcher.running.progress import Progress
 from launcher.running.screen import SILENT, Screen
 from launcher.running.slot import Slot
+from launcher.running.standing import Written
 from launcher.running.sweep import (
     DONE,
     FAILED,
@@ -145,7 +146,7 @@ class Session:
         """Hand a run to Slurm, and wait for it if that is asked for."""
         from launcher.running.first_record import first_record
         from launcher.running.job import Made
-        from launcher.running.submission import submit
+        from launcher.running.submission import held_job, submit
         from launcher.running.waiting import wait
 
         run_dir, config = RunDir(shown(folder)), request.config.cluster
@@ -153,9 +154,8 @@ class Session:
             with held(folder, f"hydra.run.dir={run_dir.path}"), run_dir.claimed():
                 job = submit(composed, request, words, folder, self.composer.options, only_check)
                 first = first_record(request, recorded(words), self.composer.options)
-                where = SlurmJob(job, slurm.facts("job", job).get("Partition", ""))
-                run_dir.rewrite(first, status="queued", slurm=where)
-            slurm.ask("scontrol", "release", job)
+                with held_job(job) as where:
+                    run_dir.rewrite(first, status="queued", slurm=where)
         except OSError as error:
             raise RunFailed(f"the run's folder can't be written: {shorten(str(error), 200)}") from error
         self.screen.said(f"{'job':<10} {job} of Slurm, partition {where.partition}\n{'run':<10} {run_dir.path}")
@@ -180,7 +180,9 @@ class Session:
             run_dir.rewrite(queued, status="failed", error=str(error))
             raise
         self._make_places(request.groups)
-        made = self._job(composed, request, given.words, folder, self._slots, only_check=given.only_check, claimed=True)
+        steps, check = steps_of(request), given.only_check
+        seen = Written(run_dir, steps, self.screen.progress(steps, False))
+        made = self._job(composed, request, given.words, folder, self._slots, False, check, seen, claimed=True)
         self._track([(request, made.folder)])
 
     def sweep(self, words: list[str]) -> Sweep:
@@ -252,6 +254,10 @@ class Session:
             self.screen.unfinished(folder)
             raise
         self.screen.table(sweep)
+        if master.cluster.name != "none" and any(
+            job.status == FAILED for job in sweep.jobs
+        ):  # a machine is gone, perhaps
+            self.screen.unfinished(folder)
         results.contact_sheet(sweep, folder, self.screen)
         results.report(sweep, folder, self.screen)
         self._track([(job.request, job.made.folder) for job in sweep.jobs if job.request and job.made])
@@ -271,7 +277,11 @@ class Session:
             self.screen.job(sweep, number)
             return bool(master.fail_fast and left[number].status == FAILED)
 
-        array.wait(told)
+        lines = self.screen.lines(sweep)
+        try:
+            array.wait(told, lines.show, self.screen.note)
+        finally:
+            lines.close()
         return True
 
     def _at_once(self, master: DictConfig, sweep: Sweep, left: dict[int, Job], groups: int) -> None:

@@ -5,12 +5,14 @@ The configuration is composed once, here: the job reads the result, and asks onl
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import re
 import shlex
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,13 @@ from omegaconf import DictConfig, OmegaConf
 from launcher import slurm
 from launcher.config.schema import ClusterConfig
 from launcher.problems import Problem, Refused
+from launcher.records.record import SlurmJob
 from launcher.records.run_dir import RunDir
 from launcher.request.request import Request
 
 PACKAGE = "submitit"
 SCRIPT, COMPOSED, OUTPUT = "job.sh", "job.yaml", "job.out"  # in a run's folder, the last among its logs
+SUBMISSION = 30.0  # seconds that sbatch has: a busy controller has it wait
 
 
 @dataclass(frozen=True)
@@ -41,11 +45,13 @@ def needed() -> None:
     """See that a job can be submitted from here.
 
     Raises:
-        Refused: submitit or Slurm is not here.
+        Silent: submitit or Slurm is not here.
     """
     if importlib.util.find_spec(PACKAGE) is None:
         rule = f"submits a job by the package {PACKAGE}, which is not installed"
-        raise Refused([Problem("cluster=slurm", rule, f"type pip install {PACKAGE}, or start it in an allocation")])
+        raise slurm.Silent(
+            [Problem("cluster=slurm", rule, f"type pip install {PACKAGE}, or start it in an allocation")]
+        )
     slurm.ask("sbatch", "--version")
 
 
@@ -125,10 +131,33 @@ def hand_over(text: str, folder: Path) -> str:
     path = folder / SCRIPT
     path.write_text(text, encoding="utf-8")
     try:
-        return slurm.ask("sbatch", "--parsable", "--hold", str(path)).strip().partition(";")[0]
+        said = slurm.ask("sbatch", "--parsable", "--hold", str(path), patience=SUBMISSION)
+    except slurm.Silent as error:  # it may have the job all the same, which is held: it never starts
+        path.unlink()
+        (problem,) = error.problems
+        raise slurm.Silent([replace(problem, instead=f"{problem.instead}; squeue --me may show a held job")]) from error
     except Refused:
         path.unlink()
         raise
+    return said.strip().partition(";")[0]
+
+
+@contextlib.contextmanager
+def held_job(number: str) -> Iterator[SlurmJob]:
+    """A job that was handed over, to be written down; then it may start.
+
+    Raises:
+        Refused: Slurm does not answer any more; the job is cancelled if that can be said.
+    """
+    try:
+        yield SlurmJob(number, slurm.facts("job", number).get("Partition", ""))
+        slurm.ask("scontrol", "release", number)
+    except Refused as error:
+        with contextlib.suppress(Refused):
+            slurm.ask("scancel", number)
+        (problem,) = error.problems
+        rule = f"job {number} was submitted and does not start, for {problem.rule}"
+        raise Refused([replace(problem, rule=rule, instead=f"{problem.instead}; then scancel {number}")]) from error
 
 
 def submit(

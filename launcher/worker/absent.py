@@ -19,6 +19,7 @@ from launcher.worker.sharded import bytes_held
 
 RUN = ("__call__", "encode", "decode", "generate")  # what runs a part
 Fill = Callable[[], torch.nn.Module]
+Settle = Callable[[torch.nn.Module], object]
 
 
 class Absent:
@@ -26,6 +27,7 @@ class Absent:
 
     _home: torch.device
     _fill: Fill
+    _settle: Settle
 
     @property
     def device(self) -> torch.device:
@@ -37,13 +39,15 @@ class Absent:
         return self
 
 
-def absent(kind: Any, place: Path, dtype: torch.dtype, home: torch.device, variant: str | None, fill: Fill) -> Any:
+def absent(
+    kind: Any, place: Path, dtype: torch.dtype, variant: str | None, fill: Fill, home: torch.device, settle: Settle
+) -> Any:
     """Make a part without its weights.
 
     Args:
         kind: its class, of diffusers or transformers. place: the folder of its configuration.
-        home: the device that it would be on. variant: of its files, which its buffers are read from.
-        fill: loads the part with its weights.
+        variant: of its files, which its buffers are read from. fill: loads the part with its weights, on the CPU.
+        home: the device that it would be on. settle: puts it there once it is filled.
     """
     with init_empty_weights(include_buffers=False):
         if issubclass(kind, transformers.PreTrainedModel):
@@ -52,7 +56,7 @@ def absent(kind: Any, place: Path, dtype: torch.dtype, home: torch.device, varia
             part = kind.from_config(kind.load_config(place)).to(dtype)
     _read_buffers(part, place, variant)
     part.requires_grad_(False).eval()
-    part._home, part._fill = home, fill
+    part._home, part._fill, part._settle = home, fill, settle
     running = {name: _filled(name) for name in RUN if hasattr(kind, name)}
     part.__class__ = type(kind.__name__, (Absent, kind), {"__module__": kind.__module__, **running})
     return part
@@ -82,8 +86,8 @@ def _fill_in(part: Any) -> None:
     whole = part._fill()
     part.__class__ = type(whole)
     part.load_state_dict(whole.state_dict(), assign=True)
-    part.to(part._home)
-    del part._fill, part._home
+    part._settle(part)
+    del part._fill, part._home, part._settle
 
 
 def _read_buffers(part: torch.nn.Module, place: Path, variant: str | None) -> None:

@@ -20,6 +20,7 @@ import torch
 import torch.distributed as dist
 
 from attention_backends import counters
+from launcher.offloading import MODEL
 from launcher.records.files import sha256
 from launcher.records.film import Film
 from launcher.records.formats import FORMATS
@@ -43,6 +44,7 @@ from launcher.worker.fetching import fetch, hashes
 from launcher.worker.given import started_from
 from launcher.worker.load import load_pipeline
 from launcher.worker.lora import Loras
+from launcher.worker.offloading import Offload
 from launcher.worker.questions import Questions
 from launcher.worker.schedulers import scheduler
 from launcher.worker.sharded import shard
@@ -73,7 +75,7 @@ class Worker:
         torch.set_num_threads(job.threads[self.rank])
         surroundings.reset_peak_memory()
         if self.pipe is None:
-            self._load(job.load)
+            self._load(job.load, job.sharing.transformers)
         else:
             self.send(Source(self.folder))
         self.loras.wear(job.loras)
@@ -117,7 +119,7 @@ class Worker:
             environment=surroundings.environment(job.load.device),
             step_seconds=tuple(self.steps) if self.rank == 0 else (),
             skipped_steps=tuple(skipped) if job.cache.on else (),
-            held_bytes=held(self.pipe),
+            held_bytes=held(self.pipe) | self.offload.bytes,
         )
 
     def _check(self, job: Job, part: str) -> None:
@@ -153,7 +155,7 @@ class Worker:
         with self.embeddings.of(self.drawing):
             return self.drawing(**call, prompt=prompts, generator=noise, output_type=output)
 
-    def _load(self, load: Load) -> None:
+    def _load(self, load: Load, transformers: Sequence[str]) -> None:
         self.send(Stage("loading"))
         cuda = load.device == "cuda"
         device = torch.device("cpu")
@@ -177,19 +179,17 @@ class Worker:
         self.fetched = hashes(load, parts)
         self.send(Source(self.folder))
         self.send(Stage("loading"))
-        elsewhere = None if self.rank == 0 else device if load.offload == "none" else torch.device("cpu")
+        self.offload = Offload(load.offload, device, transformers)
+        elsewhere = None if self.rank == 0 else self.offload
         pipe = load_pipeline(dataclasses.replace(load, replaced=parts), self.folder, elsewhere)
         check_tokenizers(pipe)
         pipe.set_progress_bar_config(disable=True)
         self.pipe = pipe
-        self.loras = Loras(self.pipe)
+        self.loras = Loras(self.pipe, lambda: self.offload.whole(self.pipe))
         self.scheduler = pipe.scheduler  # as the pipeline has it
         for name in load.sharded:
             shard(getattr(pipe, name), device, self.world_size)
-        if load.offload == "none":
-            self.pipe.to(device)
-        else:
-            self.pipe.enable_model_cpu_offload(device=device)
+        self.offload.put(self.pipe)
         self.loras.fuse(load.fused)
         self.loads += 1
         self._await_first()
@@ -281,8 +281,8 @@ class Worker:
             pipe.latent_channels = 0  # flux_tiny's: a picture, of three channels too, would be taken for latents
         if job.pipeline == "ChromaInpaintPipeline":  # asks a setting of FLUX's transformer, which Chroma's has not
             pipe.transformer.register_to_config(guidance_embeds=False)
-        if job.load.offload != "none":
-            pipe.enable_model_cpu_offload(device=torch.device("cuda", torch.cuda.current_device()))
+        if job.load.offload == MODEL:  # whose hooks name the order of a pipeline's parts
+            self.offload.put(pipe)
         return pipe
 
     def _save(self, job: Job, number: int, result: Any, call: range) -> None:

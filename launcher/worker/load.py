@@ -15,12 +15,14 @@ import torch
 import transformers
 
 from launcher.holding import on_first_rank
+from launcher.quantizing import NF4
 from launcher.wire.jobs import Load
 from launcher.worker import processors, quantizing
 from launcher.worker.absent import absent
+from launcher.worker.offloading import Offload
 
 
-def load_pipeline(load: Load, folder: str, elsewhere: torch.device | None = None) -> Any:
+def load_pipeline(load: Load, folder: str, elsewhere: Offload | None = None) -> Any:
     """Load a pipeline, on the CPU, from the folder that `fetch` returned.
 
     diffusers and transformers make up what a file lacks, the one with no data and the other with random numbers, and
@@ -28,7 +30,7 @@ def load_pipeline(load: Load, folder: str, elsewhere: torch.device | None = None
 
     Args:
         elsewhere: leave out the weights of what rank 0 alone runs; a part that is run here after all is read then, to
-            this device.
+            where this puts it.
 
     Raises:
         ValueError: a part can't be loaded, or its files lack weights or have some of other sizes; the message names it.
@@ -61,7 +63,7 @@ def _complete(name: str, lacking: list[str]) -> None:
         raise ValueError(f"the files of {name} lack its weights {', '.join(lacking[:3])}{more}")
 
 
-def _absent(kind: Any, folder: str, name: str, dtype: torch.dtype, load: Load, home: torch.device) -> Any:
+def _absent(kind: Any, folder: str, name: str, dtype: torch.dtype, load: Load, places: Offload) -> Any:
     """A part whose weights are read if it is run."""
 
     def fill() -> Any:
@@ -70,7 +72,8 @@ def _absent(kind: Any, folder: str, name: str, dtype: torch.dtype, load: Load, h
         _complete(name, lacking)
         return part
 
-    return absent(kind, Path(folder, name), dtype, home, _variant(folder, name, load), fill)
+    variant, place = _variant(folder, name, load), Path(folder, name)
+    return absent(kind, place, dtype, variant, fill, places.home, places.settle(name))
 
 
 def _part(kind: Any, folder: str, name: str, dtype: torch.dtype, load: Load) -> tuple[Any, list[str]]:
@@ -82,7 +85,7 @@ def _part(kind: Any, folder: str, name: str, dtype: torch.dtype, load: Load) -> 
         source |= {"dtype": dtype, "ignore_mismatched_sizes": True}  # they are named below; its error points to a log
     else:
         source["torch_dtype"] = dtype
-    if name in load.quantized:
+    if name in load.quantized and load.quantization != NF4:
         source["quantization_config"] = quantizing.configuration(load.quantization)
     part, found = kind.from_pretrained(str(Path(folder, name)), output_loading_info=True, **source)
     for key, stored, wanted in found["mismatched_keys"]:
@@ -93,6 +96,8 @@ def _part(kind: Any, folder: str, name: str, dtype: torch.dtype, load: Load) -> 
     if left := sorted(key for key in found["unexpected_keys"] if re.sub(r"\d+", "*", key) in known):
         raise ValueError(f"does not fit its configuration: its files hold {left[0]}, and config.json has fewer layers")
     lacking = {weight for weight, value in part.named_parameters() if value.is_meta}
+    if name in load.quantized and load.quantization == NF4 and not lacking:
+        quantizing.pack(part)
     return part, sorted(lacking | set(found["missing_keys"]))
 
 

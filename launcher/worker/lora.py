@@ -6,10 +6,12 @@ end is compared with the file, matrix by matrix and scale by scale.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,10 +41,14 @@ FINGERPRINT = 64  # elements of a row, whose signs tell it from the other rows
 
 
 class Loras:
-    """What one pipeline wears, by adapters that stay loaded: only files that are new are read, scales are set."""
+    """What one pipeline wears, by adapters that stay loaded: only files that are new are read, scales are set.
 
-    def __init__(self, pipe: Any) -> None:
-        self.pipe = pipe
+    Args:
+        whole: has all weights be on the parts while its block runs: no offload's hooks, which know modules by name.
+    """
+
+    def __init__(self, pipe: Any, whole: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext) -> None:
+        self.pipe, self._whole = pipe, whole
         self._adapters: dict[tuple[str, int], str] = {}  # of each file that is loaded, by its path and time of change
         self._count = 0
 
@@ -56,6 +62,15 @@ class Loras:
             ValueError: one does not fit the model, or not all of it does.
         """
         files = {(one.path, one.changed): one.scale for one in wanted}
+        with self._whole() if files.keys() != self._adapters.keys() else contextlib.nullcontext():
+            self._change(files)
+        there = {name for names in self.pipe.get_list_adapters().values() for name in names} if files else set()
+        worn = {name: scale for file, scale in files.items() if (name := self._adapters[file]) in there}
+        if worn:  # one of text encoders alone is worn where those are
+            self.pipe.set_adapters(list(worn), list(worn.values()))
+
+    def _change(self, files: Collection[tuple[str, int]]) -> None:
+        """Take off what is not among these files, and read what is new."""
         if not files and self._adapters:
             self.pipe.unload_lora_weights()
             self._adapters = {}
@@ -73,10 +88,6 @@ class Loras:
                 self._adapters = {}
                 raise
             self._adapters[file] = name
-        there = {name for names in self.pipe.get_list_adapters().values() for name in names} if files else set()
-        worn = {name: scale for file, scale in files.items() if (name := self._adapters[file]) in there}
-        if worn:  # one of text encoders alone is worn where those are
-            self.pipe.set_adapters(list(worn), list(worn.values()))
 
     def fuse(self, wanted: tuple[LoraFile, ...]) -> None:
         """Add these LoRAs to the pipeline's weights, for good.
@@ -87,8 +98,9 @@ class Loras:
         self.wear(wanted)
         if wanted:
             parts = [part for part in self.pipe._lora_loadable_modules if getattr(self.pipe, part, None) is not None]
-            self.pipe.fuse_lora(components=parts, adapter_names=list(self._adapters.values()))
-            self.pipe.unload_lora_weights()
+            with self._whole():
+                self.pipe.fuse_lora(components=parts, adapter_names=list(self._adapters.values()))
+                self.pipe.unload_lora_weights()
             self._adapters = {}
 
     def _load(self, path: Path, adapter: str) -> None:

@@ -1,4 +1,4 @@
-"""Quantised transformers: quantization=, by diffusers' configurations of torchao."""
+"""Quantised transformers: quantization=, by diffusers' configurations of torchao, and by layers of bitsandbytes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def configuration(how: str) -> Any:
     """What diffusers' `from_pretrained` quantises linear layers by.
 
     Args:
-        how: a word of launcher.quantizing.WAYS, and not none.
+        how: int8 or fp8.
     """
     logging.getLogger("diffusers.quantizers").setLevel(logging.ERROR)  # it warns of int8 but in bfloat16: all compute
     from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig
@@ -24,10 +24,43 @@ def configuration(how: str) -> Any:
     return diffusers.TorchAoConfig(kinds[how]())
 
 
+def pack(part: torch.nn.Module) -> None:
+    """Have the linear layers of a part that is on the CPU hold their weights in 4 bits (NF4), with a scale for 64.
+
+    diffusers' `BitsAndBytesConfig` makes the same layers, and refuses to where there is no GPU. As there, layers that a
+    class keeps in float32 stay whole, and so do small ones of odd sizes.
+    """
+    from bitsandbytes.nn import Linear4bit, Params4bit
+
+    kept = set(getattr(part, "_keep_in_fp32_modules", None) or ())
+    for path, layer in list(part.named_modules()):
+        if type(layer) is not torch.nn.Linear or kept & set(path.split(".")):
+            continue
+        if layer.weight.numel() % (2 * layer.weight.element_size()):  # two numbers a byte, in elements of its dtype
+            continue
+        packed = Linear4bit(
+            layer.in_features, layer.out_features, layer.bias is not None, layer.weight.dtype,
+            compress_statistics=False, quant_type="nf4", quant_storage=layer.weight.dtype, device="meta",
+        )  # fmt: skip
+        packed.weight = Params4bit(
+            layer.weight.data,
+            requires_grad=False,
+            compress_statistics=False,
+            quant_type="nf4",
+            quant_storage=layer.weight.dtype,  # models ask weights for their dtype, and cast to it
+            module=packed,
+        )
+        packed.bias = layer.bias
+        parent, _, name = path.rpartition(".")
+        setattr(part.get_submodule(parent), name, packed.to("cpu"))
+
+
 def tensors_of(weight: torch.Tensor) -> Iterator[torch.Tensor]:
     """The tensors that a weight is made of: itself, or where it is quantised its numbers and their scales."""
     if not is_traceable_wrapper_subclass(weight):
         yield weight
+        if (state := getattr(weight, "quant_state", None)) is not None:
+            yield state.absmax
         return
     for name in weight.__tensor_flatten__()[0]:
         yield from tensors_of(getattr(weight, name))

@@ -42,12 +42,18 @@ class Machines:
     started: list[subprocess.Popen[str]] = field(default_factory=list)
     secret: str = field(default_factory=lambda: secrets.token_hex(16))
 
-    def start(self, *words: str, others: tuple[str, ...] | None = None, secret: str | None = None) -> None:
-        """Start the same line on both; `others`: another one on machine 1, `secret`: another one there."""
+    def start(
+        self, *words: str, others: tuple[str, ...] | None = None, secret: str | None = None, count: int = 2
+    ) -> None:
+        """Start the same line on both; `others`: another one on machine 1, `secret`: another one there.
+
+        Args:
+            count: 1: on machine 0 alone.
+        """
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = str(server.getsockname()[1])
-        for number, line in enumerate((words, others or words)):
-            env = hermetic(NNODES="2", NODE_RANK=str(number), MASTER_ADDR=self.address, MASTER_PORT=port)
+        for number, line in enumerate((words, others or words)[:count]):
+            env = hermetic(NNODES=str(count), NODE_RANK=str(number), MASTER_ADDR=self.address, MASTER_PORT=port)
             env["LAUNCHER_CLUSTER_SECRET"] = self.secret if secret is None or number == 0 else secret
             out = (self.folder / f"machine{number}.out").open("w")
             full = [*self.before[number], *command(*WORDS, *line)]
@@ -96,7 +102,7 @@ class Machines:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         for each in self.started:
-            each.wait()
+            each.wait(30)
 
 
 @pytest.fixture
@@ -223,6 +229,39 @@ def test_a_cable_that_is_cut_while_denoising_ends_both_sides(hosts):
     assert "is gone: its launcher was killed, or it or the network is down" in hosts.said(0)
     assert "the first machine is gone: its launcher was killed, or it or the network is down" in hosts.said(1)
     hosts.none_left(since)
+
+
+@pytest.mark.skipif(not WHOLE, reason="only with FAMILY_SAMPLES: starts ranks several times")
+@pytest.mark.skipif(not NETWORK, reason="not here: needs root and iproute2")
+@pytest.mark.parametrize("left", [1, 2], ids=["what is left", "the host, once it is back"])
+def test_a_host_that_dies_while_denoising_is_told_and_resume_goes_on_with(hosts, left):
+    sweep = ["-m", "cp=ring_anything", "runtime.processes=2", "seed=1,2,3", "height=300", "width=300", "steps=200"]
+    hosts.start(*sweep)
+    end = time.monotonic() + PATIENCE
+    while not (made := list(hosts.folder.rglob("0000.png"))):
+        assert time.monotonic() < end, hosts.said(0)
+        time.sleep(0.05)
+    since = time.monotonic()
+    cable = ["ip", "-n", f"{hosts.name}-1", "link", "set", "eth0"]
+    subprocess.run([*cable, "down"], check=True)  # first, so that nobody hears how it ends
+    there = subprocess.run(["ip", "netns", "pids", f"{hosts.name}-1"], capture_output=True, text=True, check=True)
+    for pid in there.stdout.split():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
+    assert hosts.ended() == [1, -signal.SIGKILL]
+    said = (hosts.folder / "machine0.out").read_text()
+    assert "is gone: its launcher was killed, or it or the network is down" in said
+    assert f"to run what is missing, add resume={made[0].parents[1].relative_to(hosts.folder)} to the same" in said
+    hosts.none_left(since)
+    before = {path: path.read_bytes() for path in hosts.folder.rglob("0000.png")}
+    assert len(before) < 3
+    subprocess.run([*cable, "up"], check=True)
+    hosts.started.clear()
+    hosts.start(*sweep, f"resume={made[0].parents[1]}", count=left)
+    assert hosts.ended() == [0] * left, hosts.said(0)
+    after = {path: path.read_bytes() for path in hosts.folder.rglob("0000.png")}
+    assert len(after) == 3
+    assert before.items() <= after.items()
 
 
 @pytest.mark.skipif(not WHOLE, reason="only with FAMILY_SAMPLES: starts ranks")

@@ -1,9 +1,13 @@
-"""A Slurm of two nodes on this machine, where Debian's slurm-wlm and munge are installed (tests/slurm/start)."""
+"""A Slurm of two nodes on this machine, where Debian's slurm-wlm and munge are installed (tests/slurm/start).
+
+Where SLURM_IS_HERE is set, as by .ci/run, it has to come up.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import time
@@ -72,8 +76,9 @@ def slurm(tmp_path_factory) -> Iterator[Slurm]:
     with (folder / "start.out").open("w") as out:  # no pipe: the daemons would keep it open
         code = subprocess.run([TOOLS / "start", folder], stdout=out, stderr=out, timeout=120).returncode
     try:
-        if code:  # it is not here, or does not come up on this machine: no fault of this program
-            pytest.skip((folder / "start.out").read_text().strip())
+        if code:
+            told = (folder / "start.out").read_text().strip()
+            (pytest.fail if "SLURM_IS_HERE" in os.environ else pytest.skip)(told)
         yield Slurm(folder)
     finally:
         subprocess.run([TOOLS / "stop", folder], timeout=120, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -108,6 +113,25 @@ def left(folder: Path) -> list[psutil.Process]:
     return found
 
 
+def test_a_job_draws_on_both_nodes_until_it_is_cancelled_and_leaves_nothing(slurm, tmp_path, launch):
+    folder = tmp_path / "job"
+    folder.mkdir()
+    job = slurm.submitted(folder, "cp=ring_anything", "images=9999")
+    slurm.wait(lambda: list(folder.rglob("0000.png")), "the first picture is drawn")
+    slurm.asked("scancel", job)
+    slurm.ended(job)
+    slurm.wait(lambda: not left(folder), "nothing is left")
+    record = record_of(folder)
+    assert (record.hosts, record.slurm.id, record.slurm.partition) == (("n1", "n2"), job, "both")
+    assert record.slurm.queued >= 0
+    assert record.status in ("interrupted", "failed")  # whoever hears of it first: the launcher, or an agent
+    assert f"Slurm job {job} was cancelled" in record.error
+    assert f"Slurm job {job} was cancelled" in output(folder)
+    alone = launch(*WORDS[1:], "cp=none")
+    assert abs(picture(folder) - picture(alone.runs[0])).max() <= 1
+
+
+@pytest.mark.skipif(not WHOLE, reason="only with FAMILY_SAMPLES: takes half a minute")
 def test_one_launcher_in_an_allocation_draws_on_all_of_its_nodes(slurm, tmp_path, launch):
     folder = tmp_path / "job"
     folder.mkdir()
@@ -133,25 +157,13 @@ def test_several_launchers_are_one_too_many(slurm, tmp_path):
     assert not list(tmp_path.rglob("run.json"))
 
 
+@pytest.mark.skipif(not WHOLE, reason="only with FAMILY_SAMPLES: takes three seconds")
 def test_more_nodes_than_the_allocation_has_are_refused(slurm, tmp_path):
     line = ["salloc", "--quiet", "--nodes=1", *command(*WORDS, "cluster.nodes=2")]
     done = slurm.asked(*line, timeout=PATIENCE, cwd=tmp_path)
     assert done.returncode == 1
     assert "cluster.nodes=2: job " in done.stderr
     assert "has 1 node: n1" in done.stderr
-
-
-@pytest.mark.skipif(not WHOLE, reason="only with FAMILY_SAMPLES: takes a minute")
-def test_a_job_that_is_cancelled_says_so_and_leaves_nothing(slurm, tmp_path):
-    job = slurm.submitted(tmp_path, *LONG)
-    denoises(slurm, tmp_path)
-    slurm.asked("scancel", job)
-    slurm.ended(job)
-    slurm.wait(lambda: not left(tmp_path), "nothing is left")
-    record = record_of(tmp_path)
-    assert record.status in ("interrupted", "failed")  # whoever hears of it first: the launcher, or an agent
-    assert f"Slurm job {job} was cancelled" in record.error
-    assert f"Slurm job {job} was cancelled" in output(tmp_path)
 
 
 @pytest.mark.skipif(not WHOLE, reason="only with FAMILY_SAMPLES: takes two minutes")
@@ -217,6 +229,27 @@ def test_what_the_partition_does_not_have_is_refused_before_anything(slurm, tmp_
         assert done.returncode == 1
         assert told in done.stderr
     assert not [path for path in (tmp_path / "job").rglob("*") if path.is_file()]
+
+
+@pytest.mark.skipif(not WHOLE, reason="only with FAMILY_SAMPLES: waits for a controller that does not answer")
+@pytest.mark.parametrize(
+    ("was", "becomes", "told"),
+    [
+        (r"SlurmctldPort=\d+", "SlurmctldPort=1", "Slurm's controller does not answer (sinfo: "),
+        ("munge.socket", "gone.socket", "munge, by which Slurm knows who asks, does not work here (sinfo: "),
+    ],
+)
+def test_a_slurm_that_does_not_answer_is_told_after_a_wrong_number(slurm, tmp_path, was, becomes, told):
+    conf = tmp_path / "slurm.conf"
+    conf.write_text(re.sub(was, becomes, (slurm.folder / "slurm.conf").read_text()))
+    environment = slurm.environment | {"SLURM_CONF": str(conf)}
+    line = command(*WORDS, "cluster.nodes=0")
+    done = subprocess.run(line, capture_output=True, text=True, timeout=PATIENCE, env=environment, cwd=tmp_path)
+    assert done.returncode == 1
+    said = [one for one in done.stderr.splitlines() if one.startswith("launcher: ")]
+    assert said[0] == "launcher: cluster.nodes=0: must be at least 1"
+    assert said[1].startswith(f"launcher: cluster=slurm: {told}")
+    assert len(said) == 2
 
 
 @pytest.mark.skipif(not WHOLE, reason="only with FAMILY_SAMPLES: takes a minute")
@@ -309,6 +342,8 @@ def test_a_sweep_is_an_array_over_warm_ranks_with_one_table(slurm, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 in its array" in done.stdout
     assert done.stdout.count("/8] ") == 8
+    assert done.stderr.count("  waits") >= 8
+    assert "  runs" in done.stderr
     records = [read_record(path) for path in tmp_path.rglob("run.json")]
     assert [record.status for record in records] == ["done"] * 8
     assert {record.loads for record in records} == {1}  # once for all jobs of an allocation
@@ -316,6 +351,29 @@ def test_a_sweep_is_an_array_over_warm_ranks_with_one_table(slurm, tmp_path):
     (sheet,) = tmp_path.rglob("contact.png")
     assert (sheet.parent / "report.html").is_file()
     assert "#SBATCH --array=0-1%2" in (sheet.parent / "job.sh").read_text()
+
+
+@pytest.mark.skipif(not WHOLE, reason="only with FAMILY_SAMPLES: takes two minutes")
+def test_one_allocation_of_a_sweep_is_cancelled_and_the_others_go_on(slurm, tmp_path):
+    few = [*EIGHT[:-2], "height=300", "width=300", "steps=200", "seed=1,2,3,4", "cluster.array_parallelism=2"]
+    line = command(*WORDS, *few)
+    with (tmp_path / "out").open("w") as out:
+        waiting = subprocess.Popen(line, cwd=tmp_path, env=slurm.environment, stdout=out, stderr=out)
+    try:
+        slurm.wait(lambda: len(list(tmp_path.rglob("standing.json"))) == 2, "both draw")
+        job = slurm.asked("squeue", "--noheader", "--array", "--format=%F").stdout.split()[0]
+        slurm.asked("scancel", f"{job}_1")
+        assert waiting.wait(PATIENCE) == 1
+    finally:
+        waiting.kill()
+        waiting.wait(30)
+    said = (tmp_path / "out").read_text()
+    assert f"Slurm job {job}_1 was cancelled" in said
+    assert "2 done, 2 failed" in said
+    folder = next(tmp_path.rglob("multirun.yaml")).parent
+    done = slurm.asked(*line, f"resume={folder}", timeout=PATIENCE, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 done, 2 kept" in done.stdout
 
 
 @pytest.mark.skipif(not WHOLE, reason="only with FAMILY_SAMPLES: takes two minutes")

@@ -15,7 +15,7 @@ from launcher.config.compose import Composer, to_config
 from launcher.estimates.plan import plan
 from launcher.estimates.ways import resolve
 from launcher.families.weights import BUNDLED
-from launcher.quantizing import PACKAGE
+from launcher.quantizing import PACKAGES
 from launcher.records.run_dir import RunDir
 from launcher.rules import problems
 from launcher.running.job import Made
@@ -36,7 +36,7 @@ CACHES = [
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory) -> Iterator[Warm]:
-    group = Warm(tmp_path_factory.mktemp("ranks"))
+    group = Warm(tmp_path_factory.mktemp("ranks"), "waiting")
     yield group
     group.close()
 
@@ -117,16 +117,40 @@ def test_ranks_that_hold_a_part_of_the_weights_draw_the_same_to_the_bit(ranks, w
         assert held["transformer"] > all_of_it / 2
 
 
+OFFLOADED = [
+    ["runtime.offload=sequential", "cp=ulysses_anything", "cp.ulysses_degree=2", *CACHES[0], "check=true"],
+    ["runtime.offload=group", "cp=ring_anything", "cp.ring_degree=2", *CACHES[2], "check=true"],
+    ["runtime.offload=group", "cp=none", "cp.cfg_degree=2", "model.true_cfg=2", "negative_prompt=blue"],
+]
+
+
+@pytest.mark.parametrize("words", OFFLOADED, ids=lambda words: f"{words[0]}-{words[1]}")
+def test_ranks_whose_weights_come_in_pieces_draw_the_same(ranks, words):
+    """No rule is asked, which would say that a CPU has nowhere to move weights from."""
+    tiles = ["vae.tiling=true", "vae.tile=32", "vae.shared=true"]  # so that rank 1 loads a VAE when it decodes
+    same = [word for word in words[1:] if not word.startswith("check")]
+    whole = ranks.make(asked(*same, *tiles))
+    pieces = ranks.make(resolve(to_config(Composer().compose([*WORDS, *words, *tiles])), LAPTOP))
+    shown = [np.asarray(Image.open(made.folder / made.record.files[0].file)).astype(int) for made in (whole, pieces)]
+    assert abs(shown[0] - shown[1]).max() <= 1
+    assert pieces.record.skipped_steps == whole.record.skipped_steps
+    assert pieces.record.held_bytes == whole.record.held_bytes
+    assert pieces.record.config["runtime"]["offload"] == words[0].removeprefix("runtime.offload=")
+    assert pieces.record.check is None or pieces.record.check.close
+
+
 QUANTIZED = [
     ["quantization=int8", "cp=ring_anything", "cp.ring_degree=2", "check=true"],
     ["quantization=fp8", "cp=ulysses_anything", "cp.ulysses_degree=2", *CACHES[0]],
+    ["quantization=nf4", "cp=ring_anything", "cp.ring_degree=2", "check=true"],
     ["quantization=int8", "cp=none", "cp.cfg_degree=2", "model.true_cfg=2", "negative_prompt=blue"],
 ]
 
 
 @pytest.mark.parametrize("words", QUANTIZED, ids=lambda words: f"{words[0]}-{words[1]}")
 def test_ranks_draw_what_one_draws_with_the_same_quantised_weights(words, tmp_path):
-    pytest.importorskip(PACKAGE, reason="torchao is not installed: pip install '.[quantization]'")
+    package = PACKAGES[words[0].removeprefix("quantization=")]
+    pytest.importorskip(package, reason="its package is not installed: pip install '.[quantization,bitsandbytes]'")
     same = [word for word in words if not word.startswith(("cp", "check"))]
     group, alone, whole = Warm(tmp_path / "ranks"), Worker(lambda _: None, 0, 1), Worker(lambda _: None, 0, 1)
     try:
@@ -146,7 +170,7 @@ def test_ranks_draw_what_one_draws_with_the_same_quantised_weights(words, tmp_pa
     assert made.record.config["quantization"] == words[0].removeprefix("quantization=")
     planned = plan(asked(*words)).held_bytes[1]["transformer"]
     for held in made.record.held_bytes:
-        assert held["transformer"] == expected.held_bytes["transformer"] == pytest.approx(planned, rel=0.05)
+        assert held["transformer"] == expected.held_bytes["transformer"] == pytest.approx(planned, rel=0.1)
         assert held["transformer"] < full.held_bytes["transformer"] / 3
     assert expected.held_bytes["vae"] == full.held_bytes["vae"]  # transformers alone are quantised
     assert made.record.check is None or made.record.check.close

@@ -26,6 +26,7 @@ from launcher.config.compose import Composer, to_config
 from launcher.config.schema import LaunchConfig
 from launcher.estimates.ways import resolve, resolved
 from launcher.families.text import count_tokens
+from launcher.offloading import IN_PIECES, UNFIT
 from launcher.records.picture import read_frames
 from launcher.request.request import Request
 from launcher.rules import problems
@@ -199,6 +200,28 @@ def test_ranks_make_what_one_process_makes(warm, families, alone, name):
         (shown,) = group.run(request)
         assert shown.std() > 1
         assert np.abs(shown - alone(name, height)).max() <= 1, (mode, ring, ulysses)
+
+
+@pytest.fixture(scope="module")
+def waiting(tmp_path_factory) -> Iterator[Warm]:
+    """Two ranks whose weights wait as on a GPU."""
+    group = Warm(tmp_path_factory.mktemp("waiting"), "waiting")
+    yield group
+    group.close()
+
+
+@pytest.mark.skipif(SAMPLED, reason="what is tested here changes with diffusers alone")
+@pytest.mark.parametrize("how", IN_PIECES)
+@pytest.mark.parametrize("name", [*twins.FACTS, *pipelines.PIPELINES])
+def test_all_parts_come_in_pieces(waiting, families, alone, name, how):
+    """Encoders and VAEs of every family too; no rule is asked, which would say that this needs a GPU."""
+    request = asked(families(name), "ulysses_anything", 1, 2, 50)
+    if request.config.model.pipeline in UNFIT:
+        return
+    runtime = dataclasses.replace(request.config.runtime, offload=how)
+    config = dataclasses.replace(request.config, runtime=runtime)
+    (shown,) = waiting.run(dataclasses.replace(request, config=config))
+    assert np.abs(shown - alone(name)).max() <= 1
 
 
 # Those whose calls draw several pictures; all of them take five minutes.

@@ -21,7 +21,7 @@ from miniatures import TINY
 from ranks import Ranks
 
 import attention_backends
-from launcher.quantizing import PACKAGE, UNFIT, WAYS
+from launcher.quantizing import NF4, PACKAGES, UNFIT, WAYS
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +32,6 @@ SAMPLE = NAMES if "FAMILY_SAMPLES" in os.environ else NAMES[:1]
 
 @pytest.fixture(scope="module")
 def ranks() -> Iterator[Ranks]:
-    pytest.importorskip(PACKAGE, reason="torchao is not installed: pip install '.[quantization]'")
     pool = Ranks(2)
     yield pool
     pool.stop()
@@ -40,14 +39,17 @@ def ranks() -> Iterator[Ranks]:
 
 def quantized(group: dist.ProcessGroup, name: str, plan: dict[str, Any] | None, how: str) -> tuple[float, float]:
     """How far two ranks are from one process with the same weights, and that from one with whole weights."""
-    from torchao.quantization import quantize_
-
-    from launcher.worker.quantizing import configuration
+    from launcher.worker.quantizing import configuration, pack
 
     model_of.cache_clear()
     alone.cache_clear()
     whole, model = alone(name, SIZE), model_of(name)
-    quantize_(model, configuration(how).quant_type)
+    if how == NF4:
+        pack(model)
+    else:
+        from torchao.quantization import quantize_
+
+        quantize_(model, configuration(how).quant_type)
     alone.cache_clear()
     expected = alone(name, SIZE)
     attention_backends.enable(model, process_group=group, cp_plan=plan, ring_degree=2, unified_anything=True)
@@ -61,7 +63,11 @@ def quantized(group: dist.ProcessGroup, name: str, plan: dict[str, Any] | None, 
 
 @pytest.mark.parametrize("how", WAYS[1:])
 @pytest.mark.parametrize("name", SAMPLE)
-def test_ranks_make_what_one_makes_of_quantised_weights(ranks, name, how):
+def test_ranks_make_what_one_makes_of_quantised_weights(name, how, request):
+    pytest.importorskip(
+        PACKAGES[how], reason="its package is not installed: pip install '.[quantization,bitsandbytes]'"
+    )
+    ranks = request.getfixturevalue("ranks")
     for error, changed in ranks.run(quantized, 2, name=name, plan=proof.plans()[name], how=how):
         assert error <= proof.LIMIT
-        assert 1e-5 < changed < 0.5
+        assert 1e-5 < changed < (1 if how == NF4 else 0.5)  # random weights are off more than trained ones

@@ -51,6 +51,9 @@ WAYS = {
     "1 rank": ("cp=none", "runtime=gpu"),
     "2 ranks": ("cp=ring_anything", "cp.ring_degree=2", *GPU),
     "3 ranks": ("cp=ring_anything", "cp.ring_degree=3", *GPU),
+    "1 rank, by blocks": ("cp=none", "runtime=gpu", "runtime.offload=group"),
+    "2 ranks, by blocks": ("cp=ring_anything", "cp.ring_degree=2", *GPU, "runtime.offload=group"),
+    "2 ranks, by layers": ("cp=ring_anything", "cp.ring_degree=2", *GPU, "runtime.offload=sequential"),
     "3 ranks, Ulysses": ("cp=ulysses_anything", "cp.ulysses_degree=3", *GPU),
 }
 

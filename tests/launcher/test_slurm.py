@@ -8,7 +8,7 @@ import pytest
 
 from launcher import slurm
 from launcher.problems import Refused
-from launcher.slurm import Allocation, Copies
+from launcher.slurm import Allocation, Copies, Silent
 
 TWO = Allocation("7", ("n1", "n2", "n3"), "n2")
 
@@ -48,16 +48,41 @@ def commands(tmp_path, monkeypatch):
     return put
 
 
-def test_commands_that_are_not_here_fail_or_hang_are_refused_by_name(commands, monkeypatch):
-    with pytest.raises(Refused, match="cluster=slurm: needs Slurm's commands, and scontrol is not on this machine"):
+def test_commands_that_are_not_here_or_hang_are_told_by_name(commands, monkeypatch):
+    with pytest.raises(Silent, match="cluster=slurm: needs Slurm's commands, and scontrol is not on this machine"):
         slurm.allocation({slurm.JOB: "7"})
-    commands("sinfo", "echo 'Unable to contact slurm controller' >&2; exit 1")
-    with pytest.raises(Refused, match="sinfo says: Unable to contact slurm controller"):
-        slurm.ask("sinfo")
-    monkeypatch.setattr(slurm, "PATIENCE", 0.2)
     commands("squeue", "exec /bin/sleep 60")
-    with pytest.raises(Refused, match=r"squeue did not answer within 0.2 s"):
-        slurm.ask("squeue")
+    with pytest.raises(Silent, match=r"squeue has not answered within 0.2 s; type sinfo here, and systemctl status"):
+        slurm.ask("squeue", patience=0.2)
+
+
+@pytest.mark.parametrize(
+    ("says", "told"),
+    [
+        (
+            "slurm_load_partitions: Unable to contact slurm controller (connect failure)",
+            r"Slurm's controller does not answer \(sinfo: slurm_load_partitions: Unable to contact slurm controller",
+        ),
+        (
+            "sinfo: error: If munged is up, restart with --num-threads=10",
+            r"munge, by which Slurm knows who asks, does not work here \(sinfo: If munged is up, restart with",
+        ),
+        ("slurm_load_jobs error: Protocol authentication error", "Slurm's controller does not believe who asks"),
+        ("sinfo: fatal: Could not establish a configuration source", "Slurm's configuration can't be read here"),
+    ],
+)
+def test_a_slurm_that_can_t_be_asked_is_told_by_what_to_look_at(commands, says, told):
+    commands("sinfo", f"echo '{says}' >&2; exit 1")
+    with pytest.raises(Silent, match=told) as caught:
+        slurm.ask("sinfo")
+    assert caught.value.problems[0].instead
+
+
+def test_what_slurm_refuses_is_told_in_its_words(commands):
+    commands("sbatch", "echo 'sbatch: error: Requested node configuration is not available' >&2; exit 1")
+    with pytest.raises(Refused, match="sbatch says: Requested node configuration is not available") as caught:
+        slurm.ask("sbatch")
+    assert not isinstance(caught.value, Silent)
 
 
 JOB = "JobState={} StartTime={} TimeLimit=00:01:00 PreemptTime={} NodeList=n1"

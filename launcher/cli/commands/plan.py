@@ -133,6 +133,9 @@ def _memory(plan: Plan) -> str:
     memory = plan.memory
     assert memory is not None
     weights = "weights not known" if memory.weights is None else f"weights {in_bytes(memory.weights)}"
+    if memory.weights_encoding is not None and memory.weights_decoding is not None:
+        weights += f" ({in_bytes(memory.weights_encoding)} while it encodes, {in_bytes(memory.weights_decoding)} while"
+        weights += " it decodes)"
     parts = f"libraries {in_bytes(memory.base)}, {weights}, then activations {in_bytes(memory.activations)}"
     parts += f" and attention's buffers {in_bytes(memory.buffers)}, or decoding {in_bytes(memory.decoding)}"
     free = "" if plan.memory_free_gib is None else f"; {plan.memory_free_gib:.1f} GiB are free for it"

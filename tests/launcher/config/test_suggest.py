@@ -54,7 +54,8 @@ def test_a_suggestion_can_be_typed(name):
         ("count=2", "type --help for the list"),  # model.counted is true or false
         ("torch_compile=true", "type compile=regional"),
         ("enable_model_cpu_offload=true", "type runtime.offload=model"),
-        ("offload=sequential", "type runtime.offload=model"),
+        ("offload=sequential", "type runtime.offload=sequential"),
+        ("enable_group_offload=true", "type runtime.offload=group"),
         ("fsdp=true", "type runtime.weights=sharded"),
         ("weights=fsdp2", "type runtime.weights=sharded"),
         ("quantization_config=int8", "type quantization=int8"),

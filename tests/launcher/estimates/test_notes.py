@@ -39,7 +39,7 @@ def test_what_is_legal_and_far_too_large_is_noted(ask):
     assert "GiB, and 79.6 GiB are free: it may run out of memory; type a smaller size" in made.notes[0]
     assert "type runtime.weights=sharded, with which it fits" in notes(ask("machine=rtx4090x4", "model=flux"))[0]
     alone = notes(ask("machine=rtx4090x4", "model=flux", "cp=none"))[0]
-    assert "type vae.tiling=true runtime.offload=model, with which it fits" in alone
+    assert "type runtime.offload=model, with which it fits" in alone
 
 
 def test_what_diffusers_would_read_of_the_environment_is_noted(ask, monkeypatch):

@@ -30,7 +30,9 @@ TIGHT = Machine(2, memory_gib=4, free_gib=1.6)
     [
         ([*LARGE, "cp=none"], "vae.tiling=true"),
         (["model=flux2", "cp=none", "machine=h100x8", "machine.gpus=1"], "runtime.offload=model"),
-        (["model=flux", "cp=none", *CARDS, "machine.memory_gib=24"], "vae.tiling=true runtime.offload=model"),
+        (["model=flux", "cp=none", *CARDS, "machine.memory_gib=24"], "runtime.offload=model"),
+        (["model=flux", "cp=none", *CARDS, "machine.memory_gib=12"], "runtime.offload=group"),
+        (["model=flux", "cp=none", *CARDS, "machine.memory_gib=3.7"], "vae.tiling=true runtime.offload=sequential"),
         (
             ["model=wan_t2v_14b", "cp=ring_anything", "cp.ring_degree=2", *CARDS, "machine.memory_gib=26"],
             "runtime.weights=sharded cp.ring_degree=4",
@@ -88,6 +90,8 @@ def test_with_cp_auto_sharded_weights_come_with_a_mode_that_takes_them(ask):
 def test_memory_auto_leaves_a_mode_degrees_and_a_dtype_that_were_typed(ask):
     short = ["model=wan_t2v_14b", *CARDS, "machine.memory_gib=26", "memory=auto"]
     request = ask(*short, "cp=ring_anything", "cp.ring_degree=2")
+    assert request.taken == ("runtime.offload=group",)  # with four ranks, sharded weights would fit
+    request = ask(*short, "cp=ring_anything", "cp.ring_degree=2", "runtime.offload=sequential", "frames=4001")
     assert request.taken == ()
     assert "no option here makes it fit" in request.unfit[0].rule
     assert ask(*short).taken == ("runtime.weights=sharded",)

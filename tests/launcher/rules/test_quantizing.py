@@ -59,6 +59,8 @@ def test_fp8_needs_a_card_of_its_own(ask, how, legal):
 
 def test_its_package_is_named_with_its_extra(ask, monkeypatch):
     monkeypatch.setattr(quantizing, "find_spec", lambda _: None)
+    (other,) = quantizing.quantized(ask("quantization=nf4"))
+    assert other.instead == "type pip install '.[bitsandbytes]' or pip install bitsandbytes"
     (found,) = quantizing.quantized(ask("quantization=int8"))
     assert str(found) == (
         "quantization=int8: needs the package torchao, which is not installed; type pip install '.[quantization]' or "

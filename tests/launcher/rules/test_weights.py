@@ -21,6 +21,7 @@ WORDS = ["model=flux", "cp=ring_anything", "machine=h100x8", "machine.gpus=4"]
         (["model=qwenimage", "cp.cfg_degree=2", "cp=ring_anything"], "cp.cfg_degree=2: all ranks gather"),
         (["cp=diffusers_ring_anything"], "cp.implementation=diffusers: were not tried together"),
         (["cp=ring_anything", "runtime=gpu_offload"], "runtime.offload=model: were not tried together"),
+        (["cp=ring_anything", "runtime.offload=group"], "runtime.offload=group: were not tried together"),
         (["cp=ring_anything", "cache=first_block"], "cache=first_block: were not tried together"),
         (["cp=ring_anything", "lora.path=x.safetensors"], "lora.path=...: were not tried together"),
         (["cp=ring_anything", "cp.transport=host"], "cp.transport=host: were not tried together"),

@@ -9,9 +9,9 @@ import pytest
 from shared import LAPTOP
 
 from launcher import slurm
-from launcher.problems import Refused
+from launcher.problems import Problem, Refused
 from launcher.running import elsewhere, submission
-from launcher.running.planning import request_of
+from launcher.running.planning import jobs_of, request_of
 
 WORDS = ["cluster=slurm", "runtime=cpu", "cp=ring_anything", "machine=h100x8"]
 
@@ -66,7 +66,7 @@ def test_each_setting_is_in_the_job_script(composer, tmp_path):
 
 def test_a_job_reads_what_was_composed(composer, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(slurm, "ask", lambda *words: asked.append(words) or "7;here\n")
+    monkeypatch.setattr(slurm, "ask", lambda *words, **_: asked.append(words) or "7;here\n")
     prompt = r"a ${now:} \\${x}, {b"
     typed = [*WORDS, f"prompt={prompt}", "seed=5"]
     composed = composer.compose(typed)
@@ -100,14 +100,57 @@ def test_a_partition_is_as_large_as_slurm_says(composer, monkeypatch):
     config = request_for(composer).config
     config.machine.name = "here"
     config.cluster.nodes, config.cluster.gpus_per_node = 3, 4
-    found = elsewhere.of_slurm(config, LAPTOP)
+    found = elsewhere.of_slurm(config, LAPTOP, elsewhere.Partitions())
     assert (found.nodes, found.cores, len(found.gpus), found.gpus[0].name) == (3, 4, 4, "H100 80GB HBM3")
     config.cluster.nodes = 4
     with pytest.raises(Refused, match=r"cluster.nodes=4: partition debug has 3 nodes; type cluster.nodes=3 or less"):
-        elsewhere.of_slurm(config, LAPTOP)
+        elsewhere.of_slurm(config, LAPTOP, elsewhere.Partitions())
 
 
 def test_inside_of_a_job_its_limits_are_settled(composer, monkeypatch):
     monkeypatch.setenv(slurm.JOB, "7")
     with pytest.raises(Refused, match=r"timeout_min: this is inside of job 7, whose nodes and limits are settled"):
         request_for(composer, "cluster.timeout_min=3")
+
+
+def silent(monkeypatch, *answered: str):
+    """A Slurm whose controller ends when so many of its commands have answered; returns what was asked."""
+    asked = []
+    left = list(answered)
+
+    def ask(*words, patience=0.0):
+        asked.append(words)
+        if words[1] == "--version":
+            return ""
+        if left:
+            return left.pop(0)
+        raise slurm.Silent([Problem("cluster=slurm", "the controller does not answer", "type sinfo")])
+
+    monkeypatch.setattr(slurm, "ask", ask)
+    return asked
+
+
+def test_a_slurm_that_does_not_answer_hides_no_wrong_value(composer, monkeypatch):
+    silent(monkeypatch)
+    typed = ["cluster=slurm", "cluster.nodes=0", "runtime=cpu", "steps=0"]
+    with pytest.raises(Refused) as caught:
+        request_of(composer.compose(typed), typed, LAPTOP)
+    told = [problem.value for problem in caught.value.problems]
+    assert told == ["steps=0", "cluster.nodes=0", "cluster=slurm"]
+
+
+def test_a_sweep_asks_a_slurm_that_does_not_answer_once(composer, monkeypatch):
+    asked = silent(monkeypatch)
+    typed = ["cluster=slurm", "runtime=cpu", "seed=1,2,3", "steps=0,1"]
+    with pytest.raises(Refused) as caught:
+        jobs_of(composer.compose(typed, sweep=True), typed, composer, LAPTOP)
+    assert [problem.value for problem in caught.value.problems] == ["steps=0", "cluster=slurm"]
+    assert [words[0] for words in asked] == ["sbatch", "sinfo"]
+
+
+def test_a_job_that_can_t_be_released_is_cancelled_and_told(monkeypatch):
+    asked = silent(monkeypatch, "JobId=7 Partition=both")
+    told = "job 7 was submitted and does not start, for the controller does not answer; type sinfo; then scancel 7"
+    with pytest.raises(Refused, match=told), submission.held_job("7") as where:
+        assert where.partition == "both"
+    assert asked[-1] == ("scancel", "7")

@@ -12,13 +12,14 @@ from shared import a_job
 from launcher.families.weights import BUNDLED
 from launcher.worker.absent import held, is_absent
 from launcher.worker.load import load_pipeline
+from launcher.worker.offloading import Offload
 
 CPU = torch.device("cpu")
 CALL = {"prompt": "red dots", "height": 32, "width": 48, "num_inference_steps": 1, "max_sequence_length": 16}
 PARTS = ("text_encoder", "text_encoder_2", "vae")
 
 
-def loaded(elsewhere: torch.device | None) -> Any:
+def loaded(elsewhere: Offload | None) -> Any:
     pipe = load_pipeline(dataclasses.replace(a_job().load, path=str(BUNDLED)), str(BUNDLED), elsewhere)
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(CPU)
@@ -26,7 +27,7 @@ def loaded(elsewhere: torch.device | None) -> Any:
 
 @pytest.mark.slow
 def test_what_another_rank_runs_takes_no_memory_until_it_is_run_here():
-    whole, part = loaded(None), loaded(CPU)
+    whole, part = loaded(None), loaded(Offload("none", CPU))
     sizes = held(whole)
     assert min(sizes.values()) > 1e5
     assert held(part) == sizes | dict.fromkeys(PARTS, 0)

@@ -17,6 +17,7 @@ from launcher.wire.jobs import LoraFile
 from launcher.worker.absent import held
 from launcher.worker.load import load_pipeline
 from launcher.worker.lora import Loras
+from launcher.worker.offloading import Offload
 
 WIDTH = 144  # of the bundled transformer: 6 heads of 24
 RANK = 2
@@ -185,7 +186,7 @@ def test_kohyas_first_text_encoder(flux, wear):
 
 def test_what_a_text_encoder_wears_is_left_to_the_rank_that_has_it(flux, wear):
     load = dataclasses.replace(a_job().load, path=str(BUNDLED))
-    pipe = load_pipeline(load, str(BUNDLED), torch.device("cpu"))
+    pipe = load_pipeline(load, str(BUNDLED), Offload("none", torch.device("cpu")))
     width = pipe.text_encoder.encoder.layers[0].self_attn.q_proj.in_features
     text = kohya("lora_te1_text_model_encoder_layers_0_self_attn_q_proj", outputs=width, inputs=width)
     loras = wear(pipe, kohya() | text)
