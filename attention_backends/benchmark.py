@@ -8,10 +8,10 @@ link) it joins them instead. Times are of the slowest rank of each turn.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -25,12 +25,11 @@ from attention_backends.diffusers_seam import theirs
 from attention_backends.layout import Layout, split_lengths
 from attention_backends.ring import Ring, start
 from attention_backends.schedule import measure
+from attention_backends.steps import COMPUTE, WIRE, Table, step_table, timed
 from attention_backends.topology import Topology
 from attention_backends.unified import context_parallel_attention
 
-Table = list[dict[str, Any]]
 Absent = dict[str, str]  # which peers have no row, and why
-COMPUTE, WIRE = "limit: compute only", "limit: wire only"
 
 
 @dataclass(frozen=True)
@@ -75,18 +74,6 @@ def rows(topology: Topology, layout: Layout, qkv: list[torch.Tensor], others: pe
         COMPUTE: Row(lambda: kernels.attend(operator, qkv[0], whole[1], whole[2]), exact=False),
         WIRE: Row(wire, exact=False),
     }
-
-
-def timed(call: Callable[[], Any], group: dist.ProcessGroup, device: torch.device) -> float:
-    """Milliseconds of the slowest rank, from a common start."""
-    dist.barrier(group)
-    begin = time.perf_counter()
-    call()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    spent = torch.tensor([time.perf_counter() - begin])
-    dist.all_reduce(spent, op=dist.ReduceOp.MAX, group=group)
-    return spent.item() * 1e3
 
 
 def refusal(call: Callable[[], Any], group: dist.ProcessGroup) -> str:
@@ -145,77 +132,11 @@ def attention_table(
     return table, absent
 
 
-def step_table(arguments: argparse.Namespace, group: dist.ProcessGroup, device: torch.device) -> tuple[Table, Absent]:
-    """One denoising step of a FLUX: all ranks together, then rank 0 alone with the others idle.
-
-    to_compute: the time as a multiple of the ranks' equal shares of what one rank takes alone.
-    """
-    from diffusers import FluxTransformer2DModel
-
-    from attention_backends import disable, enable
-
-    torch.manual_seed(0)
-    double = arguments.layers // 3 if arguments.double is None else arguments.double
-    model = FluxTransformer2DModel(
-        in_channels=64,
-        num_layers=double,
-        num_single_layers=arguments.layers - double,
-        attention_head_dim=64,
-        num_attention_heads=arguments.hidden // 64,
-        joint_attention_dim=256,
-        pooled_projection_dim=64,
-        axes_dims_rope=(8, 28, 28),
-    ).to(device, getattr(torch, arguments.dtype))
-    image, text = arguments.tokens - arguments.text, arguments.text
-    inputs = {
-        "hidden_states": torch.randn(1, image, 64),
-        "encoder_hidden_states": torch.randn(1, text, 256),
-        "pooled_projections": torch.randn(1, 64),
-        "timestep": torch.full((1,), 0.5),
-        "img_ids": torch.zeros(image, 3),
-        "txt_ids": torch.zeros(text, 3),
-    }
-    inputs = {name: x.to(device, getattr(torch, arguments.dtype)) for name, x in inputs.items()}
-    world = dist.get_world_size(group)
-    shape = {"heads": arguments.hidden // 64, "head_dim": 64, "dtype": inputs["hidden_states"].dtype, "device": device}
-    speeds = measure(group, **shape)
-    ring: dict[str, Any] = {"ring_degree": world, "ring_anything": True, "speeds": speeds}
-    row: dict[str, Any] = {"ulysses_degree": world, "ulysses_anything": True}
-    ways = {
-        f"{name}, {told}": {**way, "overlap": overlap}
-        for name, way in (("ring", ring), ("ulysses", row))
-        for told, overlap in (("nothing hidden", False), ("wire hidden", True))
-    }
-    alone: list[float] = []
-    times: dict[str, list[float]] = {name: [] for name in ways}
-
-    def step() -> Any:
-        return model(**inputs, return_dict=False)[0]
-
-    def first_only() -> Any:
-        return step() if dist.get_rank(group) == 0 else None
-
-    results: dict[str, dict[str, Any]] = {}
-    with torch.no_grad():
-        exact = step()
-        for name, way in ways.items():  # warm up, check, count
-            enable(model, **way)
-            exchange.reset_counters()
-            error = float((step() - exact).abs().max())
-            disable(model)
-            results[name] = {"row": name, "ranks": world, "error": error, **exchange.counters().asdict()}
-        for _ in range(max(arguments.turns // 4, 3)):
-            for name, way in ways.items():
-                enable(model, **way)
-                times[name].append(timed(step, group, device))
-                disable(model)
-            alone.append(timed(first_only, group, device))
-    one = statistics.median(alone)
-    table = [{"row": "one rank", "ranks": 1, "ms_median": one, "ms_min": min(alone), "to_compute": 1.0}]
-    for name, entry in results.items():
-        many = statistics.median(times[name])
-        table.append({**entry, "ms_median": many, "ms_min": min(times[name]), "to_compute": many * world / one})
-    return table, {}
+def processor() -> str:
+    """The CPU's name, where Linux tells it."""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as lines:
+        return next((line.partition(": ")[2].strip() for line in lines if line.startswith("model name")), "CPU")
+    return "CPU"
 
 
 def show(table: Table) -> str:
@@ -243,8 +164,12 @@ def run(rank: int, arguments: argparse.Namespace, port: int | None) -> None:
     assert group is not None
     table, absent = (step_table if arguments.step else attention_table)(arguments, group, device)
     if dist.get_rank() == 0:
-        about = {name: getattr(arguments, name) for name in ("tokens", "heads", "head_dim", "dtype", "device")}
+        shape = ("text", "layers", "double", "hidden") if arguments.step else ("heads", "head_dim")
+        about = {name: getattr(arguments, name) for name in ("tokens", *shape, "dtype", "device")}
         about["ranks"] = dist.get_world_size()
+        about["on"] = (
+            torch.cuda.get_device_name(device) if cuda else f"{processor()}, {arguments.threads} thread(s) a rank"
+        )
         if arguments.json:
             print(json.dumps({**about, "table": table, "absent": absent}), flush=True)
         else:

@@ -51,6 +51,11 @@ class Mode:
         return self.has_ring and self.algorithm == "unified"
 
     @property
+    def overlaps(self) -> bool:
+        """Whether what needs nothing that travels can run while it does."""
+        return self.algorithm == "unified"
+
+    @property
     def grid(self) -> bool:
         """Whether partial outputs are merged in any case, for which a kernel must give a log-sum-exp."""
         return self.algorithm == "attention2d"

@@ -8,15 +8,18 @@
 What needs no other rank's keys (a query's projection, an MLP beside the attention) runs while they travel. With m
 seconds of it, `wire - m` stands for `wire` above, and at least 0: what an attention takes beside that work.
 
-A Ulysses row trades tokens for heads before and after, which nothing hides.
+A Ulysses row trades tokens for heads before and after. Nothing hides that where a model's layers are not marked. Where
+they are, `trade_apart` follows the wire and the rank through the order of trades.py.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from attention_backends.layout import Layout, Route, key_heads, split_heads
+from attention_backends.layout import Layout, Route, key_heads, split_heads, split_lengths
 
+GROUPS = 2  # of heads that a trade is cut into where work hides it; more hide little more, and each is a message more
+WORTH = 0.05  # of a layer that such messages must promise
 MARGIN = 0.9  # staged must promise this much: speeds are no better known than that
 MERGE_PASSES = 4  # a merge reads and writes the output about this often, and each further block's partial output once
 
@@ -74,6 +77,28 @@ SPEEDS = {
 
 
 @dataclass(frozen=True)
+class Meanwhile:
+    """FLOPs for a token of linear maps that run while something travels, and that other arithmetic counts.
+
+    Args:
+        query: of the projection of queries; those of keys and values are taken to be as large for each head.
+        beside: of an MLP beside the attention. last: of that MLP's part of the last projection.
+    """
+
+    query: float = 0.0
+    beside: float = 0.0
+    last: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """Of what runs while keys go around a ring."""
+        return self.query + self.beside + self.last
+
+
+NOTHING = Meanwhile()
+
+
+@dataclass(frozen=True)
 class Moved:
     """What one rank sends in one attention."""
 
@@ -91,7 +116,7 @@ class Attention:
             entries times its element size); a mask over all keys is on every rank. One with a row for each head goes
             to every rank with that rank's heads only.
         shares: of the heads, one a rank, as of the tokens; empty: equal ones.
-        meanwhile: FLOPs for a token of work that runs while keys travel, and that other arithmetic counts.
+        meanwhile: of a layer that is marked: what runs while its messages travel.
     """
 
     queries: Layout
@@ -104,7 +129,7 @@ class Attention:
     key_mask: int = 0
     mask_per_head: bool = False
     shares: tuple[int, ...] = ()
-    meanwhile: float = 0.0
+    meanwhile: Meanwhile = NOTHING
 
     @property
     def ranks(self) -> int:
@@ -122,6 +147,13 @@ class Attention:
         ranges = split_heads(self.shape.heads, self.ulysses_degree, self.shares)
         keys = [key_heads(each, self.shape.heads // self.shape.kv_heads) for each in ranges]
         return [(end - begin, last - first) for (begin, end), (first, last) in zip(ranges, keys, strict=True)]
+
+    @property
+    def groups(self) -> int:
+        """Groups of heads in which a marked layer's keys and output are traded."""
+        per_head = self.key_mask and self.mask_per_head
+        several = self.shape.kv_heads == self.shape.heads and min(heads for heads, _ in self.heads) >= GROUPS
+        return GROUPS if several and self.ring_degree == 1 and not per_head else 1
 
     def member(self, place: int) -> Shape:
         """The shape of what the member at this place of each row attends to."""
@@ -149,16 +181,23 @@ def sent(one: Attention) -> list[Moved]:
     return found
 
 
-def _traded(one: Attention, rank: int) -> list[int]:
+def _traded(one: Attention, rank: int, *, apart: bool = False) -> list[int]:
     """Numbers in each message that a rank sends within its Ulysses row, before its attention and after it."""
     row, mine = divmod(rank, one.ulysses_degree)
     shape, queries, keys = one.shape, one.queries, one.keys
     messages = []
     for member, (q_heads, k_heads) in enumerate(one.heads):
-        if member != mine:
-            there = queries.lengths[rank] * q_heads * shape.head_dim
-            messages.append(there + keys.lengths[rank] * k_heads * (shape.head_dim + shape.v_dim))  # in one message
-            messages.append(queries.lengths[row * one.ulysses_degree + member] * one.heads[mine][0] * shape.v_dim)
+        if member == mine:
+            continue
+        there, held = queries.lengths[rank] * q_heads * shape.head_dim, keys.lengths[rank]
+        back = queries.lengths[row * one.ulysses_degree + member] * shape.v_dim
+        if not apart:
+            messages.append(there + held * k_heads * (shape.head_dim + shape.v_dim))  # in one message
+            messages.append(back * one.heads[mine][0])
+            continue
+        messages += [there, held * k_heads * shape.v_dim]
+        messages += [held * heads * shape.head_dim for heads in split_lengths(k_heads, one.groups)]
+        messages += [back * heads for heads in split_lengths(one.heads[mine][0], one.groups)]
     return [count for count in messages if count]
 
 
@@ -168,13 +207,77 @@ def seconds(one: Attention, speeds: Sequence[Speeds]) -> float:
     Args:
         speeds: of each rank.
     """
-    trade, number, degree = 0.0, one.shape.batch * one.shape.element_size, one.ulysses_degree
-    for rank, own in enumerate(speeds if degree > 1 else ()):
-        sizes = _traded(one, rank)
-        trade = max(trade, sum(sizes) * number / own.bandwidth + len(sizes) * own.latency)
-    return trade + max(
-        ring_seconds(one.route, one.member(at), speeds[at::degree], one.meanwhile / degree) for at in range(degree)
+    degree, hidden = one.ulysses_degree, one.meanwhile
+    trade, alone = 0.0, hidden.total if degree == 1 else 0.0
+    if degree > 1:
+        messages = apart(one, speeds[0])
+        takes = trade_apart if messages else trade_at_once
+        trade = max(takes(one, rank, own) for rank, own in enumerate(speeds))
+        # Beside a row's trade, a ring has what does not hide that: see trades.py.
+        alone = (hidden.beside + hidden.last / 2) / degree if messages else hidden.total / degree
+    return trade + max(ring_seconds(one.route, one.member(at), speeds[at::degree], alone) for at in range(degree))
+
+
+def apart(one: Attention, own: Speeds) -> bool:
+    """Whether a marked layer's trade goes in messages of its own: where that promises a twentieth of the layer.
+
+    A message costs the host time, and a CPU that carries its own wire, about 3% of a step were lost (measured).
+    """
+    if one.meanwhile == NOTHING or one.ulysses_degree == 1:
+        return False
+    plain, hidden = (max(way(one, rank, own) for rank in range(one.ranks)) for way in (trade_at_once, trade_apart))
+    tokens = one.shape.batch * max(one.queries.lengths)
+    layer = 12 * tokens * one.meanwhile.query / own.compute + one.groups * max(
+        _attend(one, rank, own) for rank in range(one.ranks)
     )
+    return plain - hidden - 4 * own.launch > WORTH * (layer + plain)
+
+
+def trade_at_once(one: Attention, rank: int, own: Speeds) -> float:
+    """Seconds of a rank in the trade of its Ulysses row, one message each way to each other member."""
+    sizes = _traded(one, rank)
+    return sum(sizes) * one.shape.batch * one.shape.element_size / own.bandwidth + len(sizes) * own.latency
+
+
+def trade_apart(one: Attention, rank: int, own: Speeds) -> float:
+    """The same in the messages of trades.py, beside the work that hides them."""
+    number, shape, hidden, peers = (
+        one.shape.batch * one.shape.element_size,
+        one.shape,
+        one.meanwhile,
+        one.ulysses_degree - 1,
+    )
+    row, mine = divmod(rank, one.ulysses_degree)
+    queries, keys, alone = one.queries.lengths[rank], one.keys.lengths[rank], one.ring_degree == 1
+    groups = one.groups
+    q_heads, k_heads = one.heads[mine]
+
+    def wire(count: int) -> float:
+        return count * number / own.bandwidth + peers * own.latency
+
+    def work(tokens: int, flops: float) -> float:
+        return shape.batch * tokens * flops / own.compute
+
+    q_away, k_away = queries * (shape.heads - q_heads), keys * (shape.kv_heads - k_heads)
+    back = (one.route.queries.lengths[row] - queries) * q_heads * shape.v_dim
+    each = _attend(one, rank, own) if alone else 0.0  # a ring's is counted with its wire
+    beside = work(queries, hidden.beside + hidden.last / 2) if alone else 0.0
+    q_work, k_work = work(queries, hidden.query), work(keys, hidden.query * shape.kv_heads / shape.heads)
+    first = max(wire(k_away * shape.v_dim), q_work) + wire(q_away * shape.head_dim)  # values left at 0
+    first = max(first, q_work + k_work)
+    now, free = q_work + k_work + beside, first + groups * wire(k_away * shape.head_dim // groups)
+    for group in range(groups):
+        now = max(now, first + (group + 1) * wire(k_away * shape.head_dim // groups)) + each
+        free = max(free, now) + wire(back // groups)
+    now = max(now + work(queries, hidden.last / 2), free)
+    return now - q_work - k_work - beside - groups * each - work(queries, hidden.last / 2)
+
+
+def _attend(one: Attention, rank: int, own: Speeds) -> float:
+    """Seconds of a rank's attention to one group of its heads."""
+    row, mine = divmod(rank, one.ulysses_degree)
+    pairs = one.route.queries.lengths[row] * one.route.needed(row) * one.heads[mine][0]
+    return 2 * one.shape.batch * pairs * (one.shape.head_dim + one.shape.v_dim) / own.compute / one.groups
 
 
 def ring_seconds(route: Route, shape: Shape, speeds: Sequence[Speeds], meanwhile: float = 0.0) -> float:

@@ -49,7 +49,8 @@ class Deferred(torch.Tensor):
     """A tensor of known shape, dtype and device that `now` computes, once, with or without a gradient as it is here.
 
     Args:
-        make: computes it. waits: it needs keys that travel.
+        make: computes it. waits: it needs what travels.
+        ahead: does what leads up to its wait, so that something else travels while other work runs.
         parts: what it joins along its last dimension, () if it joins nothing there.
         columns: computes it for a range of its last dimension, if that can be done without the rest.
     """
@@ -59,6 +60,7 @@ class Deferred(torch.Tensor):
     _begun: int  # version of what was made
     _graded: tuple[bool, bool]
     _waits: bool
+    ahead: Callable[[], None] | None
     parts: Sequence[Kept]
     columns: Callable[[int, int], torch.Tensor] | None
 
@@ -71,20 +73,15 @@ class Deferred(torch.Tensor):
         *,
         dtype: torch.dtype | None = None,
         waits: bool = False,
+        ahead: Callable[[], None] | None = None,
         parts: Sequence[Kept] = (),
         columns: Callable[[int, int], torch.Tensor] | None = None,
     ) -> "Deferred":
         self: Deferred = torch.Tensor._make_wrapper_subclass(
             cls, tuple(shape), dtype=dtype or like.dtype, device=like.device
         )
-        self._make, self._made, self._begun, self._waits, self.parts, self.columns = (
-            make,
-            None,
-            0,
-            waits,
-            parts,
-            columns,
-        )
+        self._make, self._made, self._begun = make, None, 0
+        self._waits, self.ahead, self.parts, self.columns = waits, ahead, parts, columns
         self._graded = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
         return self
 
@@ -108,7 +105,7 @@ class Deferred(torch.Tensor):
                     f"a module gave {tuple(made.shape)} of {made.dtype} where {tuple(self.shape)} of {self.dtype} was "
                     f"expected. {HOW}"
                 )
-            self._made, self._begun, self.parts, self.columns = made, _version(made), (), None
+            self._made, self._begun, self.ahead, self.parts, self.columns = made, _version(made), None, (), None
         if self._made is None:
             raise RuntimeError("the computation of this tensor has failed before")
         return self._made
@@ -126,7 +123,8 @@ class Deferred(torch.Tensor):
     def then(self, change: Callable[[torch.Tensor], torch.Tensor], shape: Sequence[int] | None = None) -> "Deferred":
         """What `change` makes of it, put off as well. shape: of the result, if it is another."""
         kept = Kept(self)
-        return Deferred(lambda: change(kept.now()), self.shape if shape is None else shape, self, waits=self.waits)
+        shape = self.shape if shape is None else shape
+        return Deferred(lambda: change(kept.now()), shape, self, waits=self.waits, ahead=self.ahead)
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -178,7 +176,7 @@ def _to(func: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
     if args[0] == x.dtype:
         return x
     kept = Kept(x)
-    return Deferred(lambda: kept.now().to(args[0]), x.shape, x, dtype=args[0], waits=x.waits)
+    return Deferred(lambda: kept.now().to(args[0]), x.shape, x, dtype=args[0], waits=x.waits, ahead=x.ahead)
 
 
 def _unflatten(func: Any, x: Any, dim: int, sizes: Any) -> Any:
@@ -258,15 +256,35 @@ def _linear(x: Any = None, weight: Any = None, bias: Any = None, **others: Any) 
     pairs = list(zip(x.parts, weight.split([part.tensor.shape[-1] for part in x.parts], dim=1), strict=True))
     pairs.sort(key=lambda pair: isinstance(pair[0].tensor, Deferred) and pair[0].tensor.waits)
     out: torch.Tensor | None = None
+    ahead = [part.tensor.ahead for part, _ in pairs if isinstance(part.tensor, Deferred) and part.tensor.ahead]
     for part, columns in pairs:
         here = part.now()
-        if out is None:
+        if out is None and ahead and not torch.is_grad_enabled():
+            out = _in_halves(here, columns, bias, ahead)
+        elif out is None:
             out = product(here, columns, bias)
         elif torch.is_grad_enabled():
             out = out + product(here, columns)
         else:
             out.view(-1, out.shape[-1]).addmm_(here.reshape(-1, here.shape[-1]), columns.t())
     return out
+
+
+def _in_halves(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, between: Sequence[Callable[[], None]]
+) -> torch.Tensor:
+    """A product of which half of the rows hides what arrives, and the others what then leaves for other ranks."""
+    rows = x.reshape(-1, x.shape[-1])
+    out = rows.new_empty(rows.shape[0], weight.shape[0])
+    half = rows.shape[0] // 2
+    for number, part in enumerate((slice(0, half), slice(half, None))):
+        if bias is None:
+            torch.mm(rows[part], weight.t(), out=out[part])
+        else:
+            torch.addmm(bias, rows[part], weight.t(), out=out[part])
+        for call in between if number == 0 else ():
+            call()
+    return out.view(*x.shape[:-1], weight.shape[0])
 
 
 _FOLLOWS: dict[Any, Callable[..., Any]] = {

@@ -11,12 +11,12 @@ from functools import lru_cache
 
 import torch
 
-from attention_backends import exchange, kernels
-from attention_backends.cost import SPEEDS, Shape, Speeds, cheapest
+from attention_backends import cost, exchange, kernels
+from attention_backends.cost import SPEEDS, Attention, Shape, Speeds, cheapest
 from attention_backends.layout import Route
 from attention_backends.transport import Group
 
-_cheapest = lru_cache(1024)(cheapest)  # a model asks the same at each layer
+_cheapest, _apart = lru_cache(1024)(cheapest), lru_cache(1024)(cost.apart)  # a model asks the same at each layer
 
 
 def auto(
@@ -38,6 +38,11 @@ def auto(
     shape = Shape(heads, width, batch, value.shape[2], value.shape[3], query.element_size())
     own = speeds or SPEEDS["cuda" if query.device.type == "cuda" else "cpu"]
     return _cheapest(route, shape, (own,) * len(route.keys.lengths), meanwhile)
+
+
+def apart(one: Attention, device: str, speeds: Speeds | None) -> bool:
+    """Whether a Ulysses row trades in messages of their own, the same on every member: cost.apart."""
+    return _apart(one, speeds or SPEEDS["cuda" if device == "cuda" else "cpu"])
 
 
 def measure(group: Group, *, heads: int, head_dim: int, dtype: torch.dtype, device: torch.device) -> Speeds:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from attention_backends import compiled, exchange
+from attention_backends.cost import Meanwhile
 from attention_backends.deferred import Deferred, now
 from attention_backends.header import DTYPES, Header, bits, disagreement
 from attention_backends.kernels import choose
@@ -145,7 +146,7 @@ class ContextParallel(Sharing):
                 return self.attend(query, key, value, mask, is_causal, scale, in_order=True)
         self.finish()
         self.calls += 1
-        key, value, mask = now(key), now(value), now(mask)
+        mask = now(mask)
         if not query.dtype == key.dtype == value.dtype:
             raise ValueError(
                 f"an attention of {query.dtype} queries, {key.dtype} keys and {value.dtype} values. Give it one dtype."
@@ -176,11 +177,14 @@ class ContextParallel(Sharing):
             "schedule": self.schedule,
             "speeds": self.speeds,
         }
-        if self.meanwhile and not in_order:
+        if (weights := self.meanwhile.get(self.where)) and not in_order:
             # Also where this rank runs in its own order: what is sent is the same on all ranks.
-            told["meanwhile"] = 2.0 * sum(self.meanwhile.get(self.where, ()))
+            query_weights, mlp = weights
+            told["meanwhile"] = Meanwhile(
+                2.0 * query_weights, 1.0 * mlp, 1.0 * mlp
+            )  # beside counts the last one's part
         if not isinstance(query, Deferred):
-            out: torch.Tensor = algorithm.context_parallel_attention(query, key, value, mask, **told)
+            out: torch.Tensor = algorithm.context_parallel_attention(query, now(key), now(value), mask, **told)
             return out
         begun = algorithm.begin(query, key, value, mask, **told)
 
@@ -189,7 +193,8 @@ class ContextParallel(Sharing):
             attended: torch.Tensor = begun()
             return attended
 
-        self.under_way = Deferred(arrive, (*query.shape[:3], value.shape[3]), query, waits=True)
+        shape, ahead = (*query.shape[:3], value.shape[3]), begun.ahead if begun.trades else None
+        self.under_way = Deferred(arrive, shape, query, waits=True, ahead=ahead)
         return self.under_way
 
 

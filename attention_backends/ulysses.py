@@ -4,7 +4,7 @@ Any lengths, any number of heads: a member gets the heads that `split_heads` giv
 heads than members.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,15 +27,26 @@ class Trade:
         heads: for each tensor the head range of each row member; ranges may overlap (key heads shared by query heads of
             several members).
         layouts: for each tensor the tokens of every rank.
+        counts: the heads of each tensor, where this trade moves some of them only; (): all are moved.
     """
 
     heads: Sequence[Ranges]
     layouts: Sequence[Layout]
     topology: Topology
+    counts: Sequence[int] = ()
+
+    def count(self, number: int) -> int:
+        """Heads of this tensor, on all members together."""
+        return self.counts[number] if self.counts else max(end for _, end in self.heads[number])
 
 
 def tokens_to_heads(trade: Trade, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """(B, S_local, H, D) each -> (B, S_row, H_mine, D) each: all of the row's tokens, this member's heads."""
+    return start(trade, tensors)()
+
+
+def start(trade: Trade, tensors: Sequence[torch.Tensor]) -> Callable[[], list[torch.Tensor]]:
+    """Send what `tokens_to_heads` moves; returns what waits for the others' and gives its result."""
     heads, layouts, topology = trade.heads, trade.layouts, trade.topology
     row, mine = topology.row, topology.ulysses_index
     sends, receives, flats = [], [], {}
@@ -48,16 +59,27 @@ def tokens_to_heads(trade: Trade, tensors: Sequence[torch.Tensor]) -> list[torch
         shapes = _shapes(tensors, heads, layouts, mine, peer)
         flats[member] = (tensors[0].new_empty(sum(map(_numel, shapes))), shapes)
         receives.append((peer, flats[member][0]))
-    exchange.wait(exchange.post(sends, receives, topology.group))
-    del sends  # their memory is wanted for what follows
-    arrived = {member: _unflatten(flat, shapes) for member, (flat, shapes) in flats.items()}
-    arrived[mine] = own
-    parts = [{member: arrived[member][i] for member in range(len(row))} for i in range(len(tensors))]
-    return [_joined([part[member] for member in range(len(row))], 0).transpose(0, 1) for part in parts]
+    works, count = list(exchange.post(sends, receives, topology.group)), len(tensors)
+
+    def finish() -> list[torch.Tensor]:
+        exchange.wait(works)
+        works.clear()
+        sends.clear()  # their memory is wanted for what follows
+        arrived = {member: _unflatten(flat, shapes) for member, (flat, shapes) in flats.items()}
+        arrived[mine] = own
+        parts = [{member: arrived[member][i] for member in range(len(row))} for i in range(count)]
+        return [_joined([part[member] for member in range(len(row))], 0).transpose(0, 1) for part in parts]
+
+    return finish
 
 
 def heads_to_tokens(trade: Trade, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """The adjoint of `tokens_to_heads`: (B, S_row, H_mine, D) each -> (B, S_local, H, D) each, overlaps summed."""
+    return start_back(trade, tensors)()
+
+
+def start_back(trade: Trade, tensors: Sequence[torch.Tensor]) -> Callable[[], list[torch.Tensor]]:
+    """Send what `heads_to_tokens` moves; returns what waits for the others' and gives its result."""
     heads, layouts, topology = trade.heads, trade.layouts, trade.topology
     row, mine, rank = topology.row, topology.ulysses_index, topology.rank
     splits = [
@@ -72,22 +94,28 @@ def heads_to_tokens(trade: Trade, tensors: Sequence[torch.Tensor]) -> list[torch
         shapes = _shapes(tensors, heads, layouts, member, rank)
         flats[member] = (tensors[0].new_empty(sum(map(_numel, shapes))), shapes)
         receives.append((peer, flats[member][0]))
-    exchange.wait(exchange.post(sends, receives, topology.group))
-    del sends
-    arrived = {member: _unflatten(flat, shapes) for member, (flat, shapes) in flats.items()}
-    arrived[mine] = [split[mine] for split in splits]
-    results = []
-    for i, (x, ranges, layout) in enumerate(zip(tensors, heads, layouts, strict=True)):
-        shares = [arrived[member][i].transpose(0, 1) for member in range(len(row))]
-        if sum(end - begin for begin, end in ranges) == max(end for _, end in ranges):
-            results.append(_joined(shares, 2))
-            continue
-        shape = (x.shape[0], layout.lengths[rank], max(end for _, end in ranges), x.shape[-1])
-        whole = x.new_zeros(shape, dtype=lse_dtype(x.dtype))  # gradients of shared key heads, summed in float32
-        for share, (begin, end) in zip(shares, ranges, strict=True):
-            whole[:, :, begin:end] += share
-        results.append(whole.to(x.dtype))
-    return results
+    works, own = list(exchange.post(sends, receives, topology.group)), [split[mine] for split in splits]
+
+    def finish() -> list[torch.Tensor]:
+        exchange.wait(works)
+        works.clear()
+        sends.clear()
+        arrived = {member: _unflatten(flat, shapes) for member, (flat, shapes) in flats.items()}
+        arrived[mine] = own
+        results = []
+        for i, (part, ranges, layout) in enumerate(zip(own, heads, layouts, strict=True)):
+            shares = [arrived[member][i].transpose(0, 1) for member in range(len(row))]
+            if sum(end - begin for begin, end in ranges) == trade.count(i):
+                results.append(_joined(shares, 2))
+                continue
+            shape = (part.shape[1], layout.lengths[rank], trade.count(i), part.shape[-1])
+            whole = part.new_zeros(shape, dtype=lse_dtype(part.dtype))  # gradients of shared key heads, in float32
+            for share, (begin, end) in zip(shares, ranges, strict=True):
+                whole[:, :, begin:end] += share
+            results.append(whole.to(part.dtype))
+        return results
+
+    return finish
 
 
 class TokensToHeads(torch.autograd.Function):

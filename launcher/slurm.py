@@ -147,6 +147,15 @@ def facts(*words: str) -> dict[str, str]:
     return dict(re.findall(r"(\S+?)=(\S*)", ask("scontrol", "--oneliner", "show", *words)))
 
 
+def own() -> str:
+    """The number of the job that this process is in, "" if it is in none.
+
+    An element of an array is named as one: its SLURM_JOB_ID may be the array's, by which Slurm tells of all elements.
+    """
+    array, element = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{element}" if array and element else os.environ.get(JOB, "")
+
+
 def address(own: str, other: str) -> str:
     """This node's address on the network by which it reaches another one.
 
@@ -210,14 +219,31 @@ def state(number: str) -> str:
         raise
 
 
+def elements(number: str) -> dict[int, str]:
+    """How the elements of a job array stand that wait or run, by their numbers: as `state`.
+
+    Raises:
+        Refused: Slurm does not answer.
+    """
+    try:
+        said = ask("squeue", "--noheader", "--array", "--jobs", number, "--format=%K %T %r")
+    except Refused as refused:
+        if "Invalid job id" in str(refused):
+            return {}
+        raise
+    rows = (line.split(maxsplit=1) for line in said.splitlines())
+    return {int(row[0]): row[1] for row in rows if len(row) == 2 and row[0].isdigit()}
+
+
 @functools.cache
 def job() -> SlurmJob | None:
     """What a record says of the job that this process is in; None if it is in none, or Slurm does not say."""
+    number = os.environ.get(JOB, "")
     try:
-        found = facts("job", number) if (number := os.environ.get(JOB)) else {}
+        found = facts("job", own()) if number else {}
     except Refused:
         return None
-    if not found or not number:
+    if not found:
         return None
     submitted, started = (_time(found.get(name, "")) for name in ("SubmitTime", "StartTime"))
     queued = None if submitted is None or started is None else max(0.0, (started - submitted).total_seconds())
@@ -231,7 +257,7 @@ def why_ended() -> str:
     """
     found: dict[str, str] = {}
     with contextlib.suppress(Refused):
-        found = facts("job", number) if (number := os.environ.get(JOB)) else {}
+        found = facts("job", number) if (number := own()) else {}
     if found.get("JobState", "RUNNING") == "RUNNING":
         return ""
     limit = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d+):(\d+)", found.get("TimeLimit", ""))

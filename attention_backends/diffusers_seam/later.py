@@ -17,19 +17,19 @@ OURS = "attention_backends---"
 NAME = f"{OURS}later"
 # Whose modules pass gradients through torch's own functions alone, where a tensor that is put off is computed.
 KNOWN = ("torch", "diffusers", "peft")
-# Of classes with a plan of their own. A class that has no such module, as after fuse_qkv_projections(), goes without.
-_STREAMS = ("transformer_blocks.*.attn.to_q", "transformer_blocks.*.attn.add_q_proj")
+# By class. One that has no such module, as after fuse_qkv_projections(), goes without.
+_STREAMS = tuple(
+    f"transformer_blocks.*.attn.{name}" for name in ("to_q", "to_k", "to_v", "add_q_proj", "add_k_proj", "add_v_proj")
+)
 OF_CLASS: Mapping[str, tuple[str, ...]] = {
     "FluxTransformer2DModel": (
         *_STREAMS,
-        "single_transformer_blocks.*.attn.to_q",
-        "single_transformer_blocks.*.proj_mlp",
+        *(f"single_transformer_blocks.*.{name}" for name in ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp")),
     ),
     "Flux2Transformer2DModel": (*_STREAMS, "single_transformer_blocks.*.attn.to_qkv_mlp_proj"),
     "QwenImageTransformer2DModel": (
-        *_STREAMS,
-        "transformer_blocks.*.attn.norm_q",  # diffusers' own norm, which is not one function of torch
-        "transformer_blocks.*.attn.norm_added_q",
+        *_STREAMS,  # and diffusers' own norms, which are not one function of torch
+        *(f"transformer_blocks.*.attn.{name}" for name in ("norm_q", "norm_k", "norm_added_q", "norm_added_k")),
     ),
 }
 
@@ -129,7 +129,8 @@ def apply(model: torch.nn.Module, paths: Iterable[str], state: ContextParallel, 
         for attention in attentions:
             inside, beside = state.meanwhile.get(attention, (0, 0))
             if parent == attention:  # two streams have a query each
-                inside = max(inside, _fused(model.get_submodule(attention)) or weights)
+                fused = _fused(model.get_submodule(attention))
+                inside, beside = fused or (max(inside, weights), beside)
             elif parent == attention.rpartition(".")[0]:
                 beside += 2 * weights  # as much again in the last projection
             else:
@@ -137,9 +138,9 @@ def apply(model: torch.nn.Module, paths: Iterable[str], state: ContextParallel, 
             state.meanwhile[attention] = inside, beside
 
 
-def _fused(attention: Any) -> int:
-    """Weights of FLUX.2's fused projections for which no key is needed, 0 of another attention."""
+def _fused(attention: Any) -> tuple[int, int] | None:
+    """The same two of FLUX.2's fused projections; None of another attention."""
     if not hasattr(attention, "to_qkv_mlp_proj"):
-        return 0
+        return None
     mlp: int = attention.mlp_hidden_dim * (attention.mlp_mult_factor + 1)
-    return int(attention.query_dim * (attention.inner_dim + mlp))
+    return int(attention.query_dim * attention.inner_dim), int(attention.query_dim * (mlp + attention.mlp_hidden_dim))

@@ -143,9 +143,9 @@ def _switch_on(
             meanwhile = [path for path, _ in planned.found(model, parse(plan).meanwhile)]
         else:
             processors = own_plan.apply(model, plan, state, upkeep, own=cp_plan is None)
-            meanwhile = later.of_class(model)
-        if overlap and state.rules.scheduled:
-            later.apply(model, meanwhile, state, upkeep)
+            meanwhile = []
+        if overlap and state.rules.overlaps:
+            later.apply(model, meanwhile or later.of_class(model), state, upkeep)
         upkeep.check()
         # Registered last, so that it runs first.
         upkeep.hook("", lambda: ForwardHook(state, upkeep), "attention_backends---forward")

@@ -21,11 +21,11 @@ def opening(sweep: Sweep, folder: Path, notes: list[str]) -> str:
     lines += [f"{'note':<10} {shorten(note, 200)}" for note in notes]
     for number, job in enumerate(sweep.jobs):
         if job.status == KEPT:
-            lines.append(f"{'kept':<10} {_label(sweep, number)}, already done")
+            lines.append(f"{'kept':<10} {label(sweep, number)}, already done")
         if job.earlier:
-            lines.append(f"{'again':<10} {_label(sweep, number)}, {job.earlier}")
+            lines.append(f"{'again':<10} {label(sweep, number)}, {job.earlier}")
         for problem in () if sweep.allow_refused else job.problems:
-            lines.append(f"{'refused':<10} {_label(sweep, number)}: {problem}")
+            lines.append(f"{'refused':<10} {label(sweep, number)}: {problem}")
     if sweep.allow_refused and (refused := sum(job.status == REFUSED for job in sweep.jobs)):
         lines.append(f"{'refused':<10} {plural(refused, 'job')}, for the reasons in the table at the end")
     return "\n".join(lines)
@@ -35,7 +35,7 @@ def line(sweep: Sweep, number: int) -> str:
     """How a job ended, in one line."""
     job = sweep.jobs[number]
     result = f"failed  {job.reason}" if job.status == FAILED else "  ".join(filter(None, _cells(job)))
-    return f"{_label(sweep, number)}  {result}"
+    return f"{label(sweep, number)}  {result}"
 
 
 def table(sweep: Sweep) -> str:
@@ -56,7 +56,8 @@ def table(sweep: Sweep) -> str:
     return "\n".join(lines)
 
 
-def _label(sweep: Sweep, number: int) -> str:
+def label(sweep: Sweep, number: int) -> str:
+    """Which job of how many, and what it varies."""
     width = len(str(len(sweep.jobs)))
     return f"[{number + 1:>{width}}/{len(sweep.jobs)}] {sweep.varying(sweep.jobs[number])}".rstrip()
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from launcher.cli import screen, sweep
 from launcher.cli.progress import Bar, Bars
+from launcher.cli.standing import Lines
 from launcher.problems import LauncherError, Refused, RunFailed
 from launcher.request.request import Request
 from launcher.running.progress import Board, Progress
@@ -102,6 +103,10 @@ class Terminal:
     def board(self, steps: int) -> Board:
         """The same for several groups at once."""
         return Bars(steps, say)
+
+    def lines(self, jobs: Sweep) -> Lines:
+        """One for each job that runs elsewhere."""
+        return Lines(jobs, say)
 
     def header(self, request: Request, folder: Path) -> None:
         """What is about to happen."""

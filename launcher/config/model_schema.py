@@ -89,6 +89,11 @@ class ModelConfig:
     heads: int = fact(0, "attention heads")
     head_dim: int = fact(0, "channels of a head")
     layers: int = fact(0, "attention layers")
+    single_layers: Optional[int] = fact(
+        None,
+        "how many of them have an MLP beside the attention, which runs while keys travel as the query's projection of "
+        "every layer does; null: nothing does",
+    )
     vae_scale: int = fact(8, "pixels of a latent, each way")
     patch: int = fact(2, "latents of a token, each way")
     latent_channels: int = fact(16, "channels of a latent")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from attention_backends import cost
+from attention_backends.catalog import MODES
 from attention_backends.layout import Layout
 from launcher.request.request import MAX_RANKS, Request
 
@@ -18,7 +19,21 @@ def countable(request: Request) -> bool:
     return whole and all(1 <= number < 1 << 62 for number in numbers)
 
 
-def attentions(request: Request) -> list[cost.Attention]:
+def kinds(request: Request) -> list[tuple[int, cost.Meanwhile]]:
+    """How many layers there are of each kind, and what of theirs runs while something travels.
+
+    A query's projection has d^2 weights, an MLP and its part of the last projection 4 d^2 each, two FLOPs a weight.
+    What is compiled runs in its own order.
+    """
+    model = request.config.model
+    if model.single_layers is None or request.config.compile != "none" or not MODES[request.mode].overlaps:
+        return [(model.layers, cost.NOTHING)]
+    single, square = min(model.single_layers, model.layers), 2.0 * (model.heads * model.head_dim) ** 2
+    found = [(model.layers - single, cost.Meanwhile(square)), (single, cost.Meanwhile(square, 4 * square, 4 * square))]
+    return [(count, meanwhile) for count, meanwhile in found if count]
+
+
+def attentions(request: Request, meanwhile: cost.Meanwhile = cost.NOTHING) -> list[cost.Attention]:
     """What is attended to over ranks in a layer: all streams in one sequence, or the text by itself after the rest.
 
     Text that every rank holds whole moves nowhere and is left out. A mask is expanded to all heads and in the model's
@@ -40,6 +55,7 @@ def attentions(request: Request) -> list[cost.Attention]:
             key_mask=key_mask,
             mask_per_head=True,
             shares=request.shares,
+            meanwhile=meanwhile,
         )
 
     if model.cross_attention:

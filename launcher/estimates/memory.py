@@ -5,19 +5,24 @@ With s tokens on this rank, d = H D channels, b bytes an element:
     buffers          of one attention: keys and values of other ranks, traded heads, partial outputs (`cost.held`)
     activations      24 s d b: a FLUX block's residual and normed copies, q, k, v with their rotated float32 copies, an
                      MLP four times as wide, and what they are concatenated to
-    decoding         6 c P b, c channels of the VAE's last stage and P pixels that it decodes at once, on rank 0, and
-                     12 bytes a pixel of the whole picture or video, in float32; in tiles P is a tile's, on each rank
-                     that decodes some, and rank 0 holds 24 b a pixel of the whole beside it
+    decoding         4 c P b, and half as much again that kernels keep, at most 48 MiB of it on a CPU: c channels of the
+                     VAE's last stage and P pixels that it decodes at once, on rank 0, and 12 bytes a pixel of the whole
+                     picture or video, in float32; in tiles P is a tile's, on each rank that decodes some, and rank 0
+                     holds 24 b a pixel of the whole beside it
 
     weights          of the parts that the rank holds: launcher/holding.py; with runtime.weights=sharded a share of the
-                     transformer's, and two of its blocks with the buffers; with quantization= a byte, or half a one,
-                     of each of the transformer's
+                     transformer's, and two of its blocks, in three or four copies, with the buffers; with quantization=
+                     a byte, or half a one, of each of the transformer's
 
 With runtime.offload= what does not run waits in main memory: the weights that are there then are in offloaded.py.
 
-Encoding, denoising and decoding follow each other, so the largest one counts. `python -m tests.benchmarks.memory`
-measures the last two on a CPU with flux_tiny at up to 2048 x 1024, alone and on two ranks: peaks were from 13% below to
-6% above, and those of the same job differed by up to 10%. A warm rank keeps some of what an earlier, larger job took.
+Encoding, denoising and decoding follow each other, so the largest one counts; so does loading, which takes more where a
+rank is to hold a part of weights that have to be converted whole. Files in the dtype that is computed in are mapped,
+not read: ranks of a machine share that memory while they load, and on a CPU afterwards.
+
+`python -m tests.benchmarks.memory` measures all but encoding and offloads on a CPU, alone and on two ranks: with a FLUX
+of 1 B parameters peaks of a rank were from 6% below to 12% above, with flux_tiny at up to 2048 x 1024 from 11% below to
+8% above, and those of the same job differed by up to 10%. A warm rank keeps some of what an earlier, larger job took.
 """
 
 from __future__ import annotations
@@ -45,10 +50,12 @@ BASE = {"cpu": 545 << 20, "cuda": 800 << 20}
 # What torch.compile adds to a process: its own code, graphs and what it builds. Measured with flux_tiny on two ranks:
 # 76 to 171 MiB more than without it, least where activations are largest, which it then saves some of.
 COMPILER = 140 << 20
+# What a rank holds of its own once its libraries are imported, and their files' pages, which a machine's ranks share.
+IMPORTED, LIBRARIES = 345 << 20, 190 << 20
 ACTIVATIONS = 24  # elements of activations a token and channel
-# Elements that the VAE's last stage holds a pixel and channel. flux_tiny's alone takes 4 at 2048 x 1024, 4.9 and 7.7 at
-# 1024 x 1024 and 512 x 512, where what kernels and malloc keep weighs more: so larger pictures are planned too high.
-DECODING = 6
+# Elements that the VAE's last stage holds a pixel and channel, and those that kernels and malloc keep, on a CPU up to
+# KEPT bytes: flux_tiny's takes 4 at 2048 x 1024 and 7.7 at 512 x 512, FLUX.1's 4 at 768 x 768 and 6 at 256 x 256.
+DECODING, WORKSPACE, KEPT = 4, 2, 48 << 20
 # Elements a pixel of tiles that are decoded, of the rows that they are joined to, of the whole and of its copies:
 # measured with flux_tiny at 2048 x 1024 in tiles of 256 (727 MiB; 735 where two ranks share them).
 TILES = 24
@@ -59,7 +66,8 @@ PIXEL = 12  # bytes of a finished pixel: three channels in float32
 class Memory:
     """Bytes that a rank needs, by what needs them; `weights` is None where neither files nor facts tell.
 
-    With an offload `weights` are those that are there while it denoises, and the last two those at other times.
+    With an offload `weights` are those that are there while it denoises; those while it encodes and decodes are told
+    apart. loading: all that it holds while it loads, where that may be more than all of the rest.
     """
 
     base: int
@@ -69,13 +77,15 @@ class Memory:
     decoding: int
     weights_encoding: int | None = None
     weights_decoding: int | None = None
+    loading: int = 0
 
     @property
     def total(self) -> int:
         """The peak, an estimate; without the weights, if they are not known."""
         weights = self.weights or 0
         decoding = (weights if self.weights_decoding is None else self.weights_decoding) + self.decoding
-        return self.base + max(self.weights_encoding or 0, weights + self.buffers + self.activations, decoding)
+        drawing = max(self.weights_encoding or 0, weights + self.buffers + self.activations, decoding)
+        return max(self.base + drawing, self.loading)
 
 
 def of_ranks(request: Request, every: bool = False) -> list[Memory]:
@@ -95,7 +105,8 @@ def of_ranks(request: Request, every: bool = False) -> list[Memory]:
     if tile is not None:
         at_once = min(request.rendered.height, tile) * min(request.rendered.width, tile)
         kept += TILES * pixels * frames * size
-    decoding = DECODING * model.vae_width * at_once * min(frames, model.vae_frames or frames) * size
+    stage = model.vae_width * at_once * min(frames, model.vae_frames or frames) * size
+    decoding = DECODING * stage + min(WORKSPACE * stage, KEPT if request.device == "cpu" else WORKSPACE * stage)
     return [
         Memory(
             base=BASE.get(request.device, 0) + COMPILER * (request.device == "cpu" and request.config.compile != NONE),
@@ -108,6 +119,7 @@ def of_ranks(request: Request, every: bool = False) -> list[Memory]:
             * shape.head_dim
             * size,
             decoding=batch * (decoding + kept if rank == 0 else decoding if request.decoding.shared else 0),
+            loading=_converting(request, rank),
         )
         for rank, held in enumerate(request.tokens_per_rank * (request.mesh.cfg if every else 1))
     ]
@@ -126,10 +138,11 @@ def lacking(request: Request) -> list[tuple[int, Memory, float]]:
 
 
 def while_loading(request: Request) -> int | None:
-    """Bytes of main memory that a machine's ranks hold together while they load, about; None: weights are not known.
+    """Bytes of main memory that a machine's ranks hold together until they have first drawn, about; None: not known.
 
     One copy of what rank 0 alone holds, and a transformer for each rank: whole, for sharded weights are cut when they
-    are there. Each group of ranks loads so.
+    are there. Files that need no conversion are there once for all ranks, on a CPU with the blocks that were gathered
+    beside their cut copies. Each group of ranks loads so.
     """
     if not countable(request):
         return None
@@ -137,7 +150,28 @@ def while_loading(request: Request) -> int | None:
     held = [held_parts(whole, rank) for rank in range(here)]
     if not all(held):
         return None
-    return request.groups * sum(BASE["cpu"] + sum(parts.values()) for parts in held)
+    mapped = _mapped(request)
+    blocks = gathered(request) if request.device == "cpu" else 0
+    own = sum(IMPORTED + max(blocks, sum(parts[name] for name in parts.keys() - mapped)) for parts in held)
+    shared = sum(max(parts.get(name, 0) for parts in held) for name in mapped)
+    return LIBRARIES + shared + request.groups * own
+
+
+def _mapped(request: Request) -> set[str]:
+    """The parts whose files are in the dtype that is asked for: their pages become the weights."""
+    packed = request.config.quantization != quantizing.NONE
+    known = {name for name, dtype in request.inputs.checkpoint.dtypes.items() if dtype == request.dtype}
+    return known - (_shared(request, dict.fromkeys(known, 0)) if packed or request.config.model.transformer else set())
+
+
+def _converting(request: Request, rank: int) -> int:
+    """Bytes that a rank on a CPU holds before it leaves the others their share of weights that it converted."""
+    if request.config.runtime.weights != "sharded" or request.device != "cpu":
+        return 0
+    held = held_parts(with_weights(request, "replicated"), rank)
+    if _shared(request, held) <= _mapped(request):
+        return 0
+    return IMPORTED + LIBRARIES + sum(held.values())
 
 
 def host_free_gib(request: Request) -> float | None:
@@ -243,10 +277,13 @@ def with_weights(request: Request, how: str) -> Request:
 
 
 def gathered(request: Request) -> int:
-    """Bytes of sharded weights that are whole on a rank at once: a block that computes and the next one."""
+    """Bytes of sharded weights that are whole on a rank at once: a block that computes and the next one.
+
+    Each comes in one buffer and is copied out of it, as FSDP2 does; gloo has a copy of its own (seen on a CPU).
+    """
     if request.config.runtime.weights != "sharded":
         return 0
-    return 2 * sharded_bytes(request) // max(2, request.config.model.layers)
+    return (4 if request.device == "cpu" else 3) * sharded_bytes(request) // max(2, request.config.model.layers)
 
 
 def sharded_bytes(request: Request) -> int:

@@ -4,19 +4,21 @@ cp=auto and cp.schedule=auto are decided here by stated figures, never by measur
 machine is always run in the same way, and so makes the same picture to the bit.
 
 A step is L layers, each of one attention (attention_backends/cost.py) and of linear maps, which take 24 d^2 FLOPs a
-token with d = H D: 4 d^2 weights of the projections and 8 d^2 of an MLP four times as wide, two FLOPs each.
+token with d = H D: 4 d^2 weights of the projections and 8 d^2 of an MLP four times as wide, two FLOPs each. What of
+these maps runs while keys travel, or tokens are traded for heads, hides that (kinds in attentions.py).
 For FLUX.1-dev at 1024 x 1024 that is 59.5 + 14.9 = 74.4 TFLOP. All of it is an estimate and is called one.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 
 from attention_backends import cost, prices
 from attention_backends.catalog import KERNELS, MODES
 from launcher.config.schema import LaunchConfig
-from launcher.estimates.attentions import ELEMENT_SIZE, attentions, countable
+from launcher.estimates.attentions import ELEMENT_SIZE, attentions, countable, kinds
 from launcher.estimates.memory import sharded_bytes, within_memory
 from launcher.estimates.savings import roomier
 from launcher.machines import Machine, insisted
@@ -119,8 +121,9 @@ def scheduled(request: Request) -> Request:
     request = replace(request, schedule="gather")
     if request.mesh.ring < 2 or kernel is None or not kernel.lse or not countable(request):
         return request
-    largest, speeds = attentions(request)[0], rank_speeds(request)[:: request.mesh.ulysses]
-    return replace(request, schedule=cost.cheapest(largest.route, largest.member(0), speeds))
+    speeds = rank_speeds(request)
+    gather, staged = (layers_seconds(replace(request, schedule=name), speeds) for name in ("gather", "staged"))
+    return replace(request, schedule="staged" if staged < cost.MARGIN * gather else "gather")
 
 
 def way(request: Request) -> Way:
@@ -129,22 +132,32 @@ def way(request: Request) -> Way:
     if problems or not countable(request):
         return Way(request.mode, request.mesh, request.schedule, problems)
     speeds, price = rank_speeds(request), prices.price(MODES[request.mode])
-    sent, seconds = [0] * request.mesh.sequence, 0.0
+    sent = [0] * request.mesh.sequence
     for one in attentions(request):
         sent = [before + each.bytes for before, each in zip(sent, price.sent(one), strict=True)]
-        seconds += price.seconds(one, speeds)
     tokens = [sum(held.values()) for held in request.tokens_per_rank]
     linear = (count / own.compute for count, own in zip(tokens, speeds, strict=True))
-    seconds += max(linear) * linear_flops(request) * request.batch
+    model = request.config.model
+    seconds = layers_seconds(request, speeds) + model.layers * max(linear) * linear_flops(request) * request.batch
     branch, link = result_bytes(request) if request.mesh.cfg > 1 else 0, speeds[0]
-    calls = -(-request.passes // request.mesh.cfg) * request.config.model.layers
+    calls = -(-request.passes // request.mesh.cfg)
     return Way(
         mode=request.mode,
         mesh=request.mesh,
         schedule=request.schedule,
         layer_bytes=max(sent),
-        step_bytes=calls * max(sent) + branch + request.passes * _others(request),
+        step_bytes=calls * model.layers * max(sent) + branch + request.passes * _others(request),
         seconds=_beside_weights(request, calls * seconds, link) + (link.wire(branch, 1) if branch else 0.0),
+    )
+
+
+def layers_seconds(request: Request, speeds: Sequence[cost.Speeds]) -> float:
+    """Of the attentions of all layers in one call of the transformer, beside the work that runs meanwhile."""
+    price = prices.price(MODES[request.mode])
+    return sum(
+        count * price.seconds(one, speeds)
+        for count, meanwhile in kinds(request)
+        for one in attentions(request, meanwhile)
     )
 
 

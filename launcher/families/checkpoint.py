@@ -59,6 +59,7 @@ class Checkpoint:
         lacking: what is missing first, of a repository that is in the cache in part.
         variant: of the weight files, "fp16" of `model.fp16.safetensors`; None for the plain ones.
         parameters: numbers of each part with weights, as far as its files are here. layers: how they are divided.
+        dtypes: of the files of each part, where it is one.
         planless: the class of what is shared, where neither the model's file nor that class has a plan; else "".
         drafted: a first draft of a model file with a plan then, if one can be made.
         problems: why it can't be loaded. notes: what a user should know.
@@ -73,6 +74,7 @@ class Checkpoint:
     variant: str | None = None
     parameters: dict[str, int] = field(default_factory=dict)
     layers: dict[str, Layers] = field(default_factory=dict)
+    dtypes: dict[str, str] = field(default_factory=dict)
     planless: str = ""
     drafted: str = ""
     problems: tuple[Problem, ...] = ()
@@ -123,6 +125,7 @@ def inspect(model: ModelConfig) -> Checkpoint:
         variant=look.variant,
         parameters=look.parameters,
         layers=look.layers,
+        dtypes=look.dtypes,
         planless=planless,
         drafted=_drafted(here) if planless else "",
         problems=tuple(problems),
@@ -214,6 +217,7 @@ class _Look:
         self.notes: list[str] = []
         self.parameters: dict[str, int] = {}
         self.layers: dict[str, Layers] = {}
+        self.dtypes: dict[str, str] = {}
         self.files: list[str] = []
         there = [part for part in parts if (here / part.name).is_dir()]
         self.missing += [f"its part '{part.name}' is missing" for part in parts if part not in there]
@@ -279,6 +283,7 @@ class _Look:
         self.files += [f"{name}/{file.name}" for file in files.files]
         if files.parameters:
             self.parameters[name], self.layers[name] = files.parameters, layers_of(files.shapes)
+            self.dtypes[name] = files.dtype
         if packed := self._packed(part, files.shapes):
             rule = f"'{name}' is quantised ({packed}), and weights are used as they are"
             instead = f"give a folder with whole weights, in bfloat16, say, {HERE}"

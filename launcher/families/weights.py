@@ -20,6 +20,7 @@ BUNDLED = Path(__file__).parent.parent / "flux_tiny" / "pipeline"
 HERE = "or type model=flux_tiny"
 FOLDER = f"give the folder of a diffusers pipeline, one with a model_index.json, {HERE}"
 BASES = {"diffusers": "diffusion_pytorch_model", "transformers": "model"}  # names of weight files, by library
+DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}  # of the format, as torch calls them
 PICKLES = (".bin", ".pt", ".ckpt", ".pth", ".pkl")
 VARIANT = re.compile(r"[A-Za-z0-9_]{1,32}")
 REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w.-]+", re.ASCII)
@@ -114,7 +115,7 @@ class WeightFiles:
     Args:
         files: those that are there and whole. missing: those that an index names and that are not there.
         flaws: what is wrong with the others, each the end of a sentence that starts with the folder.
-        parameters: numbers in `files`. shapes: of the tensors in them.
+        parameters: numbers in `files`. shapes: of the tensors in them. dtype: of all of them, or "".
     """
 
     files: tuple[Path, ...]
@@ -122,6 +123,7 @@ class WeightFiles:
     flaws: tuple[str, ...]
     parameters: int
     shapes: dict[str, tuple[int, ...]]
+    dtype: str
 
 
 def variants(part: Path, base: str) -> set[str]:
@@ -148,6 +150,7 @@ def weight_files(part: Path, base: str, variant: str) -> WeightFiles:
         names = [f"{base}{between}.safetensors"]  # a link to nothing, as of a cache whose blob was removed
     files, missing, parameters = [], [], 0
     shapes: dict[str, tuple[int, ...]] = {}
+    stored: set[str] = set()
     for name in dict.fromkeys([*names, *sorted(shards)]):
         if not (part / name).exists():
             missing.append(name)
@@ -162,7 +165,9 @@ def weight_files(part: Path, base: str, variant: str) -> WeightFiles:
         files.append(part / name)
         parameters += sum(tensor.elements for tensor in header.values())
         shapes |= {name: tensor.shape for name, tensor in header.items()}
-    return WeightFiles(tuple(files), tuple(missing), tuple(flaws), parameters, shapes)
+        stored |= {tensor.dtype for tensor in header.values()}
+    dtype = DTYPES.get(stored.pop(), "") if len(stored) == 1 else ""
+    return WeightFiles(tuple(files), tuple(missing), tuple(flaws), parameters, shapes, dtype)
 
 
 def _weight_map(path: Path) -> dict[str, str]:

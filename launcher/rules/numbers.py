@@ -126,6 +126,9 @@ def facts(request: Request) -> Iterator[Problem]:
     for key in ("heads", "head_dim", "layers", "vae_scale", "patch", "vae_width"):
         if not 1 <= (number := getattr(model, key)) <= MAX_FACT:
             yield Problem(f"model.{key}={number}", f"must be from 1 to {MAX_FACT}", "leave it out: it is the model's")
+    if (single := model.single_layers) is not None and not 0 <= single <= model.layers:
+        rule = f"must be from 0 to model.layers, {model.layers}"
+        yield Problem(f"model.single_layers={single}", rule, "leave it out: it is the model's")
     for key in ("frames_per_latent", "max_positions", "max_text_tokens", "vae_frames"):
         number = getattr(model, key)
         if number is not None and not 1 <= number <= MAX_TEXT:

@@ -9,16 +9,17 @@ from collections.abc import Callable, Hashable
 from pathlib import Path
 
 from launcher import slurm
-from launcher.problems import Interrupted, Refused, RunFailed
+from launcher.problems import Interrupted, Refused
 from launcher.records.record import Record, read_record
 from launcher.records.run_dir import RunDir
 from launcher.running.deal import in_order
 from launcher.running.first_record import first_record
 from launcher.running.job import Made
+from launcher.running.standing import Standing, read
 from launcher.running.submission import hand_over, held_job, script, write
 from launcher.running.sweep import DONE, FAILED, Sweep, recorded
 from launcher.running.sweep_folder import shown
-from launcher.running.waiting import ASKED, DEAF, SETTLED, TICK, last_words
+from launcher.running.waiting import ASKED, SETTLED, TICK, Patience, last_words
 
 ELEMENTS = "job.json"  # the folders of each element's jobs, in the sweep's folder
 ENDED = ("done", "failed", "interrupted")
@@ -83,58 +84,65 @@ class Array:
     def __str__(self) -> str:
         return f"{self.job} of Slurm, partition {self.where.partition}, {len(self._elements)} in its array"
 
-    def wait(self, told: Callable[[int], bool]) -> None:
+    def wait(
+        self,
+        told: Callable[[int], bool],
+        show: Callable[[dict[int, Standing]], None],
+        note: Callable[[str], None],
+    ) -> None:
         """Wait until all have ended; a signal cancels them.
 
         Args:
             told: is told the number of each job that has ended; true ends the others.
+            show: is shown how the others stand.
+            note: is told once if Slurm does not answer, and once if it does again.
 
         Raises:
             RunFailed: Slurm has not answered for long.
         """
         try:
-            self._until_gone(told)
+            self._until_gone(told, show, Patience(f"job {self.job} may go on, in {self._folder}", note))
         except (Interrupted, KeyboardInterrupt):
             self.cancel()
             raise
-        for number in list(self._left):  # whatever ended these left no time for a last word
-            place = self._sweep.jobs[number].folder or self._folder
-            record = read_record(place / "run.json")
-            words = last_words(self._folder, f"job{self._element(number)}.out")
-            error = f"Slurm job {self.job} ended before it did" + (f": {words}" if words else "")
-            RunDir(place).rewrite(record, status="failed", error=error)
-            self._ended(number, read_record(place / "run.json"))
-            told(number)
 
     def cancel(self) -> None:
         """End all of it."""
         with contextlib.suppress(Refused):
             slurm.ask("scancel", self.job)
 
-    def _element(self, number: int) -> int:
-        return next(place for place, part in enumerate(self._elements) if number in part)
-
-    def _until_gone(self, told: Callable[[int], bool]) -> None:
+    def _until_gone(
+        self, told: Callable[[int], bool], show: Callable[[dict[int, Standing]], None], patience: Patience
+    ) -> None:
+        states = dict.fromkeys(range(len(self._elements)), "PENDING")
+        gone: dict[int, float] = {}  # since when Slurm has no such element any more
         asked = 0.0
-        reached = time.monotonic()
-        end = float("inf")
-        while self._left and time.monotonic() < end:
+        while self._left:
+            if time.monotonic() - asked > ASKED:
+                asked = time.monotonic()
+                if (found := patience.asked(lambda: slurm.elements(self.job))) is not None:
+                    states = found
+                    gone = {each: gone.get(each, asked) for each in range(len(self._elements)) if each not in states}
+            standing: dict[int, Standing] = {}
             for number in list(self._left):
-                record = read_record((self._sweep.jobs[number].folder or self._folder) / "run.json")
+                place = self._sweep.jobs[number].folder or self._folder
+                record, element = read_record(place / "run.json"), self._element(number)
+                if record.status not in ENDED and time.monotonic() - gone.get(element, float("inf")) > SETTLED:
+                    words = last_words(self._folder, f"job{element}.out")  # there was no time for a last one
+                    error = f"Slurm job {self.job}_{element} ended before it did" + (f": {words}" if words else "")
+                    RunDir(place).rewrite(record, status="failed", error=error)
+                    record = read_record(place / "run.json")
                 if record.status in ENDED:
                     self._ended(number, record)
                     if told(number):
                         self.cancel()
-            if end == float("inf") and time.monotonic() - asked > ASKED:
-                asked = time.monotonic()
-                try:
-                    gone, reached = not slurm.state(self.job), asked
-                except Refused as error:
-                    gone = False
-                    if asked - reached > DEAF:
-                        raise RunFailed(f"{error}; job {self.job} may go on, in {self._folder}") from error
-                end = time.monotonic() + SETTLED if gone else end
+                else:
+                    standing[number] = _standing(record, place, states.get(element, ""))
+            show(standing)
             time.sleep(TICK)
+
+    def _element(self, number: int) -> int:
+        return next(place for place, part in enumerate(self._elements) if number in part)
 
     def _ended(self, number: int, record: Record) -> None:
         job = self._sweep.jobs[number]
@@ -144,6 +152,16 @@ class Array:
             job.made, job.status = Made(shown(job.folder), record), DONE
         else:
             job.fail(FAILED, record.error or f"was {record.status}")
+
+
+def _standing(record: Record, place: Path, state: str) -> Standing:
+    """How a job stands, by its record and by what Slurm says of its element."""
+    if record.status == "running":
+        return read(place)
+    word, _, reason = state.partition(" ")
+    if word == "PENDING":
+        return Standing(False, reason.strip("()").replace("None", ""))
+    return Standing(False, "" if word else "Slurm has ended its allocation")
 
 
 def jobs_of_element(folder: Path, number: int) -> list[Path]:

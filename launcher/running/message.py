@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
+from attention_backends.catalog import MODES
 from launcher.config.model_schema import ModelConfig
 from launcher.config.paths import PICTURES
 from launcher.config.schema import LaunchConfig
@@ -26,6 +28,7 @@ from launcher.request.geometry import crop_box
 from launcher.request.loras import loras
 from launcher.request.pictures import content_of, listed, ready, ready_film
 from launcher.request.request import Request
+from launcher.request.speeds import rank_speeds
 from launcher.running.first_record import input_hashes, resolved
 from launcher.running.group import GroupKey
 from launcher.wire.jobs import Given, Job, Load, LoraFile, PartFile, Picture, Sharing
@@ -75,6 +78,7 @@ def job_message(request: Request, run_dir: RunDir, weights: Weights | None = Non
             cfg_degree=request.mesh.cfg,
             branches=config.model.guidance_branches or "calls",
             shares=request.shares,
+            speeds=astuple(rank_speeds(request)[0]) if MODES[request.mode].parallel else (),
             compile=config.compile,
         ),
         loras=() if config.lora.fuse else _loras(config),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from launcher.running.progress import UNSEEN, Board, Progress, UnseenBoard
+from launcher.running.standing import Lines, UnseenLines
 
 if TYPE_CHECKING:
     from launcher.request.request import Request
@@ -21,6 +22,9 @@ class Screen(Protocol):
 
     def board(self, steps: int) -> Board:
         """One for several groups of ranks at once, which do so many steps together."""
+
+    def lines(self, sweep: Sweep) -> Lines:
+        """One for the jobs of a sweep that run elsewhere."""
 
     def header(self, request: Request, folder: Path) -> None:
         """A run starts."""
@@ -61,6 +65,9 @@ class Silent:
 
     def board(self, steps: int) -> Board:
         return UnseenBoard()
+
+    def lines(self, sweep: Sweep) -> Lines:
+        return UnseenLines()
 
     def header(self, request: Request, folder: Path) -> None: ...
     def summary(self, made: Made) -> None: ...

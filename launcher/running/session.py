@@ -31,6 +31,7 @@ from launcher.running.planning import jobs_of, request_of
 from launcher.running.progress import Progress
 from launcher.running.screen import SILENT, Screen
 from launcher.running.slot import Slot
+from launcher.running.standing import Written
 from launcher.running.sweep import (
     DONE,
     FAILED,
@@ -179,7 +180,9 @@ class Session:
             run_dir.rewrite(queued, status="failed", error=str(error))
             raise
         self._make_places(request.groups)
-        made = self._job(composed, request, given.words, folder, self._slots, only_check=given.only_check, claimed=True)
+        steps, check = steps_of(request), given.only_check
+        seen = Written(run_dir, steps, self.screen.progress(steps, False))
+        made = self._job(composed, request, given.words, folder, self._slots, False, check, seen, claimed=True)
         self._track([(request, made.folder)])
 
     def sweep(self, words: list[str]) -> Sweep:
@@ -274,7 +277,11 @@ class Session:
             self.screen.job(sweep, number)
             return bool(master.fail_fast and left[number].status == FAILED)
 
-        array.wait(told)
+        lines = self.screen.lines(sweep)
+        try:
+            array.wait(told, lines.show, self.screen.note)
+        finally:
+            lines.close()
         return True
 
     def _at_once(self, master: DictConfig, sweep: Sweep, left: dict[int, Job], groups: int) -> None:

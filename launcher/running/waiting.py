@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from launcher import leaving, slurm
 from launcher.problems import Interrupted, Refused, RunFailed
@@ -18,6 +19,7 @@ from launcher.wording import shorten
 TICK = 1.0  # seconds between looks at what the job says
 ASKED = 5.0  # seconds between questions to Slurm
 DEAF = 600.0  # seconds for which Slurm may not answer
+T = TypeVar("T")
 SETTLED = 10.0  # seconds that a shared folder may take to show what the job wrote last
 
 
@@ -45,34 +47,65 @@ def wait(job: str, folder: Path, say: Callable[[str], None]) -> Record:
     raise RunFailed(record.error or f"Slurm job {job} was interrupted")
 
 
+class Patience:
+    """With a Slurm that may not answer for a while.
+
+    Args:
+        stands: what may be so all the same, told where it lasts too long.
+        note: is told once if Slurm does not answer, and once if it does again.
+    """
+
+    def __init__(self, stands: str, note: Callable[[str], None]) -> None:
+        self._stands, self._note, self._reached, self._silent = stands, note, time.monotonic(), False
+
+    def asked(self, ask: Callable[[], T]) -> T | None:
+        """What Slurm says, None where it does not answer.
+
+        Raises:
+            RunFailed: it has not for long.
+        """
+        try:
+            found = ask()
+        except Refused as error:
+            if time.monotonic() - self._reached > DEAF:
+                raise RunFailed(f"{error}; {self._stands}") from error
+            if not self._silent:
+                self._note(f"{error}; it is asked again, for {DEAF / 60:.0f} minutes")
+            self._silent = True
+            return None
+        if self._silent:
+            self._note("Slurm answers again")
+        self._reached, self._silent = time.monotonic(), False
+        return found
+
+
 def _until_gone(job: str, folder: Path, say: Callable[[str], None]) -> None:
-    heard, asked, reached, told = _Tail(RunDir(folder).logs / OUTPUT), 0.0, time.monotonic(), ""
+    heard, asked, told = _Tail(RunDir(folder).logs / OUTPUT), 0.0, ""
+    patience = Patience(f"job {job} may go on, and {folder} says how it stands", say)
     while True:
         if text := heard.more():
             say(text)
-        if leaving.asked.is_set():  # to end after the current picture, which is the job's to do
+        if leaving.asked.is_set() and _asked_to_leave(job, patience):
             leaving.asked.clear()
-            slurm.ask("scancel", "--signal=USR1", "--batch", job)
         if time.monotonic() - asked > ASKED:
             asked = time.monotonic()
-            try:
-                state = slurm.state(job)
-                reached = asked
-            except Refused as error:
-                if asked - reached > DEAF:
-                    raise RunFailed(f"{error}; job {job} may go on, and {folder} says how it stands") from error
-                state = told
-            if not state:
-                break
-            if state != told and state.startswith("PENDING"):
-                say(f"job {job} waits: {state.partition(' ')[2].strip('()')}")
-            told = state
+            if (state := patience.asked(lambda: slurm.state(job))) is not None:
+                if not state:
+                    break
+                if state != told and state.startswith("PENDING"):
+                    say(f"job {job} waits: {state.partition(' ')[2].strip('()')}")
+                told = state
         time.sleep(TICK)
     end = time.monotonic() + SETTLED
     while time.monotonic() < end and read_record(folder / "run.json").status in ("queued", "running"):
         time.sleep(TICK)
     if text := heard.more(last=True):
         say(text)
+
+
+def _asked_to_leave(job: str, patience: Patience) -> bool:
+    """Ask a job to end after the current picture; whether it was told."""
+    return patience.asked(lambda: slurm.ask("scancel", "--signal=USR1", "--batch", job)) is not None
 
 
 class _Tail:

@@ -43,7 +43,7 @@ def decoded_by(vae: Any, how: Decoding) -> Iterator[None]:
             tile_sample_stride_width=stride,
         )
     try:
-        with dealt(vae.decoder, dist.group.WORLD) if how.shared else contextlib.nullcontext():
+        with dealt(vae, dist.group.WORLD) if how.shared else contextlib.nullcontext():
             yield
     finally:
         for name, value in before.items():
@@ -51,9 +51,10 @@ def decoded_by(vae: Any, how: Decoding) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def dealt(decoder: Any, group: dist.ProcessGroup | None) -> Iterator[None]:
+def dealt(vae: Any, group: dist.ProcessGroup | None) -> Iterator[None]:
     """Have the ranks of a group decode one tile each in turn while the block runs: rank 0 gets them all."""
     assert group is not None
+    decoder, channels = vae.decoder, vae.config.out_channels
     own, decode = vars(decoder).get("forward"), decoder.forward
     rank, world = group.rank(), group.size()
     tiles = 0
@@ -69,7 +70,7 @@ def dealt(decoder: Any, group: dist.ProcessGroup | None) -> Iterator[None]:
             sent.append(_send(done, group))
         elif rank == 0:
             return _receive(owner, tile, group)
-        return torch.zeros_like(tile)  # as small as can be joined
+        return tile.new_zeros(tile.shape[0], channels, *tile.shape[2:])  # as small as can be joined and shown
 
     decoder.forward = forward
     try:

@@ -12,6 +12,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 import attention_backends
 from attention_backends.catalog import MODES
+from attention_backends.cost import Speeds
 from attention_backends.diffusers_seam import theirs
 from launcher.wire.jobs import Sharing
 from launcher.worker.compiling import blocks_compiled, whole_compiled
@@ -112,6 +113,7 @@ def split(transformer: Any, sharing: Sharing, group: dist.ProcessGroup | None) -
             mode=mode.name,
             shares=sharing.shares,
             schedule=sharing.schedule,
+            speeds=Speeds(*sharing.speeds) if sharing.speeds else None,
             cp_plan=sharing.plan,
             process_group=group,
         )

@@ -35,8 +35,13 @@ def test_a_step_is_measured_with_the_wire_hidden_and_not():
     assert done.returncode == 0, done.stderr
     table = {row["row"]: row for row in json.loads(done.stdout)["table"]}
     assert table.pop("one rank")["to_compute"] == 1.0
+    limits = {name: table.pop(name) for name in list(table) if name.startswith("limit: ")}
+    assert len(limits) == 3
+    assert all(row["ms_min"] > 0 for row in limits.values())
     assert set(table) == {f"{way}, {told}" for way in ("ring", "ulysses") for told in ("nothing hidden", "wire hidden")}
     for row in table.values():
         assert row["error"] < 1e-5
         assert row["to_compute"] > 0
+        assert row["to_limit"] > 0
+        assert row["by_model"] > 0
     assert table["ring, nothing hidden"]["bytes"] == table["ring, wire hidden"]["bytes"]

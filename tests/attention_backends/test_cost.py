@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 
 from attention_backends import attention2d, cost2d, exchange
-from attention_backends.cost import SPEEDS, Attention, Shape, Speeds, cheapest, held, seconds, sent
+from attention_backends.cost import NOTHING, SPEEDS, Attention, Meanwhile, Shape, Speeds, cheapest, held, seconds, sent
 from attention_backends.layout import Layout, Route, split_lengths
 from attention_backends.topology import Topology
 from attention_backends.unified import context_parallel_attention
@@ -74,19 +74,21 @@ def test_what_runs_meanwhile_hides_the_wire_and_nothing_else():
     linear = 1152 * 24 * width**2 / own.compute
 
     def step(hidden: int, ring: int = 4, ulysses: int = 1) -> float:
-        blocks = ((38, 18 * hidden), (19, 2 * hidden))  # in one stream 9 of 12 parts need no keys
+        query, mlp = 2.0 * hidden * width**2, 8.0 * hidden * width**2
+        blocks = ((38, Meanwhile(query, mlp, mlp)), (19, Meanwhile(query)))  # in one stream 9 of 12 parts need no keys
         each = [
-            (count, Attention(layout, layout, Shape(24, 128), ring, ulysses, meanwhile=flops * width**2))
-            for count, flops in blocks
+            (count, Attention(layout, layout, Shape(24, 128), ring, ulysses, meanwhile=meanwhile))
+            for count, meanwhile in blocks
         ]
         return sum(count * (seconds(one, [own] * 4) + linear) for count, one in each)
 
     assert step(0) == pytest.approx(0.329, abs=1e-3)
     assert step(1) == pytest.approx(0.243, abs=1e-3)
-    assert step(1) < step(1, ring=1, ulysses=4)  # which none of it hides
+    assert step(0, ring=1, ulysses=4) == pytest.approx(0.270, abs=1e-3)
+    assert step(1, ring=1, ulysses=4) == pytest.approx(0.215, abs=1e-3)
     alone = replace(own, bandwidth=1e18, latency=0.0)
-    one = Attention(layout, layout, Shape(24, 128), 4, 1, meanwhile=1e15)
-    assert seconds(one, [own] * 4) == pytest.approx(seconds(replace(one, meanwhile=0.0), [alone] * 4), rel=1e-6)
+    one = Attention(layout, layout, Shape(24, 128), 4, 1, meanwhile=Meanwhile(1e15))
+    assert seconds(one, [own] * 4) == pytest.approx(seconds(replace(one, meanwhile=NOTHING), [alone] * 4), rel=1e-6)
 
 
 def test_a_grid_moves_less_than_a_ring():

@@ -8,7 +8,6 @@ it is made of hold is taken off. It must be at most 1.15 of one copy of the pipe
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import shutil
 import subprocess
@@ -24,6 +23,7 @@ import transformers
 from diffusers import FluxPipeline, FluxTransformer2DModel
 
 from launcher.families.weights import BUNDLED
+from tests.benchmarks.memory import pss
 
 SETTINGS = ["model=flux_tiny", "runtime=cpu", "runtime.dtype=bfloat16", "runtime.threads=1", "cp=ring_anything"]
 LIMIT = 1.15
@@ -43,16 +43,6 @@ def model(folder: Path, layers: int, blocks: int) -> Path:
     torch.set_default_dtype(torch.float32)
     pipe.save_pretrained(folder)
     return folder
-
-
-def pss(launcher: psutil.Process) -> int:
-    """Bytes of main memory that the ranks hold, shared memory divided among those that share it."""
-    total = 0
-    for process in launcher.children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            if process.cmdline()[-1:] == ["launcher.worker"] and "accelerate.commands.launch" not in process.cmdline():
-                total += process.memory_full_info().pss
-    return total
 
 
 def run(folder: Path, ranks: int, *words: str) -> tuple[int, dict[str, Any]]:

@@ -342,6 +342,8 @@ def test_a_sweep_is_an_array_over_warm_ranks_with_one_table(slurm, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 in its array" in done.stdout
     assert done.stdout.count("/8] ") == 8
+    assert done.stderr.count("  waits") >= 8
+    assert "  runs" in done.stderr
     records = [read_record(path) for path in tmp_path.rglob("run.json")]
     assert [record.status for record in records] == ["done"] * 8
     assert {record.loads for record in records} == {1}  # once for all jobs of an allocation
@@ -349,6 +351,29 @@ def test_a_sweep_is_an_array_over_warm_ranks_with_one_table(slurm, tmp_path):
     (sheet,) = tmp_path.rglob("contact.png")
     assert (sheet.parent / "report.html").is_file()
     assert "#SBATCH --array=0-1%2" in (sheet.parent / "job.sh").read_text()
+
+
+@pytest.mark.skipif(not WHOLE, reason="only with FAMILY_SAMPLES: takes two minutes")
+def test_one_allocation_of_a_sweep_is_cancelled_and_the_others_go_on(slurm, tmp_path):
+    few = [*EIGHT[:-2], "height=300", "width=300", "steps=200", "seed=1,2,3,4", "cluster.array_parallelism=2"]
+    line = command(*WORDS, *few)
+    with (tmp_path / "out").open("w") as out:
+        waiting = subprocess.Popen(line, cwd=tmp_path, env=slurm.environment, stdout=out, stderr=out)
+    try:
+        slurm.wait(lambda: len(list(tmp_path.rglob("standing.json"))) == 2, "both draw")
+        job = slurm.asked("squeue", "--noheader", "--array", "--format=%F").stdout.split()[0]
+        slurm.asked("scancel", f"{job}_1")
+        assert waiting.wait(PATIENCE) == 1
+    finally:
+        waiting.kill()
+        waiting.wait(30)
+    said = (tmp_path / "out").read_text()
+    assert f"Slurm job {job}_1 was cancelled" in said
+    assert "2 done, 2 failed" in said
+    folder = next(tmp_path.rglob("multirun.yaml")).parent
+    done = slurm.asked(*line, f"resume={folder}", timeout=PATIENCE, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 done, 2 kept" in done.stdout
 
 
 @pytest.mark.skipif(not WHOLE, reason="only with FAMILY_SAMPLES: takes two minutes")

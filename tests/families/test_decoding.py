@@ -77,7 +77,7 @@ def decoded(group: dist.ProcessGroup, name: str, shared: bool) -> tuple[bool, bo
             calls.clear()
             alone = vae.decode(z).sample
             if shared:
-                with dealt(vae.decoder, group):
+                with dealt(vae, group):
                     together = vae.decode(z).sample
         assert torch.equal(vae.decode(z).sample, whole), "something is left of it"
     same = not shared or dist.get_rank(group) > 0 or torch.equal(together, alone)

@@ -99,3 +99,56 @@ def test_family(ranks, check, family):
             how = "x".join(str(arguments.get(f"{part}_degree", 1)) for part in ("ring", "ulysses"))
             how += " in a grid" if arguments["mode"] == "attention2d" else ""
             check(f"{family} {dtype}, ring x ulysses {how}: out", shared, max(1e-5, 2 * alone))
+
+
+def overlapped(group: Any, family: str, arguments: dict[str, Any], inputs: list[Any]) -> dict[str, float]:
+    """What a transformer gives where work runs while tensors travel, on a device that is late with each product.
+
+    A message that left before the device has made it, or that is read before it is here, would carry old numbers.
+    """
+    import tiny
+
+    import attention_backends
+    from attention_backends.cost import Speeds
+
+    linear = torch.nn.functional.linear
+
+    def late(*args: Any, **kwargs: Any) -> Any:
+        torch.cuda._sleep(1_000_000)  # clocks: half a millisecond
+        return linear(*args, **kwargs)
+
+    def cuda(x: Any) -> Any:
+        return x.to("cuda", torch.float32 if x.is_floating_point() else None) if isinstance(x, torch.Tensor) else x
+
+    given = {name: cuda(x) for name, x in getattr(tiny, f"{family}_inputs")(*inputs).items()}
+    shared, found = getattr(tiny, family)().to("cuda", torch.float32), {}
+    with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.nn.functional, "linear", late)
+        for overlap in (False, True):
+            speeds = Speeds(*SLOW)
+            state = attention_backends.enable(shared, process_group=group, overlap=overlap, speeds=speeds, **arguments)
+            found[overlap] = [shared(**given)[0] for _ in range(2)]
+            assert bool(state.meanwhile) == overlap
+            attention_backends.disable(shared)
+    assert torch.equal(*found[True]), "two runs give the same bits"
+    scale = found[False][0].abs().max()
+    return {"apart": ((found[True][0] - found[False][0]).abs().max() / scale).item()}
+
+
+OVERLAPS = [
+    (2, {"mode": "ulysses_anything", "ulysses_degree": 2}),
+    (3, {"mode": "ulysses_anything", "ulysses_degree": 3}),
+    (3, {"mode": "ring_anything", "ring_degree": 3, "schedule": "staged"}),
+    (4, {"mode": "unified_anything", "ring_degree": 2, "ulysses_degree": 2}),
+]
+SLOW = (0.0, 50e6, 1e9, 5e9)  # by which hiding the wire of so small a model pays
+
+
+@pytest.mark.parametrize("family", ["flux", "flux2", "qwen"])
+def test_what_runs_while_tensors_travel_changes_nothing(ranks, check, family):
+    pytest.importorskip("diffusers")
+    inputs = FAMILIES["qwen" if family == "qwen" else "flux"]
+    for world, arguments in OVERLAPS:
+        found = ranks.run(overlapped, world, family=family, arguments=arguments, inputs=inputs)
+        how = "x".join(str(arguments.get(f"{part}_degree", 1)) for part in ("ring", "ulysses"))
+        check(f"{family} float32, wire hidden, ring x ulysses {how}: out", max(one["apart"] for one in found), 1e-5)

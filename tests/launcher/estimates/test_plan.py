@@ -27,8 +27,24 @@ def test_flux_on_four_gpus_moves_what_the_papers_say(ask):
 
 def test_the_estimate_is_near_the_public_timing(ask):
     """FLUX.1-dev at 1024 x 1024 on four RTX 4090, diffusers' pull request 13545: 259 ms a step with Ulysses."""
-    rows = {row.mode: row for row in plan(ask("model=flux", "machine=rtx4090x4", "cp=ulysses")).modes}
+    words = ["model=flux", "machine=rtx4090x4", "cp=ulysses"]
+    rows = {row.mode: row for row in plan(ask(*words, "model.single_layers=null")).modes}  # which hides nothing
     assert rows["ulysses"].seconds == pytest.approx(0.259, rel=0.05)
+
+
+def test_what_runs_meanwhile_hides_the_wire_of_marked_layers(ask):
+    """No wire makes a step faster than its computation, and none hides what runs in the model's own order."""
+    words = ["model=flux", "machine=rtx4090x4", "cp=ulysses"]
+    hidden, plain, compiled, free = (
+        {row.mode: row.seconds for row in plan(ask(*words, *more)).modes}
+        for more in ([], ["model.single_layers=null"], ["compile=full"], ["machine.link_gbps=1e6", "machine.link_us=0"])
+    )
+    assert compiled == plain
+    for mode in ("ring", "ulysses", "unified"):
+        assert free[mode] <= hidden[mode] < 0.9 * plain[mode]
+    assert hidden["attention2d"] == plain["attention2d"]
+    wrong = problems(ask(*words, "model.single_layers=58"), plan=True)
+    assert [problem.value for problem in wrong] == ["model.single_layers=58"]
 
 
 def test_the_table_has_every_mode_once_and_says_why_not(ask):

@@ -22,7 +22,7 @@ from launcher.running.message import group_key, job_message
 
 CARDS = ["machine=h100x8", "machine.gpus=4"]
 LARGE = ["runtime=cpu", "height=2048", "width=2048"]
-TIGHT = Machine(2, memory_gib=4, free_gib=1.7)
+TIGHT = Machine(2, memory_gib=4, free_gib=1.6)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_memory_auto_takes_it_and_says_so_everywhere(ask, composer, tmp_path):
     typed, auto = ask(*LARGE, "cp=none", machine=TIGHT), ask(*LARGE, "cp=none", "memory=auto", machine=TIGHT)
     assert (typed.taken, typed.config.vae.tiling) == ((), False)
     assert (auto.taken, auto.config.vae.tiling) == (("vae.tiling=true",), True)
-    needs = f"each rank needs about {memory.estimate(typed).total / memory.GIB:.1f} GiB, and 1.7 GiB are free"
+    needs = f"each rank needs about {memory.estimate(typed).total / memory.GIB:.1f} GiB, and 1.6 GiB are free"
     assert auto.taken_why == f"memory=auto takes vae.tiling=true: without it {needs}"
     made = plan(auto)
     for shown in (header(auto, tmp_path), " ".join(page(made, auto, "").split())):
@@ -104,13 +104,32 @@ def test_ranks_of_a_machine_load_one_copy_and_their_transformers(ask):
     words = ["model=flux", "cp=ring_anything", *CARDS]
     one, parts = ask(*words, "cp=none"), ask(*words)
     each = memory.held_parts(parts, 1)["transformer"]
-    assert memory.while_loading(parts) == memory.while_loading(one) + 3 * (each + memory.BASE["cpu"])
+    assert memory.while_loading(parts) == memory.while_loading(one) + 3 * (each + memory.IMPORTED)
     assert memory.while_loading(ask(*words, "runtime.weights=sharded")) == memory.while_loading(parts)
     assert f"{in_bytes(memory.while_loading(parts))} of main memory" in plan_page(parts)
     here = Machine(16, parts.machine.gpus, memory_gib=64, free_gib=60)
     short = notes(ask("model=flux", "cp=ring_anything", machine=here))[0]
     need = f"{memory.while_loading(parts) / memory.GIB:.1f} GiB of main memory"
     assert short.startswith(f"loading takes about {need}, and 60.0 GiB are free")
+
+
+def test_files_that_need_no_conversion_are_in_memory_once(ask):
+    words = ["model=flux_tiny", "runtime=cpu", "cp=ring_anything", "cp.ring_degree=2"]
+    mapped, converted = ask(*words, "runtime.dtype=float16"), ask(*words, "runtime.dtype=bfloat16")
+    parts, halves = memory.held_parts(mapped, 0), memory.held_parts(converted, 0)
+    assert mapped.inputs.checkpoint.dtypes["transformer"] == "float16"
+    assert memory.while_loading(mapped) == memory.LIBRARIES + 2 * memory.IMPORTED + sum(parts.values())
+    each = 2 * memory.IMPORTED + sum(halves.values()) + halves["transformer"]
+    assert memory.while_loading(converted) == memory.LIBRARIES + each
+
+
+def test_sharded_weights_that_are_converted_are_whole_for_a_moment(ask):
+    words = ["runtime=cpu", "cp=ring_anything", "cp.ring_degree=2", "model=flux_tiny", "runtime.weights=sharded"]
+    assert {rank.loading for rank in memory.of_ranks(ask(*words, "runtime.dtype=float16"))} == {0}
+    request = ask(*words, "runtime.dtype=bfloat16")
+    for rank, need in enumerate(memory.of_ranks(request)):
+        whole = memory.held_parts(memory.with_weights(request, "replicated"), rank)
+        assert need.loading == memory.IMPORTED + memory.LIBRARIES + sum(whole.values())
 
 
 def plan_page(request) -> str:

@@ -40,7 +40,7 @@ def test_a_plan_counts_a_share_and_the_blocks_that_are_gathered_and_tells_what_t
     size = memory.held_parts(whole, 1)["transformer"]
     assert memory.held_parts(parts, 1) == {"transformer": size / 4}
     held = [memory.of_ranks(each)[1] for each in (whole, parts)]
-    assert held[0].total - held[1].total == pytest.approx(size * (3 / 4 - 2 / 57), rel=1e-3)
+    assert held[0].total - held[1].total == pytest.approx(size * (3 / 4 - 3 / 57), rel=1e-3)
     made = plan(parts)
     seconds = next(row.seconds for row in made.modes if row.mode == "ring_anything")
     assert made.replicated_seconds == next(row.seconds for row in plan(whole).modes if row.mode == "ring_anything")
