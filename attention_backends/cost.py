@@ -230,7 +230,7 @@ def apart(one: Attention, own: Speeds) -> bool:
     layer = 12 * tokens * one.meanwhile.query / own.compute + one.groups * max(
         _attend(one, rank, own) for rank in range(one.ranks)
     )
-    return plain - hidden - 4 * own.launch > WORTH * (layer + plain)
+    return plain - hidden - 2 * one.groups * own.launch > WORTH * (layer + plain)
 
 
 def trade_at_once(one: Attention, rank: int, own: Speeds) -> float:

@@ -8,6 +8,7 @@ executed.
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
@@ -20,13 +21,15 @@ SOCKET_VARIABLE = "LAUNCHER_SOCKET"
 SECRET_VARIABLE = "LAUNCHER_SECRET"
 ADDRESS_VARIABLE = "LAUNCHER_ADDRESS"  # HOST PORT, where ranks are on several machines
 PLACE_VARIABLE = "LAUNCHER_PLACE"  # which of how many groups of ranks that work at once
+STARTER_VARIABLE = "LAUNCHER_STARTER"  # the process that starts ranks of several machines: they end with it
 STORE_VARIABLE = "LAUNCHER_STORE"  # a file in which ranks of one machine find each other
 COMPILED_VARIABLE = "LAUNCHER_COMPILED"  # the folder that keeps what torch.compile has built, for runs to come
 
 
 def of_machines(host: str, port: int, secret: str, token: str) -> dict[str, str]:
     """The variables by which a rank finds the launcher on another machine: the secret, and its group's token."""
-    return {ADDRESS_VARIABLE: f"{host} {port}", proof.VARIABLE: secret, SECRET_VARIABLE: token}
+    where = {ADDRESS_VARIABLE: f"{host} {port}", STARTER_VARIABLE: str(os.getpid())}
+    return where | {proof.VARIABLE: secret, SECRET_VARIABLE: token}
 
 
 class Channel:

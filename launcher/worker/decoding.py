@@ -1,7 +1,8 @@
 """A VAE that decodes in tiles, and ranks that share them: each decodes those that it is dealt, and rank 0 joins them.
 
-diffusers' own loop goes over the tiles and blends them. On rank 0 it is given each tile by whoever decoded it; on the
-others it runs as well, with nothing in place of the decoded tiles, and what comes out of it is thrown away.
+diffusers' own loop goes over the tiles and blends them. It runs on every rank first, with nothing in place of the
+decoded tiles, to see them all: so they are dealt by their sizes, and no rank waits for one while there are others to
+decode. Rank 0 runs it again with the decoded ones; what came out of it elsewhere is thrown away.
 """
 
 from __future__ import annotations
@@ -52,36 +53,75 @@ def decoded_by(vae: Any, how: Decoding) -> Iterator[None]:
 
 @contextlib.contextmanager
 def dealt(vae: Any, group: dist.ProcessGroup | None) -> Iterator[None]:
-    """Have the ranks of a group decode one tile each in turn while the block runs: rank 0 gets them all."""
+    """Have the ranks of a group share the tiles that a VAE decodes while the block runs: rank 0 gets them all."""
     assert group is not None
-    decoder, channels = vae.decoder, vae.config.out_channels
-    own, decode = vars(decoder).get("forward"), decoder.forward
-    rank, world = group.rank(), group.size()
-    tiles = 0
-    sent: list[Any] = []  # under way, with what is being sent
-
-    def forward(tile: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        nonlocal tiles
-        owner, tiles = tiles % world, tiles + 1
-        if owner == rank:
-            done: torch.Tensor = decode(tile, *args, **kwargs)
-            if rank == 0:
-                return done
-            sent.append(_send(done, group))
-        elif rank == 0:
-            return _receive(owner, tile, group)
-        return tile.new_zeros(tile.shape[0], channels, *tile.shape[2:])  # as small as can be joined and shown
-
-    decoder.forward = forward
+    forward = vars(vae.decoder).get("forward")
+    shared = _Shared(vae, group)
+    vae.decode, vae.decoder.forward = shared.decode, shared.tile
     try:
         yield
+    finally:
+        del vae.decode
+        if forward is None:
+            del vae.decoder.forward
+        else:
+            vae.decoder.forward = forward
+
+
+class _Shared:
+    """A VAE's own loop over its tiles, run once to see them, and on rank 0 once more when all are decoded."""
+
+    def __init__(self, vae: Any, group: dist.ProcessGroup) -> None:
+        self.vae, self.group, self.rank = vae, group, group.rank()
+        self._own, self._channels = vae.decoder.forward, vae.config.out_channels
+        self._seen: list[tuple[torch.Tensor, tuple[Any, ...], dict[str, Any]]] = []
+        self._decoded: Iterator[torch.Tensor] | None = None
+
+    def decode(self, *args: Any, **kwargs: Any) -> Any:
+        """Decode with the others."""
+        self._seen, self._decoded = [], None
+        unseen = type(self.vae).decode(self.vae, *args, **kwargs)
+        tiles = self._together()
+        if self.rank > 0:
+            return unseen
+        self._decoded = iter(tiles)
+        return type(self.vae).decode(self.vae, *args, **kwargs)  # by its class, which reading its weights changes
+
+    def tile(self, tile: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """In place of the decoder: note a tile, or hand over what came of it."""
+        if self._decoded is not None:
+            return next(self._decoded)
+        self._seen.append((tile, args, kwargs))
+        return tile.new_zeros(tile.shape[0], self._channels, *tile.shape[2:])  # as small as can be joined and shown
+
+    def _together(self) -> list[torch.Tensor]:
+        """All tiles, decoded; on other ranks than the first nothing in particular."""
+        owners = owners_of([tile.numel() for tile, _, _ in self._seen], self.group.size())
+        done: dict[int, torch.Tensor] = {}
+        sent = []  # under way, with what is being sent
+        for number, (tile, args, kwargs) in enumerate(self._seen):
+            if owners[number] == self.rank:
+                own = self._own(tile, *args, **kwargs)
+                if self.rank == 0:
+                    done[number] = own
+                else:
+                    sent.append(_send(own, self.group))
+        if self.rank == 0:
+            for number, (tile, _, _) in enumerate(self._seen):
+                if owners[number] > 0:
+                    done[number] = _receive(owners[number], tile, self.group)
         for works, _ in sent:
             exchange.wait(works)
-    finally:
-        if own is None:
-            del decoder.forward
-        else:
-            decoder.forward = own
+        return [done[number] for number in sorted(done)]
+
+
+def owners_of(sizes: list[int], ranks: int) -> list[int]:
+    """The rank that decodes each tile: the largest first, each to the one that has least, rank 0 last, which joins."""
+    owners, loads = [0] * len(sizes), [0] * ranks
+    for number in sorted(range(len(sizes)), key=lambda number: -sizes[number]):
+        owners[number] = min(range(ranks), key=lambda rank: (loads[rank], -rank))
+        loads[owners[number]] += sizes[number]
+    return owners
 
 
 def _send(done: torch.Tensor, group: dist.ProcessGroup) -> Any:

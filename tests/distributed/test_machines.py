@@ -167,6 +167,20 @@ def test_a_machine_that_ends_ends_all_ranks_with_one_line(machines, number, how,
     machines.none_left(since)
 
 
+@pytest.mark.skipif(not WHOLE, reason="only with FAMILY_SAMPLES: starts two machines")
+def test_a_launcher_that_is_killed_before_torch_has_met_leaves_nothing(machines):
+    """torch's agents on the two machines would wait for each other for minutes."""
+    machines.start(*LONG)
+    end = time.monotonic() + PATIENCE
+    while not machines.launcher(0).children():
+        assert time.monotonic() < end, machines.said(0)
+        time.sleep(0.02)
+    since = time.monotonic()
+    machines.launcher(0).kill()
+    assert machines.ended() == [-signal.SIGKILL, 1]
+    machines.none_left(since)
+
+
 @pytest.mark.skipif(not WHOLE, reason="only with FAMILY_SAMPLES: starts ranks several times")
 def test_sigusr1_ends_after_the_picture_and_resume_goes_on(machines):
     machines.start("-m", "cp=ring_anything", "seed=1,2,3", "height=300", "width=300", "steps=60")

@@ -48,7 +48,8 @@ def command(processes: int, folder: Path, machines: Machines | None = None) -> l
         flags += f" --num_machines {machines.count} --machine_rank {machines.number} --rdzv_backend static"
         flags += f" --same_network --main_process_ip {machines.address} --main_process_port {machines.port}"
     flags += f" --log_dir {os.devnull}"  # else torchelastic leaves a folder in /tmp
-    accelerate = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(folder / "accelerate.yaml")]
+    module = "accelerate.commands.launch" if machines is None else "launcher.running.starters.bound"
+    accelerate = [sys.executable, "-m", module, "--config_file", str(folder / "accelerate.yaml")]
     return [*accelerate, *flags.split(), "--module", "launcher.worker"]
 
 

@@ -130,7 +130,7 @@ compile=true
 compile=full cache=pab
 torch_compile=true
 quantization=int4
-quantization=nf4
+quantization=bnb
 quantize=int8
 objective=throughput data=2 images=2 cp=none
 -m data=3 seed=1,2
