@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from launcher import slurm
-from launcher.config.schema import ClusterConfig
+from launcher.config.schema import ClusterConfig, LaunchConfig
 from launcher.problems import Problem, Refused
 from launcher.records.record import SlurmJob
 from launcher.records.run_dir import RunDir
@@ -180,7 +180,10 @@ def submit(
 def read(folder: Path) -> Submitted:
     """What `submit` has written into a run's folder."""
     content = yaml.safe_load((folder / COMPOSED).read_text(encoding="utf-8"))
-    composed = OmegaConf.create(content["config"] | {"hydra": content["hydra"]})
+    composed = OmegaConf.merge(OmegaConf.structured(LaunchConfig), content["config"])  # each setting has its type again
+    assert isinstance(composed, DictConfig)
+    with open_dict(composed):
+        composed.hydra = content["hydra"]
     return Submitted(composed, content["words"], content["options"], content["only_check"])
 
 

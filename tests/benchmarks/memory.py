@@ -28,7 +28,7 @@ import torch
 from launcher.config.compose import Composer
 from launcher.estimates import memory
 from launcher.machines import here
-from launcher.running.planning import request_of
+from launcher.running.checked import request_of
 from launcher.running.which_model import with_model
 from tests.benchmarks import medium
 

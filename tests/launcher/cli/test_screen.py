@@ -11,7 +11,7 @@ def test_a_header_says_what_is_about_to_happen(ask):
     text = header(ask("cp=ring_anything", "cp.ring_degree=3", "height=1000", "seed=5"), Path("outputs/x"))
     told = {line[:10].strip(): line[11:] for line in text.splitlines()}
     assert told["size"] == "1000 x 512 pixels, rendered at 1008 x 512 and cropped"
-    assert told["parallel"] == "ring_anything, ring_degree 3, schedule staged"
+    assert told["parallel"] == "ring_anything, ring_degree 3, schedule gather"
     assert told["devices"] == "3 ranks on the CPU, 1 thread each, float32"
     assert told["seed"] == "5"
     assert told["run"] == "outputs/x"

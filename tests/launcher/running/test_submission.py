@@ -11,7 +11,8 @@ from shared import LAPTOP
 from launcher import slurm
 from launcher.problems import Problem, Refused
 from launcher.running import elsewhere, submission
-from launcher.running.planning import jobs_of, request_of
+from launcher.running.checked import request_of
+from launcher.running.planning import jobs_of
 
 WORDS = ["cluster=slurm", "runtime=cpu", "cp=ring_anything", "machine=h100x8"]
 
