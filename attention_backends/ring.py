@@ -147,7 +147,7 @@ def forward(
     if ring.schedule == "gather" or started is None:
         return attend(ring, query, *gathered(ring, started, key, value), 0)
     buffer, transfers = started
-    dtype, width = query.dtype, key.shape[-1]
+    wide, width = query, key.shape[-1]
     if ring.mask is not None and ring.mask.drowns_sums(ring.is_causal):
         exchange.wait(transfers)
         keys = buffer[: ring.needed(ring.me)].transpose(0, 1)
@@ -155,16 +155,16 @@ def forward(
     if query.device.type == "cpu":
         # Partial outputs rounded to half precision would add their errors to one kernel's own (1.6 times as much).
         # A CPU without matrix units for it computes in float32 as fast or faster; a GPU's kernels give what they take.
-        query = query.to(kernels.lse_dtype(dtype))
+        wide = query.to(kernels.lse_dtype(query.dtype))
     partials = []
     for begin, end in ranges(ring, transfers):
-        keys = buffer[begin:end].transpose(0, 1).to(query.dtype)
-        partials.append(attend(ring, query, keys[..., :width], keys[..., width:], begin))
+        keys = buffer[begin:end].transpose(0, 1).to(wide.dtype)
+        partials.append(attend(ring, wide, keys[..., :width], keys[..., width:], begin))
     exchange.wait(transfers)  # the sends: the buffer must stay as it is until they are out
     if not partials:
         return attend(ring, query, key[:, :0], value[:, :0], 0)
     out, lse = merge([out for out, _ in partials], [lse for _, lse in partials])
-    return out.to(dtype), lse
+    return out.to(query.dtype), lse
 
 
 def backward(

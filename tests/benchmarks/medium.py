@@ -31,13 +31,17 @@ VAE = {
 TEXT = {"num_layers": 12, "d_model": 1024, "d_ff": 2816, "num_heads": 16, "d_kv": 64, "is_gated_act": True}
 
 
-def build(folder: Path, dtype: torch.dtype) -> Path:
-    """Save it in `folder` and return that; main memory never holds more than a block of it."""
+def build(folder: Path, dtype: torch.dtype, **wider: Any) -> Path:
+    """Save it in `folder` and return that; main memory never holds more than a block of it.
+
+    Args:
+        wider: what the transformer's configuration has instead of `TRANSFORMER`'s.
+    """
     own = ("transformer", "text_encoder_2", "vae")
     shutil.copytree(BUNDLED, folder, ignore=lambda _, names: [name for name in names if name in own])
     with torch.device("meta"):
         clip = json.loads((BUNDLED / "text_encoder" / "config.json").read_text())
-        transformer = FluxTransformer2DModel(**TRANSFORMER, pooled_projection_dim=clip["hidden_size"])
+        transformer = FluxTransformer2DModel(**TRANSFORMER | wider, pooled_projection_dim=clip["hidden_size"])
         vae = AutoencoderKL(**VAE)
         known = json.loads((BUNDLED / "text_encoder_2" / "config.json").read_text())
         text = T5EncoderModel(T5Config(**known | TEXT | {"dtype": str(dtype).removeprefix("torch.")}))

@@ -26,7 +26,7 @@ import psutil
 import pytest
 from shared import Group, group, hermetic, listening, ports_of
 
-import launcher.cli.terminal
+import launcher.cli.progress
 from launcher.cli.main import main
 from launcher.cli.progress import Bar
 from launcher.records.files import sha256
@@ -256,7 +256,7 @@ def sweep(faults: list[Fault], place: Path, *words: str) -> Swept:
         patch.setenv("TMPDIR", str(place / "tmp"))
         patch.setattr(tempfile, "tempdir", None)
         patch.setattr(time, "time", time.time)  # to be put back
-        patch.setattr(launcher.cli.terminal, "Bar", Watched)
+        patch.setattr(launcher.cli.progress, "Bar", Watched)
         screen, errors = Screen(ended), io.StringIO()
         seeds = ",".join(map(str, range(len(faults) + 1)))
         size = ["height=512", "width=512", "steps=2", "images=2"]

@@ -71,23 +71,23 @@ cp_plan:
     proj_out: {{dim: 1}}
   local: [transformer_blocks.*.attn2]
 """
-SINGLE = "model.layers=4"  # two of two streams, two of one
+SINGLE = ["model.layers=4", "model.single_layers=2"]  # two of two streams, two of one
 # How it is made, and the facts in which it differs.
 PIPELINES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     "sd35_medium": (pictures.sd35, [SMALL, "model.max_positions=96"]),
-    "chroma": (pictures.chroma, [SMALL, SINGLE]),
-    "flux2_klein_4b": (pictures.klein, [SMALL, SINGLE]),
+    "chroma": (pictures.chroma, [SMALL, *SINGLE]),
+    "flux2_klein_4b": (pictures.klein, [SMALL, *SINGLE]),
     "zimage_turbo": (pictures.zimage, [SMALL, "guidance=2"]),
     "lumina2": (pictures.lumina2, [SMALL]),
     "cogvideox_5b": (films.cogvideox, ["model.head_dim=16"]),
-    "hunyuan_video": (films.hunyuan, [SMALL, SINGLE]),
+    "hunyuan_video": (films.hunyuan, [SMALL, *SINGLE]),
     "wan22_t2v_a14b": (films.wan22, [SMALL, "steps=4"]),
     "wan22_ti2v_5b": (films.wan22_ti2v, [SMALL, "model.vae_scale=8"]),
     "skyreels_v2_t2v_14b": (films.skyreels, [SMALL]),
     "helios": (films.helios, [SMALL]),
     "krea2": (pictures.krea2, [SMALL]),
     "hunyuan_video_15": (films.hunyuan15, []),
-    "hunyuan_image_21": (pictures.hunyuan_image, [SINGLE]),
+    "hunyuan_image_21": (pictures.hunyuan_image, [*SINGLE]),
     "kandinsky5_t2v_lite": (films.kandinsky, [SMALL]),
     "ltx2": (films.ltx2, [SMALL]),
     "kandinsky5_t2i_lite": (pictures.kandinsky_picture, [SMALL, "model.sizes=null"]),
@@ -96,14 +96,14 @@ PIPELINES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     "cosmos_t2w_7b": (films.cosmos_video, [SMALL, "model.packages=[]", "model.max_positions=32"]),
     "wan_vace_1_3b": (films.vace, [SMALL]),
     "skyreels_v2_df_1_3b": (films.skyreels_forcing, [SMALL]),
-    "flux2": (pictures.flux2, [SMALL, SINGLE, "model.packages=[]"]),
+    "flux2": (pictures.flux2, [SMALL, *SINGLE, "model.packages=[]"]),
     "ltx_video_095": (films.ltx_condition, []),
     "auraflow": (pictures.auraflow, [SMALL]),
 }
 # Those that start from a picture.
 STARTING: dict[str, tuple[Callable[[], Any], list[str]]] = {
-    "flux_kontext": (pictures.kontext, [SMALL, SINGLE]),
-    "flux_fill": (pictures.fill, [SMALL, SINGLE]),
+    "flux_kontext": (pictures.kontext, [SMALL, *SINGLE]),
+    "flux_fill": (pictures.fill, [SMALL, *SINGLE]),
     "wan_i2v_14b": (films.wan_i2v, [SMALL]),
     "wan_flf2v_14b": (films.wan_flf2v, [SMALL]),
     "wan22_i2v_a14b": (films.wan22_i2v, [SMALL]),
@@ -111,7 +111,7 @@ STARTING: dict[str, tuple[Callable[[], Any], list[str]]] = {
     "chronoedit": (films.chronoedit, [SMALL]),
     "ltx2": PIPELINES["ltx2"],
     "ltx_video_095": PIPELINES["ltx_video_095"],
-    "hunyuan_video_i2v": (films.hunyuan_i2v, [SINGLE]),
+    "hunyuan_video_i2v": (films.hunyuan_i2v, [*SINGLE]),
     "qwenimage_edit": (pictures.qwen_edit, []),
     "qwenimage_edit_plus": (pictures.qwen_edit_plus, []),
 }

@@ -154,4 +154,5 @@ def attention(
         # A sum of this size keeps what was added to it to within half its last bit; beyond 1e5, nothing.
         "logits": max(logits.abs().max().item() if logits.numel() else 0.0, bias_size if bias_size < 1e5 else 0.0),
         "finite": float(torch.isfinite(out).all()),
+        "keeps dtype": float(out.dtype == mine_q.dtype),
     }
