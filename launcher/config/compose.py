@@ -59,6 +59,7 @@ class Composer:
         problems += suggest.too_long(words)
         problems += [suggest.SEARCHPATH for word in words if word.lstrip("+").startswith("hydra.searchpath=")]
         problems += [problem for word in words for problem in suggest.shell_variable(word)]
+        problems += [problem for word in words for problem in suggest.no_value(word)]
         problems += [problem for word in words for problem in suggest.into_plan(word)]
         problems += suggest.without_sign(words, self.groups)
         problems += [problem for word in words for problem in suggest.elsewhere(word, sweep)]

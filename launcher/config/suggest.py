@@ -14,7 +14,7 @@ from hydra.errors import HydraException
 from attention_backends.plan import ENTRY_KEYS, KEYS
 from launcher.config.names import DTYPES, ELSEWHERE, MEANT, NOT_NEEDED, NOT_OFFERED, SCHEDULERS
 from launcher.config.paths import PATHS
-from launcher.config.text import UnaskedError, fields, is_text, quoted
+from launcher.config.text import PROMPTS, UnaskedError, fields, is_text, quoted
 from launcher.problems import Problem, choices, nearest
 
 MAX_OPTIONS = 12  # that a refusal lists
@@ -182,6 +182,14 @@ def shell_variable(word: str) -> Iterator[Problem]:
             rule = f"holds {match.group()} as it stands: single quotes keep the shell from filling it in"
             yield Problem(word, rule, f"type {shlex.quote(f'{key}={value.replace(match.group(), known)}')}")
             return
+
+
+def no_value(word: str) -> Iterator[Problem]:
+    """Three question marks, with which OmegaConf says that there is no value: what was typed would not act."""
+    key, sign, value = word.partition("=")
+    name = key.lstrip("+")
+    if sign and "???" in value.split(",") and name in fields() and name not in PROMPTS:
+        yield Problem(word, "three question marks mean that there is no value", f"leave it out, or type {key}=VALUE")
 
 
 def without_sign(words: list[str], groups: dict[str, list[str]]) -> Iterator[Problem]:

@@ -112,6 +112,8 @@ height=null
 height=[1]
 model={a:1}
 height='${nothing}'
+seed='???'
+cp.mode='???'
 hydra/sweeper=optuna
 --mutlirun
 --config-path x
