@@ -20,9 +20,10 @@ Encoding, denoising and decoding follow each other, so the largest one counts; s
 rank is to hold a part of weights that have to be converted whole. Files in the dtype that is computed in are mapped,
 not read: ranks of a machine share that memory while they load, and on a CPU afterwards.
 
-`python -m tests.benchmarks.memory` measures all but encoding and offloads on a CPU, alone and on two ranks: with a FLUX
-of 1 B parameters peaks of a rank were from 6% below to 12% above, with flux_tiny at up to 2048 x 1024 from 11% below to
-8% above, and those of the same job differed by up to 10%. A warm rank keeps some of what an earlier, larger job took.
+`python -m tests.benchmarks.memory` measures all but encoding and offloads on a CPU, on one to four ranks: with a FLUX
+of 1 B parameters what ranks held was from 11% below to 7% above, with flux_tiny at up to 2048 x 1024 from 11% below to
+7% above. A warm rank keeps some of what an earlier, larger job took. Not within 15%: weights that a CPU quantises as it
+loads them, and films that it decodes (conf/README.md).
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def options(folder: Path) -> Iterator[list[str]]:
     fixed = [*of_medium(folder, "bfloat16"), "runtime.dtype=bfloat16"]
     for words in (
         *(["steps=1", *square(256), *RING, *each] for each in QUANTIZED),
-        *(["steps=3", *square(512), *RING, f"cache={name}"] for name in ("first_block", "taylorseer")),
+        *(["steps=5", *square(512), *RING, f"cache={name}"] for name in ("first_block", "taylorseer")),
         ["steps=1", *square(512), *RING, "compile=regional"],
         ["steps=1", *square(512), *RING, "batch=2", "images=2"],
         ["steps=1", *square(512), *RING, *SHARED],
