@@ -54,7 +54,7 @@ class Meddling(Silent):
             mine = self.does if self.does is not None and self.does[0] == group else None
             self.does = None if mine is not None else self.does
         if mine is not None and mine[1] == "kill":
-            psutil.Process(self.session._slots[group]._ranks._processes[0].pid).kill()
+            psutil.Process(self.session._slots[group]._ranks._ranks.processes[0].pid).kill()
         elif mine is not None:
             os.kill(os.getpid(), signal.SIGINT)
 
