@@ -24,7 +24,7 @@ import transformers
 from diffusers import FluxPipeline, FluxTransformer2DModel
 
 from launcher.families.weights import BUNDLED
-from tests.benchmarks.resident import ranks, together
+from tests.benchmarks import resident
 
 SETTINGS = ["model=flux_tiny", "runtime=cpu", "runtime.dtype=bfloat16", "runtime.threads=1", "cp=ring_anything"]
 LIMIT = 1.15
@@ -54,7 +54,7 @@ def run(folder: Path, ranks: int, *words: str) -> tuple[int, dict[str, Any]]:
     with (folder / "screen").open("w") as screen:
         child = psutil.Popen(command, cwd=folder, stdout=screen, stderr=subprocess.STDOUT)
         while child.poll() is None:
-            seen.append(together(ranks(child)))
+            seen.append(resident.together(resident.ranks(child)))
             time.sleep(0.2)
     if child.returncode != 0:
         sys.exit(f"ended with {child.returncode}: {(folder / 'screen').read_text()}")
