@@ -38,6 +38,7 @@ TIGHT = Machine(2, memory_gib=4, free_gib=1.6)
             ["model=wan_t2v_14b", "cp=ring_anything", "cp.ring_degree=2", *CARDS, "machine.memory_gib=26"],
             "runtime.weights=sharded cp.ring_degree=4",
         ),
+        (["model=hunyuan_video", "cp=none", "machine=rtx4090x4"], "vae.tiling=true runtime.offload=group"),
         ([*LARGE, "cp=none", "height=512", "width=512", "model.vae_width=300"], "runtime.dtype=bfloat16"),
     ],
 )
