@@ -51,8 +51,7 @@ def wires(topology: Topology, layout: Layout, qkv: list[torch.Tensor]) -> dict[s
     attended = qkv[0].new_zeros((1, layout.total, end - begin, qkv[0].shape[3]))
 
     def around() -> Wait:
-        buffer, transfers = start(Ring(layout, layout, topology=ring), qkv[1], qkv[2])
-        return lambda: (exchange.wait(transfers), buffer)
+        return start(Ring(layout, layout, topology=ring), qkv[1], qkv[2]).wait
 
     def trade() -> Wait:
         waits = ulysses.start(inward, qkv), ulysses.start_back(outward, [attended])
