@@ -1,4 +1,4 @@
-"""Frames that a film's VAE decodes at once, as its family states them: what its decoder is seen to make of a long film."""
+"""Frames that a film's VAE decodes at once, as its family states them: what its decoder is seen to make."""
 
 from __future__ import annotations
 
