@@ -14,9 +14,10 @@ from shared import validated
 from launcher.records.picture import read_frames
 from launcher.records.run_dir import RunDir
 from launcher.request.request import Request
-from launcher.running.group import GroupKey, RankGroup
+from launcher.running.group import RankGroup
 from launcher.running.job import Crew, Made, execute
 from launcher.running.message import group_key, job_message
+from launcher.running.ranks import GroupKey
 from launcher.running.starters import accelerate as ranks
 
 COMMAND = ranks.command

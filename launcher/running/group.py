@@ -7,33 +7,23 @@ the whole group: what a rank holds after a failed collective is worth nothing.
 from __future__ import annotations
 
 import contextlib
-import selectors
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-
-import psutil
 
 from launcher.problems import RunFailed
 from launcher.records.run_dir import RunDir
 from launcher.running import failures, started
 from launcher.running.board import Board
 from launcher.running.cluster import Cluster
-from launcher.running.entrance import Entrance
 from launcher.running.failures import RankFailure
-from launcher.running.folder import GroupFolder
+from launcher.running.ranks import GroupKey, Ranks
 from launcher.running.started import END_TIMEOUT
-from launcher.running.starters import accelerate
 from launcher.running.watch import AwakeClock, Watch
-from launcher.wire import channel
-from launcher.wire.agents import Start
-from launcher.wire.channel import Channel
-from launcher.wire.jobs import Job, Load
+from launcher.wire.jobs import Job
 from launcher.wire.messages import Message, ProtocolError
-from launcher.wire.protocol import Address, Ask, Done, Error, Linked, Links, Stop
+from launcher.wire.protocol import Ask, Done, Error, Linked, Links
 
 TICK = 0.1  # seconds between looks at the processes while the sockets are silent
 GRACE = 1.0  # seconds after the first failure in which the other ranks may tell of an earlier cause
@@ -42,18 +32,6 @@ LOST = 7.0  # seconds after which a machine that is gone is known to be: the sys
 LINK_TIMEOUT = 60.0  # seconds that ranks have to try their links, each for 20 s at most
 
 OnEvent = Callable[[int, Message], None]
-
-
-@dataclass(frozen=True)
-class GroupKey:
-    """What the ranks of a group have in common; a job with an equal key can use the group."""
-
-    processes: int
-    devices: tuple[int, ...]
-    threads: tuple[int, ...]
-    start_timeout: float
-    load: Load
-    nodes: int = 1
 
 
 class RankGroup:
@@ -78,18 +56,12 @@ class RankGroup:
         cluster: Cluster | None = None,
         environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        self.key, self.place, self._cluster, self._board = key, place, cluster, Board()
-        self._given = environment
-        self._addresses: dict[int, Address] = {}
-        self._pids: dict[int, int] = {}
-        self._ranks: dict[int, Channel] = {}
-        self._processes: dict[int, psutil.Process] = {}
-        self._process: subprocess.Popen[bytes] | None = None
-        self._selector = selectors.DefaultSelector()
-        self._start_log = run_dir.log()
-        self._folder = GroupFolder()
+        self.key, self._cluster, self._board = key, cluster, Board()
+        self._ranks = Ranks(key, run_dir.log(), place, cluster, environment)
         try:
-            self._start(run_dir)
+            self._ranks.start(run_dir)
+            if cluster is not None:
+                self._link(run_dir)
         except BaseException:
             self.close(now=True)
             raise
@@ -102,8 +74,7 @@ class RankGroup:
     @property
     def alive(self) -> bool:
         """False once a rank has failed, which ends the group; during a job or between two."""
-        up = bool(self._ranks) and self._process is not None and self._process.poll() is None
-        return up and (self._cluster is None or not self._cluster.trouble())
+        return self._ranks.up and (self._cluster is None or not self._cluster.trouble())
 
     def run(self, job: Job, run_dir: RunDir, stall_timeout: float, on_event: OnEvent) -> list[Done]:
         """Have every rank do one job.
@@ -127,8 +98,8 @@ class RankGroup:
 
     def _run(self, job: Job, run_dir: RunDir, stall_timeout: float, on_event: OnEvent) -> list[Done]:
         done: dict[int, Done] = {}
-        self._folder.serves(run_dir.path)
-        for peer in self._ranks.values():
+        self._ranks.folder.serves(run_dir.path)
+        for peer in self._ranks.channels.values():
             try:
                 peer.send(job)
             except ProtocolError as error:
@@ -147,76 +118,12 @@ class RankGroup:
 
     def close(self, now: bool = False) -> None:
         """End the ranks and the process that started them; none of them is left when this returns."""
-        if not now:
-            for peer in self._ranks.values():
-                try:
-                    peer.send(Stop())
-                except OSError:
-                    now = True
-        if self._cluster is not None:
-            self._cluster.end(now)
-        if not now:
-            now = not started.gone(self._process, END_TIMEOUT)
-        started.end(self._process, self._processes.values(), now)
-        if self._cluster is not None:
-            self._cluster.wait(2 * END_TIMEOUT)
-        for peer in self._ranks.values():
-            peer.close()
-        self._ranks.clear()
-        self._selector.close()
-        self._folder.remove()
-
-    def _start(self, run_dir: RunDir) -> None:
-        key, cluster, machines = self.key, self._cluster, None
-        accelerate.prepare(self._folder.path)
-        entrance = Entrance(self._folder, key.processes, cluster)
-        try:
-            if cluster is not None:
-                cluster.compare(run_dir, key.load.path)
-                machines = cluster.machines(0, cluster.free_port())
-                self._start_others(cluster, entrance.token, machines.port)
-            environment = self._environment() | entrance.variables()
-            environment[channel.PLACE_VARIABLE] = f"{self.place[0]} {self.place[1]}"
-            command = accelerate.command(key.processes, self._folder.path, machines)
-            self._process = started.start(command, environment, run_dir.log())
-            self._await(entrance, run_dir)
-        finally:
-            entrance.close()
-        if cluster is not None:
-            self._link(run_dir)
-
-    def _start_others(self, cluster: Cluster, token: str, port: int) -> None:
-        """Have the other machines start their ranks, and hear of them from now on."""
-        key, each = self.key, self.key.processes // self.key.nodes
-        for agent in cluster.agents.values():
-            threads = key.threads[agent.node * each : (agent.node + 1) * each]
-            log = str(self._node_log(agent.node).absolute())
-            load = key.load
-            agent.start(Start(token, key.processes, port, load.device, key.devices, threads, load.deterministic, log))
-            self._selector.register(agent.channel.connection, selectors.EVENT_READ, -agent.node)
-
-    def _await(self, entrance: Entrance, run_dir: RunDir) -> None:
-        """Wait for all ranks to connect."""
-        assert self._process is not None
-        clock = AwakeClock()
-        while len(self._ranks) < self.key.processes:
-            self._accept(entrance)
-            if len(self._ranks) == self.key.processes:
-                break
-            if (code := self._process.poll()) is not None:
-                cause = failures.last_words(self._start_log) or f"exit code {code}"
-                raise RunFailed(f"the ranks did not start: {cause} (log: {run_dir.log()})")
-            if self._cluster is not None and (trouble := self._cluster.trouble(listen=True)):
-                raise RunFailed(f"the ranks did not start: {trouble} (logs: {run_dir.logs})")
-            if clock() > self.key.start_timeout:
-                have = f"{len(self._ranks)} of {self.key.processes} ranks"
-                limit = f"runtime.start_timeout={self.key.start_timeout:g} s"
-                raise RunFailed(f"only {have} started within {limit} (log: {run_dir.log()})")
+        self._ranks.end(now)
 
     def _link(self, run_dir: RunDir) -> None:
         """Have the ranks try their links to those on other machines."""
-        addresses = tuple(self._addresses[rank] for rank in range(self.key.processes))
-        for peer in self._ranks.values():
+        addresses = tuple(self._ranks.addresses[rank] for rank in range(self.key.processes))
+        for peer in self._ranks.channels.values():
             peer.send(Links(addresses))
         clock, linked = AwakeClock(), 0
         for _, message in self._messages(run_dir, Watch(LINK_TIMEOUT, self.key.processes, clock), clock):
@@ -224,58 +131,24 @@ class RankGroup:
             if linked == self.key.processes:
                 break
 
-    def _accept(self, entrance: Entrance) -> None:
-        """Take in the next rank; who else comes is noted in the log."""
-        accepted = entrance.accept()
-        if accepted is None:
-            return
-        try:
-            if isinstance(accepted, str):
-                raise ProtocolError(accepted)
-            hello, peer = accepted
-            rank = hello.rank
-            if rank in self._ranks or not 0 <= rank < self.key.processes:
-                raise ProtocolError(f"as rank {rank}, which is not expected")
-            if self._node(rank) == 0:
-                self._processes[rank] = psutil.Process(hello.pid)
-        except (ProtocolError, ValueError, OverflowError, psutil.Error) as error:  # a pid that is none
-            with self._start_log.open("a", encoding="utf-8", errors="backslashreplace") as log:
-                print(f"launcher: refused a connection: {type(error).__name__}: {error}", file=log)
-            if not isinstance(accepted, str):
-                accepted[1].close()
-            return
-        self._pids[rank] = hello.pid
-        if hello.address is not None:
-            self._addresses[rank] = hello.address
-        peer.connection.settimeout(SEND_TIMEOUT)
-        self._ranks[rank] = peer
-        self._selector.register(peer.connection, selectors.EVENT_READ, rank)
-
-    def _node(self, rank: int) -> int:
-        """The machine that a rank is on."""
-        return rank // (self.key.processes // self.key.nodes)
-
-    def _node_log(self, node: int) -> Path:
-        """What the starting process of a machine says."""
-        return self._start_log if node == 0 else self._start_log.with_name(f"start{node}.log")
-
     def _messages(self, run_dir: RunDir, watch: Watch, clock: AwakeClock) -> Iterator[tuple[int, Message]]:
         """What the ranks say, until the reader stops; a failure of any of them is raised after GRACE."""
-        assert self._process is not None
+        process = self._ranks.process
+        assert process is not None
         failed: list[RankFailure] = []
         deadline = float("inf")
         judged = time.monotonic()
         while True:
-            ready = self._selector.select(TICK)
+            ready = self._ranks.selector.select(TICK)
             ended: list[int] = []
             for key, _ in ready:
                 rank: int = key.data
                 if rank < 0 and self._cluster is not None:  # an agent
                     if self._cluster.agents[-rank].receive() or not self._cluster.agents[-rank].lost:
                         continue
-                    self._selector.unregister(key.fileobj)
+                    self._ranks.selector.unregister(key.fileobj)
                     continue
-                peer = self._ranks[rank]
+                peer = self._ranks.channels[rank]
                 try:
                     messages = peer.receive()
                 except ProtocolError as error:
@@ -290,9 +163,9 @@ class RankGroup:
                     else:
                         yield rank, message
                 if peer.closed:
-                    self._selector.unregister(key.fileobj)
+                    self._ranks.selector.unregister(key.fileobj)
                     ended.append(rank)
-            first = len(ended) == 1 and self._ranks_left() == len(self._ranks) - 1
+            first = len(ended) == 1 and self._ranks.connected == len(self._ranks.channels) - 1
             silent = set(ended) - {failure.rank for failure in failed}
             failed += [RankFailure(rank, "", told=False, first=first) for rank in ended if rank in silent]
             if ready and time.monotonic() - judged < GRACE:
@@ -302,10 +175,10 @@ class RankGroup:
                 self.close(now=True)
                 rank, how = stalled
                 raise RunFailed(f"rank {run_dir.first_rank + rank}: {how} (log: {self._log(run_dir, rank)})")
-            if not failed and self._process.poll() is not None and len(self._ranks) > 1:
-                how = failures.how_it_died(self._process.returncode, self._start_log)
+            if not failed and process.poll() is not None and len(self._ranks.channels) > 1:
+                how = failures.how_it_died(process.returncode, self._ranks.log)
                 self.close(now=True)
-                raise RunFailed(f"the process that starts the ranks: {how} (log: {self._start_log})")
+                raise RunFailed(f"the process that starts the ranks: {how} (log: {self._ranks.log})")
             if not failed and self._cluster is not None and (trouble := self._cluster.trouble()):
                 self.close(now=True)
                 raise RunFailed(f"{trouble} (logs: {run_dir.logs})")
@@ -317,17 +190,19 @@ class RankGroup:
 
     def _failure(self, failed: list[RankFailure], run_dir: RunDir) -> RunFailed:
         """End the group and say what ended it."""
-        assert self._process is not None
-        silent = {self._node(failure.rank) for failure in failed if not failure.told}
+        process = self._ranks.process
+        assert process is not None
+        silent = {self._ranks.node(failure.rank) for failure in failed if not failure.told}
         if 0 in silent:
-            started.gone(self._process, END_TIMEOUT)  # the starting process reports how its ranks ended
+            started.gone(process, END_TIMEOUT)  # the starting process reports how its ranks ended
         if self._cluster is not None and silent - {0}:
             self._cluster.wait(LOST)
-        alone = self._process.poll() if self.key.processes == 1 else None
-        codes = {node: failures.exit_codes(self._node_log(node)) for node in range(self.key.nodes)}
-        starter = self._process.poll() if self.key.processes > 1 and self.key.nodes == 1 and not codes[0] else None
+        alone = process.poll() if self.key.processes == 1 else None
+        codes = {node: failures.exit_codes(self._ranks.log_of(node)) for node in range(self.key.nodes)}
+        starter = process.poll() if self.key.processes > 1 and self.key.nodes == 1 and not codes[0] else None
         failed = [
-            failure.ended(alone or codes[self._node(failure.rank)].get(self._pids[failure.rank])) for failure in failed
+            failure.ended(alone or codes[self._ranks.node(failure.rank)].get(self._ranks.pids[failure.rank]))
+            for failure in failed
         ]
         lost = self._cluster.lost() if self._cluster is not None else ""
         self.close(now=True)
@@ -335,8 +210,8 @@ class RankGroup:
             return RunFailed(f"{lost} (logs: {run_dir.logs})")
         first = failures.root(failed)
         if starter is not None and first.suspicion:  # it ended the ranks and reports none: something ended it
-            how = failures.how_it_died(starter, self._start_log)
-            return RunFailed(f"the process that starts the ranks: {how} (log: {self._start_log})")
+            how = failures.how_it_died(starter, self._ranks.log)
+            return RunFailed(f"the process that starts the ranks: {how} (log: {self._ranks.log})")
         log = self._log(run_dir, first.rank)
         cause = first.cause if first.told else failures.how_it_died(first.code, log)
         return RunFailed(f"rank {run_dir.first_rank + first.rank}: {cause} (log: {log})")
@@ -344,20 +219,10 @@ class RankGroup:
     def _log(self, run_dir: RunDir, rank: int) -> Path:
         """Where a rank's last words are: in its own log, or in the group's if it died before it opened its own."""
         log = run_dir.log(rank)
-        return log if log.exists() else self._start_log
-
-    def _environment(self) -> dict[str, str]:
-        key = self.key
-        threads = key.threads[: key.processes // key.nodes]
-        interface = None if self._cluster is None else self._cluster.interface
-        how = (key.load.device, key.devices, threads, self._folder.path, key.load.deterministic, interface)
-        return accelerate.environment(*how, self._given)
+        return log if log.exists() else self._ranks.log
 
     def _answer(self, rank: int, ask: Ask) -> None:
         """Answer what ranks ask to find each other."""
         for who, told in self._board.answers(rank, ask):
             with contextlib.suppress(OSError):  # one that is gone is seen by the end of its stream
-                self._ranks[who].send(told)
-
-    def _ranks_left(self) -> int:
-        return sum(key.data >= 0 for key in self._selector.get_map().values())
+                self._ranks.channels[who].send(told)

@@ -21,9 +21,10 @@ from launcher.records.run_dir import RunDir
 from launcher.request.request import Request
 from launcher.running.deal import deal, together
 from launcher.running.first_record import first_record, known_weights
-from launcher.running.group import GroupKey, RankGroup
+from launcher.running.group import RankGroup
 from launcher.running.message import group_key, job_message, make_ready, pictures_of
 from launcher.running.progress import UNSEEN, Progress
+from launcher.running.ranks import GroupKey
 from launcher.running.story import Story, summed_up
 from launcher.wire.jobs import Picture
 from launcher.wire.protocol import OUT_OF_GPU_MEMORY, Done

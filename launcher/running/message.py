@@ -30,7 +30,7 @@ from launcher.request.pictures import content_of, listed, ready, ready_film
 from launcher.request.request import Request
 from launcher.request.speeds import rank_speeds
 from launcher.running.first_record import input_hashes, resolved
-from launcher.running.group import GroupKey
+from launcher.running.ranks import GroupKey
 from launcher.wire.jobs import Given, Job, Load, LoraFile, PartFile, Picture, Sharing
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from launcher.records.run_dir import RunDir
     from launcher.running.cluster import Cluster
-    from launcher.running.group import GroupKey, RankGroup
+    from launcher.running.group import RankGroup
+from launcher.running.ranks import GroupKey
 
 
 class Slot:

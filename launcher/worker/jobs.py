@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import inspect
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
-import diffusers
 import numpy as np
 import torch
 import torch.distributed as dist
 
 from attention_backends import counters
-from launcher.offloading import MODEL
-from launcher.records.files import sha256
-from launcher.records.film import Film
-from launcher.records.formats import FORMATS
-from launcher.records.hashes import weights
-from launcher.records.picture import save
-from launcher.records.record import File, at_commit
 from launcher.wire.channel import STORE_VARIABLE
 from launcher.wire.jobs import Job, Load, Picture
 from launcher.wire.messages import Message
-from launcher.wire.protocol import Checked, Done, Saved, Source, Stage, Step
+from launcher.wire.protocol import Checked, Done, Source, Stage, Step
 from launcher.worker import surroundings
 from launcher.worker.absent import held
 from launcher.worker.caches import cached, forget
 from launcher.worker.check import compare
 from launcher.worker.checks import check_tokenizers
 from launcher.worker.compiling import Compiling
-from launcher.worker.decoded import Frames, sound_of
 from launcher.worker.decoding import decoded_by
 from launcher.worker.embeddings import Embeddings
 from launcher.worker.fetching import fetch, hashes
@@ -45,11 +34,13 @@ from launcher.worker.given import started_from
 from launcher.worker.load import load_pipeline
 from launcher.worker.lora import Loras
 from launcher.worker.offloading import Offload
+from launcher.worker.pipelines import pipeline_of
 from launcher.worker.questions import Questions
+from launcher.worker.saving import saved
 from launcher.worker.schedulers import scheduler
 from launcher.worker.sharded import shard
 from launcher.worker.sharing import Groups, Kept
-from launcher.worker.steps import Steps
+from launcher.worker.steps import Steps, first_forward
 from launcher.worker.store import LauncherStore
 
 Send = Callable[[Message], None]
@@ -81,7 +72,7 @@ class Worker:
         self.loras.wear(job.loras)
         self.embeddings.forget_if(job.loras)
         self.pipe.scheduler = scheduler(self.scheduler, job.scheduler)
-        self.drawing = self._pipe_of(job)
+        self.drawing = pipeline_of(self.pipe, job, self.offload)
         loaded = time.monotonic()
         seconds = {"load": loaded - began, "encode": 0.0, "denoise": 0.0, "decode": 0.0, "save": 0.0}
         if job.check is not None:
@@ -231,7 +222,8 @@ class Worker:
 
         steps, moments = Steps(stepped, drawn), surroundings.Moments()
         try:
-            seen = steps.of(self.drawing), self._first_forward(job, moments)
+            transformers = [getattr(self.pipe, name) for name in job.sharing.transformers]
+            seen = steps.of(self.drawing), first_forward(transformers, moments)
             with seen[0], seen[1] as first, np.errstate(invalid="raise"):  # NaN would be saved as black
                 decodes = self.rank == 0 or job.decoding.shared
                 output = "latent" if not decodes else "pil" if job.frames is None else "pt"
@@ -240,7 +232,8 @@ class Worker:
                 torch.set_num_threads(job.threads[self.rank])
                 if self.rank == 0:
                     for number in numbers:
-                        self._save(job, number, result, numbers)
+                        self.send(Stage("saving"))
+                        self.send(saved(self.pipe, job, number, result, numbers, self.folder, self.fetched))
         except FloatingPointError as error:
             if not ended:
                 raise
@@ -251,75 +244,6 @@ class Worker:
         seconds["decode"] += decoded - ended[0]
         seconds["save"] += time.monotonic() - decoded
         return steps.digests(len(pictures))
-
-    @contextlib.contextmanager
-    def _first_forward(self, job: Job, moments: surroundings.Moments) -> Iterator[list[float]]:
-        """Note when the transformer is called first, which is when prompts have been encoded."""
-        noted: list[float] = []
-
-        def note(*_: object) -> None:
-            if not noted:
-                if torch.cuda.is_initialized():  # which may still be encoding
-                    torch.cuda.synchronize()
-                noted.append(time.monotonic())
-                moments.mark()
-
-        hooks = [getattr(self.pipe, name).register_forward_pre_hook(note) for name in job.sharing.transformers]
-        try:
-            yield noted
-        finally:
-            for hook in hooks:
-                hook.remove()
-
-    def _pipe_of(self, job: Job) -> Any:
-        """The pipeline that a job asks for, made of the parts that are loaded."""
-        if job.pipeline is None or type(self.pipe).__name__ == job.pipeline:
-            return self.pipe
-        kind = getattr(diffusers, job.pipeline)
-        known = {**self.pipe.config, **self.pipe.components}
-        pipe = kind(**{name: known[name] for name in inspect.signature(kind).parameters if name in known})
-        if getattr(pipe, "latent_channels", None) == 3:
-            pipe.latent_channels = 0  # flux_tiny's: a picture, of three channels too, would be taken for latents
-        if job.pipeline == "ChromaInpaintPipeline":  # asks a setting of FLUX's transformer, which Chroma's has not
-            pipe.transformer.register_to_config(guidance_embeds=False)
-        if job.load.offload == MODEL:  # whose hooks name the order of a pipeline's parts
-            self.offload.put(pipe)
-        return pipe
-
-    def _save(self, job: Job, number: int, result: Any, call: range) -> None:
-        """Save one of the pictures that a call of the pipeline drew."""
-        self.send(Stage("saving"))
-        place = number - call.start
-        picture = job.pictures[number]
-        path = Path(job.folder) / picture.file
-        shown = result[0]  # the first output is what was asked for, under whatever name
-        own = shown[place : place + 1] if job.frames is None else shown[place][: job.frames]
-        film, frames = None, Frames(own, job.crop)
-        if job.frames is not None:
-            assert job.fps is not None
-            film = Film(job.fps, job.codec or "h264", job.crf, sound_of(self.pipe, result, place))
-        recipe = job.recipe.of(job.prompts[picture.prompt], picture.seed)
-        recipe = dataclasses.replace(
-            recipe,
-            scheduler=surroundings.scheduler(self.pipe).name,
-            together=len(call),
-            config=at_commit(recipe.config, self.folder),
-            weights=job.recipe.weights or weights(Path(self.folder)),
-            inputs=job.recipe.inputs | self.fetched,
-        )
-        save(frames, path, recipe, FORMATS[job.format], film, job.metadata)
-        file = File(
-            file=path.name,
-            sha256=sha256(path),
-            bytes=path.stat().st_size,
-            height=job.crop[3] - job.crop[1],
-            width=job.crop[2] - job.crop[0],
-            seed=picture.seed,
-            prompt=picture.prompt,
-            frames=None if job.frames is None else len(frames),
-            fps=None if job.frames is None else job.fps,
-        )
-        self.send(Saved(number, file))
 
 
 def _calls(job: Job) -> list[range]:

@@ -8,10 +8,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
+
+from launcher.worker.surroundings import Moments
 
 
 class Steps:
@@ -129,3 +132,23 @@ def watched(kind: type, heard: Callable[[Any, torch.Tensor, torch.Tensor], None]
             kind.step = original  # type: ignore[attr-defined]
         else:
             del kind.step  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def first_forward(transformers: Sequence[torch.nn.Module], moments: Moments) -> Iterator[list[float]]:
+    """Note when one of them is called first, which is when prompts have been encoded."""
+    noted: list[float] = []
+
+    def note(*_: object) -> None:
+        if not noted:
+            if torch.cuda.is_initialized():  # which may still be encoding
+                torch.cuda.synchronize()
+            noted.append(time.monotonic())
+            moments.mark()
+
+    hooks = [transformer.register_forward_pre_hook(note) for transformer in transformers]
+    try:
+        yield noted
+    finally:
+        for hook in hooks:
+            hook.remove()

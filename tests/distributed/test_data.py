@@ -54,7 +54,7 @@ class Meddling(Silent):
             mine = self.does if self.does is not None and self.does[0] == group else None
             self.does = None if mine is not None else self.does
         if mine is not None and mine[1] == "kill":
-            psutil.Process(self.session._slots[group]._ranks._processes[0].pid).kill()
+            psutil.Process(self.session._places.slots[group]._ranks._ranks.processes[0].pid).kill()
         elif mine is not None:
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -89,7 +89,7 @@ def made(tmp_path_factory):
         screen.does = (0, "interrupt")
         with pytest.raises(KeyboardInterrupt):
             session.run([*PICTURES, "data=auto", "hydra.run.dir=interrupted"])
-        kept["places"] = [slot.key for slot in session._slots]
+        kept["places"] = [slot.key for slot in session._places.slots]
         kept["again"] = session.sweep([*WORDS, "data=1", "resume=two"])
         kept["one"] = session.sweep([*WORDS, "hydra.sweep.dir=one"])
         kept["alone"] = session.run([*PICTURES, "hydra.run.dir=alone"])

@@ -18,7 +18,7 @@ ROOT = HERE.parent.parent
 # ruff: noqa: E402  (the helpers are found by path)
 sys.path[:0] = [str(HERE), str(HERE.parent / "attention_backends" / "helpers")]
 
-import proof
+import proof_cases
 from miniatures import OTHERS, TINY
 
 TABLE = ROOT / "conf" / "README.md"
@@ -131,7 +131,7 @@ def _by_default(source: str) -> bool:
 def table() -> str:
     """Markdown: class, file, its attention, and what is shown here."""
     proved: dict[str, str] = {}
-    for name, model in proof.MODEL.items():
+    for name, model in proof_cases.MODEL.items():
         proved.setdefault(TINY[name].kind, f"exact, see above{'' if name in OTHERS else f': plan of `{model}`'}")
     lines = ["| class | attention | here |", "| --- | --- | --- |"]
     for name, file in transformers().items():

@@ -15,7 +15,7 @@ import torch.distributed as dist
 # ruff: noqa: E402  (the helpers are found by path)
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "attention_backends" / "helpers")]
 
-import proof
+import proof_cases
 from exact import model_of
 from inputs import Size
 from miniatures import TINY, output
@@ -90,10 +90,10 @@ def apart(group: dist.ProcessGroup, name: str, plan: dict[str, Any], kind: str) 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_ranks_skip_and_make_what_one_process_does(ranks, name):
-    caches = to_config(Composer().compose([f"model={proof.MODEL[name]}"])).model.caches
+    caches = to_config(Composer().compose([f"model={proof_cases.MODEL[name]}"])).model.caches
     assert caches
     for kind in caches:
-        for found in ranks.run(apart, 3, name=name, plan=proof.plans()[name], kind=kind):
-            assert found["error"] <= proof.LIMIT
+        for found in ranks.run(apart, 3, name=name, plan=proof_cases.plans()[name], kind=kind):
+            assert found["error"] <= proof_cases.LIMIT
             assert found["alone"] == found["together"] != ()
             assert 10 * found["error"] < found["off"] < 0.1

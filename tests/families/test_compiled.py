@@ -15,7 +15,7 @@ import torch.distributed as dist
 # ruff: noqa: E402  (the helpers are found by path)
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "attention_backends" / "helpers")]
 
-import proof
+import proof_cases
 from exact import alone, model_of
 from inputs import Size
 from miniatures import TINY, output
@@ -70,8 +70,8 @@ def compiled(group: dist.ProcessGroup, name: str, plan: dict[str, Any], how: str
 
 @pytest.mark.parametrize(("name", "how"), SAMPLE)
 def test_a_plan_compiles_for_sizes_that_change(ranks, name, how):
-    for errors, graphs in ranks.run(compiled, 2, name=name, plan=proof.plans()[name], how=how):
-        assert max(errors) <= proof.LIMIT
+    for errors, graphs in ranks.run(compiled, 2, name=name, plan=proof_cases.plans()[name], how=how):
+        assert max(errors) <= proof_cases.LIMIT
         assert how == "regional" or graphs[-1] <= 2
         assert graphs[-1] == graphs[1]  # what another size compiles anew holds for all
 
@@ -80,7 +80,7 @@ def test_what_the_launcher_offers_is_tested():
     composer = Composer()
     models = [to_config(composer.compose([f"model={option}"])).model for option in composer.groups["model"]]
     plans = {model.name: model.cp_plan for model in models}
-    tested = [(plans[proof.MODEL[name]], how) for name in OFFERED for how in OFFERED[name]]
+    tested = [(plans[proof_cases.MODEL[name]], how) for name in OFFERED for how in OFFERED[name]]
     for model in models:
         for how in model.compiles:
             assert (model.cp_plan, how) in tested, model.name

@@ -19,6 +19,7 @@ import torch.distributed as dist
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "attention_backends" / "helpers")]
 
 import proof
+import proof_cases
 from exact import alone, difference, error, model_of
 from inputs import Size
 from kept_keys import apart, two_steps
@@ -36,24 +37,24 @@ SAMPLES = int(os.environ.get("FAMILY_SAMPLES", "2"))  # cases of each tiny trans
 
 @pytest.fixture(scope="module")
 def ranks() -> Iterator[Ranks]:
-    pool = Ranks(max(proof.WORLDS))
+    pool = Ranks(max(proof_cases.WORLDS))
     yield pool
     pool.stop()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", list(proof.MODEL))
+@pytest.mark.parametrize("name", list(proof_cases.MODEL))
 def test_a_sample_of_the_proof(ranks, name):
     chance, drawn = random.Random(name), []
     few = name in OTHERS and "FAMILY_SAMPLES" not in os.environ  # one case each of those that are no family
-    for world in proof.WORLDS[:1] if few else proof.WORLDS:
-        own = [case for case in proof.cases(name) if case.world == world]
+    for world in proof_cases.WORLDS[:1] if few else proof_cases.WORLDS:
+        own = [case for case in proof_cases.cases(name) if case.world == world]
         drawn += chance.sample(own, 1 if few else min(SAMPLES, len(own)))
-    for case, result in proof.run(ranks, name, proof.plans()[name], drawn).items():
+    for case, result in proof.run(ranks, name, proof_cases.plans()[name], drawn).items():
         if isinstance(result, str):
             assert "CRASH" not in proof.refusal(result), (case, result)
         else:
-            assert result <= proof.LIMIT, case
+            assert result <= proof_cases.LIMIT, case
 
 
 def test_the_table_is_current():
@@ -66,7 +67,7 @@ def test_the_table_is_current():
 def test_guidance_is_shown_embedded_and_not():
     """Of each class that can be told its guidance scale there is a tiny one that is, and one that is not."""
     shown: dict[str, set[str]] = {}
-    for name in proof.MODEL:
+    for name in proof_cases.MODEL:
         shown.setdefault(TINY[name].kind, set()).add(proof._guided(name))
     never = {"QwenImageTransformer2DModel", "BriaTransformer2DModel"}  # they fail when they are told one
     assert [kind for kind, told in shown.items() if len(told) == 1 and told != {""} and kind not in never] == []
@@ -78,7 +79,7 @@ def test_every_plan_in_conf_is_proved():
 
     composer = Composer()
     plans = [to_config(composer.compose([f"model={name}"])).model.cp_plan for name in composer.groups["model"]]
-    assert [plan for plan in plans if plan not in proof.plans().values()] == []
+    assert [plan for plan in plans if plan not in proof_cases.plans().values()] == []
 
 
 def local(group: dist.ProcessGroup, name: str, plan: dict[str, Any]) -> float:
@@ -100,10 +101,10 @@ def local(group: dist.ProcessGroup, name: str, plan: dict[str, Any]) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", list(proof.MODEL))
+@pytest.mark.parametrize("name", list(proof_cases.MODEL))
 def test_attention_that_stays_local_is_seen(ranks, name):
     """The proof could not pass by accident: weights and inputs are such that attention counts."""
-    assert min(ranks.run(local, 2, name=name, plan=proof.plans()[name])) > 20 * proof.LIMIT
+    assert min(ranks.run(local, 2, name=name, plan=proof_cases.plans()[name])) > 20 * proof_cases.LIMIT
 
 
 def key_value_path(group: dist.ProcessGroup, plan: dict[str, Any]) -> list[float]:
@@ -115,8 +116,8 @@ def key_value_path(group: dist.ProcessGroup, plan: dict[str, Any]) -> list[float
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_kleins_kept_keys_and_values_are_each_ranks_own(ranks, world):
-    for errors in ranks.run(key_value_path, world, plan=proof.plans()["flux2"]):
-        assert max(errors) <= proof.LIMIT
+    for errors in ranks.run(key_value_path, world, plan=proof_cases.plans()["flux2"]):
+        assert max(errors) <= proof_cases.LIMIT
 
 
 def planned(group: dist.ProcessGroup, name: str, plan: dict[str, Any], size: Size) -> float:
@@ -125,7 +126,7 @@ def planned(group: dist.ProcessGroup, name: str, plan: dict[str, Any], size: Siz
 
 def changed(name: str, **parts: Any) -> dict[str, Any]:
     """A family's plan with some of its keys replaced."""
-    return copy.deepcopy(proof.plans()[name]) | parts
+    return copy.deepcopy(proof_cases.plans()[name]) | parts
 
 
 WRONG = [
@@ -241,7 +242,7 @@ def built(group: dist.ProcessGroup, name: str) -> None:
 
 def test_too_few_tokens_are_refused_on_every_rank(ranks):
     ranks.run(built, 4, name="cosmos")
-    for told in ranks.errors(few, 4, plan=proof.plans()["cosmos"]):
+    for told in ranks.errors(few, 4, plan=proof_cases.plans()["cosmos"]):
         assert told is not None
         assert "3 tokens of hidden_states for 4 ranks, and this model needs one on each" in told
 

@@ -12,7 +12,7 @@ import pytest
 # ruff: noqa: E402  (the helpers are found by path)
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "attention_backends" / "helpers")]
 
-import proof
+import proof_cases
 from exact import model_of
 from halves import BATCH, EVEN, early, halves, size_of
 from miniatures import TINY, output
@@ -43,7 +43,7 @@ def ranks(request) -> Iterator[tuple[int, Ranks]]:
     pool.stop()
 
 
-PLANS = proof.plans()
+PLANS = proof_cases.plans()
 
 
 @pytest.mark.parametrize("name", [*CALLS, *BATCH])
@@ -59,7 +59,7 @@ def test_two_halves_are_as_one_rank(ranks, name):
         told = pool.run(halves, world, name=name, plan=PLANS[name], mode=mode, ring=ring, ulysses=ulysses)
         alone = output(model_of(name)(**TINY[name].given(size_of(mode))))
         for error, computed, sent in told:
-            assert error <= proof.LIMIT, (mode, error)
+            assert error <= proof_cases.LIMIT, (mode, error)
             assert computed == 2, "each rank computes one branch of each step"
             assert sent == alone.numel() * 4
 
@@ -71,7 +71,7 @@ def test_each_half_may_be_a_grid():
     finally:
         pool.stop()
     for error, computed, _ in told:
-        assert error <= proof.LIMIT
+        assert error <= proof_cases.LIMIT
         assert computed == 2
 
 
@@ -86,4 +86,4 @@ def test_every_family_here_is_one_of_conf():
     kinds = {"calls": CALLS, "batch": BATCH}
     for kind, names in kinds.items():
         for name in names:
-            assert to_config(composer.compose([f"model={proof.MODEL[name]}"])).model.guidance_branches == kind
+            assert to_config(composer.compose([f"model={proof_cases.MODEL[name]}"])).model.guidance_branches == kind

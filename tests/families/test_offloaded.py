@@ -15,7 +15,7 @@ import torch.distributed as dist
 # ruff: noqa: E402  (the helpers are found by path)
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "attention_backends" / "helpers")]
 
-import proof
+import proof_cases
 from exact import alone, difference, model_of
 from inputs import Size
 from miniatures import TINY
@@ -59,4 +59,4 @@ def offloaded(group: dist.ProcessGroup, name: str, plan: dict[str, Any] | None, 
 @pytest.mark.parametrize("how", IN_PIECES)
 @pytest.mark.parametrize("name", NAMES)
 def test_ranks_make_the_same_of_weights_that_wait(ranks, name, how):
-    assert max(ranks.run(offloaded, 2, name=name, plan=proof.plans()[name], how=how)) <= proof.LIMIT
+    assert max(ranks.run(offloaded, 2, name=name, plan=proof_cases.plans()[name], how=how)) <= proof_cases.LIMIT

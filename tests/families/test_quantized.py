@@ -14,7 +14,7 @@ import torch.distributed as dist
 # ruff: noqa: E402  (the helpers are found by path)
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "attention_backends" / "helpers")]
 
-import proof
+import proof_cases
 from exact import alone, difference, model_of
 from inputs import Size
 from miniatures import TINY
@@ -68,6 +68,6 @@ def test_ranks_make_what_one_makes_of_quantised_weights(name, how, request):
         PACKAGES[how], reason="its package is not installed: pip install '.[quantization,bitsandbytes]'"
     )
     ranks = request.getfixturevalue("ranks")
-    for error, changed in ranks.run(quantized, 2, name=name, plan=proof.plans()[name], how=how):
-        assert error <= proof.LIMIT
+    for error, changed in ranks.run(quantized, 2, name=name, plan=proof_cases.plans()[name], how=how):
+        assert error <= proof_cases.LIMIT
         assert 1e-5 < changed < (1 if how == NF4 else 0.5)  # random weights are off more than trained ones

@@ -17,7 +17,7 @@ import torch.distributed as dist
 # ruff: noqa: E402  (the helpers are found by path)
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "attention_backends" / "helpers")]
 
-import proof
+import proof_cases
 import theirs
 from exact import error
 from inputs import Size
@@ -75,21 +75,21 @@ def given(name: str, ring: int, ulysses: int, size: Size, anything: bool = False
 
 
 def here(ranks: Ranks, asked: dict[str, Any]) -> float:
-    plan = proof.plans()[asked["name"].replace("deep", "amplified")]
+    plan = proof_cases.plans()[asked["name"].replace("deep", "amplified")]
     return max(ranks.run(own, ranks.largest, plan=plan, **asked))
 
 
 @pytest.mark.parametrize(("name", "ring", "ulysses", "size"), WRONG)
 def test_it_is_wrong_upstream_and_exact_here(pools, name, ring, ulysses, size):
     asked, ranks = given(name, ring, ulysses, size), pools[ring * ulysses]
-    assert here(ranks, asked) <= proof.LIMIT
-    assert max(ranks.run(upstream, ranks.largest, **asked)) > proof.LIMIT
+    assert here(ranks, asked) <= proof_cases.LIMIT
+    assert max(ranks.run(upstream, ranks.largest, **asked)) > proof_cases.LIMIT
 
 
 @pytest.mark.parametrize(("name", "ring", "ulysses", "size"), CRASH)
 def test_it_crashes_upstream_and_is_exact_here(pools, name, ring, ulysses, size):
     asked, ranks = given(name, ring, ulysses, size, anything=size == FEW), pools[ring * ulysses]
-    assert here(ranks, asked) <= proof.LIMIT
+    assert here(ranks, asked) <= proof_cases.LIMIT
     with pytest.raises(AssertionError, match="Error"):
         ranks.run(upstream, ranks.largest, **asked)
 
@@ -107,8 +107,8 @@ def kept(group: dist.ProcessGroup, plan: dict[str, Any] | None) -> list[float]:
 
 def test_kleins_kept_keys_crash_upstream_and_are_exact_here(pools):
     ranks = pools[2]
-    for errors in ranks.run(kept, 2, plan=proof.plans()["flux2"]):
-        assert max(errors) <= proof.LIMIT
+    for errors in ranks.run(kept, 2, plan=proof_cases.plans()["flux2"]):
+        assert max(errors) <= proof_cases.LIMIT
     for told in ranks.errors(kept, 2, plan=None):
         assert told is not None
         assert "Expected output to be a tensor" in told  # its gather meets the cache that the first step gives
@@ -129,8 +129,8 @@ def refused(group: dist.ProcessGroup) -> None:
 
 def test_a_rank_to_spare_crashes_upstream_and_is_left_alone_here(pools):
     ranks = pools[3]
-    first, second, third = ranks.run(spare, 3, plan=proof.plans()["flux"])
-    assert max(first, second) <= proof.LIMIT
+    first, second, third = ranks.run(spare, 3, plan=proof_cases.plans()["flux"])
+    assert max(first, second) <= proof_cases.LIMIT
     assert third is None
     for told in ranks.errors(refused, 3):  # what names no group is asked of all ranks
         assert told is not None

@@ -14,6 +14,7 @@ from launcher.running.screen import Silent
 from launcher.running.session import Session
 from launcher.running.slot import Slot
 from launcher.running.sweep import FAILED, REFUSED, Job, Sweep, notes_on_prompts, notes_on_seed
+from launcher.running.sweeping import SweepRun
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def test_a_sweep_of_illegal_jobs_only(session, tmp_path):
         def table(self, sweep: Sweep) -> None:
             told.append("table")
 
-    session.screen = Screen()
+    session = Session(session.composer, Screen(), session.machine)
     sweep = session.sweep(["steps=0,-1", "hydra.sweep.dir=s"])
     assert [job.status for job in sweep.jobs] == [REFUSED, REFUSED]
     assert sweep.failed
@@ -127,12 +128,12 @@ def test_jobs_for_the_same_ranks_follow_each_other_and_are_told_in_their_order(s
     """Two dtypes, which the line alternates: one group loads each once, and of two groups one may help at the end."""
     session.machine, ran = LAPTOP, {0: [], 1: []}
 
-    def run(job: Job, slot: Slot, progress: Progress | None = None) -> None:
+    def run(_: SweepRun, job: Job, slot: Slot, progress: Progress | None = None) -> None:
         time.sleep(0.01)
         ran[slot.number].append(job.request.dtype)
         job.fail(FAILED, "nothing was drawn")
 
-    monkeypatch.setattr(session, "_run", run)
+    monkeypatch.setattr(SweepRun, "_run", run)
     line = ["runtime=cpu", "cp=none", "seed=1,2,3", "runtime.dtype=float32,bfloat16", f"data={data}"]
     sweep = session.sweep([*line, "hydra.sweep.dir=here"])
     loads = sum(len(list(itertools.groupby(dtypes))) for dtypes in ran.values())
