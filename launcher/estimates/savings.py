@@ -38,6 +38,7 @@ from launcher.request.request import Request
 from launcher.rules import RULES
 
 AUTO = "auto"
+LESS = 0.95  # of the memory that was planned
 Again = Callable[[LaunchConfig], Request]
 Settings = dict[str, Any]
 
@@ -71,7 +72,7 @@ def roomier(request: Request, again: Again) -> Request:
 def cheapest(request: Request, again: Again) -> Saving | None:
     """The cheapest option that makes a request fit, or two; None where none does.
 
-    With memory=auto what was typed stays: a mode, degrees, weights and a dtype. What is only named may be in their place.
+    With memory=auto what was typed stays: a mode, degrees, weights and a dtype. What is only named may replace them.
     """
     known = refused(request)
     for several in _in_order(request):
@@ -80,6 +81,17 @@ def cheapest(request: Request, again: Again) -> Saving | None:
             continue
         tried = again(_changed(request.config, settings))
         if shortage(tried) is None and refused(tried) <= known:
+            return Saving(tuple(_typed(key, value) for key, value in settings.items()), tried)
+    return None
+
+
+def smaller(request: Request, again: Again) -> Saving | None:
+    """The cheapest option with which a rank needs less by a twentieth, of a request that should fit and did not."""
+    known, need = refused(request), memory.estimate(request)
+    for settings in _options(request) if need is not None else ():
+        tried = again(_changed(request.config, settings))
+        less = memory.estimate(tried)
+        if less is not None and need is not None and less.total < LESS * need.total and refused(tried) <= known:
             return Saving(tuple(_typed(key, value) for key, value in settings.items()), tried)
     return None
 

@@ -19,7 +19,9 @@ from launcher.request.speeds import in_proportion, rank_speeds
 
 
 def fill_in(config: LaunchConfig, inputs: Inputs, here: Machine, groups: int = 1) -> Request:
-    """Everything but cp=auto, with runtime.weights=auto, and cp.schedule=auto, which estimates decide, from the machine and the model.
+    """Everything but cp=auto and cp.schedule=auto, which estimates decide, from the machine and the model.
+
+    With cp=auto they decide on runtime.weights=auto too.
 
     Args:
         groups: that share the machine; the request is of the first one.

@@ -87,7 +87,7 @@ def parts(
 
 
 def most(model: torch.nn.Module, ranks: int) -> int:
-    """Bytes that a rank may hold: its share, of whole rows of each weight, what is outside of blocks, and two blocks."""
+    """Bytes that a rank may hold: its share, whole rows of each weight, what is outside of blocks, and two blocks."""
     share = sum(-(-len(weight) // ranks) * weight[0].nbytes for weight in model.parameters() if weight.ndim)
     blocks = sorted(map(_bytes, blocks_of(model)))
     return share + _bytes(model) - sum(blocks) + sum(blocks[-2:])
