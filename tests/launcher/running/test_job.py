@@ -299,7 +299,7 @@ def test_a_rank_that_was_killed_is_told_of_memory_where_the_plan_took_more_than_
     def ends(*_):
         raise RunFailed("rank 1: killed by SIGKILL (often by the system, when memory runs out)")
 
-    for free, told in ((6, None), (0.4, "0.4 GiB were free; type")):
+    for free, told in ((6, None), (0.4, "0.4 GiB were free; no option here makes it fit")):
         with pytest.raises(RunFailed) as failed:
             run(ask(*SMALL, machine=Machine(2, memory_gib=8, free_gib=free)), tmp_path / str(free), ends)
         assert str(failed.value).endswith("runs out)") if told is None else told in str(failed.value)
