@@ -37,11 +37,12 @@ Jobs = queue.Queue[Job | Links | None]  # None: no more are to come
 OUT_OF_MEMORY = b"MemoryError: not enough is left to say where\n"  # made beforehand
 # What C++ and Python say when the system makes no thread: its stack has no room, or a limit is met.
 NO_THREAD = ("Resource temporarily unavailable", "can't start new thread")
-NO_MEMORY = (  # of the dynamic loader, of C++, of torch on a CPU, and of what passes the system's own words on
+NO_MEMORY = (  # of the dynamic loader, C++, torch on a CPU, and those that pass on the system's words or Python's
     "failed to map segment from shared object",
     "bad_alloc",
     "DefaultCPUAllocator: can't allocate memory",
     "Cannot allocate memory",
+    "MemoryError: ",
 )
 NO_MEMORY_TOLD = (
     f"{protocol.OUT_OF_MAIN_MEMORY}, or of what a limit leaves of it (see ulimit -v and a container's limits)"

@@ -45,7 +45,14 @@ def test_memory_that_libraries_do_not_get_is_told_as_that():
     torchs = "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to "
     libraries = ("Failed to import x:\nlibx.so: failed to map segment from shared object", "std::bad_alloc", torchs)
     compiling = InductorError(MemoryError(), sys._getframe())
-    for error in (*map(RuntimeError, libraries), MemoryError(), OSError(12, "Cannot allocate memory"), compiling):
+    dynamo = RuntimeError('MemoryError: \n\nfrom user code:\n   File "transformer_flux.py", line 451, in forward')
+    for error in (
+        dynamo,
+        *map(RuntimeError, libraries),
+        MemoryError(),
+        OSError(12, "Cannot allocate memory"),
+        compiling,
+    ):
         assert describe(error).startswith("out of memory, or of what a limit leaves of it (see ulimit -v")
     other = "rank 1 failed: RuntimeError: std::bad_alloc"  # which tells of it itself
     assert describe(RuntimeError(other)) == f"RuntimeError: {other}"
