@@ -9,7 +9,7 @@ from diffusers.hooks.hooks import ModelHook
 from torch._dynamo.eval_frame import OptimizedModule
 
 from attention_backends.deferred import Deferred, Kept
-from attention_backends.diffusers_seam.upkeep import Upkeep
+from attention_backends.diffusers_seam.upkeep import Upkeep, class_name
 from attention_backends.plan import matches
 from attention_backends.state import ContextParallel
 
@@ -70,7 +70,7 @@ def _columns(module: Any, kept: Kept, begin: int, end: int) -> torch.Tensor:
 
 def of_class(model: torch.nn.Module) -> list[str]:
     """The paths of those of a class with a plan of its own."""
-    patterns = OF_CLASS.get(type(model).__name__, ())
+    patterns = OF_CLASS.get(class_name(model), ())
     return [path for path, _ in model.named_modules() if any(_is(path, pattern) for pattern in patterns)]
 
 

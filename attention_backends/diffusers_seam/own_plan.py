@@ -11,7 +11,7 @@ import torch
 
 from attention_backends.diffusers_seam.hooks import GatherHook, NameHook, SplitHook
 from attention_backends.diffusers_seam.planned import modules
-from attention_backends.diffusers_seam.upkeep import Upkeep
+from attention_backends.diffusers_seam.upkeep import Upkeep, class_name
 from attention_backends.plan import PlanError
 from attention_backends.state import ContextParallel
 
@@ -38,7 +38,7 @@ def apply(
     Raises:
         PlanError: it can't be followed.
     """
-    kind = type(model).__name__
+    kind = class_name(model)
     if own and kind == "HeliosTransformer3DModel" and getattr(model.config, "is_amplify_history", False):
         raise PlanError(
             f"{kind} with is_amplify_history counts its history in every attention, which diffusers' own plan splits "

@@ -18,6 +18,11 @@ from attention_backends.state import ContextParallel
 AGAIN = "Call attention_backends.disable(model), then enable(model, ...) again."
 
 
+def class_name(module: torch.nn.Module) -> str:
+    """The name of a module's own class: torch's fully_shard puts one of its own over it, FSDP and the same name."""
+    return next(kind.__name__ for kind in type(module).__mro__ if not kind.__name__.startswith("FSDP"))
+
+
 @dataclass
 class Place:
     """A module that has a hook, by its path in the model."""

@@ -78,6 +78,7 @@ def rows_of(request: Request) -> dict[str, str]:
         parallel += "".join(f", {name} {degree}" for name, degree in degrees.items() if degree > 1)
         parallel += f", shares {', '.join(map(str, request.shares))}" if request.shares else ""
         parallel += f", schedule {request.schedule}" if request.schedule else ""
+        parallel += ", sharded weights" if request.weights == "sharded" else ""
     told = {"size": size}
     if request.frames is not None:
         told["frames"] = f"{request.frames}{cut}; {request.config.fps} a second"

@@ -113,7 +113,9 @@ class RuntimeConfig:
         "the next one travels meanwhile; sequential, all but the layer that computes",
     )
     weights: str = option(
-        "replicated", "replicated, or sharded: each rank holds a part of the transformer and gathers it block by block"
+        "auto",
+        "replicated; sharded, each rank holds a part of the transformer and gathers it block by block; auto is "
+        "replicated, and with cp=auto sharded where GPUs are too small for all of it in any mode",
     )
     timeout: float = option(600.0, "seconds that a collective may take before the run fails")
     stall_timeout: float = option(

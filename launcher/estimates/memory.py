@@ -179,7 +179,7 @@ def _mapped(request: Request) -> set[str]:
 
 def _converting(request: Request, rank: int) -> int:
     """Bytes that a rank on a CPU holds before it leaves the others their share of weights that it converted."""
-    if request.config.runtime.weights != "sharded" or request.device != "cpu":
+    if request.weights != "sharded" or request.device != "cpu":
         return 0
     held = held_parts(with_weights(request, "replicated"), rank)
     if _shared(request, held) <= _mapped(request):
@@ -269,7 +269,7 @@ def held_parts(request: Request, rank: int) -> dict[str, int]:
         held["transformer"] = packed
     if (each := quantizing.BYTES.get(request.config.quantization)) is not None:
         held |= {name: int(parameters(request)[name] * each) for name in _shared(request, held)}
-    if request.config.runtime.weights == "sharded":
+    if request.weights == "sharded":
         held |= {name: -(-held[name] // request.mesh.ranks) for name in _shared(request, held)}
     if rank == 0:
         return held
@@ -284,9 +284,14 @@ def _shared(request: Request, held: dict[str, int]) -> set[str]:
 
 
 def with_weights(request: Request, how: str) -> Request:
-    """The same request with another runtime.weights."""
-    runtime = replace(request.config.runtime, weights=how)
-    return replace(request, config=replace(request.config, runtime=runtime), ways=())
+    """The same request with weights that are replicated, or sharded."""
+    return replace(request, weights=how, ways=())
+
+
+def emptied(request: Request) -> Request:
+    """The same request on its machine with nothing else running: then all of each device's memory is free."""
+    gpus = tuple(replace(gpu, used_mib=0) for gpu in request.machine.gpus)
+    return replace(request, machine=replace(request.machine, gpus=gpus, free_gib=request.machine.memory_gib))
 
 
 def gathered(request: Request) -> int:
@@ -294,7 +299,7 @@ def gathered(request: Request) -> int:
 
     Each comes in one buffer and is copied out of it, as FSDP2 does; gloo has a copy of its own (seen on a CPU).
     """
-    if request.config.runtime.weights != "sharded":
+    if request.weights != "sharded":
         return 0
     return (4 if request.device == "cpu" else 3) * sharded_bytes(request) // max(2, request.config.model.layers)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from launcher import quantizing
 from launcher.compiling import WAYS
 from launcher.estimates import memory
-from launcher.estimates.savings import cheapest, shortage
+from launcher.estimates.savings import cheapest, shortage, smaller
 from launcher.estimates.ways import as_typed
 from launcher.families.replaced import unread
 from launcher.records.film import pixel_format
@@ -74,6 +74,19 @@ def notes(request: Request) -> list[str]:
     if not request.machine.here:
         found += [f"not here: {problem.value}: {problem.rule}" for problem in request.inputs.checkpoint.problems]
     return found
+
+
+def ran_out(request: Request) -> str:
+    """What was planned and free, and what to type, for a request of which a rank ran out of memory."""
+    need, free = memory.estimate(request), memory.free_gib(request)
+    planned = "" if need is None else f"about {need.total / memory.GIB:.1f} GiB a rank were planned"
+    if planned and free is not None:
+        planned += f", and {free:.1f} GiB were free"
+    way_out = _way_out(request)
+    if shortage(request) is None:  # by an estimate that is too low here, or others took memory meanwhile
+        less = smaller(request, lambda config: as_typed(config, request.inputs, request.whole, request.groups))
+        way_out = "type a smaller size" if less is None else f"type {' '.join(less.words)}, which takes less"
+    return "; ".join(filter(None, (planned, way_out)))
 
 
 def _way_out(request: Request) -> str:

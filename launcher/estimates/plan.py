@@ -70,7 +70,8 @@ class Plan:
     Args:
         groups: of ranks that work at once, each on its part of the machine; all else is of the first one.
         held_bytes: of the weights of each part of the pipeline, by each rank; empty where they are not known.
-        replicated_seconds: with runtime.weights=sharded what a step would take if each rank held all of them.
+        weights: of the transformer: "replicated", each rank holds all of them, or "sharded".
+        replicated_seconds: with sharded weights what a step would take if each rank held all of them.
         memory_options: that memory=auto took. loading_bytes: of main memory, by all ranks of a machine while they load.
         offload: what travels because of runtime.offload=.
         picture_seconds: of denoising one picture; pictures_an_hour: by all groups.
@@ -96,6 +97,7 @@ class Plan:
     dtype: str
     machine: str
     figures: Figures
+    weights: str
     held_bytes: list[dict[str, int]]
     replicated_seconds: float | None
     offload: Travelling | None
@@ -142,6 +144,7 @@ def plan(request: Request) -> Plan:
         dtype=request.dtype,
         machine=f"{'this machine' if request.machine.here else request.machine.name}: {request.machine}",
         figures=request.machine.figures(request.device, request.devices),
+        weights=request.weights,
         held_bytes=[memory.held_parts(request, rank) for rank in range(request.mesh.ranks)] if real else [],
         replicated_seconds=None if found else _replicated_seconds(request),
         offload=_offload(request) if real else None,
@@ -158,7 +161,7 @@ def plan(request: Request) -> Plan:
 
 
 def _replicated_seconds(request: Request) -> float | None:
-    if request.config.runtime.weights == "replicated":
+    if request.weights == "replicated":
         return None
     return way(with_weights(request, "replicated")).seconds or None
 

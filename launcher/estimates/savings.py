@@ -38,6 +38,7 @@ from launcher.request.request import Request
 from launcher.rules import RULES
 
 AUTO = "auto"
+LESS = 0.95  # of the memory that was planned
 Again = Callable[[LaunchConfig], Request]
 Settings = dict[str, Any]
 
@@ -71,15 +72,26 @@ def roomier(request: Request, again: Again) -> Request:
 def cheapest(request: Request, again: Again) -> Saving | None:
     """The cheapest option that makes a request fit, or two; None where none does.
 
-    With memory=auto what was typed stays: a mode, degrees and a dtype. What is only named may be in their place.
+    With memory=auto what was typed stays: a mode, degrees, weights and a dtype. What is only named may replace them.
     """
-    known = _refused(request)
+    known = refused(request)
     for several in _in_order(request):
         settings = {key: value for each in several for key, value in each.items()}
         if len(settings) < sum(map(len, several)):  # both decide the same
             continue
         tried = again(_changed(request.config, settings))
-        if shortage(tried) is None and _refused(tried) <= known:
+        if shortage(tried) is None and refused(tried) <= known:
+            return Saving(tuple(_typed(key, value) for key, value in settings.items()), tried)
+    return None
+
+
+def smaller(request: Request, again: Again) -> Saving | None:
+    """The cheapest option with which a rank needs less by a twentieth, of a request that should fit and did not."""
+    known, need = refused(request), memory.estimate(request)
+    for settings in _options(request) if need is not None else ():
+        tried = again(_changed(request.config, settings))
+        less = memory.estimate(tried)
+        if less is not None and need is not None and less.total < LESS * need.total and refused(tried) <= known:
             return Saving(tuple(_typed(key, value) for key, value in settings.items()), tried)
     return None
 
@@ -110,17 +122,16 @@ def _in_order(request: Request) -> Iterator[tuple[Settings, ...]]:
 
 def _options(request: Request) -> Iterator[Settings]:
     """What may be tried, each by what is typed."""
-    config, size = request.config, request.rendered
+    config, size, stays = request.config, request.rendered, request.config.memory == AUTO
     tiles = sources.part_of(config.model.pipeline, "vae") in TILED and max(size.height, size.width) > request.tile
     if tiles and not config.vae.tiling:
         yield {"vae.tiling": True}
-    if request.mesh.ranks > 1 and config.runtime.weights != "sharded":
+    if request.mesh.ranks > 1 and request.weights != "sharded" and (config.runtime.weights == AUTO or not stays):
         yield {"runtime.weights": "sharded"}
     if request.device == "cuda" and config.runtime.offload == offloading.NONE:
         yield {"runtime.offload": offloading.MODEL}
     for mode in _modes(request):
         yield {"cp.mode": mode}
-    stays = config.memory == AUTO
     if not stays:
         yield from _more_ranks(request)
     if request.dtype == "float32" and (config.runtime.dtype == "auto" or not stays):
@@ -164,5 +175,6 @@ def _typed(key: str, value: Any) -> str:
     return f"{'cp' if key == 'cp.mode' else key}={str(value).lower()}"
 
 
-def _refused(request: Request) -> set[Problem]:
+def refused(request: Request) -> set[Problem]:
+    """What is wrong with a request, wherever it runs."""
     return {problem for rule in RULES for problem in rule(request)}

@@ -20,8 +20,8 @@ from attention_backends.catalog import KERNELS, MODES
 from launcher.config.schema import LaunchConfig
 from launcher.estimates import transfers
 from launcher.estimates.attentions import ELEMENT_SIZE, attentions, countable, kinds
-from launcher.estimates.memory import sharded_bytes, within_memory
-from launcher.estimates.savings import roomier
+from launcher.estimates.memory import GIB, emptied, lacking, sharded_bytes, with_weights, within_memory
+from launcher.estimates.savings import refused, roomier
 from launcher.machines import Machine, insisted
 from launcher.request.fill_in import fill_in, shared
 from launcher.request.inputs import Inputs, read
@@ -86,6 +86,25 @@ def _cfg_degrees(request: Request) -> list[int]:
 
 def _fastest(request: Request) -> Request:
     """cp=auto: the legal way of the least estimated time; if none is legal, the one with the fewest problems."""
+    order = _ordered(request)
+    whole = [one for one in order if not one[1].problems]
+    if not whole:
+        return order[0][0]
+    parts = _in_parts(request, whole)
+    (chosen, best), *others = parts or whole
+    fastest = "with sharded weights is the fastest mode that fits" if parts else "is the fastest legal mode"
+    told = [f"{one.name} {duration(one.seconds)}" for _, one in others]
+    why = f"{best.name} {fastest}, at about {duration(best.seconds)} a step"
+    why += f" (then {', '.join(told[:3])})" if told else ", the only one"
+    if parts:
+        (rank, need, there), *_ = min((lacking(emptied(one)) for one, _ in whole), key=lambda short: short[0][1].total)
+        least = f"at least {need.total / GIB:.1f} GiB on rank {rank}, of {there:.1f}"
+        why += f"; where each rank holds all weights, no mode fits ({least})"
+    return replace(chosen, why=why)
+
+
+def _ordered(request: Request) -> list[tuple[Request, Way]]:
+    """The request in every mode and with guidance divided or not, the best first: those with problems come last."""
     cp, processes = request.config.cp, request.config.runtime.processes
     typed = [
         scheduled(shared(request, mode, cp.ring_degree, cp.ulysses_degree, processes, cfg))
@@ -99,15 +118,20 @@ def _fastest(request: Request) -> Request:
         one = table[number]
         return len(one.problems), wanted and not MODES[one.mode].parallel, one.seconds
 
-    order = sorted(range(len(table)), key=place)
-    best, *others = (table[number] for number in order)
-    chosen = replace(typed[order[0]], ways=table)
-    if best.problems:
-        return chosen
-    told = [f"{one.name} {duration(one.seconds)}" for one in others if not one.problems]
-    why = f"{best.name} is the fastest legal mode, at about {duration(best.seconds)} a step"
-    why += f" (then {', '.join(told[:3])})" if told else ", the only one"
-    return replace(chosen, why=why)
+    return [(replace(typed[number], ways=table), table[number]) for number in sorted(range(len(table)), key=place)]
+
+
+def _in_parts(request: Request, whole: list[tuple[Request, Way]]) -> list[tuple[Request, Way]]:
+    """runtime.weights=auto: the legal ways that fit with sharded weights, where none fits with replicated ones.
+
+    What is free on a device changes with what else runs, so all of its memory counts: the same line on the same machine
+    runs in the same way.
+    """
+    if request.config.runtime.weights != "auto" or any(not lacking(emptied(one)) for one, _ in whole):
+        return []
+    known = refused(whole[0][0])
+    parts = [(one, its) for one, its in _ordered(with_weights(request, "sharded")) if not its.problems]
+    return [(one, its) for one, its in parts if not lacking(emptied(one)) and refused(one) <= known]
 
 
 def scheduled(request: Request) -> Request:
@@ -165,7 +189,7 @@ def layers_seconds(request: Request, speeds: Sequence[cost.Speeds]) -> float:
 
 def _others(request: Request) -> int:
     """Bytes of sharded weights that come to a rank in a call of the transformer; as many leave it."""
-    if request.config.runtime.weights != "sharded" or request.mesh.ranks < 2:
+    if request.weights != "sharded" or request.mesh.ranks < 2:
         return 0
     return sharded_bytes(request) * (request.mesh.ranks - 1) // request.mesh.ranks
 

@@ -21,6 +21,8 @@ from launcher.request.speeds import in_proportion, rank_speeds
 def fill_in(config: LaunchConfig, inputs: Inputs, here: Machine, groups: int = 1) -> Request:
     """Everything but cp=auto and cp.schedule=auto, which estimates decide, from the machine and the model.
 
+    With cp=auto they decide on runtime.weights=auto too.
+
     Args:
         groups: that share the machine; the request is of the first one.
     """
@@ -45,6 +47,7 @@ def fill_in(config: LaunchConfig, inputs: Inputs, here: Machine, groups: int = 1
         frames=frames,
         rendered_frames=render_frames(frames, max(1, per_latent or 1)) if frames is not None else None,
         inputs=inputs,
+        weights=runtime.weights if runtime.weights != "auto" else "replicated",
         groups=groups,
     )
     cp = config.cp

@@ -35,7 +35,8 @@ class Request:
     mode: a row of attention_backends.catalog.MODES, or what was typed in its place. mesh: the degrees that were asked
     for, and those that follow. processes: how many were asked for, which must fill the mesh; None: as many as it has.
     threads: that each rank computes with. shares: of the tokens and heads, one a rank of a sequence; empty: equal ones.
-    schedule: how a ring moves keys and values, "gather" or "staged"; "" in a mode without a ring. why: what decided
+    schedule: how a ring moves keys and values, "gather" or "staged"; "" in a mode without a ring. weights: whether
+    each rank holds all of the transformer, "replicated" or "sharded", or what was typed in its place. why: what decided
     cp=auto. ways: the table of all modes, priced; empty where nothing has needed it yet. folder: what hydra.run.dir
     names; None of a sweep's job. groups: of ranks that share the whole machine and work at once; the request is that of
     one of them, on its part. taken: the options that memory=auto took, and why; unfit: that none makes it fit.
@@ -58,6 +59,7 @@ class Request:
     inputs: Inputs
     shares: tuple[int, ...] = ()
     schedule: str = ""
+    weights: str = "replicated"
     why: str = ""
     ways: tuple[Way, ...] = ()
     folder: str | None = None

@@ -36,7 +36,7 @@ def words(request: Request) -> Iterator[Problem]:
         "runtime.device": (runtime.device, ("auto", "cpu", "cuda"), "runtime.device="),
         "runtime.dtype": (runtime.dtype, DTYPES, "runtime.dtype="),
         "runtime.offload": (runtime.offload, offloading.WAYS, "runtime.offload="),
-        "runtime.weights": (runtime.weights, ("replicated", "sharded"), "runtime.weights="),
+        "runtime.weights": (runtime.weights, ("auto", "replicated", "sharded"), "runtime.weights="),
         "output.format": (output.format, ("auto", *FORMATS), "output="),
         "output.codec": (output.codec or next(iter(CODECS)), tuple(CODECS), "output.codec="),
         "output.metadata": (output.metadata, METADATA, "output.metadata="),

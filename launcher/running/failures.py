@@ -22,6 +22,7 @@ COMMUNICATION = re.compile(
     re.IGNORECASE,
 )
 EXIT_CODES = re.compile(r"exitcode\s*:\s*(-?\d+) \(pid: (\d+)\)")  # torchelastic's report
+SHORT = "often by the system, when memory runs out"  # of a process that was killed
 TAIL = 1 << 14  # bytes of a log that are looked at
 
 
@@ -85,8 +86,8 @@ def _by_the_system() -> str:
     """Why the system may have killed a process."""
     limit = resource.getrlimit(resource.RLIMIT_CPU)[1]
     if limit == resource.RLIM_INFINITY:
-        return " (often by the system, when memory runs out)"
-    return f" (often by the system, when memory runs out, or the {limit} s of CPU time that ulimit -t allows)"
+        return f" ({SHORT})"
+    return f" ({SHORT}, or the {limit} s of CPU time that ulimit -t allows)"
 
 
 def tail(log: Path) -> str:

@@ -49,7 +49,7 @@ def resolved(request: Request) -> Config:
     config["cache"]["ratios"] = list(cache.ratios) or None
     config["lora"] = settings(request.config.lora)
     config["model"] |= replaced.pinned(request.config.model)
-    config["runtime"] |= {"device": request.device, "dtype": request.dtype}
+    config["runtime"] |= {"device": request.device, "dtype": request.dtype, "weights": request.weights}
     same = len(set(request.threads)) == 1
     threads = request.threads[0] if same else list(request.threads)
     config["runtime"] |= {"processes": request.mesh.ranks, "threads": threads}

@@ -12,7 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.estimates import memory
+from launcher.estimates.notes import ran_out
+from launcher.estimates.savings import shortage
 from launcher.families.weights import location
 from launcher.leaving import leave_if_asked
 from launcher.problems import Interrupted, LauncherError, RunFailed
@@ -20,6 +21,7 @@ from launcher.records.record import Record
 from launcher.records.run_dir import RunDir
 from launcher.request.request import Request
 from launcher.running.deal import deal, together
+from launcher.running.failures import SHORT
 from launcher.running.first_record import first_record, known_weights
 from launcher.running.group import RankGroup
 from launcher.running.message import group_key, job_message, make_ready, pictures_of
@@ -27,7 +29,7 @@ from launcher.running.progress import UNSEEN, Progress
 from launcher.running.ranks import GroupKey
 from launcher.running.story import Story, summed_up
 from launcher.wire.jobs import Picture
-from launcher.wire.protocol import OUT_OF_GPU_MEMORY, Done
+from launcher.wire.protocol import OUT_OF_MEMORY, Done
 from launcher.wording import plural
 
 GetRanks = Callable[[GroupKey, RunDir], RankGroup]
@@ -174,10 +176,10 @@ def _execute(crews: Sequence[Crew], run_dir: RunDir, only_check: bool, stopped: 
         if failed:
             raise _lost(failed, story, pictures_of(request))
     except RunFailed as error:
-        need = memory.estimate(request)
-        if OUT_OF_GPU_MEMORY not in str(error) or need is None:
+        perhaps = SHORT in str(error) and shortage(request) is not None
+        if not perhaps and not any(words in str(error) for words in OUT_OF_MEMORY):
             raise
-        raise RunFailed(f"{error}; about {need.total / memory.GIB:.1f} GiB a rank were estimated") from error
+        raise RunFailed(f"{error}; {ran_out(request)}") from error
     finally:
         for crew in crews:
             crew.progress.close()

@@ -49,7 +49,7 @@ def group_key(request: Request) -> GroupKey:
         transport=request.config.cp.transport,
         deterministic=request.config.deterministic,
         replaced=tuple(_replaced(model)),
-        sharded=tuple(model.transformers) if runtime.weights == "sharded" else (),
+        sharded=tuple(model.transformers) if request.weights == "sharded" else (),
         quantized=tuple(model.transformers) if request.config.quantization != NONE else (),
         quantization=request.config.quantization,
         fused=_loras(request.config) if request.config.lora.fuse else (),

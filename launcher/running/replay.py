@@ -209,7 +209,7 @@ def replaced(name: str, changed: list[str], overrides: Sequence[str]) -> bool:
     if name in changed or (group in changed and group != name) or (name == "model.name" and "model" in changed):
         return True
     degrees = ("cp.ring_degree", "cp.ulysses_degree")
-    if name in (*degrees, "runtime.processes") and "cp=none" in overrides:
+    if name in (*degrees, "runtime.processes", "runtime.weights") and "cp=none" in overrides:
         return True
     return (name == "runtime.processes" and any(degree in changed for degree in degrees)) or (
         name in degrees and "runtime.processes" in changed

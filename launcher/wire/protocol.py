@@ -11,7 +11,8 @@ from launcher.wire.messages import Kinds, Message
 
 VERSION = 5
 HEARTBEAT = 1.0  # seconds between two signs of life of a rank that works
-OUT_OF_GPU_MEMORY = "out of GPU memory"  # how the cause of a rank that met its GPU's limit begins
+# How the cause of a rank begins that had no memory left on its GPU, or in main memory.
+OUT_OF_MEMORY = OUT_OF_GPU_MEMORY, OUT_OF_MAIN_MEMORY = "out of GPU memory", "out of memory"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import faulthandler
 import gc
 import os
@@ -36,8 +37,16 @@ Jobs = queue.Queue[Job | Links | None]  # None: no more are to come
 OUT_OF_MEMORY = b"MemoryError: not enough is left to say where\n"  # made beforehand
 # What C++ and Python say when the system makes no thread: its stack has no room, or a limit is met.
 NO_THREAD = ("Resource temporarily unavailable", "can't start new thread")
-NO_MEMORY = ("failed to map segment from shared object", "bad_alloc")  # of the dynamic loader, and of C++
-NO_MEMORY_TOLD = "out of memory, or of what a limit leaves of it (see ulimit -v and a container's limits)"
+NO_MEMORY = (  # of the dynamic loader, C++, torch on a CPU, and those that pass on the system's words or Python's
+    "failed to map segment from shared object",
+    "bad_alloc",
+    "DefaultCPUAllocator: can't allocate memory",
+    "Cannot allocate memory",
+    "MemoryError: ",
+)
+NO_MEMORY_TOLD = (
+    f"{protocol.OUT_OF_MAIN_MEMORY}, or of what a limit leaves of it (see ulimit -v and a container's limits)"
+)
 ECHO = re.compile(r"rank \d+ failed: ")  # another rank has, and tells of it itself
 NO_THREAD_TOLD = (
     "no thread can be started: memory or a limit is used up (see ulimit -v and -u, and a container's limits)"
@@ -144,7 +153,7 @@ def describe(error: BaseException) -> str:
         return f"timed out: nothing came from another rank in the {int(waited[1]) / 1000:g} s of runtime.timeout"
     if isinstance(error, RuntimeError) and str(error) in NO_THREAD:
         return NO_THREAD_TOLD
-    if any(words in str(error) for words in NO_MEMORY):
+    if not echo and _no_memory(error):
         return NO_MEMORY_TOLD
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}" + (f": {Path(str(error.filename)).name}" if error.filename else "")
@@ -162,6 +171,16 @@ def describe(error: BaseException) -> str:
     ):  # diffusers' lazy imports, of a MemoryError without words
         return f"{told} {describe(error.__cause__)}"
     return told
+
+
+def _no_memory(error: BaseException) -> bool:
+    """Whether main memory ran out, or so did it for what torch was compiling, or a library importing."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    if any(words in str(error) for words in NO_MEMORY):
+        return True
+    inner = getattr(error, "inner_exception", None) or error.__cause__
+    return isinstance(inner, BaseException) and _no_memory(inner)
 
 
 def _out_of_gpu_memory(told: str) -> str:

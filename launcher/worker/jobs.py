@@ -179,7 +179,8 @@ class Worker:
         self.loras = Loras(self.pipe, lambda: self.offload.whole(self.pipe))
         self.scheduler = pipe.scheduler  # as the pipeline has it
         for name in load.sharded:
-            shard(getattr(pipe, name), device, self.world_size)
+            assert dist.group.WORLD is not None, "one rank has no weights to share"
+            shard(getattr(pipe, name), device, dist.group.WORLD)
         self.offload.put(self.pipe)
         self.loras.fuse(load.fused)
         self.loads += 1

@@ -13,7 +13,8 @@ import itertools
 from typing import Any
 
 import torch
-from torch.distributed.device_mesh import init_device_mesh
+import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
@@ -23,24 +24,35 @@ MOST = "_most_gathered"  # what a transformer is told of itself: bytes
 MMAP_THRESHOLD = -3, 1 << 20  # of mallopt(3), in bytes
 
 
-def shard(transformer: Any, device: torch.device, world: int) -> None:
-    """Leave this rank its part of a transformer's weights, on its device; all ranks do so at once.
+def shard(transformer: Any, device: torch.device, group: dist.ProcessGroup) -> None:
+    """Leave this rank its part of a transformer's weights, on its device; all ranks of a group do so at once.
 
     The transformer may be on the CPU, where it is whole for a moment: its blocks go to the device one by one.
     """
     if device.type == "cpu":
         _give_back_what_is_freed()
-    transformer.requires_grad_(False)
-    mesh, blocks = init_device_mesh(device.type, (world,)), blocks_of(transformer)
+    mesh, blocks = DeviceMesh.from_group(group, device.type), blocks_of(transformer)
     sizes = [_bytes_of(block) for block in blocks]
     for block in (*blocks, transformer):
         fully_shard(block, mesh=mesh, reshard_after_forward=True)
         block._set_unshard_async_op(True)
-    for block, after in itertools.pairwise(blocks):
-        block.set_modules_to_forward_prefetch([after])
+    _in_turn(blocks)
     setattr(transformer, MOST, 0)
+    computed: list[Any] = []
     for block, travelling in zip(blocks, [*sizes[1:], 0], strict=True):
-        _count_once(transformer, block, travelling)
+        _count_once(transformer, block, travelling, computed)
+
+    def learn(*_: object) -> None:
+        handle.remove()
+        _in_turn(computed)
+
+    handle = transformer.register_forward_hook(learn)
+
+
+def _in_turn(blocks: list[Any]) -> None:
+    """Have each block ask for the weights of the one behind it."""
+    for block, after in itertools.zip_longest(blocks, blocks[1:]):
+        block.set_modules_to_forward_prefetch([] if after is None else [after])
 
 
 def _give_back_what_is_freed() -> None:
@@ -54,7 +66,7 @@ def _give_back_what_is_freed() -> None:
 
 
 def blocks_of(transformer: torch.nn.Module) -> list[Any]:
-    """The blocks with attention in them, in the order in which they compute."""
+    """The blocks with attention in them, in the order in which most classes compute them (not Wan's VACE)."""
     lists = [each for each in transformer.children() if isinstance(each, torch.nn.ModuleList)]
     attend = [each for each in lists if any(hasattr(part, "processor") for part in each.modules())]
     return [block for each in attend for block in each]
@@ -69,11 +81,16 @@ def bytes_held(part: torch.nn.Module) -> int:
     return padded + sum(whole.values()) + int(getattr(part, MOST, 0))
 
 
-def _count_once(transformer: torch.nn.Module, block: torch.nn.Module, travelling: int) -> None:
-    """Note what is gathered when a block first computes: its own weights, those outside blocks, and the next one's."""
+def _count_once(
+    transformer: torch.nn.Module, block: torch.nn.Module, travelling: int, computed: list[torch.nn.Module]
+) -> None:
+    """Note what is gathered when a block first computes: its own weights, those outside blocks, and the next one's;
+    and that it does so now.
+    """
 
     def count(*_: object) -> None:
         handle.remove()
+        computed.append(block)
         gathered = sum(each.nbytes for each in transformer.parameters() if not isinstance(each, DTensor))
         setattr(transformer, MOST, max(getattr(transformer, MOST), gathered + travelling))
 

@@ -11,6 +11,7 @@ import io
 import itertools
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -321,8 +322,28 @@ def test_a_fault_is_told_in_one_line_and_leaves_nothing(request, name):
 
 
 def test_running_out_of_memory_is_told_as_that(two):
-    line = dict(by_name(two, TWO))["out of memory"].line
-    assert "memory" in line.lower() or "killed by SIGABRT" in line  # C++ that gets none, and does not say so
+    out_of_memory(dict(by_name(two, TWO))["out of memory"])
+
+
+def out_of_memory(struck: Struck) -> None:
+    """What was planned and free, and what to type; C++ that gets none may end without a word."""
+    assert struck.left == []
+    assert "memory" in struck.line.lower() or "killed by SIGABRT" in struck.line
+    if "out of memory" in struck.line:
+        assert re.search(
+            r"rank 1: out of memory.*; about [\d.]+ GiB a rank were planned, and [\d.]+ GiB were free; type",
+            struck.line,
+        )
+
+
+@pytest.mark.skipif(not WHOLE, reason="what is told of it is tested above, and costs new ranks each time")
+@pytest.mark.parametrize(
+    ("stage", "words"), [("denoising", ["runtime.weights=sharded"]), ("compiling", ["compile=regional"])]
+)
+def test_it_is_with_sharded_weights_and_with_compile(tmp_path, stage, words):
+    swept = sweep([Fault(stage, take_memory, "", visit=1)], tmp_path, "cp=ring_anything", *words)
+    out_of_memory(swept.jobs[0])
+    assert "  done  " in swept.jobs[1].line
 
 
 def test_jobs_after_faults_make_their_pictures(one, two):

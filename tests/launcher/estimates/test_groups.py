@@ -84,6 +84,7 @@ def test_an_objective_decides_how_many_ranks_a_picture_gets(deal):
 def test_throughput_takes_ways_that_memory_holds_where_there_are_any(deal):
     """FLUX at 4096 x 4096 with a small decoder: 41 GiB for one rank, 37 for each of four."""
     line = ["model=flux", "machine=rtx4090x4", "images=8", "objective=throughput", "height=4096", "width=4096"]
+    line.append("runtime.weights=replicated")
     taken = [deal(*line, "model.vae_width=8", f"machine.memory_gib={gib}") for gib in (48, 37, 24)]
     assert [request.groups for request in taken] == [4, 1, 4]
     assert plan(taken[1]).most_an_hour.groups == 1

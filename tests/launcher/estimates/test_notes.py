@@ -37,7 +37,10 @@ def test_what_is_legal_and_far_too_large_is_noted(ask):
     made = plan(ask("machine=h100x8", "model=flux", "height=60000", "width=60000"))
     assert made.legal
     assert "GiB, and 79.6 GiB are free: it may run out of memory; type a smaller size" in made.notes[0]
-    assert "type runtime.weights=sharded, with which it fits" in notes(ask("machine=rtx4090x4", "model=flux"))[0]
+    assert (
+        "type runtime.weights=sharded, with which it fits"
+        in notes(ask("machine=rtx4090x4", "model=flux", "cp=ring"))[0]
+    )
     alone = notes(ask("machine=rtx4090x4", "model=flux", "cp=none"))[0]
     assert "type runtime.offload=model, with which it fits" in alone
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -78,13 +79,66 @@ def test_memory_auto_changes_nothing_that_fits(ask):
     assert group_key(ask(*LARGE, "memory=auto", machine=roomy)) == group_key(ask(*LARGE, machine=roomy))
 
 
-def test_with_cp_auto_sharded_weights_come_with_a_mode_that_takes_them(ask):
-    words = ["model=wan_t2v_14b", "machine=rtx4090x4"]
-    typed, auto = ask(*words), ask(*words, "memory=auto")
-    assert (typed.config.runtime.weights, typed.taken) == ("replicated", ())
-    assert auto.taken == ("runtime.weights=sharded",)
-    assert auto.why == f"{auto.mode} is the fastest legal mode" + auto.why.partition("fastest legal mode")[2]
+SMALL = ["model=wan_t2v_14b", "machine=rtx4090x4"]  # 42 GiB where each rank holds all of its transformer
+
+
+def test_cp_auto_shards_weights_that_cards_do_not_hold_in_any_mode(ask, composer, tmp_path):
+    typed, auto = ask(*SMALL, "runtime.weights=replicated"), ask(*SMALL)
+    assert (typed.weights, auto.weights, auto.taken) == ("replicated", "sharded", ())
+    assert memory.lacking(typed)
+    assert memory.lacking(auto) == []
+    parts = [one for one in auto.ways if not one.problems]
+    assert auto.mode == min(parts, key=lambda one: one.seconds).mode
+    assert auto.why.startswith(f"{auto.mode} with sharded weights is the fastest mode that fits, at about ")
+    need = memory.estimate(typed).total / memory.GIB
+    assert auto.why.endswith(f"holds all weights, no mode fits (at least {need:.1f} GiB on rank 0, of 24.0)")
     assert problems(auto, plan=True) == problems(typed, plan=True)
+    made = plan(auto)
+    for shown in (header(auto, tmp_path), " ".join(page(made, auto, "").split())):
+        assert f", sharded weights\nbecause    {auto.why}" in shown or f", sharded weights because {auto.why}" in shown
+    assert (made.weights, made.legal) == ("sharded", True)
+    assert next(row.seconds for row in made.modes if row.mode == auto.mode) > made.replicated_seconds
+    config = first_record(auto, [], []).config
+    assert (config["runtime"]["weights"], config["cp"]["mode"]) == ("sharded", auto.mode)
+    again = to_config(composer.compose(replay.words(config, [], composer)))  # wherever it is made again
+    assert (again.runtime.weights, again.cp.mode) == ("sharded", auto.mode)
+    alone = to_config(composer.compose(replay.words(config, ["cp=none"], composer)))
+    assert alone.runtime.weights == "auto"
+    assert group_key(auto).load.sharded == ("transformer",)
+
+
+def test_what_is_free_has_no_say_in_it(ask):
+    def on(used: int):
+        cards = tuple(Gpu(index, "RTX 4090", 49152, used, (8, 9)) for index in range(4))
+        return ask("model=wan_t2v_14b", machine=Machine(32, cards, memory_gib=256, free_gib=256))
+
+    assert (on(0).weights, on(30000).weights) == ("replicated", "replicated")
+    assert memory.lacking(on(30000))
+    short = ask("machine=rtx4090x4", "model=flux")
+    assert short.weights == "sharded"  # 35 GiB
+    less = replace(short.machine, gpus=tuple(replace(gpu, used_mib=20000) for gpu in short.machine.gpus))
+    assert ask("model=flux", machine=replace(less, name="here")).weights == "sharded"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["cp=ring_anything"],  # a mode that was typed
+        ["runtime.processes=1"],
+        ["runtime.offload=model"],  # what does not go with it
+        ["cp.cfg_degree=2"],
+        ["machine.memory_gib=16"],  # too little for the encoder, either way
+        ["machine.memory_gib=48"],  # enough
+        ["machine=rtx4090_2nodes_100gbit"],
+    ],
+)
+def test_cp_auto_leaves_weights_whole_where_parts_are_no_way_out(ask, words):
+    request = ask(*SMALL, *words)
+    assert (request.weights, "sharded" in request.why) == ("replicated", False)
+    assert problems(request, plan=True) == problems(ask(*SMALL, *words, "runtime.weights=replicated"), plan=True)
+
+
+def test_with_cp_auto_sharded_weights_come_with_a_mode_that_takes_them(ask):
     guided = ask("model=qwenimage", "machine=h100x8", "runtime.weights=sharded")
     assert (guided.mesh.cfg, ask("model=qwenimage", "machine=h100x8").mesh.cfg) == (1, 2)
 
@@ -96,7 +150,8 @@ def test_memory_auto_leaves_a_mode_degrees_and_a_dtype_that_were_typed(ask):
     request = ask(*short, "cp=ring_anything", "cp.ring_degree=2", "runtime.offload=sequential", "frames=4001")
     assert request.taken == ()
     assert "no option here makes it fit" in request.unfit[0].rule
-    assert ask(*short).taken == ("runtime.weights=sharded",)
+    assert ask(*short, "cp=ring_anything").taken == ("runtime.weights=sharded",)
+    assert ask(*short, "cp=ring_anything", "runtime.weights=replicated").taken == ("runtime.offload=group",)
     whole = [*LARGE, "cp=none", "height=512", "width=512", "model.vae_width=300", "memory=auto"]
     assert ask(*whole, machine=TIGHT).taken == ("runtime.dtype=bfloat16",)
     assert ask(*whole, "runtime.dtype=float32", machine=TIGHT).unfit

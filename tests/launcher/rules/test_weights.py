@@ -6,9 +6,11 @@ import pytest
 from shared import GPUS
 
 from launcher.cli.plan_page import page
+from launcher.config.compose import to_config
 from launcher.estimates import memory
 from launcher.estimates.notes import notes
 from launcher.estimates.plan import plan
+from launcher.estimates.ways import resolve
 from launcher.rules.weights import sharded, sharded_alone
 
 WORDS = ["model=flux", "cp=ring_anything", "machine=h100x8", "machine.gpus=4"]
@@ -17,7 +19,7 @@ WORDS = ["model=flux", "cp=ring_anything", "machine=h100x8", "machine.gpus=4"]
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["cp=none"], "there is one rank"),
+        (["cp=none"], "need at least 2 ranks"),
         (["model=qwenimage", "cp.cfg_degree=2", "cp=ring_anything"], "cp.cfg_degree=2: all ranks gather"),
         (["cp=diffusers_ring_anything"], "cp.implementation=diffusers: were not tried together"),
         (["cp=ring_anything", "runtime=gpu_offload"], "runtime.offload=model: were not tried together"),
@@ -33,6 +35,22 @@ def test_what_sharded_weights_do_not_go_with_is_named(ask, words, told):
     request = ask("runtime.weights=sharded", *words, machine=GPUS)
     found = [*sharded(request), *sharded_alone(request)]
     assert [told in f"{problem.value}: {problem.rule}" for problem in found] == [True] * (told is not None)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "groups", "typed"),
+    [
+        (4, 2, "type cp=ring_anything, or leave it out"),
+        (4, 4, "type cp=ring_anything data=2, or leave it out"),
+        (3, 2, "type cp=ring_anything data=1, or leave it out"),
+        (1, 1, "leave it out"),
+    ],
+)
+def test_groups_that_have_one_gpu_each_are_told_how_many_have_two(composer, gpus, groups, typed):
+    """cp=ring_anything alone would not help them."""
+    words = ["model=flux", "machine=h100x8", f"machine.gpus={gpus}", "cp=none", "runtime.weights=sharded", "images=4"]
+    (problem,) = sharded(resolve(to_config(composer.compose(words)), GPUS, groups))
+    assert str(problem) == f"runtime.weights=sharded: sharded weights need at least 2 ranks; {typed}"
 
 
 def test_a_plan_counts_a_share_and_the_blocks_that_are_gathered_and_tells_what_they_cost(ask):

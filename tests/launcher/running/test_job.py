@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from shared import validated
 
+from launcher.estimates import memory
 from launcher.families.weights import BUNDLED
+from launcher.machines import Machine
 from launcher.problems import Interrupted, RunFailed
 from launcher.records.record import File, read_record
 from launcher.records.run_dir import RunDir
@@ -261,3 +263,43 @@ def test_a_folder_that_was_removed_is_told(ask, tmp_path):
 
     with pytest.raises(RunFailed, match="it broke; the run's folder was removed while it ran"):
         run(ask(*SMALL), tmp_path / "run", ends)
+
+
+@pytest.mark.parametrize(
+    ("cause", "words", "told"),
+    [
+        (
+            "out of GPU memory (2.44 GiB asked for)",
+            ["cp=ring", "runtime.weights=sharded", "height=64", "width=64"],
+            "type a smaller size",
+        ),
+        (
+            "out of memory, or of what a limit leaves of it",
+            ["cp=ring", "compile=regional", "height=64", "width=64"],
+            "type a smaller size",
+        ),
+        ("out of memory", ["cp=none", "height=2048", "width=2048"], "type vae.tiling=true, which takes less"),
+    ],
+)
+def test_out_of_memory_tells_what_was_planned_and_free_and_what_to_type(ask, tmp_path, cause, words, told):
+    def ends(*_):
+        raise RunFailed(f"rank 1: {cause} (log: rank1.log)")
+
+    request = ask("runtime=cpu", "steps=2", *words, machine=Machine(2, memory_gib=8, free_gib=6))
+    need = memory.estimate(request).total / memory.GIB
+    with pytest.raises(RunFailed) as failed:
+        run(request, tmp_path / "run", ends)
+    assert str(failed.value).startswith(
+        f"rank 1: {cause} (log: rank1.log); about {need:.1f} GiB a rank were planned, and "
+    )
+    assert str(failed.value).endswith(f" GiB were free; {told}")
+
+
+def test_a_rank_that_was_killed_is_told_of_memory_where_the_plan_took_more_than_was_free(ask, tmp_path):
+    def ends(*_):
+        raise RunFailed("rank 1: killed by SIGKILL (often by the system, when memory runs out)")
+
+    for free, told in ((6, None), (0.4, "0.4 GiB were free; no option here makes it fit")):
+        with pytest.raises(RunFailed) as failed:
+            run(ask(*SMALL, machine=Machine(2, memory_gib=8, free_gib=free)), tmp_path / str(free), ends)
+        assert str(failed.value).endswith("runs out)") if told is None else told in str(failed.value)

@@ -1,6 +1,9 @@
 """What a rank says of its own end, in a line."""
 
+import sys
+
 import torch
+from torch._inductor.exc import InductorError
 
 from launcher.running.failures import RankFailure, root
 from launcher.worker.__main__ import describe
@@ -39,8 +42,20 @@ def test_a_thread_that_the_system_does_not_make_is_told_with_the_limits():
 
 
 def test_memory_that_libraries_do_not_get_is_told_as_that():
-    for told in ("Failed to import x:\nlibx.so: failed to map segment from shared object", "std::bad_alloc"):
-        assert describe(ImportError(told)).startswith("out of memory, or of what a limit leaves of it (see ulimit -v")
+    torchs = "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to "
+    libraries = ("Failed to import x:\nlibx.so: failed to map segment from shared object", "std::bad_alloc", torchs)
+    compiling = InductorError(MemoryError(), sys._getframe())
+    dynamo = RuntimeError('MemoryError: \n\nfrom user code:\n   File "transformer_flux.py", line 451, in forward')
+    for error in (
+        dynamo,
+        *map(RuntimeError, libraries),
+        MemoryError(),
+        OSError(12, "Cannot allocate memory"),
+        compiling,
+    ):
+        assert describe(error).startswith("out of memory, or of what a limit leaves of it (see ulimit -v")
+    other = "rank 1 failed: RuntimeError: std::bad_alloc"  # which tells of it itself
+    assert describe(RuntimeError(other)) == f"RuntimeError: {other}"
 
 
 def test_other_errors_keep_their_words():
@@ -51,4 +66,6 @@ def test_other_errors_keep_their_words():
 def test_a_reason_that_is_missing_is_the_causes():
     error = RuntimeError("Failed to import x because of the following error:\n")
     error.__cause__ = MemoryError()
-    assert describe(error) == "RuntimeError: Failed to import x because of the following error: MemoryError"
+    assert describe(error).startswith("out of memory, or of what a limit ")
+    error.__cause__ = ValueError("no")
+    assert describe(error) == "RuntimeError: Failed to import x because of the following error: ValueError: no"

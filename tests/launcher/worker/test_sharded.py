@@ -26,7 +26,7 @@ def test_the_next_blocks_weights_are_asked_for_before_a_block_computes(two, monk
         num_layers=2, num_single_layers=2, attention_head_dim=16, num_attention_heads=2, in_channels=4,
         joint_attention_dim=8, pooled_projection_dim=8, axes_dims_rope=(4, 6, 6),
     )  # fmt: skip
-    shard(model, torch.device("cpu"), 2)
+    shard(model, torch.device("cpu"), dist.group.WORLD)
     blocks, events = blocks_of(model), []
     group_of = {id(block._get_fsdp_state()._fsdp_param_group): number for number, block in enumerate(blocks)}
     own = FSDPParamGroup.unshard
