@@ -41,7 +41,7 @@ def auto(
 
 
 def apart(one: Attention, device: str, speeds: Speeds | None) -> bool:
-    """Whether a Ulysses row trades in messages of their own, the same on every member: cost.apart."""
+    """Whether tensors go in messages of their own, the same on every member: cost.apart."""
     return _apart(one, speeds or SPEEDS["cuda" if device == "cuda" else "cpu"])
 
 
