@@ -7,6 +7,7 @@
 
 What needs no other rank's keys (a query's projection, an MLP beside the attention) runs while they travel. With m
 seconds of it, `wire - m` stands for `wire` above, and at least 0: what an attention takes beside that work.
+Where values leave before keys are computed, so does what that hides of the values' part of the wire.
 
 A Ulysses row trades tokens for heads before and after. Nothing hides that where a model's layers are not marked. Where
 they are, `trade_apart` follows the wire and the rank through the order of trades.py.

@@ -41,7 +41,7 @@ def auto(
 
 
 def apart(one: Attention, device: str, speeds: Speeds | None) -> bool:
-    """Whether a Ulysses row trades in messages of their own, the same on every member: cost.apart."""
+    """Whether tensors go in messages of their own, the same on every member: cost.apart."""
     return _apart(one, speeds or SPEEDS["cuda" if device == "cuda" else "cpu"])
 
 
@@ -65,8 +65,8 @@ def measure(group: Group, *, heads: int, head_dim: int, dtype: torch.dtype, devi
 
     latency, size = swap(64), 1 << 18
     large = swap(size)
-    if large < 5e-3:  # a fast link: a message that takes long enough to be timed
-        size = 1 << 22
+    while large < 2e-2 and size < 1 << 22:  # one that takes long enough to be timed, and that no burst carries
+        size *= 4
         large = swap(size)
     qkv = [torch.ones(1, 512, heads, head_dim, dtype=dtype, device=device) for _ in range(3)]
     operator = kernels.choose("auto", qkv[0], qkv[2], mask=False, lse=True)

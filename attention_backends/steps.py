@@ -115,8 +115,9 @@ def step_table(
     """One denoising step of a FLUX: all ranks together, then rank 0 alone with the others idle.
 
     to_compute: the time as a multiple of the ranks' equal shares of what one rank takes alone. to_limit: of the larger
-    one of what all ranks need for their shares when all compute at once, and of the wire. hidden: how much of the
-    wire's own time the overlap takes off. by_model: ms, of cost.py.
+    one of what all ranks need for their shares when all compute at once, and of the wire. "Beside" is a limit of
+    its own: a CPU computes less while it carries its wire. hidden: how much of the wire's own time the overlap takes
+    off. by_model: ms, of cost.py.
     """
     from diffusers import FluxTransformer2DModel
 
