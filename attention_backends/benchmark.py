@@ -64,7 +64,7 @@ def rows(topology: Topology, layout: Layout, qkv: list[torch.Tensor], others: pe
         return attention2d.context_parallel_attention(*qkv, queries=layout, keys=layout, topology=squares)
 
     def wire() -> None:
-        exchange.wait(start(Ring(layout, layout, topology=ring), qkv[1], qkv[2])[1])
+        start(Ring(layout, layout, topology=ring), qkv[1], qkv[2]).wait()
 
     return {
         **{f"diffusers {name}": Row(call, ours=False) for name, call in theirs.calls(topology, qkv).items()},
