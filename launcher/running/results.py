@@ -53,4 +53,6 @@ def report(sweep: Sweep, folder: Path) -> dict[Path, str]:
     except OSError as error:
         rule = "the table above holds, but the report of the sweep could not be written"
         raise RunFailed(f"{rule}: {error}") from error
-    return {row.path.absolute(): row.closeness for row in found if row.path is not None and row.closeness}
+    baselines = {row.baseline for row in found if row.closeness}
+    told = ((row.path, "baseline" if row.label in baselines else row.closeness) for row in found)
+    return {path.absolute(): closeness for path, closeness in told if path is not None and closeness}
