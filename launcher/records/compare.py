@@ -42,7 +42,7 @@ class Difference:
             return "same bytes" if self.same == "bytes" else "same pixels"
         assert self.psnr is not None
         assert self.ssim is not None
-        share = "" if self.share is None else f" in {100 * self.share:.2g}% of the pixels"
+        share = "" if self.share is None else f" in {100 * self.share:.3g}% of the pixels"
         return f"PSNR {self.psnr:.1f} dB, SSIM {self.ssim:.4f}, largest difference {self.largest} of 255{share}"
 
 

@@ -31,21 +31,10 @@ def contact_sheet(sweep: Sweep, folder: Path, screen: Screen) -> None:
     screen.contact_sheet(folder / CONTACT)
 
 
-def closeness(sweep: Sweep, folder: Path) -> dict[Path, str]:
-    """How near the first picture of each job's folder is to its baseline's, as the report tells it."""
-    if not sweep.pictures():
-        return {}
-    from launcher.reporting.rows import rows
-
-    try:
-        found = rows([folder], is_held)
-    except OSError:  # the report tells why
-        return {}
-    return {row.path.absolute(): row.closeness for row in found if row.path is not None and row.closeness}
-
-
-def report(sweep: Sweep, folder: Path, screen: Screen) -> None:
+def report(sweep: Sweep, folder: Path) -> dict[Path, str]:
     """Write what the sweep has found, with the jobs that were refused; what was made stays if that fails.
+
+    Returns how near the first picture in each job's folder is to its baseline's, in words.
 
     Raises:
         RunFailed: a file can't be written.
@@ -57,11 +46,13 @@ def report(sweep: Sweep, folder: Path, screen: Screen) -> None:
     try:
         write_sweep(folder, jobs)
         if not sweep.pictures():
-            return
+            return {}
         from launcher.reporting import page
 
-        page.write([folder], folder, is_held)
+        found = page.write([folder], folder, is_held)
     except OSError as error:
         rule = "the table above holds, but the report of the sweep could not be written"
         raise RunFailed(f"{rule}: {error}") from error
-    screen.report(folder / page.HTML)
+    baselines = {row.baseline for row in found if row.closeness}
+    told = ((row.path, "baseline" if row.label in baselines else row.closeness) for row in found)
+    return {path.absolute(): closeness for path, closeness in told if path is not None and closeness}

@@ -54,12 +54,19 @@ class SweepRun:
         except (Interrupted, KeyboardInterrupt):
             self._screen.unfinished(folder)
             raise
-        self._screen.table(sweep, results.closeness(sweep, folder))
+        closeness: dict[Path, str] = {}
+        try:
+            closeness = results.report(sweep, folder)
+        finally:  # the jobs' ends are told whatever becomes of the report
+            self._screen.table(sweep, closeness)
         failed = any(job.status == FAILED for job in sweep.jobs)
         if failed and master.cluster.name != "none":  # a machine is gone, perhaps
             self._screen.unfinished(folder)
         results.contact_sheet(sweep, folder, self._screen)
-        results.report(sweep, folder, self._screen)
+        if sweep.pictures():
+            from launcher.reporting import page  # with Pillow and jinja2, which a refused sweep does not wait for
+
+            self._screen.report(folder / page.HTML)
         return True
 
     def _in_array(self, master: DictConfig, left: dict[int, Job], folder: Path) -> bool:

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from shared import a_recipe
 
-from launcher.records.compare import difference, frames, ssim
+from launcher.records.compare import Difference, difference, frames, ssim
 from launcher.records.film import Film
 from launcher.records.formats import FORMATS
 from launcher.records.picture import save
@@ -91,3 +91,7 @@ def test_a_huge_picture_is_not_decoded(tmp_path):
     body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
     (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
     assert "can't be compared" in str(difference(tmp_path / "bomb.png", saved(tmp_path / "1.png", [noise(0)])))
+
+
+def test_a_share_of_all_pixels_is_told_in_plain_digits():
+    assert str(Difference("", 9, 1.0, 30.0, 0.9)).endswith("in 100% of the pixels")
