@@ -12,7 +12,7 @@ import contextlib
 import json
 import os
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,9 @@ from attention_backends.topology import Topology
 from attention_backends.unified import context_parallel_attention
 
 Absent = dict[str, str]  # which peers have no row, and why
+# What only one of the two tables asks for, with defaults. double: steps.py's.
+ATTENTION = {"heads": 4, "head_dim": 64}
+STEP: dict[str, int | None] = {"layers": 12, "double": None, "hidden": 512, "text": 512}
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ def rows(topology: Topology, layout: Layout, qkv: list[torch.Tensor], others: pe
         return attention2d.context_parallel_attention(*qkv, queries=layout, keys=layout, topology=squares)
 
     def wire() -> None:
-        exchange.wait(start(Ring(layout, layout, topology=ring), qkv[1], qkv[2])[1])
+        start(Ring(layout, layout, topology=ring), qkv[1], qkv[2]).wait()
 
     return {
         **{f"diffusers {name}": Row(call, ours=False) for name, call in theirs.calls(topology, qkv).items()},
@@ -178,23 +181,70 @@ def run(rank: int, arguments: argparse.Namespace, port: int | None) -> None:
     dist.destroy_process_group()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m attention_backends.benchmark", description=__doc__)
-    parser.add_argument("--ranks", type=int, default=2, help="ranks to start (ignored where RANK is set)")
+def asked(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """What was typed, and defaults. What can't be measured ends with what to type, before a rank starts."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("python -m attention_backends.benchmark", description=__doc__, formatter_class=raw)
+    parser.add_argument(
+        "--ranks", type=int, help="ranks to start, 2 by default; where RANK is set they are started already"
+    )
     parser.add_argument("--tokens", type=int, default=4545, help="tokens of the whole sequence")
-    parser.add_argument("--heads", type=int, default=4)
-    parser.add_argument("--head-dim", type=int, default=64)
+    parser.add_argument("--heads", type=int, help="of one attention, 4 by default")
+    parser.add_argument("--head-dim", type=int, help="of one attention, 64 by default")
     parser.add_argument("--dtype", default="float32", choices=["float64", "float32", "bfloat16", "float16"])
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--threads", type=int, default=1, help="CPU threads a rank")
     parser.add_argument("--turns", type=int, default=12, help="how often each row is timed")
     parser.add_argument("--step", action="store_true", help="time a whole FLUX step instead of one attention")
-    parser.add_argument("--layers", type=int, default=12)
-    parser.add_argument("--double", type=int, help="how many of them have two streams; the others are single blocks")
-    parser.add_argument("--hidden", type=int, default=512)
-    parser.add_argument("--text", type=int, default=512, help="text tokens of --step, of --tokens")
+    parser.add_argument("--layers", type=int, help="of --step, 12 by default")
+    parser.add_argument(
+        "--double", type=int, help="of --step: how many layers have two streams, a third by default; others are single"
+    )
+    parser.add_argument("--hidden", type=int, help="of --step, in heads of 64; 512 by default")
+    parser.add_argument("--text", type=int, help="of --step: how many of --tokens are text, 512 by default")
     parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
+    for step, of in ((True, STEP), (False, ATTENTION)):
+        for name, default in of.items():
+            if getattr(arguments, name) is None:
+                setattr(arguments, name, default)
+            elif step != arguments.step:
+                option = f"--{name.replace('_', '-')}"
+                parser.error(
+                    f"{option} is nothing without --step" if step else f"{option} is nothing with --step: type --hidden"
+                )
+    if why := wrong(arguments):
+        parser.error(why)
+    return arguments
+
+
+def wrong(arguments: argparse.Namespace) -> str:
+    """What can't be measured, and what to type; nothing if all can be. Sets ranks: who sets RANK decides them."""
+    started = "RANK" in os.environ
+    world = int(os.environ.get("WORLD_SIZE", "1")) if started else 2
+    if started and arguments.ranks not in (None, world):
+        return f"--ranks {arguments.ranks}, and {world} are started already (WORLD_SIZE): leave it out"
+    arguments.ranks = world if arguments.ranks is None else arguments.ranks
+    least = {"ranks": 2, "tokens": arguments.ranks, "heads": 1, "head_dim": 1, "threads": 1, "turns": 1, "layers": 1}
+    least |= {"hidden": 64, "text": 1, "double": 0}
+    for name, bound in least.items():
+        if (value := getattr(arguments, name)) is not None and value < bound:
+            return f"--{name.replace('_', '-')} {value} is too few: type {bound} or more"
+    if arguments.step and arguments.hidden % 64:
+        below = arguments.hidden // 64 * 64
+        return f"--hidden {arguments.hidden} does not divide into heads of 64: type {below} or {below + 64}"
+    if (arguments.double or 0) > arguments.layers:
+        return f"--double {arguments.double} of --layers {arguments.layers}: type {arguments.layers} or less"
+    if arguments.step and arguments.text >= arguments.tokens:
+        return f"--text {arguments.text} of --tokens {arguments.tokens}: type {arguments.tokens - 1} or less"
+    here = torch.cuda.device_count()
+    if arguments.device == "cuda" and not started and arguments.ranks > here:
+        return f"--device cuda with --ranks {arguments.ranks}, and torch sees {here} GPUs: NCCL wants one for each rank"
+    return ""
+
+
+def main() -> None:
+    arguments = asked()
     if "RANK" in os.environ:
         run(int(os.environ["RANK"]), arguments, None)
         return

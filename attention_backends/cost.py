@@ -20,6 +20,7 @@ from attention_backends.layout import Layout, Route, key_heads, split_heads, spl
 
 GROUPS = 2  # of heads that a trade is cut into where work hides it; more hide little more, and each is a message more
 WORTH = 0.05  # of a layer that such messages must promise
+RING_WORTH = 0.01  # the same of a ring's
 MARGIN = 0.9  # staged must promise this much: speeds are no better known than that
 MERGE_PASSES = 4  # a merge reads and writes the output about this often, and each further block's partial output once
 
@@ -215,22 +216,35 @@ def seconds(one: Attention, speeds: Sequence[Speeds]) -> float:
         trade = max(takes(one, rank, own) for rank, own in enumerate(speeds))
         # Beside a row's trade, a ring has what does not hide that: see trades.py.
         alone = (hidden.beside + hidden.last / 2) / degree if messages else hidden.total / degree
-    return trade + max(ring_seconds(one.route, one.member(at), speeds[at::degree], alone) for at in range(degree))
+    values_first = degree == 1 and apart(one, speeds[0])
+    return trade + max(
+        _ring(one, one.member(at), speeds[at::degree], alone, apart=values_first) for at in range(degree)
+    )
 
 
 def apart(one: Attention, own: Speeds) -> bool:
-    """Whether a marked layer's trade goes in messages of its own: where that promises a twentieth of the layer.
+    """Whether a marked layer's tensors go in messages of their own: where that promises a part of the layer.
 
-    A message costs the host time, and a CPU that carries its own wire, about 3% of a step were lost (measured).
+    A message costs the host time, and a CPU that carries its own wire: a trade's took about 3% of a step (measured).
+    A ring's values and keys are but twice as many messages as both at once.
     """
-    if one.meanwhile == NOTHING or one.ulysses_degree == 1:
+    if one.meanwhile == NOTHING or one.ranks == 1:
         return False
-    plain, hidden = (max(way(one, rank, own) for rank in range(one.ranks)) for way in (trade_at_once, trade_apart))
     tokens = one.shape.batch * max(one.queries.lengths)
     layer = 12 * tokens * one.meanwhile.query / own.compute + one.groups * max(
         _attend(one, rank, own) for rank in range(one.ranks)
     )
+    if one.ulysses_degree == 1:
+        speeds = [own] * one.ranks
+        plain, hidden = (_ring(one, one.shape, speeds, one.meanwhile.total, apart=way) for way in (False, True))
+        return plain - hidden - own.launch > RING_WORTH * (layer + plain)
+    plain, hidden = (max(way(one, rank, own) for rank in range(one.ranks)) for way in (trade_at_once, trade_apart))
     return plain - hidden - 2 * one.groups * own.launch > WORTH * (layer + plain)
+
+
+def _ring(one: Attention, shape: Shape, speeds: Sequence[Speeds], meanwhile: float, *, apart: bool) -> float:
+    first = one.meanwhile.query * shape.kv_heads / shape.heads if apart else 0.0
+    return ring_seconds(one.route, shape, speeds, meanwhile, first)
 
 
 def trade_at_once(one: Attention, rank: int, own: Speeds) -> float:
@@ -280,24 +294,30 @@ def _attend(one: Attention, rank: int, own: Speeds) -> float:
     return 2 * one.shape.batch * pairs * (one.shape.head_dim + one.shape.v_dim) / own.compute / one.groups
 
 
-def ring_seconds(route: Route, shape: Shape, speeds: Sequence[Speeds], meanwhile: float = 0.0) -> float:
+def ring_seconds(
+    route: Route, shape: Shape, speeds: Sequence[Speeds], meanwhile: float = 0.0, first: float = 0.0
+) -> float:
     """The same for a ring by itself; shape: with the heads that its members hold.
 
     meanwhile: FLOPs for a token of a member, which run while keys travel and are not counted here.
+    first: the same of its keys, where values leave before these are computed.
     """
     row = shape.batch * shape.kv_heads * (shape.head_dim + shape.v_dim) * shape.element_size
     worst = 0.0
     for member, (count, own) in enumerate(zip(route.queries.lengths, speeds, strict=True)):
         others = [owner for owner in range(len(route.keys.lengths)) if owner != member]
-        pieces = [end - begin for owner in others for begin, end in route.pieces(owner, member)]
-        wire = own.wire(sum(pieces) * row, len(pieces))
+        runs = [route.pieces(owner, member) for owner in others]
+        pieces = [end - begin for run in runs for begin, end in run]
+        last = max((run[-1][1] - run[-1][0] for run in runs if run), default=0)
+        wire = own.wire(sum(pieces) * row, len(pieces) * (2 if first else 1))
+        wire -= min(wire * shape.v_dim / (shape.head_dim + shape.v_dim), shape.batch * count * first / own.compute)
         token = 2 * shape.batch * count * shape.heads * (shape.head_dim + shape.v_dim) / own.compute  # s for one key
         compute = token * route.needed(member)
         left = wire - shape.batch * count * meanwhile / own.compute
         if route.schedule == "staged":
             out = shape.batch * count * shape.heads * shape.v_dim * 4
             merge = (MERGE_PASSES + len(pieces)) * out / own.memory
-            device = max(compute, left + token * max(pieces, default=0)) + merge
+            device = max(compute, left + token * last) + merge
             worst = max(worst, device, (1 + len(pieces)) * own.launch)
         else:
             worst = max(worst, max(left, 0.0) + compute)

@@ -117,4 +117,7 @@ class Route:
         if self.schedule == "staged":
             each = -(-PIECES // len(self.keys.lengths))
             step = -(-step // (each * BLOCK)) * BLOCK
-        return [(at, min(at + step, end)) for at in range(begin, end, step)]
+        cuts = [*range(begin, end, step), end]
+        if len(cuts) > 2 and cuts[-1] - cuts[-2] > BLOCK // 2:  # what is left when the last byte is here
+            cuts[1:-1] = [cut + BLOCK // 2 for cut in cuts[1:-1]]
+        return [] if end <= begin else list(pairwise(cuts))

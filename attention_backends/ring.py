@@ -20,6 +20,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from attention_backends import exchange, kernels
+from attention_backends.deferred import now
 from attention_backends.exchange import Transfer
 from attention_backends.layout import Route
 from attention_backends.masks import RowMask
@@ -32,6 +33,7 @@ class Ring(Route):
     """One ring attention: everything but the tensors.
 
     key_index: for each query head its key head, where these query heads do not fill whole groups; else None.
+    apart: whether values and keys travel in messages of their own, so that keys are computed after values have left.
     """
 
     topology: Topology
@@ -39,6 +41,7 @@ class Ring(Route):
     scale: float | None = None
     operator: str = "cpu_flash"
     key_index: torch.Tensor | None = None
+    apart: bool = False
 
     @property
     def me(self) -> int:
@@ -50,14 +53,51 @@ def pack(key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     return torch.cat([key, value], dim=-1).transpose(0, 1)
 
 
-def start(ring: Ring, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, list[Transfer]]:
-    """The buffer of all needed keys and values, the own part in place, the rest under way."""
-    batch, tokens, heads, width = key.shape
+@dataclass(frozen=True)
+class Started:
+    """Keys and values under way, into buffers in global order.
+
+    buffers: (S, B, Hkv, Dk + Dv) of both, or one of values and one of keys. transfers: of each, in the same order.
+    width: Dk.
+    """
+
+    buffers: tuple[torch.Tensor, ...]
+    transfers: tuple[list[Transfer], ...]
+    width: int
+
+    def wait(self) -> None:
+        """For all messages: until then the buffers must stay as they are."""
+        for transfers in self.transfers:
+            exchange.wait(transfers)
+
+    def run(self, begin: int, end: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values of this range, (B, S, Hkv, D)."""
+        found = [buffer[begin:end].transpose(0, 1).to(dtype) for buffer in self.buffers]
+        if len(found) == 2:
+            return found[1], found[0]
+        return found[0][..., : self.width], found[0][..., self.width :]
+
+
+def start(ring: Ring, key: torch.Tensor, value: torch.Tensor) -> Started:
+    """Buffers of all needed keys and values, the own part in place, the rest under way.
+
+    Where the ring sends them apart, keys that are put off are computed here after the values have left.
+    """
+    if ring.apart:
+        sent = [_send(ring, (now(x).detach(),)) for x in (value, key)]
+    else:
+        sent = [_send(ring, (now(key).detach(), now(value).detach()))]
+    return Started(tuple(buffer for buffer, _ in sent), tuple(under_way for _, under_way in sent), key.shape[-1])
+
+
+def _send(ring: Ring, tensors: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, list[Transfer]]:
+    """The buffer of these, side by side along their last dimension."""
+    batch, tokens, heads, _ = tensors[0].shape
     own = ring.keys.offsets[ring.me]
     here = max(ring.needed(ring.me), own + tokens)  # the own block is also what is sent from
-    buffer = key.new_empty((here, batch, heads, width + value.shape[-1]))
-    mine = buffer[own : own + tokens]
-    for place, x in ((mine[..., :width], key), (mine[..., width:], value)):
+    buffer = tensors[0].new_empty((here, batch, heads, sum(x.shape[-1] for x in tensors)))
+    mine = buffer[own : own + tokens].split([x.shape[-1] for x in tensors], dim=-1)
+    for place, x in zip(mine, tensors, strict=True):
         into, rows = exchange.words(place, x.transpose(0, 1))
         into.copy_(rows)
     route = Route(ring.queries, ring.keys, ring.is_causal, ring.schedule)
@@ -75,25 +115,20 @@ def _hops(route: Route, me: int, peers: tuple[int, ...]) -> tuple[exchange.Spans
     return sends, receives
 
 
-Started = tuple[torch.Tensor, list[Transfer]]
-
-
 def begin(ring: Ring, key: torch.Tensor, value: torch.Tensor) -> Started | None:
     """Keys and values on their way, before their queries are known; None where no other rank has any."""
-    return start(ring, key.detach(), value.detach()) if ring.topology.ring_degree > 1 else None
+    return start(ring, key, value) if ring.topology.ring_degree > 1 else None
 
 
 def gathered(
     ring: Ring, started: Started | None, key: torch.Tensor, value: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """All keys and values that this rank's queries need, from the first in global order."""
-    need, width = ring.needed(ring.me), key.shape[-1]
+    need = ring.needed(ring.me)
     if started is None:  # a Ulysses row by itself: they are here
         return key[:, :need], value[:, :need]
-    buffer, transfers = started
-    exchange.wait(transfers)
-    keys = buffer[:need].transpose(0, 1)
-    return keys[..., :width], keys[..., width:]
+    started.wait()
+    return started.run(0, need, key.dtype)
 
 
 def attend(
@@ -124,7 +159,7 @@ def block_bias(ring: Ring, query: torch.Tensor, begin: int, end: int) -> tuple[t
     return (causal if bias is None else bias + causal), False
 
 
-def ranges(ring: Ring, transfers: list[Transfer]) -> Iterator[tuple[int, int]]:
+def ranges(ring: Ring, started: Started) -> Iterator[tuple[int, int]]:
     """Runs of keys in the order in which they can be attended to; returns when all are here."""
     need = ring.needed(ring.me)
     own, own_end = ring.keys.offsets[ring.me], min(ring.keys.offsets[ring.me + 1], need)
@@ -134,10 +169,11 @@ def ranges(ring: Ring, transfers: list[Transfer]) -> Iterator[tuple[int, int]]:
             yield own, first
             own = first
         yield own, own_end
-    for transfer in transfers:  # in the order in which they were posted, which is about that in which they arrive
-        if transfer.span is not None:
-            transfer.wait()
-            yield transfer.span
+    for each in zip(*started.transfers, strict=True):  # as they were posted, which is about as they arrive
+        if each[0].span is not None:
+            for transfer in each:
+                transfer.wait()
+            yield each[0].span
 
 
 def forward(
@@ -146,21 +182,17 @@ def forward(
     """out (B, Sq, H, Dv) over the keys of the whole ring, and its LSE."""
     if ring.schedule == "gather" or started is None:
         return attend(ring, query, *gathered(ring, started, key, value), 0)
-    buffer, transfers = started
-    wide, width = query, key.shape[-1]
+    wide = query
     if ring.mask is not None and ring.mask.drowns_sums(ring.is_causal):
-        exchange.wait(transfers)
-        keys = buffer[: ring.needed(ring.me)].transpose(0, 1)
-        return attend(ring, query, keys[..., :width], keys[..., width:], 0)
+        return attend(ring, query, *gathered(ring, started, key, value), 0)
     if query.device.type == "cpu":
         # Partial outputs rounded to half precision would add their errors to one kernel's own (1.6 times as much).
         # A CPU without matrix units for it computes in float32 as fast or faster; a GPU's kernels give what they take.
         wide = query.to(kernels.lse_dtype(query.dtype))
     partials = []
-    for begin, end in ranges(ring, transfers):
-        keys = buffer[begin:end].transpose(0, 1).to(wide.dtype)
-        partials.append(attend(ring, wide, keys[..., :width], keys[..., width:], begin))
-    exchange.wait(transfers)  # the sends: the buffer must stay as it is until they are out
+    for begin, end in ranges(ring, started):
+        partials.append(attend(ring, wide, *started.run(begin, end, wide.dtype), begin))
+    started.wait()  # the sends: the buffers must stay as they are until they are out
     if not partials:
         return attend(ring, query, key[:, :0], value[:, :0], 0)
     out, lse = merge([out for out, _ in partials], [lse for _, lse in partials])
@@ -177,7 +209,7 @@ def backward(
     lse: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gradients. Keys and values travel again (only the own were kept), their gradients go straight to the owner."""
-    again = replace(ring, schedule="gather")
+    again = replace(ring, schedule="gather", apart=False)
     k, v = gathered(again, begin(again, key, value), key, value)
     need = k.shape[1]
     if ring.key_index is not None:

@@ -8,20 +8,21 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from attention_backends import cost, exchange
+from attention_backends import cost, exchange, ulysses
 from attention_backends.layout import Layout, split_lengths
 from attention_backends.ring import Ring, start
 from attention_backends.schedule import measure
 from attention_backends.topology import Topology
-from attention_backends.ulysses import Trade, heads_to_tokens, tokens_to_heads
+from attention_backends.ulysses import Trade
 
 Table = list[dict[str, Any]]
-COMPUTE, WIRE = "limit: compute only", "limit: wire only"
+COMPUTE, WIRE, BOTH = "limit: compute only", "limit: wire only", "limit: wire beside compute"
 OPEN, HIDDEN = "nothing hidden", "wire hidden"
 
 
@@ -37,22 +38,44 @@ def timed(call: Callable[[], Any], group: dist.ProcessGroup, device: torch.devic
     return spent.item() * 1e3
 
 
-def wires(topology: Topology, layout: Layout, qkv: list[torch.Tensor], layers: int) -> dict[str, Callable[[], Any]]:
-    """What a step sends, with nothing to compute, by the degree that sends it."""
+Wait = Callable[[], Any]
+
+
+def wires(topology: Topology, layout: Layout, qkv: list[torch.Tensor]) -> dict[str, Callable[[], Wait]]:
+    """What posts the messages of one layer, by the degree that sends them; what each gives waits for them."""
     world = len(layout.lengths)
     ring, row = (Topology(topology.group, topology.rank, *degrees) for degrees in ((world, 1), (1, world)))
     heads = row.heads(qkv[0].shape[2])
-    inward = Trade((heads,) * 3, (layout,) * 3, row)
+    inward, outward = Trade((heads,) * 3, (layout,) * 3, row), Trade((heads,), (layout,), row)
+    begin, end = heads[row.ulysses_index]
+    attended = qkv[0].new_zeros((1, layout.total, end - begin, qkv[0].shape[3]))
 
-    def around() -> None:
-        for _ in range(layers):
-            exchange.wait(start(Ring(layout, layout, topology=ring), qkv[1], qkv[2])[1])
+    def around() -> Wait:
+        return start(Ring(layout, layout, topology=ring), qkv[1], qkv[2]).wait
 
-    def trade() -> None:
-        for _ in range(layers):
-            heads_to_tokens(Trade((heads,), (layout,), row), tokens_to_heads(inward, qkv)[:1])
+    def trade() -> Wait:
+        waits = ulysses.start(inward, qkv), ulysses.start_back(outward, [attended])
+        return lambda: [wait() for wait in waits]
 
     return {"ring": around, "ulysses": trade}
+
+
+def by_itself(post: Callable[[], Wait], layers: int) -> None:
+    """The messages of a step with nothing to compute, a layer's after those of the one before it have arrived."""
+    for _ in range(layers):
+        post()()
+
+
+def beside(model: torch.nn.Module, step: Wait, post: Callable[[], Wait], world: int) -> None:
+    """A step of all tokens on each rank while as many steps' messages travel, on which nothing depends."""
+    waits: list[Wait] = []
+    blocks = [block for name in ("transformer_blocks", "single_transformer_blocks") for block in getattr(model, name)]
+    hooks = [block.register_forward_pre_hook(lambda *_: waits.extend(post() for _ in range(world))) for block in blocks]
+    step()
+    for hook in hooks:
+        hook.remove()
+    for wait in waits:
+        wait()
 
 
 def by_model(table: Table, arguments: argparse.Namespace, layout: Layout, speeds: cost.Speeds) -> None:
@@ -136,8 +159,9 @@ def step_table(
     times: dict[str, list[float]] = {name: [] for name in ways}
     layout = Layout(split_lengths(arguments.tokens, world))
     part = torch.randn(1, layout.lengths[dist.get_rank(group)], shape["heads"], 64, device=device, dtype=shape["dtype"])
-    limits = wires(Topology(group, dist.get_rank(group), world, 1), layout, [part] * 3, arguments.layers)
+    limits = wires(Topology(group, dist.get_rank(group), world, 1), layout, [part] * 3)
     wire: dict[str, list[float]] = {name: [] for name in limits}
+    both: dict[str, list[float]] = {name: [] for name in limits}
 
     def step() -> Any:
         return model(**inputs, return_dict=False)[0]
@@ -161,15 +185,17 @@ def step_table(
                 disable(model)
             alone.append(timed(first_only, group, device))
             at_once.append(timed(step, group, device) / world)
-            for name, call in limits.items():
-                wire[name].append(timed(call, group, device))
+            for name, post in limits.items():
+                wire[name].append(timed(partial(by_itself, post, arguments.layers), group, device))
+                both[name].append(timed(partial(beside, model, step, post, world), group, device) / world)
     one, compute = statistics.median(alone), statistics.median(at_once)
     table = [
         {"row": "one rank", "ranks": 1, "ms_median": one, "ms_min": min(alone)},
         {"row": f"{COMPUTE}, its part of a step of each at once", "ms_median": compute, "ms_min": min(at_once)},
         *(
-            {"row": f"{WIRE}, {name}", "ms_median": statistics.median(them), "ms_min": min(them)}
-            for name, them in wire.items()
+            {"row": f"{limit}, {name}", "ms_median": statistics.median(them), "ms_min": min(them)}
+            for limit, found in ((WIRE, wire), (BOTH, both))
+            for name, them in found.items()
         ),
         *(
             {**entry, "ms_median": statistics.median(times[name]), "ms_min": min(times[name])}

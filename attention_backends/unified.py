@@ -5,6 +5,7 @@ heads (https://arxiv.org/abs/2405.07719). With one row it is Ulysses alone, with
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -75,7 +76,8 @@ def begin(
     """Sends the keys; returns what waits for the others' and attends. A query that is put off is computed there.
 
     speeds: what schedule "auto" goes by, if not cost.SPEEDS. meanwhile: what runs before the wait.
-    apart: whether a Ulysses row trades in messages of their own (trades.py), on all ranks alike; None: by the speeds.
+    apart: whether tensors go in messages of their own, on all ranks alike: a Ulysses row's (trades.py), or else a
+        ring's values and keys (ring.py); None: by the speeds.
     """
     queries.check(topology.rank, query.shape[1], "queries")
     keys.check(topology.rank, key.shape[1], "keys")
@@ -101,7 +103,11 @@ def begin(
         shares=topology.shares,
         meanwhile=meanwhile,
     )
-    if inner and (apart_by_speeds(one, query.device.type, speeds) if apart is None else apart):
+
+    def goes_apart(one: Attention) -> bool:
+        return apart_by_speeds(one, query.device.type, speeds) if apart is None else apart
+
+    if inner and goes_apart(one):
         trades = Trades(queries, keys, topology, q_heads, k_heads, query.shape[2], one.groups)
         query, grouped, value = trades.inward(query, key, value)
     elif inner:
@@ -118,12 +124,21 @@ def begin(
     if schedule == "auto":
         schedule = auto(Route(*rows, is_causal), query, value, operator, speeds, meanwhile.total)
     ring = Ring(
-        *rows, is_causal, schedule, topology=topology, mask=row_mask, scale=scale, operator=operator, key_index=index
+        *rows,
+        is_causal,
+        schedule,
+        topology=topology,
+        mask=row_mask,
+        scale=scale,
+        operator=operator,
+        key_index=index,
+        apart=not inner and topology.ring_degree > 1 and goes_apart(replace(one, schedule=schedule)),
     )
     started = None
     if topology.ring_degree > 1:
-        key, value = now(grouped[0]), now(value)
+        key = grouped[0]
         started = start(ring, key, value)
+        key, value = now(key), now(value)
         if started is not None and not torch.is_grad_enabled():
             key, value = (x.new_empty((x.shape[0], 0, *x.shape[2:])) for x in (key, value))  # they are in the buffer
         grouped = [key]

@@ -36,6 +36,7 @@ class Figures:
             13545) needs 196 ms a step without communication: 0.57 of the cards' figure.
         memory_gbps: 10^9 bytes/s of reading and writing the device's memory.
         link_gbps: 10^9 bytes/s that a rank sends, one way; link_us: 10^-6 s for a small message, one of many.
+        host_gbps: 10^9 bytes/s from pinned main memory to one GPU, one way; None: not known.
         between_gbps, between_us: the same of a machine, all its ranks together, to other machines.
         source: where the figures come from, for the screen.
     """
@@ -46,6 +47,7 @@ class Figures:
     link_gbps: float
     link_us: float
     efficiency: float = 0.57
+    host_gbps: float | None = None
     between_gbps: float = 1.25
     between_us: float = 50.0
     source: str = ""
@@ -118,7 +120,8 @@ def _preset(card: str) -> tuple[dict[str, Any], str]:
         known = preset.get("card", "").lower()
         if known and "nodes" not in preset and (known in card.lower() or card.lower() in known):
             return preset, f"machine={preset['name']}"
-    return presets()[UNKNOWN_CARD], f"machine={UNKNOWN_CARD}, for want of figures for {card}"
+    guessed = {key: value for key, value in presets()[UNKNOWN_CARD].items() if key != "host_gbps"}  # of its slot
+    return guessed, f"machine={UNKNOWN_CARD}, for want of figures for {card}"
 
 
 @functools.cache

@@ -6,6 +6,7 @@ import textwrap
 
 from launcher.cli.screen import in_bytes, loading, noted, rows, rows_of
 from launcher.estimates.plan import Plan, Row
+from launcher.estimates.transfers import Travelling
 from launcher.estimates.ways import count, duration
 from launcher.request.request import Request
 from launcher.wording import plural
@@ -36,6 +37,8 @@ def page(plan: Plan, request: Request, starts: str) -> str:
         if plan.replicated_seconds is not None and mine is not None and mine.seconds:
             beside = f"{duration(mine.seconds)} a step beside {duration(plan.replicated_seconds)}"
             shown["weights"] += f"; sharded, about {beside} where each rank holds all of them"
+    if plan.offload is not None:
+        shown["offload"] = _offload(plan.offload, request, mine)
     if plan.memory is not None:
         shown["memory"] = _memory(plan)
     if plan.loading_bytes is not None:
@@ -46,6 +49,8 @@ def page(plan: Plan, request: Request, starts: str) -> str:
     between = ""
     if request.machine.nodes > 1:
         between = f"; from machine to machine {figures.between_gbps:g} GB/s, {figures.between_us:g} us a message"
+    if figures.host_gbps is not None and plan.device == "cuda":
+        between += f"; from main memory {figures.host_gbps:g} GB/s"
     shown["speeds"] = (
         f"{figures.tflops:g} TFLOP/s, {figures.tflops_float32:g} in float32, of which {figures.efficiency:.0%}; link "
         f"{figures.link_gbps:g} GB/s, {figures.link_us:g} us a message{between} (from {figures.source})"
@@ -69,6 +74,23 @@ def _weights(plan: Plan) -> str:
         return f"{'each rank' if others else 'the rank'} holds {', '.join(first)}"
     the_others = "rank 1" if len(others) == 1 else "each other rank"
     return f"rank 0 holds {', '.join(first)}; {the_others} {', '.join(others[0])}"
+
+
+def _offload(moved: Travelling, request: Request, mine: Row | None) -> str:
+    """What an offload moves, and what that costs."""
+    how, size = request.config.runtime.offload, in_bytes(moved.bytes)
+    if moved.each == "call":
+        each = "picture" if request.batch == 1 else f"call of {request.batch} pictures"
+        told = f"{how} moves {size} to the GPU and back for each {each}"
+    else:
+        told = f"{how} moves {size} to the GPU in each step"
+    if moved.seconds is None:
+        left_out = " and step times leave it out" if moved.each == "step" else ""
+        return f"{told}; the link's speed is not known{left_out}: type machine.host_gbps= to have it counted"
+    told += f", which takes the link about {duration(moved.seconds)}"
+    if moved.step_seconds and mine is not None and mine.seconds:
+        told += f": {duration(mine.seconds)} a step beside {duration(moved.step_seconds)} without an offload"
+    return told
 
 
 def _memory(plan: Plan) -> str:

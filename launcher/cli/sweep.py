@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from launcher.running.sweep import DONE, FAILED, KEPT, REFUSED, Job, Sweep, pairs
@@ -38,16 +39,21 @@ def line(sweep: Sweep, number: int) -> str:
     return f"{label(sweep, number)}  {result}"
 
 
-def table(sweep: Sweep) -> str:
-    """All jobs: what varied, how each ended, its step time, peak memory and first picture or its reason."""
-    heads = ["job", *sweep.varied, "status", "s/step", "peak MiB", "picture or reason"]
+def table(sweep: Sweep, closeness: Mapping[Path, str]) -> str:
+    """All jobs: what varied, how each ended, its step time, peak memory and first picture or its reason.
+
+    Args:
+        closeness: of the first picture in a job's folder to its baseline's; a column where there is any.
+    """
+    near = [closeness.get(job.folder.absolute(), "") if job.folder else "" for job in sweep.jobs]
+    heads = ["job", *sweep.varied, "status", "s/step", "peak MiB", *["PSNR dB"] * any(near), "picture or reason"]
     rows = [heads]
     for number, job in enumerate(sweep.jobs):
         values = dict(pairs(job.words))
         status, pace, peak, result = _cells(job)
         numbers = [pace.removesuffix(" s/step"), peak.removesuffix(" MiB")]
         varied = [shorten(values.get(key, ""), 40) for key in sweep.varied]
-        rows.append([str(number), *varied, status, *numbers, result])
+        rows.append([str(number), *varied, status, *numbers, *[near[number]] * any(near), result])
     widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines.insert(1, "  ".join("-" * min(width, 60) for width in widths))

@@ -9,6 +9,7 @@ import contextlib
 import io
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -142,11 +143,11 @@ class Terminal:
         """How to go on."""
         say(f"to run what is missing, add resume={folder} to the same command", sys.stdout)
 
-    def table(self, jobs: Sweep) -> None:
+    def table(self, jobs: Sweep, closeness: Mapping[Path, str]) -> None:
         """A sweep's last lines."""
         from launcher.cli import sweep
 
-        say(f"\n{sweep.table(jobs)}", sys.stdout)
+        say(f"\n{sweep.table(jobs, closeness)}", sys.stdout)
 
     def contact_sheet(self, path: Path) -> None:
         """Where the pictures are side by side."""

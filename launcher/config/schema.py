@@ -173,6 +173,9 @@ class MachineConfig:
     memory_gbps: Optional[float] = option(None, "memory bandwidth of one device, 10^9 bytes/s")
     link_gbps: Optional[float] = option(None, "one-way bandwidth from a rank to the others, 10^9 bytes/s")
     link_us: Optional[float] = option(None, "latency of a small message, 10^-6 s")
+    host_gbps: Optional[float] = option(
+        None, "one-way bandwidth from pinned main memory to one GPU, 10^9 bytes/s, which an offload's weights take"
+    )
     between_gbps: Optional[float] = option(
         None, "one-way bandwidth from one machine to the others, all its ranks together, 10^9 bytes/s"
     )

@@ -20,9 +20,10 @@ Encoding, denoising and decoding follow each other, so the largest one counts; s
 rank is to hold a part of weights that have to be converted whole. Files in the dtype that is computed in are mapped,
 not read: ranks of a machine share that memory while they load, and on a CPU afterwards.
 
-`python -m tests.benchmarks.memory` measures all but encoding and offloads on a CPU, alone and on two ranks: with a FLUX
-of 1 B parameters peaks of a rank were from 6% below to 12% above, with flux_tiny at up to 2048 x 1024 from 11% below to
-8% above, and those of the same job differed by up to 10%. A warm rank keeps some of what an earlier, larger job took.
+`python -m tests.benchmarks.memory` measures all but encoding and offloads on a CPU, on one to four ranks: with a FLUX
+of 1 B parameters what ranks held was from 11% below to 7% above, with flux_tiny at up to 2048 x 1024 from 11% below to
+7% above. A warm rank keeps some of what an earlier, larger job took. Not within 15%: weights that a CPU quantises as it
+loads them, and films that it decodes (conf/README.md).
 """
 
 from __future__ import annotations
@@ -46,12 +47,12 @@ GIB = 2**30  # bytes
 # Bytes that a process holds beside what follows: on a CPU torch, diffusers and transformers themselves and what they
 # set up in a first job (539 to 545 MiB: the peak of a job of 16 x 16 pixels less its weights, on one rank and on two,
 # with torch 2.13; 553 to 556 with sharded weights); on a GPU the CUDA context and NCCL's buffers (an estimate).
-BASE = {"cpu": 545 << 20, "cuda": 800 << 20}
+# Of the first a rank holds IMPORTED of its own, and the pages of LIBRARIES, which a machine's ranks share.
+IMPORTED, LIBRARIES = 355 << 20, 190 << 20
+BASE = {"cpu": IMPORTED + LIBRARIES, "cuda": 800 << 20}
 # What torch.compile adds to a process: its own code, graphs and what it builds. Measured with flux_tiny on two ranks:
 # 76 to 171 MiB more than without it, least where activations are largest, which it then saves some of.
 COMPILER = 140 << 20
-# What a rank holds of its own once its libraries are imported, and their files' pages, which a machine's ranks share.
-IMPORTED, LIBRARIES = 345 << 20, 190 << 20
 ACTIVATIONS = 24  # elements of activations a token and channel
 # Elements that the VAE's last stage holds a pixel and channel, and those that kernels and malloc keep, on a CPU up to
 # KEPT bytes: flux_tiny's takes 4 at 2048 x 1024 and 7.7 at 512 x 512, FLUX.1's 4 at 768 x 768 and 6 at 256 x 256.
@@ -142,7 +143,7 @@ def while_loading(request: Request) -> int | None:
 
     One copy of what rank 0 alone holds, and a transformer for each rank: whole, for sharded weights are cut when they
     are there. Files that need no conversion are there once for all ranks, on a CPU with the blocks that were gathered
-    beside their cut copies. Each group of ranks loads so.
+    beside their cut copies, and what a step takes is in the same memory. Each group of ranks loads so.
     """
     if not countable(request):
         return None
@@ -150,18 +151,30 @@ def while_loading(request: Request) -> int | None:
     held = [held_parts(whole, rank) for rank in range(here)]
     if not all(held):
         return None
-    mapped = _mapped(request)
-    blocks = gathered(request) if request.device == "cpu" else 0
-    own = sum(IMPORTED + max(blocks, sum(parts[name] for name in parts.keys() - mapped)) for parts in held)
+    mapped, steps, blocks = _mapped(request), [0] * here, 0
+    if request.device == "cpu":
+        blocks, needs = gathered(request), of_ranks(request, every=True)
+        compiler = COMPILER * (request.config.compile != NONE)
+        steps = [need.activations + need.buffers - blocks + compiler for need in needs]
+    own = sum(
+        IMPORTED + step + max(blocks, sum(parts[name] for name in parts.keys() - mapped))
+        for parts, step in zip(held, steps, strict=False)
+    )
     shared = sum(max(parts.get(name, 0) for parts in held) for name in mapped)
     return LIBRARIES + shared + request.groups * own
 
 
 def _mapped(request: Request) -> set[str]:
-    """The parts whose files are in the dtype that is asked for: their pages become the weights."""
-    packed = request.config.quantization != quantizing.NONE
+    """The parts whose files are in the dtype that is asked for: their pages become the weights.
+
+    Not of those that a GPU gives back to main memory, nor of transformers that wait in pinned memory for one.
+    """
+    config, offload = request.config, request.config.runtime.offload if request.device == "cuda" else offloading.NONE
+    if offload == offloading.MODEL:
+        return set()
     known = {name for name, dtype in request.inputs.checkpoint.dtypes.items() if dtype == request.dtype}
-    return known - (_shared(request, dict.fromkeys(known, 0)) if packed or request.config.model.transformer else set())
+    own = config.quantization != quantizing.NONE or config.model.transformer or offload == offloading.GROUP
+    return known - (_shared(request, dict.fromkeys(known, 0)) if own else set())
 
 
 def _converting(request: Request, rank: int) -> int:

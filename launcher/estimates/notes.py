@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from launcher import offloading, quantizing
+from launcher import quantizing
 from launcher.compiling import WAYS
 from launcher.estimates import memory
 from launcher.estimates.savings import cheapest, shortage
@@ -43,9 +43,6 @@ def notes(request: Request) -> list[str]:
     if request.config.compile in WAYS[1:]:
         what = "compiles before the first step, and a step's time above is of one that is not compiled"
         found.append(f"compile={request.config.compile} {what}; what is compiled is kept for runs to come")
-    if (how := request.config.runtime.offload) in offloading.IN_PIECES:
-        what = "moves the transformer's weights to the GPU in each step, and a step's time above leaves that out"
-        found.append(f"runtime.offload={how} {what}")
     if request.config.quantization != quantizing.NONE:
         what = "makes another picture than without it, and a step's time above is of one with whole weights"
         found.append(f"quantization={request.config.quantization} {what}")

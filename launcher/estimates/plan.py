@@ -6,15 +6,17 @@ Sizes in pixels, memory and traffic in bytes, times in seconds; times and memory
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from attention_backends.layout import split_heads
+from launcher import offloading
 from launcher.estimates import memory
 from launcher.estimates.attentions import countable
 from launcher.estimates.groups import most_an_hour, per_hour, picture_seconds
 from launcher.estimates.memory import Memory, with_weights
 from launcher.estimates.notes import notes
+from launcher.estimates.transfers import Travelling, travelling
 from launcher.estimates.ways import priced, way
 from launcher.machines import Figures
 from launcher.problems import Problem
@@ -70,6 +72,7 @@ class Plan:
         held_bytes: of the weights of each part of the pipeline, by each rank; empty where they are not known.
         replicated_seconds: with runtime.weights=sharded what a step would take if each rank held all of them.
         memory_options: that memory=auto took. loading_bytes: of main memory, by all ranks of a machine while they load.
+        offload: what travels because of runtime.offload=.
         picture_seconds: of denoising one picture; pictures_an_hour: by all groups.
         most_an_hour: what objective=throughput would reach with pictures enough.
     """
@@ -95,6 +98,7 @@ class Plan:
     figures: Figures
     held_bytes: list[dict[str, int]]
     replicated_seconds: float | None
+    offload: Travelling | None
     memory: Memory | None
     memory_free_gib: float | None
     memory_options: tuple[str, ...]
@@ -140,6 +144,7 @@ def plan(request: Request) -> Plan:
         figures=request.machine.figures(request.device, request.devices),
         held_bytes=[memory.held_parts(request, rank) for rank in range(request.mesh.ranks)] if real else [],
         replicated_seconds=None if found else _replicated_seconds(request),
+        offload=_offload(request) if real else None,
         memory=memory.estimate(request),
         memory_free_gib=memory.free_gib(request),
         memory_options=request.taken,
@@ -156,6 +161,14 @@ def _replicated_seconds(request: Request) -> float | None:
     if request.config.runtime.weights == "replicated":
         return None
     return way(with_weights(request, "replicated")).seconds or None
+
+
+def _offload(request: Request) -> Travelling | None:
+    if request.config.runtime.offload == offloading.NONE:
+        return None
+    runtime = replace(request.config.runtime, offload=offloading.NONE)
+    without = replace(request, config=replace(request.config, runtime=runtime), ways=())
+    return travelling(request, way(without).seconds or None)
 
 
 def _most_an_hour(request: Request) -> Throughput | None:

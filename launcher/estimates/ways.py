@@ -18,6 +18,7 @@ from dataclasses import replace
 from attention_backends import cost, prices
 from attention_backends.catalog import KERNELS, MODES
 from launcher.config.schema import LaunchConfig
+from launcher.estimates import transfers
 from launcher.estimates.attentions import ELEMENT_SIZE, attentions, countable, kinds
 from launcher.estimates.memory import sharded_bytes, within_memory
 from launcher.estimates.savings import roomier
@@ -147,7 +148,8 @@ def way(request: Request) -> Way:
         schedule=request.schedule,
         layer_bytes=max(sent),
         step_bytes=calls * model.layers * max(sent) + branch + request.passes * _others(request),
-        seconds=_beside_weights(request, calls * seconds, link) + (link.wire(branch, 1) if branch else 0.0),
+        seconds=transfers.beside(request, _beside_weights(request, calls * seconds, link))
+        + (link.wire(branch, 1) if branch else 0.0),
     )
 
 

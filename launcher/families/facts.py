@@ -19,6 +19,8 @@ HALVING = ("AutoencoderKL", "AutoencoderKLFlux2", "AutoencoderKLCogVideoX")
 def fact_problems(model: ModelConfig, folder: Path) -> Iterator[Problem]:
     """Facts that decide what is drawn, or what is legal, and that the checkpoint contradicts."""
     for part, name, value in contradictions(model, folder):
+        if name == "single_layers":  # which only estimates go by
+            continue
         rule = f"the {part} in model.path has {_shown(value)}, by its own configuration"
         yield Problem(f"model.{name}={_shown(getattr(model, name))}", rule, _instead(name, value))
 
@@ -31,7 +33,10 @@ def contradictions(model: ModelConfig, folder: Path) -> Iterator[tuple[str, str,
             config = read_json_object(folder / part / "config.json")
         except (UnreadableError, TypeError):
             continue  # told by whoever looks for the files
-        for name, value in read(config).items():
+        found, single = read(config), config.get("num_single_layers")
+        if model.single_layers is not None and part != "vae" and _count(single, least=0):
+            found["single_layers"] = single  # of a family whose plan marks them
+        for name, value in found.items():
             stated = getattr(model, name)
             if stated == value or (name == "frames_per_latent" and stated is None):
                 continue  # a model of pictures may have a video's VAE

@@ -59,12 +59,18 @@ class Run:
     @property
     def step(self) -> float | None:
         """Seconds of a denoising step, as `step_time` has it."""
-        if (median := step_time([_numbers(each) for each in _list(self.data.get("step_seconds"))])) is not None:
-            return median
+        timed = [_numbers(each) for each in _list(self.data.get("step_seconds"))]
+        if (found := step_time(timed, bool(self.skipped))) is not None:
+            return found
         times, count = self.data.get("times"), self.setting("steps")  # schema 2 and older
         done = _numbers([times.get("denoise")] if isinstance(times, dict) else None)
         made = len(_list(self.data.get("files")))
         return done[0] / (count * made) if done and isinstance(count, int) and count > 0 and made else None
+
+    @property
+    def skipped(self) -> int:
+        """Denoising steps of its first picture that a cache stood in for, in whole or in part."""
+        return len(_list(next(iter(_list(self.data.get("skipped_steps"))), None)))
 
     @property
     def peak(self) -> int | None:

@@ -67,6 +67,7 @@ def write(
         "plots": plots(found),
         "facts": facts(folders, is_held),
         "commands": list(dict.fromkeys(row.command for row in found if row.command)),
+        "skips": any(row.told_skipped for row in found),
         "several_models": len({row.model for row in found}) > 1,
     }
     style = (HERE / "report.css").read_text(encoding="utf-8")

@@ -24,7 +24,8 @@ class Row:
         label: what sets it apart from the others of the report.
         folder: as it is shown, without what lies above the report's own; path: where it is.
         shape: height x width of what was asked for, in pixels, and frames of a video.
-        tokens: of all streams together. step: seconds, the median. peak: bytes of its fullest rank.
+        skipped: of its steps, those that a cache stood in for, in the first picture.
+        tokens: of all streams together. step: seconds, as `step_time` has it. peak: bytes of its fullest rank.
         picture: its first one, if it is there. baseline: the row that it is compared with, by label; "" for itself.
     """
 
@@ -36,6 +37,9 @@ class Row:
     mode: str = ""
     cache: str = "none"
     quantization: str = "none"
+    compiled: str = "none"
+    skipped: int = 0
+    steps: int | None = None
     degrees: str = ""
     ranks: int | None = None
     shape: str = ""
@@ -61,6 +65,18 @@ class Row:
         return 1 / self.step if self.step else None
 
     @property
+    def told_skipped(self) -> str:
+        """How many of its steps a cache stood in for; "" where there is no cache."""
+        return "" if self.cache == "none" else f"{self.skipped} of {self.steps}"
+
+    @property
+    def closeness(self) -> str:
+        """How near its first picture is to its baseline's: PSNR in dB, or "same"; "" where there is nothing to tell."""
+        if self.apart is None or self.apart.psnr is None:
+            return "same" if self.apart is not None and self.apart.same else ""
+        return f"{self.apart.psnr:.3g}"
+
+    @property
     def backend(self) -> str:
         """Mode and degrees, as a plot's legend and the table name them."""
         return f"{self.mode} {self.degrees}".strip() if self.mode not in ("", "none") else self.mode
@@ -71,7 +87,8 @@ def rows(folders: Iterable[Path], is_held: Callable[[Path], bool], baseline: Pat
 
     Args:
         baseline: the run that others are compared with; None: of those that ask for the same picture the one on a
-            single rank without a cache of steps and quantised weights, or else one without them, or else the first.
+            single rank that skips no step and has neither quantised weights nor compiled steps, or else as near to
+            that as one of them comes: no steps skipped and whole weights first.
     """
     found, refused = [], []
     for folder in folders:
@@ -118,7 +135,7 @@ def _labels(words: list[dict[str, str]], names: list[str]) -> list[str]:
 def _row(run: Run, label: str) -> Row:
     height, width, frames = (run.setting(name) for name in ("height", "width", "frames"))
     ring, ulysses = run.setting("cp.ring_degree"), run.setting("cp.ulysses_degree")
-    ranks, files = run.setting("runtime.processes"), run.data.get("files")
+    ranks, steps, files = run.setting("runtime.processes"), run.setting("steps"), run.data.get("files")
     first = files[0] if isinstance(files, list) and files and isinstance(files[0], dict) else {}
     picture = run.path / Path(str(first.get("file", ""))).name
     seconds, seed = run.data.get("seconds"), run.data.get("seed")
@@ -132,6 +149,9 @@ def _row(run: Run, label: str) -> Row:
         mode=cp_option(run.setting("cp")) or "",
         cache=str(run.setting("cache.name") or "none"),
         quantization=str(run.setting("quantization") or "none"),
+        compiled=str(run.setting("compile") or "none"),
+        skipped=run.skipped,
+        steps=steps if isinstance(steps, int) else None,
         degrees=f"{ring} x {ulysses}" if ring and ulysses else "",
         ranks=ranks if isinstance(ranks, int) else None,
         shape=f"{height} x {width}" + (f" x {frames}" if frames else "") if height and width else "",
@@ -160,13 +180,19 @@ def _times(run: Run) -> dict[str, float]:
     return {stage: float(one) for stage, one in found if isinstance(one, (int, float))}
 
 
+def _exactness(row: Row) -> tuple[bool, ...]:
+    """What is False first is nearer to what the model draws by itself."""
+    inexact = row.skipped > 0 or row.quantization != "none"
+    return inexact, row.cache != "none", row.compiled != "none", row.mode != "none"
+
+
 def _compared(row: Row, all_rows: list[Row], chosen: Path | None) -> Row:
     """A row with what sets its picture and its speed apart from its baseline's."""
     if chosen is not None:
         base = next((one for one in all_rows if one.path and one.path.absolute() == chosen.absolute()), None)
     else:
         same = [one for one in all_rows if one.status == "done" and one.alike == row.alike]
-        same.sort(key=lambda one: ({one.cache, one.quantization} != {"none"}, one.mode != "none"))  # exact ones first
+        same.sort(key=_exactness)
         base = same[0] if same else None
     if base is None or row.status != "done":
         return row

@@ -31,6 +31,19 @@ def contact_sheet(sweep: Sweep, folder: Path, screen: Screen) -> None:
     screen.contact_sheet(folder / CONTACT)
 
 
+def closeness(sweep: Sweep, folder: Path) -> dict[Path, str]:
+    """How near the first picture of each job's folder is to its baseline's, as the report tells it."""
+    if not sweep.pictures():
+        return {}
+    from launcher.reporting.rows import rows
+
+    try:
+        found = rows([folder], is_held)
+    except OSError:  # the report tells why
+        return {}
+    return {row.path.absolute(): row.closeness for row in found if row.path is not None and row.closeness}
+
+
 def report(sweep: Sweep, folder: Path, screen: Screen) -> None:
     """Write what the sweep has found, with the jobs that were refused; what was made stays if that fails.
 

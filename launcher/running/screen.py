@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -41,8 +42,8 @@ class Screen(Protocol):
     def unfinished(self, folder: Path) -> None:
         """A sweep was interrupted and can be resumed."""
 
-    def table(self, sweep: Sweep) -> None:
-        """A sweep has ended."""
+    def table(self, sweep: Sweep, closeness: Mapping[Path, str]) -> None:
+        """A sweep has ended; the first pictures of these folders are so near to their baselines'."""
 
     def contact_sheet(self, path: Path) -> None:
         """A sweep's pictures are side by side in this file."""
@@ -74,7 +75,7 @@ class Silent:
     def opening(self, sweep: Sweep, folder: Path, notes: list[str]) -> None: ...
     def job(self, sweep: Sweep, number: int) -> None: ...
     def unfinished(self, folder: Path) -> None: ...
-    def table(self, sweep: Sweep) -> None: ...
+    def table(self, sweep: Sweep, closeness: Mapping[Path, str]) -> None: ...
     def contact_sheet(self, path: Path) -> None: ...
     def report(self, path: Path) -> None: ...
     def note(self, text: str) -> None: ...

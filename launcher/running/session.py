@@ -197,7 +197,7 @@ class Session:
         notes = notes_on_prompts(sweep, words)
         if all(job.problems for job in sweep.jobs):
             self.screen.opening(sweep, shown(folder), notes)
-            self.screen.table(sweep)
+            self.screen.table(sweep, {})
             return sweep
         notes += notes_on_seed(sweep, master.seed) + notes_on_memory(sweep)
         try:

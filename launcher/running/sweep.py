@@ -54,8 +54,8 @@ class Job:
         from launcher.records.record import step_time
 
         record = self.made.record
-        if (median := step_time(record.step_seconds)) is not None:
-            return median
+        if (found := step_time(record.step_seconds, any(record.skipped_steps or ()))) is not None:
+            return found
         return (record.times or {})["denoise"] / (self.request.denoising_steps * len(self.request.calls))
 
     @property

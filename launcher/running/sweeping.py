@@ -54,7 +54,7 @@ class SweepRun:
         except (Interrupted, KeyboardInterrupt):
             self._screen.unfinished(folder)
             raise
-        self._screen.table(sweep)
+        self._screen.table(sweep, results.closeness(sweep, folder))
         failed = any(job.status == FAILED for job in sweep.jobs)
         if failed and master.cluster.name != "none":  # a machine is gone, perhaps
             self._screen.unfinished(folder)

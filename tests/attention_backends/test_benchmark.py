@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from attention_backends import benchmark
+
 
 @pytest.mark.slow
 def test_a_small_run_ends_in_a_table():
@@ -45,3 +47,35 @@ def test_a_step_is_measured_with_the_wire_hidden_and_not():
         assert row["to_limit"] > 0
         assert row["by_model"] > 0
     assert table["ring, nothing hidden"]["bytes"] == table["ring, wire hidden"]["bytes"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--ranks 1", "--ranks 1 is too few: type 2 or more"),
+        ("--tokens 1", "--tokens 1 is too few: type 2 or more"),
+        ("--head-dim 0", "--head-dim 0 is too few: type 1 or more"),
+        ("--turns 0", "--turns 0 is too few: type 1 or more"),
+        ("--layers 3", "--layers is nothing without --step"),
+        ("--step --head-dim 64", "--head-dim is nothing with --step: type --hidden"),
+        ("--step --hidden 100", "--hidden 100 does not divide into heads of 64: type 64 or 128"),
+        ("--step --layers 2 --double 3", "--double 3 of --layers 2: type 2 or less"),
+        ("--step --double -1", "--double -1 is too few: type 0 or more"),
+        ("--step --tokens 512", "--text 512 of --tokens 512: type 511 or less"),
+        ("--device cuda --ranks 999", "--ranks 999, and torch sees "),
+    ],
+)
+def test_what_cannot_be_measured_is_told_before_a_rank_starts(words, told, capsys, monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(SystemExit):
+        benchmark.asked(words.split())
+    assert told in capsys.readouterr().err
+
+
+def test_ranks_are_who_started_them(capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    assert benchmark.asked([]).ranks == benchmark.asked(["--ranks", "3"]).ranks == 3
+    with pytest.raises(SystemExit):
+        benchmark.asked(["--ranks", "2"])
+    assert "3 are started already" in capsys.readouterr().err

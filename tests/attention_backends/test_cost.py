@@ -83,7 +83,7 @@ def test_what_runs_meanwhile_hides_the_wire_and_nothing_else():
         return sum(count * (seconds(one, [own] * 4) + linear) for count, one in each)
 
     assert step(0) == pytest.approx(0.329, abs=1e-3)
-    assert step(1) == pytest.approx(0.243, abs=1e-3)
+    assert step(1) == pytest.approx(0.239, abs=1e-3)
     assert step(0, ring=1, ulysses=4) == pytest.approx(0.270, abs=1e-3)
     assert step(1, ring=1, ulysses=4) == pytest.approx(0.215, abs=1e-3)
     alone = replace(own, bandwidth=1e18, latency=0.0)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from gpu import report
 
+ROOT = Path(__file__).parent.parent.parent
 FOUND = json.loads((report.PACKAGE / "gpu.json").read_text(encoding="utf-8"))
 
 
@@ -64,3 +69,15 @@ def test_what_is_no_number_is_above_every_limit(figure):
     found = report.Report(0.0)
     found.check("kernels", "a: out", figure, 1.0)
     assert not found.checks[0]["passed"]
+
+
+@pytest.mark.slow
+def test_without_a_gpu_the_reason_is_told_and_the_figures_stay(tmp_path):
+    kept = tmp_path / "gpu.json"
+    kept.write_text("{}")
+    words = ["-m", "pytest", "--confcutdir=tests/gpu", "tests/gpu", "--report", str(kept), "-p", "no:cacheprovider"]
+    hidden = os.environ | {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run([sys.executable, *words], cwd=ROOT, env=hidden, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "No check ran: needs a " in ended.stdout
+    assert kept.read_text() == "{}"

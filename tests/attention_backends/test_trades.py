@@ -1,4 +1,4 @@
-"""Ulysses' trade while other work runs: the same bits as one message for all, in which order, and where it is not."""
+"""Messages of their own for each tensor: the same bits as in one for all, in which order, and where they are not."""
 
 import dataclasses
 from typing import Any
@@ -20,6 +20,7 @@ from attention_backends.unified import begin
 UNEVEN = (9, 4, 31, 2)
 # By which a wire takes about a quarter of the tiny layers, so that hiding it pays; and by which it does not.
 SLOW, FAST = cost.Speeds(0.0, 50e6, 1e9, 5e9), cost.Speeds(0.0, 50e9, 1e9, 5e9)
+SLOWER = cost.Speeds(0.0, 5e6, 1e9, 5e9)  # too slow for an MLP to hide a ring's wire
 
 
 def alike(
@@ -30,15 +31,18 @@ def alike(
     key_heads: int = 6,
     mask: str | None = None,
     is_causal: bool = False,
+    schedule: str = "auto",
+    lengths: tuple[int, ...] = UNEVEN,
 ) -> dict[str, Any]:
     """Whether results and gradients are the same to the bit in one message and in several, and what was sent."""
     topology, world = Topology(group, dist.get_rank(group), ring, ulysses), ring * ulysses
-    layout, generator = Layout(UNEVEN[:world]), torch.Generator().manual_seed(3)
+    layout, generator = Layout(lengths[:world]), torch.Generator().manual_seed(3)
     here = slice(layout.offsets[topology.rank], layout.offsets[topology.rank + 1])
     q, k, v = (torch.randn(2, layout.total, n, 8, generator=generator)[:, here] for n in (heads, key_heads, key_heads))
     given = make_mask(mask, 2, heads, layout.total, layout.total, generator, q.dtype)
     given = given[:, :, here if given.shape[2] > 1 else slice(None)] if given is not None else None
     told: dict[str, Any] = {"queries": layout, "keys": layout, "topology": topology, "is_causal": is_causal}
+    told["schedule"] = schedule
     found, order = {}, []
 
     def put_off(name: str, x: torch.Tensor) -> Deferred:
@@ -77,6 +81,10 @@ CASES = [
     ({"ring": 1, "ulysses": 2, "key_heads": 2}, 4),
     ({"ring": 1, "ulysses": 4, "heads": 3, "key_heads": 3}, None),  # a member without heads
     ({"ring": 2, "ulysses": 2, "mask": "keys"}, None),
+    ({"ring": 2, "ulysses": 1, "schedule": "staged"}, None),
+    ({"ring": 3, "ulysses": 1, "schedule": "gather", "mask": "heads", "key_heads": 2}, None),
+    ({"ring": 3, "ulysses": 1, "schedule": "staged", "is_causal": True}, None),
+    ({"ring": 4, "ulysses": 1, "schedule": "staged", "mask": "keys", "lengths": (9, 0, 31, 0)}, None),
 ]
 
 
@@ -86,7 +94,7 @@ def test_bits_are_those_of_one_message(ranks, case, messages):
     for told in ranks.run(alike, world, **case):
         assert all(told["same"]), told
         assert told["bytes"]
-        assert told["order"] == "vqk"
+        assert told["order"] == ("vqk" if case["ulysses"] > 1 else "vkq")
         if messages is not None:
             assert told["messages"] == told["counted"] == (2 * (world - 1), messages)
 
@@ -175,6 +183,28 @@ ORDERS = [
 ]
 
 
+AROUND = [
+    (
+        "flux",
+        "single_transformer_blocks.0",
+        ["to_v", "send", "to_k", "send", "proj_mlp", "proj_out 64", "to_q", "attend", "proj_out"],
+    ),
+    (
+        "flux",
+        "transformer_blocks.0",
+        [*("add_v_proj", "to_v", "send", "add_k_proj", "to_k", "send"), *("add_q_proj", "to_q", "attend")],
+    ),
+]
+
+
+@pytest.mark.parametrize(("family", "path", "expected"), AROUND)
+def test_a_rings_values_leave_before_its_keys_are_computed(ranks, family, path, expected):
+    told = {"family": family, "path": path, "ring_degree": 2, "schedule": "gather", "speeds": SLOWER}
+    for events in ranks.run(order, 2, **told):
+        known = [event for event in events if event.split(" ")[0] in {word.split(" ")[0] for word in expected}]
+        assert known == expected
+
+
 @pytest.mark.parametrize(("family", "path", "overlap", "expected"), ORDERS)
 def test_each_tensor_leaves_before_the_next_is_computed(ranks, family, path, overlap, expected):
     told = {"family": family, "path": path, "sends": "post", "ulysses_degree": 2, "overlap": overlap, "speeds": SLOW}
@@ -229,10 +259,10 @@ def test_where_nothing_may_be_put_off_one_message_is_sent(ranks, way):
         assert before == now
 
 
-def counted(group: dist.ProcessGroup, speeds: cost.Speeds) -> int:
+def counted(group: dist.ProcessGroup, speeds: cost.Speeds, degree: str) -> int:
     model, inputs = tiny.flux(), INPUTS["flux"]()
     with torch.no_grad():
-        attention_backends.enable(model, process_group=group, ulysses_degree=2, ulysses_anything=True, speeds=speeds)
+        attention_backends.enable(model, process_group=group, unified_anything=True, speeds=speeds, **{degree: 2})
         attention_backends.reset_counters()
         model(**inputs)
         attention_backends.disable(model)
@@ -241,5 +271,6 @@ def counted(group: dist.ProcessGroup, speeds: cost.Speeds) -> int:
 
 def test_a_fast_wire_is_not_cut_into_messages(ranks):
     """Two layers, and one message that gathers the output."""
-    assert ranks.run(counted, 2, speeds=FAST) == [2 * 2 + 1] * 2
-    assert ranks.run(counted, 2, speeds=SLOW) == [2 * 6 + 1] * 2
+    for degree, fast, slow, speeds in (("ulysses_degree", 2, 6, SLOW), ("ring_degree", 1, 2, SLOWER)):
+        assert ranks.run(counted, 2, speeds=FAST, degree=degree) == [2 * fast + 1] * 2
+        assert ranks.run(counted, 2, speeds=speeds, degree=degree) == [2 * slow + 1] * 2

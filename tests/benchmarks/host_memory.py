@@ -1,8 +1,9 @@
 """Main memory while ranks load: `python -m tests.benchmarks.host_memory`, some minutes, 10 GB of memory and disk.
 
-A FLUX with a text encoder of 1 B random parameters (T5's encoder, bfloat16) and 4 ranks on CPUs. Their PSS is added up
-as they work: memory that processes share, of mapped files too, is divided among them. What ranks of the tiny model that
-it is made of hold is taken off. It must be at most 1.15 of one copy of the pipeline and the other ranks' transformers.
+A FLUX with a text encoder of 1 B random parameters (T5's encoder, bfloat16) and 4 ranks on CPUs, watched as they work
+(resident.py: a page of a file that they share counts once). What ranks of the tiny model that it is made of hold is
+taken off. It must be at most 1.15 of one copy of the pipeline and the other ranks' transformers. With --blocks=220
+the transformer has 0.2 B parameters, which each rank holds.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import transformers
 from diffusers import FluxPipeline, FluxTransformer2DModel
 
 from launcher.families.weights import BUNDLED
-from tests.benchmarks.memory import pss
+from tests.benchmarks import resident
 
 SETTINGS = ["model=flux_tiny", "runtime=cpu", "runtime.dtype=bfloat16", "runtime.threads=1", "cp=ring_anything"]
 LIMIT = 1.15
@@ -53,7 +54,7 @@ def run(folder: Path, ranks: int, *words: str) -> tuple[int, dict[str, Any]]:
     with (folder / "screen").open("w") as screen:
         child = psutil.Popen(command, cwd=folder, stdout=screen, stderr=subprocess.STDOUT)
         while child.poll() is None:
-            seen.append(pss(child))
+            seen.append(resident.together(resident.ranks(child)))
             time.sleep(0.2)
     if child.returncode != 0:
         sys.exit(f"ended with {child.returncode}: {(folder / 'screen').read_text()}")

@@ -1,19 +1,14 @@
-"""Memory beside what is planned: `python -m tests.benchmarks.memory tiny|medium [SETTING=VALUE ...]`.
+"""Memory beside what is planned: `python -m tests.benchmarks.memory [GROUP ...] [SETTING=VALUE ...]`.
 
-On a CPU, alone and on two ranks, whole and in tiles, shared and not, with weights whole and sharded, each by ranks that
-were just started. tiny: flux_tiny at four sizes, 10 minutes. medium: a FLUX of 1 B random parameters (medium.py) from
-files in bfloat16, in their dtype and converted to float32: 5 minutes, 10 GB of memory, 2 of disk.
+Groups of runs (memory_cases.py) on a CPU, each by ranks that were just started; with none named all of them. Those of
+the FLUX of 1 B random parameters (medium.py) want 10 GB of memory and 2 of disk.
 
-What a rank held at most (the system's VmHWM), and what all ranks held before they decoded (the sum of their PSS, which
-divides shared pages), over what launcher/estimates/memory.py says. Wants
-a machine where no other program has torch loaded, whose pages would be divided with it. Ends with 1 where one is more
-than 15% off.
+What a rank held at most (the system's VmHWM), and what all ranks held before they decoded (resident.py: pages of a file
+that ranks share once), over what launcher/estimates/memory.py says. Ends with 1 where one is more than 15% off.
 """
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import json
 import subprocess
 import sys
@@ -23,52 +18,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-import torch
 
 from launcher.config.compose import Composer
 from launcher.estimates import memory
 from launcher.machines import here
 from launcher.running.checked import request_of
 from launcher.running.which_model import with_model
-from tests.benchmarks import medium
+from tests.benchmarks.memory_cases import GROUPS
+from tests.benchmarks.resident import ranks, together
 
 SETTINGS = ["runtime=cpu", "runtime.threads=1", "seed=1"]
-TILES = ["vae.tiling=true", "vae.tile=256"]
-SHARED = [*TILES, "vae.shared=true"]
-RING = ["cp=ring_anything", "cp.ring_degree=2"]
-ULYSSES = ["cp=ulysses_anything", "cp.ulysses_degree=2"]
-SHARDED = ["runtime.weights=sharded"]
-SIZES = [(16, 16), (512, 512), (1024, 1024), (2048, 1024)]
 LIMIT = 0.15
-
-
-def tiny() -> list[list[str]]:
-    """What is run of flux_tiny."""
-    found = []
-    for (height, width), ways in itertools.product(SIZES, (["cp=none"], RING, [*RING, *SHARDED])):
-        words = ["model=flux_tiny", "steps=2", f"height={height}", f"width={width}", *ways]
-        tiles = [[], TILES, *([SHARED] if ways[:2] == RING else [])] if height > 512 else [[]]
-        found += [[*words, *each] for each in tiles]
-    return found
-
-
-def of_medium(folder: Path) -> list[list[str]]:
-    """What is run of the model in a folder."""
-    ways = [
-        [512, "bfloat16", "cp=none"],
-        [256, "bfloat16", *RING],
-        [512, "bfloat16", *ULYSSES],
-        [768, "bfloat16", *RING, *SHARED],
-        [256, "bfloat16", *RING, *SHARDED],
-        [512, "bfloat16", *ULYSSES, *SHARDED],
-        [256, "float32", *ULYSSES],
-        [256, "float32", *RING, *SHARDED],
-    ]
-    fixed = [f"model.path={folder}", "steps=1"]
-    return [
-        [*fixed, f"height={side}", f"width={side}", f"runtime.dtype={dtype}", *map(str, words)]
-        for side, dtype, *words in ways
-    ]
 
 
 @dataclass(frozen=True)
@@ -87,7 +47,7 @@ def held(words: list[str]) -> Held:
             command = [sys.executable, "-m", "launcher", *words]
             child = psutil.Popen(command, cwd=folder, stdout=screen, stderr=subprocess.STDOUT)
             while child.poll() is None:
-                now = pss(child)
+                now = together(ranks(child))
                 if "decoding ..." not in (folder / "screen").read_text():
                     seen.append(now)
                 time.sleep(0.1)
@@ -95,16 +55,6 @@ def held(words: list[str]) -> Held:
             sys.exit(f"{' '.join(words)}: {(folder / 'screen').read_text()}")
         (path,) = folder.rglob("run.json")
         return Held(list(json.loads(path.read_text())["peak_bytes"]), max(seen))
-
-
-def pss(launcher: psutil.Process) -> int:
-    """Bytes of main memory that the ranks below a launcher hold, shared memory divided among those that share it."""
-    total = 0
-    for process in launcher.children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            if process.cmdline()[-1:] == ["launcher.worker"] and "accelerate.commands.launch" not in process.cmdline():
-                total += process.memory_full_info().pss
-    return total
 
 
 def off(case: list[str]) -> float:
@@ -121,12 +71,12 @@ def off(case: list[str]) -> float:
 
 def main() -> None:
     """Print a line for each case; exit with 1 if one is off."""
-    kind, *words = [*sys.argv[1:], ""]
-    if kind not in ("tiny", "medium"):
-        sys.exit(__doc__)
+    named = [word for word in sys.argv[1:] if "=" not in word]
+    if unknown := set(named) - GROUPS.keys():
+        sys.exit(f"{', '.join(sorted(unknown))}: choose from {', '.join(GROUPS)}\n\n{__doc__}")
+    more = [word for word in sys.argv[1:] if "=" in word]
     with tempfile.TemporaryDirectory() as folder:
-        cases = tiny() if kind == "tiny" else of_medium(medium.build(Path(folder) / "model", torch.bfloat16))
-        furthest = max(off([*case, *filter(None, words)]) for case in cases)
+        furthest = max(off([*case, *more]) for name in named or GROUPS for case in GROUPS[name](Path(folder)))
     print(f"at most {furthest:.0%} off (at most {LIMIT:.0%} is wanted)")
     sys.exit(furthest > LIMIT)
 

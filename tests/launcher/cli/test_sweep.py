@@ -42,8 +42,16 @@ def test_a_line_for_each_job(ask):
 
 
 def test_the_table(ask):
-    lines = table(made(ask)).splitlines()
+    lines = table(made(ask), {}).splitlines()
     assert lines[0].split() == ["job", "cp", "status", "s/step", "peak", "MiB", "picture", "or", "reason"]
     assert lines[2].split() == ["0", "none,0", "done", "1.5", "7", "x/0/0000.png"]
     assert lines[-1] == "1 done, 1 kept, 1 failed, 1 refused"
-    assert table(Sweep([Job(["a=1"])])).endswith("nothing was run")
+    assert table(Sweep([Job(["a=1"])]), {}).endswith("nothing was run")
+
+
+def test_the_table_tells_how_near_pictures_are_to_the_baselines(ask):
+    sweep = made(ask)
+    sweep.jobs[0].folder = Path("x/0")
+    lines = table(sweep, {Path("x/0").absolute(): "45.3"}).splitlines()
+    assert lines[0].split()[-5:] == ["PSNR", "dB", "picture", "or", "reason"]
+    assert lines[2].split()[-2:] == ["45.3", "x/0/0000.png"]

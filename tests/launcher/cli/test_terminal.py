@@ -65,7 +65,7 @@ def test_the_terminal_shows_what_a_session_tells(capsys):
     terminal.opening(sweep, Path("x"), ["a note"])
     terminal.job(sweep, 0)
     terminal.unfinished(Path("x"))
-    terminal.table(sweep)
+    terminal.table(sweep, {})
     terminal.contact_sheet(Path("x/contact.png"))
     terminal.report(Path("x/report.html"))
     out = capsys.readouterr().out

@@ -13,6 +13,7 @@ from launcher.estimates import memory
 from launcher.estimates.notes import notes
 from launcher.estimates.plan import plan
 from launcher.estimates.savings import shortage
+from launcher.gpus import Gpu
 from launcher.machines import Machine
 from launcher.records.run_dir import RunDir
 from launcher.rules import problems
@@ -118,9 +119,20 @@ def test_files_that_need_no_conversion_are_in_memory_once(ask):
     mapped, converted = ask(*words, "runtime.dtype=float16"), ask(*words, "runtime.dtype=bfloat16")
     parts, halves = memory.held_parts(mapped, 0), memory.held_parts(converted, 0)
     assert mapped.inputs.checkpoint.dtypes["transformer"] == "float16"
-    assert memory.while_loading(mapped) == memory.LIBRARIES + 2 * memory.IMPORTED + sum(parts.values())
-    each = 2 * memory.IMPORTED + sum(halves.values()) + halves["transformer"]
-    assert memory.while_loading(converted) == memory.LIBRARIES + each
+    own = 2 * memory.IMPORTED + sum(rank.activations + rank.buffers for rank in memory.of_ranks(mapped))
+    assert memory.while_loading(mapped) == memory.LIBRARIES + own + sum(parts.values())
+    assert memory.while_loading(converted) == memory.LIBRARIES + own + sum(halves.values()) + halves["transformer"]
+
+
+def test_weights_that_wait_for_a_gpu_are_each_ranks_own(ask):
+    machine = Machine(16, tuple(Gpu(index, "RTX 4090", 24000) for index in range(2)), memory_gib=64, free_gib=60)
+    words = ["model=flux_tiny", "runtime.dtype=float16", "cp=ring_anything", "cp.ring_degree=2"]
+    offloads = (
+        ask(*words, f"runtime.offload={how}", machine=machine) for how in ("none", "sequential", "group", "model")
+    )
+    none, sequential, group, model = map(memory.while_loading, offloads)
+    assert none == sequential
+    assert group == model == none + memory.held_parts(ask(*words, machine=machine), 1)["transformer"]
 
 
 def test_sharded_weights_that_are_converted_are_whole_for_a_moment(ask):

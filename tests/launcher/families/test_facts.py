@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from launcher.config.model_schema import ModelConfig
-from launcher.families.facts import fact_problems
+from launcher.families.facts import contradictions, fact_problems
 from launcher.families.weights import BUNDLED
 
 TINY = ModelConfig(name="tiny", heads=6, head_dim=24, layers=4, vae_scale=8, patch=2)
@@ -30,6 +30,12 @@ def test_what_the_files_contradict_is_named(changed, said):
     assert list(fact_problems(TINY, BUNDLED)) == []
     (problem,) = fact_problems(dataclasses.replace(TINY, **changed), BUNDLED)
     assert said in str(problem)
+
+
+def test_how_many_layers_have_an_mlp_beside_them_is_read_for_estimates():
+    marked = dataclasses.replace(TINY, single_layers=38)
+    assert list(contradictions(marked, BUNDLED)) == [("transformer", "single_layers", 3)]
+    assert list(fact_problems(marked, BUNDLED)) == []
 
 
 def test_facts_of_a_video_are_compared_too(tmp_path):

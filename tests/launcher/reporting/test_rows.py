@@ -53,6 +53,26 @@ def test_where_no_run_is_on_one_rank_the_first_is_the_baseline(tmp_path, put):
     assert (second.baseline, second.speedup, second.ideal) == (first.label, 2.0, 2.0)
 
 
+def test_what_skips_steps_is_told_and_compared_with_what_computes_all(tmp_path, put):
+    def job(number, skipped, **changes):
+        timed = {"step_seconds": [[9.0, 0.1, 0.5, 0.1, 0.1]], "skipped_steps": [skipped]}
+        place = put(tmp_path, number, "ring", noise=number % 3, **timed)
+        record = json.loads((place / "run.json").read_text())
+        record["config"] |= {"cache": {"name": "first_block"}} | changes
+        (place / "run.json").write_text(json.dumps(record))
+
+    job(0, [2])
+    job(1, [])
+    job(2, [], compile="regional")
+    job(3, [], cache={"name": "none"}, quantization="int8")
+    skips, whole, compiled, quantised = rows([tmp_path], is_held)
+    assert [row.baseline for row in (skips, whole, compiled, quantised)] == [whole.label, "", *[whole.label] * 2]
+    assert (skips.told_skipped, whole.told_skipped, quantised.told_skipped) == ("1 of 2", "0 of 2", "")
+    assert (skips.step, whole.step) == (pytest.approx(0.2), 0.1)  # the mean where steps were skipped, else the median
+    assert (skips.closeness, whole.closeness) != ("", "")
+    assert float(skips.closeness) > 40
+
+
 def test_a_picture_that_leads_elsewhere_is_not_shown(tmp_path, put):
     secret = tmp_path / "secret.png"
     secret.write_bytes((put(tmp_path / "a", 0, "none") / "0000.png").read_bytes())

@@ -24,5 +24,5 @@ def test_silence(capfd):
     progress.tick()
     progress.close()
     screen.opening(Sweep([]), Path("x"), [])
-    screen.table(Sweep([]))
+    screen.table(Sweep([]), {})
     assert capfd.readouterr() == ("", "")

@@ -60,7 +60,7 @@ def test_a_sweep_of_illegal_jobs_only(session, tmp_path):
         def opening(self, sweep: Sweep, folder: Path, notes: list[str]) -> None:
             told.append(str(folder))
 
-        def table(self, sweep: Sweep) -> None:
+        def table(self, sweep: Sweep, closeness: dict[Path, str]) -> None:
             told.append("table")
 
     session = Session(session.composer, Screen(), session.machine)
