@@ -37,7 +37,7 @@ class Bar:
                 self._bar = tqdm(total=steps, bar_format=form, leave=False)
 
     def at(self, stage: str) -> None:
-        """Enter a stage: starting, importing, loading, denoising, decoding."""
+        """Enter a stage: starting, importing, loading, encoding, first step, denoising, decoding."""
         if stage == self.stage:
             return
         self.stage = stage

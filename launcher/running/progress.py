@@ -9,7 +9,7 @@ class Progress(Protocol):
     """What a job tells while it works."""
 
     def at(self, stage: str) -> None:
-        """Enter a stage: starting, importing, loading, denoising, decoding."""
+        """Enter a stage: starting, importing, loading, encoding, first step, denoising, decoding."""
 
     def tick(self) -> None:
         """Time went by."""

@@ -70,9 +70,9 @@ class Ask(Message):
 
 @dataclass(frozen=True)
 class Stage(Message):
-    """A rank enters a stage: importing, loading, fetching, checking, denoising, decoding, saving.
+    """A rank enters a stage: importing, loading, fetching, checking, encoding, first step, compiling, decoding, saving.
 
-    The one rank that fetches from the hub tells how far it is: "fetching, 1.2 GB".
+    Once it tells of a step it denoises. The one rank that fetches from the hub tells how far it is: "fetching, 1.2 GB".
     """
 
     kind: ClassVar[str] = "stage"

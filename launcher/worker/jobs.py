@@ -90,6 +90,8 @@ class Worker:
         ):
             digests: list[str] = []
             for call in () if job.only_check else _calls(job):
+                if call.start == 0:  # prompts that were encoded are kept
+                    self.send(Stage("encoding"))
                 if job.cache.on:
                     forget(self.drawing, job.sharing.transformers)
                 digests += self._draw_call(job, call, seconds)
@@ -223,7 +225,7 @@ class Worker:
         steps, moments = Steps(stepped, drawn), surroundings.Moments()
         try:
             transformers = [getattr(self.pipe, name) for name in job.sharing.transformers]
-            seen = steps.of(self.drawing), first_forward(transformers, moments)
+            seen = steps.of(self.drawing), first_forward(transformers, moments, lambda: self.send(Stage("first step")))
             with seen[0], seen[1] as first, np.errstate(invalid="raise"):  # NaN would be saved as black
                 decodes = self.rank == 0 or job.decoding.shared
                 output = "latent" if not decodes else "pil" if job.frames is None else "pt"

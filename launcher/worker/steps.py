@@ -135,8 +135,10 @@ def watched(kind: type, heard: Callable[[Any, torch.Tensor, torch.Tensor], None]
 
 
 @contextlib.contextmanager
-def first_forward(transformers: Sequence[torch.nn.Module], moments: Moments) -> Iterator[list[float]]:
-    """Note when one of them is called first, which is when prompts have been encoded."""
+def first_forward(
+    transformers: Sequence[torch.nn.Module], moments: Moments, begun: Callable[[], None]
+) -> Iterator[list[float]]:
+    """Note when one of them is called first, which is when prompts have been encoded, and call `begun` then."""
     noted: list[float] = []
 
     def note(*_: object) -> None:
@@ -145,6 +147,7 @@ def first_forward(transformers: Sequence[torch.nn.Module], moments: Moments) -> 
                 torch.cuda.synchronize()
             noted.append(time.monotonic())
             moments.mark()
+            begun()
 
     hooks = [transformer.register_forward_pre_hook(note) for transformer in transformers]
     try:

@@ -65,7 +65,11 @@ def test_a_job_is_done_and_told(rank, job, tmp_path):
     assert done.environment["deterministic"] == "false"
     assert done.peak_bytes > 0
     stages = [message.name for message in said if isinstance(message, Stage)]
-    assert stages == ["loading", "loading", "decoding", "saving", "decoding", "saving"]  # its files, then the rest
+    assert stages == [
+        *("loading", "loading"),  # its files, then the rest
+        *("encoding", "first step", "decoding", "saving"),
+        *("first step", "decoding", "saving"),
+    ]
     assert [message for message in said if isinstance(message, Step)] == [
         Step(picture, step) for picture in (0, 1) for step in (1, 2)
     ]
