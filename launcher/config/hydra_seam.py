@@ -16,14 +16,11 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import hydra._internal.defaults_list as tree
 import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.defaults_list import Overrides
 from hydra._internal.utils import create_automatic_config_search_path
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import SearchPathQuery
-from hydra.core.default_element import InputDefault
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.core.utils import JobRuntime, setup_globals
@@ -38,18 +35,6 @@ from launcher.records.run_dir import portable, portable_override
 # Resolvers, plugins and HydraConfig belong to the process: one thread at a time composes or names a folder.
 LOCK = threading.RLock()
 
-_interpolation_map = tree._create_interpolation_map
-
-
-def _map_where_needed(overrides: Overrides, defaults_list: list[InputDefault], self_added: bool) -> DictConfig:
-    """The choices that `${...}` in a defaults list may name; Hydra makes them for each file: a sixth of composing."""
-    if any(not default.is_self() and default.is_interpolation() for default in defaults_list):
-        return _interpolation_map(overrides, defaults_list, self_added)
-    return DictConfig({})
-
-
-tree._create_interpolation_map = _map_where_needed
-
 
 def make_loader(conf: Path, own: Path | None, job_name: str) -> ConfigLoader:
     """A loader of the configurations in `conf`, and of those in the user's own folder that have other names."""
@@ -61,15 +46,9 @@ def make_loader(conf: Path, own: Path | None, job_name: str) -> ConfigLoader:
             search_path.prepend("command-line", f"file://{own}", SearchPathQuery(provider="schema"))
         loader = ConfigLoaderImpl(config_search_path=search_path)
         for source in loader.get_sources():
-            # Hydra copies all of them, with the schemas that they hold, each time it composes. They never change.
-            source.__deepcopy__ = functools.partial(_itself, source)  # type: ignore[attr-defined]
             if source.scheme() == "file":
                 _guard(source)
         return loader
-
-
-def _itself(source: ConfigSource, _memo: object) -> ConfigSource:
-    return source
 
 
 def _guard(source: ConfigSource) -> None:

@@ -16,12 +16,7 @@ from launcher.config import hydra_seam
 from launcher.config.compose import Composer, to_config
 from launcher.config.paths import conf_dir
 
-PRIVATE = {
-    "hydra._internal.config_loader_impl",
-    "hydra._internal.defaults_list",
-    "hydra._internal.utils",
-    "omegaconf._utils",
-}
+PRIVATE = {"hydra._internal.config_loader_impl", "hydra._internal.utils", "omegaconf._utils"}
 
 
 def test_no_other_module_uses_hydras_private_names():
