@@ -18,8 +18,10 @@ class Decoding:
     """How a VAE decodes.
 
     Args:
-        tile: the side of a tile, in pixels; None: all at once. shared: the ranks are dealt the tiles.
+        tile: the side of a tile, in pixels; None: all at once. shared: the ranks are dealt the tiles. slicing: a
+            batch's pictures come one after another.
     """
 
     tile: int | None = None
     shared: bool = False
+    slicing: bool = False

@@ -153,6 +153,8 @@ REFUSALS: dict[str, list[Refusal]] = {
         ("vae.tiling=true vae.tile=0", "must be a multiple of 32 pixels; type vae.tile=32", LAPTOP),
         ("vae.tiling=true vae.tile=256 vae.shared=true cp=none", "there is one rank; type cp=ring_anything", LAPTOP),
         ("vae.tiling=true model=hunyuan_image_21", "was not tested with AutoencoderKLHunyuanImage", GPUS),
+        ("vae.slicing=true", "each picture is decoded alone with batch=1; type batch=2", LAPTOP),
+        ("vae.slicing=true batch=2 images=2 model=hunyuan_image_21", "not tested with AutoencoderKLHunyuanImage", GPUS),
         (
             "vae.tiling=true vae.shared=true model=wan_t2v_1_3b vae.tile=256",
             "AutoencoderKLWan keeps what it computed of a tile's frames",

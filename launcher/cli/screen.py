@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from launcher import quantizing
 from launcher.compiling import FULL, REGIONAL
+from launcher.decoding import Decoding
 from launcher.estimates import memory
 from launcher.estimates.notes import notes
 from launcher.families.tasks import strength
@@ -94,9 +95,11 @@ def rows_of(request: Request) -> dict[str, str]:
         told["scheduler"] += f", shift {wish.shift:g}" if wish.shift is not None else ""
         told["scheduler"] += f", {wish.sigmas} sigmas" if wish.sigmas is not None else ""
         told["scheduler"] += "".join(f", {key} {item}" for key, item in (wish.options or {}).items())
-    if request.config.vae.tiling:
-        told["vae"] = f"decodes in tiles of {request.tile} pixels"
-        told["vae"] += ", shared by all ranks" if request.config.vae.shared else ""
+    if (how := request.decoding) != Decoding():
+        ways = [f"in tiles of {how.tile} pixels"] if how.tile is not None else []
+        ways += ["shared by all ranks"] if how.shared else []
+        ways += ["a batch's pictures one by one"] if how.slicing else []
+        told["vae"] = f"decodes {', '.join(ways)}"
     if (cache := request.cache).on:
         numbers = {key: getattr(cache, key) for key in ("threshold", "interval", "warmup", "order")}
         told["cache"] = cache.name + "".join(f", {key} {x:g}" for key, x in numbers.items() if x is not None)

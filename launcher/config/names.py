@@ -72,6 +72,9 @@ ELSEWHERE = {
     "vae_tiling": "vae.tiling",
     "enable_vae_tiling": "vae.tiling",
     "tile_size": "vae.tile",
+    "slicing": "vae.slicing",
+    "vae_slicing": "vae.slicing",
+    "enable_vae_slicing": "vae.slicing",
     "tile_sample_min_size": "vae.tile",
     "quantize": "quantization",
     "quantisation": "quantization",
@@ -214,8 +217,5 @@ NOT_NEEDED = {
     "ip_adapter": ("no model here takes one", "leave it out"),
     "resolution": ("unknown setting; a size is two of them", "type height=1024 width=1024"),
     "size": ("unknown setting; a size is two of them", "type height=1024 width=1024"),
-    "slicing": ("a batch is decoded at once", "type batch=1, or vae.tiling=true for less memory"),
-    "enable_vae_slicing": ("a batch is decoded at once", "type batch=1, or vae.tiling=true for less memory"),
-    "vae_slicing": ("a batch is decoded at once", "type batch=1, or vae.tiling=true for less memory"),
     "teacache": ("unknown setting; a cache of steps is chosen by its name", "type cache=first_block"),
 }  # fmt: skip

@@ -91,6 +91,7 @@ class VaeConfig:
 
     tiling: bool = option(False, "decode in tiles that overlap: less memory, and another picture at their seams")
     tile: Optional[int] = option(None, "the side of a tile, pixels; default: 512")
+    slicing: bool = option(False, "decode (and encode) the pictures of a batch one after another: less memory")
     shared: bool = option(False, "with vae.tiling: all ranks decode tiles, which changes nothing more")
 
 

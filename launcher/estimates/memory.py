@@ -119,7 +119,8 @@ def of_ranks(request: Request, every: bool = False) -> list[Memory]:
             * shape.heads
             * shape.head_dim
             * size,
-            decoding=batch * (decoding + kept if rank == 0 else decoding if request.decoding.shared else 0),
+            decoding=(1 if request.decoding.slicing else batch) * decoding * (rank == 0 or request.decoding.shared)
+            + batch * kept * (rank == 0),
             loading=_converting(request, rank),
         )
         for rank, held in enumerate(request.tokens_per_rank * (request.mesh.cfg if every else 1))

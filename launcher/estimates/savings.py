@@ -3,6 +3,7 @@
 Each option is tried: the request is resolved with it, memory.py's estimate must find room on every rank and for what
 loading takes of main memory, and no rule may refuse it. In the order of what they cost:
 
+    vae.slicing=true         decodes a batch's pictures one after another
     vae.tiling=true          decodes where tiles overlap twice, once a picture; its seams blend
     runtime.weights=sharded  weights travel in each step; the picture is the same to the bit
     runtime.offload=model    each part of the pipeline travels to the GPU and back for each picture
@@ -123,8 +124,10 @@ def _in_order(request: Request) -> Iterator[tuple[Settings, ...]]:
 def _options(request: Request) -> Iterator[Settings]:
     """What may be tried, each by what is typed."""
     config, size, stays = request.config, request.rendered, request.config.memory == AUTO
-    tiles = sources.part_of(config.model.pipeline, "vae") in TILED and max(size.height, size.width) > request.tile
-    if tiles and not config.vae.tiling:
+    tested = sources.part_of(config.model.pipeline, "vae") in TILED
+    if tested and config.batch > 1 and not config.vae.slicing:
+        yield {"vae.slicing": True}
+    if tested and max(size.height, size.width) > request.tile and not config.vae.tiling:
         yield {"vae.tiling": True}
     if request.mesh.ranks > 1 and request.weights != "sharded" and (config.runtime.weights == AUTO or not stays):
         yield {"runtime.weights": "sharded"}

@@ -200,7 +200,8 @@ class Request:
     @property
     def decoding(self) -> Decoding:
         """How the VAE decodes."""
-        return Decoding(self.tile, self.config.vae.shared) if self.config.vae.tiling else Decoding()
+        vae = self.config.vae
+        return Decoding(self.tile if vae.tiling else None, vae.tiling and vae.shared, vae.slicing)
 
     @property
     def cache(self) -> Cache:

@@ -1,4 +1,4 @@
-"""Decoding in tiles: a VAE that can, a tile that fits it, and a picture that is larger than one."""
+"""Decoding in tiles or one by one: a VAE that can, a tile that fits it, and a picture that is larger than one."""
 
 from __future__ import annotations
 
@@ -15,6 +15,24 @@ LEAVE = "leave it out"
 
 
 @rule
+def slices(request: Request) -> Iterator[Problem]:
+    """There is a batch to slice, and a VAE that can."""
+    if not request.config.vae.slicing:
+        return
+    kind = sources.part_of(request.config.model.pipeline, "vae")
+    if kind not in TILED:
+        yield _untried("vae.slicing=true", request)
+    elif request.config.batch == 1:
+        yield Problem("vae.slicing=true", "each picture is decoded alone with batch=1", f"type batch=2, or {LEAVE}")
+
+
+def _untried(value: str, request: Request) -> Problem:
+    pipeline = request.config.model.pipeline
+    named = sources.part_of(pipeline, "vae") or f"the VAE of {pipeline}"
+    return Problem(value, f"was not tested with {named}; tested: {', '.join(TILED)}", LEAVE)
+
+
+@rule
 def tiles(request: Request) -> Iterator[Problem]:
     """Each setting acts: there is more than one tile, and ranks to share them."""
     asked, model = request.config.vae, request.config.model
@@ -27,8 +45,7 @@ def tiles(request: Request) -> Iterator[Problem]:
             yield Problem("vae.shared=true", what, f"type vae.tiling=true, or {LEAVE}")
         return
     if kind not in TILED:
-        named = kind or f"the VAE of {model.pipeline}"
-        yield Problem("vae.tiling=true", f"was not tested with {named}; tested: {', '.join(TILED)}", LEAVE)
+        yield _untried("vae.tiling=true", request)
         return
     tile, unit = request.tile, OVERLAP * max(1, model.vae_scale)
     if tile < unit or tile > MAX_SIDE or tile % unit:

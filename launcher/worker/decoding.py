@@ -24,13 +24,17 @@ SIDES = tuple(f"tile_sample_{each}_{side}" for each in ("min", "stride") for sid
 
 @contextlib.contextmanager
 def decoded_by(vae: Any, how: Decoding) -> Iterator[None]:
-    """Have a VAE decode (and encode) in tiles, and all ranks share them if they are to, while the block runs."""
-    if how.tile is None:
+    """Have a VAE decode (and encode) in tiles, shared or not, and a batch in slices, as asked, while the block runs."""
+    if how == Decoding():
         yield
         return
     by_size = type(vae).__name__ in BY_SIZE
-    before = {name: getattr(vae, name) for name in ("use_tiling", *(SIZES if by_size else SIDES))}
-    if by_size:
+    names = ("use_slicing", *(("use_tiling", *(SIZES if by_size else SIDES)) if how.tile is not None else ()))
+    before = {name: getattr(vae, name) for name in names}
+    vae.use_slicing = how.slicing or vae.use_slicing
+    if how.tile is None:
+        pass
+    elif by_size:
         scale = 2 ** (len(vae.config.block_out_channels) - 1)
         vae.tile_sample_min_size, vae.tile_latent_min_size = how.tile, how.tile // scale
         vae.tile_overlap_factor = 1 / OVERLAP

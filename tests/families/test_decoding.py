@@ -85,6 +85,26 @@ def decoded(group: dist.ProcessGroup, name: str, shared: bool) -> tuple[bool, bo
 
 
 @pytest.mark.parametrize("name", TILED)
+def test_a_batch_in_slices_is_each_alone_to_the_bit(name):
+    from launcher.worker.decoding import decoded_by
+
+    config, shape = TINY[name]
+    torch.manual_seed(0)
+    vae, seen = getattr(diffusers, name)(**config).eval(), []
+    z = torch.randn((3, *shape[1:]), generator=torch.Generator().manual_seed(1))
+    vae.decoder.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    with torch.no_grad():
+        alone = torch.cat([vae.decode(one).sample for one in z.split(1)])
+        seen.clear()
+        with decoded_by(vae, Decoding(slicing=True)):
+            assert torch.equal(vae.decode(z).sample, alone)
+        assert set(seen) == {1}
+        seen.clear()
+        assert torch.allclose(vae.decode(z).sample, alone, atol=1e-5)
+        assert 3 in seen, "something is left of it"
+
+
+@pytest.mark.parametrize("name", TILED)
 def test_tiles_are_dealt_and_joined_to_the_bit(ranks, name):
     for same, changed, calls in ranks.run(decoded, 3, name=name, shared=name in SHARED):
         assert same

@@ -31,6 +31,7 @@ TIGHT = Machine(2, memory_gib=4, free_gib=1.6)
     ("words", "named"),
     [
         ([*LARGE, "cp=none"], "vae.tiling=true"),
+        ([*LARGE, "cp=none", "height=1024", "width=1024", "images=8", "batch=8"], "vae.slicing=true"),
         (["model=flux2", "cp=none", "machine=h100x8", "machine.gpus=1"], "runtime.offload=model"),
         (["model=flux", "cp=none", *CARDS, "machine.memory_gib=24"], "runtime.offload=model"),
         (["model=flux", "cp=none", *CARDS, "machine.memory_gib=12"], "runtime.offload=group"),
