@@ -15,6 +15,7 @@ SETTINGS: dict[str, dict[str, float | int | None]] = {
     "first_block": {"threshold": 0.05},
     "mag": {"threshold": 0.06, "warmup": None, "ratios": None},
     "taylorseer": {"interval": 5, "warmup": 3, "order": 1},
+    "faster": {"interval": 2},
     "pab": {"interval": 2},
 }
 # What a pipeline must have for one: it tells the two calls of guidance apart, or in which step it is.
@@ -22,11 +23,15 @@ NEEDS = {
     "first_block": "cache_context",
     "mag": "cache_context",
     "taylorseer": "cache_context",
+    "faster": "current_timestep",
     "pab": "current_timestep",
 }
+FASTER_TIMESTEPS = (-1, 681)  # of 1000, between which attention goes on as it went before: diffusers' own
+FASTER_WEIGHT = 0.5  # how much of its last change is added: diffusers' own
 PAB_TIMESTEPS = (100, 800)  # of 1000, between which attention is taken from before: diffusers' own
 WARM = 0.2  # of the steps, that mag computes at first: diffusers' own
 HELD = {"first_block": 3, "mag": 1}  # copies of this rank's hidden states that a cache holds
+HELD_BY_LAYERS = {"taylorseer": 1, "faster": 2, "pab": 1}  # and those of each layer; of taylorseer one for each order
 
 
 @dataclass(frozen=True)

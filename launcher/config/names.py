@@ -72,7 +72,6 @@ ELSEWHERE = {
     "vae_tiling": "vae.tiling",
     "enable_vae_tiling": "vae.tiling",
     "tile_size": "vae.tile",
-    "slicing": "vae.slicing",
     "vae_slicing": "vae.slicing",
     "enable_vae_slicing": "vae.slicing",
     "tile_sample_min_size": "vae.tile",
@@ -144,7 +143,7 @@ SCHEDULERS = {
 # Options that other programs, or diffusers, have and this one does not, by the choice, with the reason.
 NOT_OFFERED = {
     "cache": dict.fromkeys(
-        ("faster", "fastercache", "faster_cache", "seacache", "sea", "teacache", "dbcache", "text_kv"),
+        ("seacache", "sea", "teacache", "dbcache", "text_kv"),
         ("is not offered: it was not tested with ranks that share a picture", "type cache=first_block"),
     )
 }

@@ -33,7 +33,7 @@ from dataclasses import dataclass, replace
 from attention_backends import prices
 from attention_backends.catalog import MODES
 from launcher import offloading, quantizing
-from launcher.caches import HELD
+from launcher.caches import HELD, HELD_BY_LAYERS
 from launcher.compiling import NONE
 from launcher.estimates.attentions import ELEMENT_SIZE, attentions, countable
 from launcher.estimates.offloaded import present
@@ -247,7 +247,7 @@ def _cached(request: Request) -> int:
     name, layers = request.cache.name, request.config.model.layers
     branches = -(-request.passes // request.mesh.cfg)
     orders = (request.cache.order or 0) + 1 if name == "taylorseer" else 1
-    return branches * (HELD.get(name, 0) + layers * orders * (name in ("taylorseer", "pab")))
+    return branches * (HELD.get(name, 0) + layers * orders * HELD_BY_LAYERS.get(name, 0))
 
 
 def _weights(request: Request, rank: int) -> dict[str, int | None]:

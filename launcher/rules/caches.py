@@ -49,6 +49,10 @@ def cache(request: Request) -> Iterator[Problem]:
         what = f"{pipeline} calls its transformer twice a step, and one call would be given the other's attention"
         others = [f"cache={each}" for each in model.caches if each != "pab"]
         yield Problem(value, what, f"type {choices(others)}, or {LEAVE}" if others else LEAVE)
+    if asked.name == "faster" and request.passes == 2:
+        what = "was tested where a step has one pass of the transformer, and guidance makes it two"
+        others = [f"cache={each}" for each in model.caches if each != "faster"]
+        yield Problem(value, what, f"type {choices(others)}, or {LEAVE}")
     yield from _numbers(request)
 
 

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from diffusers import FirstBlockCacheConfig, MagCacheConfig, PyramidAttentionBroadcastConfig, TaylorSeerCacheConfig
+from diffusers import (
+    FasterCacheConfig,
+    FirstBlockCacheConfig,
+    MagCacheConfig,
+    PyramidAttentionBroadcastConfig,
+    TaylorSeerCacheConfig,
+)
+from diffusers.hooks.faster_cache import _FASTER_CACHE_BLOCK_HOOK
 from diffusers.hooks.first_block_cache import _FBC_BLOCK_HOOK, _FBC_LEADER_BLOCK_HOOK
 from diffusers.hooks.mag_cache import _MAG_CACHE_BLOCK_HOOK, _MAG_CACHE_LEADER_BLOCK_HOOK
 from diffusers.hooks.pyramid_attention_broadcast import _PYRAMID_ATTENTION_BROADCAST_HOOK
 from diffusers.hooks.taylorseer_cache import _TAYLORSEER_CACHE_HOOK
 
-from launcher.caches import PAB_TIMESTEPS, Cache
+from launcher.caches import FASTER_TIMESTEPS, FASTER_WEIGHT, PAB_TIMESTEPS, Cache
 
+logging.getLogger("diffusers.hooks.faster_cache").setLevel(logging.ERROR)  # it warns each time that it is experimental
 HOOKS = {
+    _FASTER_CACHE_BLOCK_HOOK,
     _FBC_LEADER_BLOCK_HOOK,
     _FBC_BLOCK_HOOK,
     _MAG_CACHE_LEADER_BLOCK_HOOK,
@@ -30,6 +40,7 @@ class Skips:
 
     def __init__(self) -> None:
         self.steps: list[int] = []
+        self.begun = False  # a step of this picture is over
         self._in_this = False
 
     def note(self) -> None:
@@ -40,11 +51,11 @@ class Skips:
         """A step is over."""
         if self._in_this:
             self.steps.append(number)
-        self._in_this = False
+        self._in_this, self.begun = False, True
 
     def taken(self) -> tuple[int, ...]:
         """The steps of a picture that is drawn; the next one begins."""
-        steps, self.steps, self._in_this = tuple(self.steps), [], False
+        steps, self.steps, self._in_this, self.begun = tuple(self.steps), [], False, False
         return steps
 
 
@@ -61,7 +72,7 @@ def cached(pipe: Any, transformers: Sequence[str], cache: Cache, dtype: str) -> 
     with contextlib.ExitStack() as stack:
         for name in transformers if cache.on else ():
             transformer = getattr(pipe, name)
-            transformer.enable_cache(_config(cache, pipe, getattr(torch, dtype)))
+            transformer.enable_cache(_config(cache, pipe, getattr(torch, dtype), skips))
             stack.callback(transformer.disable_cache)
             stack.enter_context(_watched(transformer, cache.name, skips))
         yield skips
@@ -73,7 +84,7 @@ def forget(pipe: Any, transformers: Sequence[str]) -> None:
         getattr(pipe, name)._reset_stateful_cache()
 
 
-def _config(cache: Cache, pipe: Any, dtype: torch.dtype) -> Any:
+def _config(cache: Cache, pipe: Any, dtype: torch.dtype, skips: Skips) -> Any:
     if cache.name == "first_block":
         return FirstBlockCacheConfig(threshold=cache.threshold)
     if cache.name == "mag":
@@ -89,6 +100,15 @@ def _config(cache: Cache, pipe: Any, dtype: torch.dtype) -> Any:
             disable_cache_before_step=cache.warmup,
             max_order=cache.order,
             taylor_factors_dtype=dtype,
+        )
+    if cache.name == "faster":
+        return FasterCacheConfig(
+            spatial_attention_block_skip_range=cache.interval,
+            spatial_attention_timestep_skip_range=FASTER_TIMESTEPS,
+            attention_weight_callback=lambda _: FASTER_WEIGHT,
+            is_guidance_distilled=True,  # one pass a step: there is no other branch to guess
+            # In range before anything was computed, as where a picture is begun with half of the steps, it would fail.
+            current_timestep_callback=lambda: pipe.current_timestep if skips.begun else FASTER_TIMESTEPS[1],
         )
     return PyramidAttentionBroadcastConfig(
         spatial_attention_block_skip_range=cache.interval,

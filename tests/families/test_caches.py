@@ -35,6 +35,7 @@ CACHES = {
     "first_block": Cache("first_block", threshold=0.3, steps=STEPS),
     "mag": Cache("mag", threshold=0.5, warmup=1, ratios=(1.0, 1.0), steps=STEPS),
     "taylorseer": Cache("taylorseer", interval=2, warmup=2, order=1, steps=STEPS),
+    "faster": Cache("faster", interval=2, steps=STEPS),
     "pab": Cache("pab", interval=2, steps=STEPS),
 }
 NAMES = ["flux", "flux_schnell", "qwenimage", "wan", "wan_i2v", "wan_ti2v", "ltx", "hunyuan_video", "cogvideox"]

@@ -19,6 +19,7 @@ def test_it_is_refused(refuse, line, said, machine):
     [
         ([], Cache(steps=12)),
         (["cache=first_block", "cache.threshold=0"], Cache("first_block", 0.0, steps=12)),
+        (["cache=faster", "cache.interval=3"], Cache("faster", interval=3, steps=12)),
         (["cache=pab", "steps=1"], Cache("pab", interval=2, steps=1)),
         (["cache=taylorseer", "cache.order=2"], Cache("taylorseer", interval=5, warmup=3, order=2, steps=12)),
         (["cache=mag", "cache.ratios=[1,2]"], Cache("mag", 0.06, warmup=2, ratios=(1.0, 2.0), steps=12)),
@@ -41,4 +42,5 @@ def test_what_a_cache_holds_is_counted(ask):
     plain = activations()
     assert activations("cache=first_block") == plain * 27 // 24
     assert activations("cache=first_block", "model.true_cfg=2") == plain * 30 // 24
+    assert activations("cache=faster") == plain * (24 + 2 * 4) // 24
     assert activations("cache=taylorseer", "cache.order=2") == plain * (24 + 4 * 3) // 24

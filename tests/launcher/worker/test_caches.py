@@ -19,6 +19,7 @@ CACHES = [
     Cache("first_block", threshold=0.6, steps=STEPS),
     Cache("mag", threshold=0.5, warmup=1, ratios=(1.0, 1.0), steps=STEPS),
     Cache("taylorseer", interval=3, warmup=2, order=1, steps=STEPS),
+    Cache("faster", interval=2, steps=STEPS),
     Cache("pab", interval=2, steps=STEPS),
 ]
 
