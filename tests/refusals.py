@@ -124,7 +124,7 @@ REFUSALS: dict[str, list[Refusal]] = {
     ],
     "caches": [
         ("cache.threshold=0.1", "cache.threshold=0.1: cache=none takes none; type cache=first_block", LAPTOP),
-        ("cache=first_block cache.interval=3", "cache=first_block takes none; type cache=taylorseer, cache=faster or", LAPTOP),
+        ("cache=first_block cache.interval=3", "takes none; type cache=taylorseer, cache=faster or", LAPTOP),
         ("cache=first_block cache.threshold=-1", "must be a number from 0, which skips nothing", LAPTOP),
         ("cache=first_block cache.threshold=nan", "type cache.threshold=0.05", LAPTOP),
         ("cache=pab cache.interval=1", "must be at least 2: one step in so many is computed", LAPTOP),
@@ -136,7 +136,7 @@ REFUSALS: dict[str, list[Refusal]] = {
         ("cache=taylorseer model=wan_t2v_1_3b", "was not tested with wan_t2v_1_3b; type cache=first_block", GPUS),
         ("cache=pab model=flux2", "cache=pab: was not tested with flux2; leave it out", GPUS),
         (f"cache=first_block image={PICTURE}", "FluxImg2ImgPipeline does not tell it which of its calls", LAPTOP),
-        ("cache=faster model.true_cfg=2", "one pass of the transformer, and guidance makes it two; type cache=", LAPTOP),
+        ("cache=faster model.true_cfg=2", "one pass of the transformer, and guidance makes it two; type", LAPTOP),
         ("cache=faster cache.warmup=2", "cache=faster takes none; type cache=mag or cache=taylorseer", LAPTOP),
         ("cache=faster model=flux2", "cache=faster: was not tested with flux2; leave it out", GPUS),
         ("cache=pab model.true_cfg=2", "calls its transformer twice a step", LAPTOP),

@@ -22,8 +22,8 @@ not read: ranks of a machine share that memory while they load, and on a CPU aft
 
 `python -m tests.benchmarks.memory` measures all but encoding and offloads on a CPU, on one to four ranks: with a FLUX
 of 1 B parameters what ranks held was from 11% below to 7% above, with flux_tiny at up to 2048 x 1024 from 11% below to
-7% above. A warm rank keeps some of what an earlier, larger job took. Not within 15%: weights that a CPU quantises as it
-loads them, and films that it decodes (conf/README.md).
+7% above, with quantised weights from 9% below to 9% above. A warm rank keeps some of what an earlier, larger job took.
+Not within 15%: films that a CPU decodes (conf/README.md).
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def while_loading(request: Request) -> int | None:
         IMPORTED + step + max(blocks, sum(parts[name] for name in parts.keys() - mapped))
         for parts, step in zip(held, steps, strict=False)
     )
-    shared = sum(max(parts.get(name, 0) for parts in held) for name in mapped)
+    shared = sum(max(parts.get(name, 0) for parts in held) for name in mapped) + sum(_quantised_files(request).values())
     return LIBRARIES + shared + request.groups * own
 
 
@@ -179,13 +179,25 @@ def _mapped(request: Request) -> set[str]:
 
 
 def _converting(request: Request, rank: int) -> int:
-    """Bytes that a rank on a CPU holds before it leaves the others their share of weights that it converted."""
+    """Bytes that a rank on a CPU holds before it leaves the others their share of weights that it converted, or before
+    the files can go whose weights it quantised.
+    """
+    if request.device == "cpu" and (files := _quantised_files(request)):
+        return IMPORTED + LIBRARIES + sum(files.values()) + sum(held_parts(request, rank)[name] for name in files)
     if request.weights != "sharded" or request.device != "cpu":
         return 0
     held = held_parts(with_weights(request, "replicated"), rank)
     if _shared(request, held) <= _mapped(request):
         return 0
     return IMPORTED + LIBRARIES + sum(held.values())
+
+
+def _quantised_files(request: Request) -> dict[str, int]:
+    """Bytes of the parts that are quantised while they load, before they are: their files' pages."""
+    if request.config.quantization == quantizing.NONE:
+        return {}
+    counts = parameters(request)
+    return {name: counts[name] * ELEMENT_SIZE.get(request.dtype, 4) for name in _shared(request, counts)}
 
 
 def host_free_gib(request: Request) -> float | None:

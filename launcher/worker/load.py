@@ -87,6 +87,8 @@ def _part(kind: Any, folder: str, name: str, dtype: torch.dtype, load: Load) -> 
         source["torch_dtype"] = dtype
     if name in load.quantized and load.quantization != NF4:
         source["quantization_config"] = quantizing.configuration(load.quantization)
+    if name in load.quantized:
+        quantizing.give_back_what_is_freed()
     part, found = kind.from_pretrained(str(Path(folder, name)), output_loading_info=True, **source)
     for key, stored, wanted in found["mismatched_keys"]:
         shapes = f"{tuple(stored)} in its file, and its config.json asks for {tuple(wanted)}"
@@ -96,8 +98,10 @@ def _part(kind: Any, folder: str, name: str, dtype: torch.dtype, load: Load) -> 
     if left := sorted(key for key in found["unexpected_keys"] if re.sub(r"\d+", "*", key) in known):
         raise ValueError(f"does not fit its configuration: its files hold {left[0]}, and config.json has fewer layers")
     lacking = {weight for weight, value in part.named_parameters() if value.is_meta}
-    if name in load.quantized and load.quantization == NF4 and not lacking:
-        quantizing.pack(part)
+    if name in load.quantized and not lacking:
+        if load.quantization == NF4:
+            quantizing.pack(part)
+        quantizing.let_go(part)
     return part, sorted(lacking | set(found["missing_keys"]))
 
 

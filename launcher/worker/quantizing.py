@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +11,25 @@ from typing import Any
 import diffusers
 import torch
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+MMAP_THRESHOLD = -3, 1 << 20  # of mallopt(3), in bytes
+
+
+def give_back_what_is_freed() -> None:
+    """Have memory of a freed weight go back to the system at once.
+
+    glibc keeps what is smaller than the largest that was freed so far, up to 32 MiB, in a heap, where weights that come
+    and go leave holes: with 15 blocks of 71 to 170 MB on two ranks, a rank held 700 MiB that nothing was in.
+    """
+    with contextlib.suppress(AttributeError):  # another libc
+        ctypes.CDLL(None).mallopt(*MMAP_THRESHOLD)
+
+
+def let_go(part: torch.nn.Module) -> None:
+    """Copy the weights of a part that stayed whole, so that its files' pages, which the others came from, can go."""
+    for weight in (*part.parameters(), *part.buffers()):
+        if not is_traceable_wrapper_subclass(weight):
+            weight.data = weight.data.clone()
 
 
 def configuration(how: str) -> Any:

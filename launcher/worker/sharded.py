@@ -7,8 +7,6 @@ them all, to the bit.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import itertools
 from typing import Any
 
@@ -18,10 +16,9 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
-from launcher.worker.quantizing import tensors_of
+from launcher.worker.quantizing import give_back_what_is_freed, tensors_of
 
 MOST = "_most_gathered"  # what a transformer is told of itself: bytes
-MMAP_THRESHOLD = -3, 1 << 20  # of mallopt(3), in bytes
 
 
 def shard(transformer: Any, device: torch.device, group: dist.ProcessGroup) -> None:
@@ -30,7 +27,7 @@ def shard(transformer: Any, device: torch.device, group: dist.ProcessGroup) -> N
     The transformer may be on the CPU, where it is whole for a moment: its blocks go to the device one by one.
     """
     if device.type == "cpu":
-        _give_back_what_is_freed()
+        give_back_what_is_freed()
     mesh, blocks = DeviceMesh.from_group(group, device.type), blocks_of(transformer)
     sizes = [_bytes_of(block) for block in blocks]
     for block in (*blocks, transformer):
@@ -53,16 +50,6 @@ def _in_turn(blocks: list[Any]) -> None:
     """Have each block ask for the weights of the one behind it."""
     for block, after in itertools.zip_longest(blocks, blocks[1:]):
         block.set_modules_to_forward_prefetch([] if after is None else [after])
-
-
-def _give_back_what_is_freed() -> None:
-    """Have memory of a freed weight go back to the system at once.
-
-    glibc keeps what is smaller than the largest that was freed so far, up to 32 MiB, in a heap, where weights that come
-    and go leave holes: with 15 blocks of 71 to 170 MB on two ranks, a rank held 700 MiB that nothing was in.
-    """
-    with contextlib.suppress(AttributeError):  # another libc
-        ctypes.CDLL(None).mallopt(*MMAP_THRESHOLD)
 
 
 def blocks_of(transformer: torch.nn.Module) -> list[Any]:

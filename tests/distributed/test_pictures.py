@@ -154,7 +154,8 @@ def test_the_screen_is_the_launchers_own(launch):
     before = ["flux_tiny", "size", "tokens", "parallel", "devices", "memory", "loading", "seed", "run"]
     assert names == [*before, "picture", "seconds", "peak"]
     stages = [line.strip() for line in ended.err.splitlines()]
-    assert stages == ["starting ...", "importing ...", "loading ...", "denoising ...", "decoding ...", "saving ..."]
+    told = ["starting", "importing", "loading", "encoding", "first step", "denoising", "decoding", "saving"]
+    assert stages == [f"{each} ..." for each in told]
     assert "each rank holds 256 + 8" in ended.out
     records = "".join(path.read_text() for run in ended.runs for path in run.glob("run.json"))
     assert str(Path.home()) not in records

@@ -43,7 +43,8 @@ def main(words: list[str]) -> int:
         if word.startswith(("model=", "cp=", "cp.")):
             raise Refused([Problem(word, "models lists every model in every mode", "leave it out")])
     machine = machines.here()
-    lines = [[*args.overrides, f"model={name}"] for name in composer.groups["model"]]
+    whole = "runtime.weights=replicated"  # what is legal, and not what fits: that would take other weights
+    lines = [[whole, *args.overrides, f"model={name}"] for name in composer.groups["model"]]
     rows = [_row(resolved(composer, line, machine)[1]) for line in lines]
     show(json.dumps(rows, indent=2) if args.json else _page(rows))
     return 0
