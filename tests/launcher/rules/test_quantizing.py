@@ -81,3 +81,12 @@ def test_a_quantised_weight_is_counted_by_what_it_is_made_of():
     layer.weight = torch.nn.Parameter(TwoTensor(numbers, scales), requires_grad=False)
     assert [each.data_ptr() for each in tensors_of(layer.weight)] == [numbers.data_ptr(), scales.data_ptr()]
     assert bytes_held(layer) == 2 * 4 * 8 * 4
+
+
+def test_a_cpu_is_planned_to_hold_files_beside_what_is_made_of_them(ask):
+    words = ["runtime=cpu", "cp=ring_anything", "cp.ring_degree=2"]
+    plain, packed = (ask(*words, *more) for more in ([], ["quantization=int8"]))
+    whole, made = (memory.held_parts(request, 1)["transformer"] for request in (plain, packed))
+    assert [rank.loading for rank in memory.of_ranks(plain)] == [0, 0]
+    assert [rank.loading for rank in memory.of_ranks(packed)] == [memory.IMPORTED + memory.LIBRARIES + whole + made] * 2
+    assert memory.while_loading(packed) > memory.while_loading(ask("runtime=cpu", "cp=none", "quantization=int8"))
