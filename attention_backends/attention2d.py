@@ -20,12 +20,12 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from attention_backends import exchange, kernels
-from attention_backends.cost import Speeds
 from attention_backends.kernels import lse_dtype
 from attention_backends.layout import Layout
 from attention_backends.masks import RowMask, gather_mask
 from attention_backends.merge import merge
 from attention_backends.topology import Topology
+from attention_backends.workload import Speeds
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -20,7 +20,6 @@ import torch
 import torch.distributed as dist
 
 from attention_backends import attention2d, exchange, kernels, peers
-from attention_backends.cost import Speeds
 from attention_backends.diffusers_seam import theirs
 from attention_backends.layout import Layout, split_lengths
 from attention_backends.ring import Ring, start
@@ -28,6 +27,7 @@ from attention_backends.schedule import measure
 from attention_backends.steps import COMPUTE, WIRE, Table, step_table, timed
 from attention_backends.topology import Topology
 from attention_backends.unified import context_parallel_attention
+from attention_backends.workload import Speeds
 
 Absent = dict[str, str]  # which peers have no row, and why
 # What only one of the two tables asks for, with defaults. double: steps.py's.

@@ -7,7 +7,8 @@ seconds       = max over ranks of  wire + compute + merge
 
 from collections.abc import Sequence
 
-from attention_backends.cost import MERGE_PASSES, Attention, Moved, Shape, Speeds
+from attention_backends.cost import MERGE_PASSES
+from attention_backends.workload import Attention, Moved, Shape, Speeds
 
 
 class _Rank:

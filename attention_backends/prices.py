@@ -5,7 +5,7 @@ from typing import Protocol
 
 from attention_backends import cost, cost2d
 from attention_backends.catalog import Mode
-from attention_backends.cost import Attention, Moved, Speeds
+from attention_backends.workload import Attention, Moved, Speeds
 
 
 class Price(Protocol):

@@ -12,9 +12,10 @@ from functools import lru_cache
 import torch
 
 from attention_backends import cost, exchange, kernels
-from attention_backends.cost import SPEEDS, Attention, Shape, Speeds, cheapest
+from attention_backends.cost import cheapest
 from attention_backends.layout import Route
 from attention_backends.transport import Group
+from attention_backends.workload import SPEEDS, Attention, Shape, Speeds
 
 _cheapest, _apart = lru_cache(1024)(cheapest), lru_cache(1024)(cost.apart)  # a model asks the same at each layer
 
@@ -30,7 +31,7 @@ def auto(
     """The schedule of the least estimated time, the same on every member of a ring.
 
     query, value: (B, S, H, D) with the heads that every member of this ring holds. speeds: of a rank, if not those
-    that cost.SPEEDS states for the device. meanwhile: FLOPs for a token that run while keys travel.
+    that workload.SPEEDS states for the device. meanwhile: FLOPs for a token that run while keys travel.
     """
     batch, _, heads, width = query.shape
     if len(route.keys.lengths) == 1 or not heads or not kernels.gives_lse(operator):

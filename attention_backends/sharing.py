@@ -8,7 +8,6 @@ import torch
 
 from attention_backends import compiled, exchange
 from attention_backends.catalog import MODES, Mode
-from attention_backends.cost import Speeds
 from attention_backends.deferred import Deferred, now
 from attention_backends.given import shapes, total
 from attention_backends.header import checksum
@@ -16,6 +15,7 @@ from attention_backends.kept_local import KeptLocal, own_parts
 from attention_backends.layout import Layout, look_alike
 from attention_backends.topology import Topology
 from attention_backends.wire import Wire
+from attention_backends.workload import Speeds
 
 
 @dataclass

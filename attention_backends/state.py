@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 from attention_backends import compiled, exchange
-from attention_backends.cost import Meanwhile
 from attention_backends.deferred import Deferred, now
 from attention_backends.header import DTYPES, Header, bits, disagreement
 from attention_backends.kernels import choose
 from attention_backends.layout import Layout, joined, look_alike
 from attention_backends.sharing import Sharing
+from attention_backends.workload import Meanwhile
 
 COPIED = (
     "a model that attention_backends is enabled on can't be copied or pickled. Call attention_backends.disable(model) "

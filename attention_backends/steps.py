@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from attention_backends import cost, exchange, ulysses
+from attention_backends import cost, exchange, ulysses, workload
 from attention_backends.layout import Layout, split_lengths
 from attention_backends.ring import Ring, start
 from attention_backends.schedule import measure
@@ -78,7 +78,7 @@ def beside(model: torch.nn.Module, step: Wait, post: Callable[[], Wait], world: 
         wait()
 
 
-def by_model(table: Table, arguments: argparse.Namespace, layout: Layout, speeds: cost.Speeds) -> None:
+def by_model(table: Table, arguments: argparse.Namespace, layout: Layout, speeds: workload.Speeds) -> None:
     """Add what cost.py says: the measured computation, and what it finds beside it for the wire."""
     double, size = doubles(arguments), torch.empty(0, dtype=getattr(torch, arguments.dtype)).element_size()
     world, square = len(layout.lengths), 2.0 * arguments.hidden**2
@@ -91,14 +91,14 @@ def by_model(table: Table, arguments: argparse.Namespace, layout: Layout, speeds
         beside = 0.0
         for count, one_stream in ((double, False), (arguments.layers - double, True)):
             mlp = 4 * square if one_stream else 0.0
-            hidden = cost.Meanwhile(square, mlp, mlp) if told == HIDDEN else cost.NOTHING
-            shape = cost.Shape(arguments.hidden // 64, 64, element_size=size)
+            hidden = workload.Meanwhile(square, mlp, mlp) if told == HIDDEN else workload.NOTHING
+            shape = workload.Shape(arguments.hidden // 64, 64, element_size=size)
             degrees = (world, 1) if way == "ring" else (1, world)
-            one = cost.Attention(layout, layout, shape, *degrees, meanwhile=hidden)
+            one = workload.Attention(layout, layout, shape, *degrees, meanwhile=hidden)
             if way == "ring":
                 chosen = cost.cheapest(one.route, shape, [speeds] * world, hidden.total)
                 one = replace(one, schedule=chosen)
-            alone = replace(one, schedule="gather", meanwhile=cost.NOTHING)
+            alone = replace(one, schedule="gather", meanwhile=workload.NOTHING)
             beside += count * (cost.seconds(one, [speeds] * world) - cost.seconds(alone, [fast] * world))
         entry["by_model"] = compute + beside * 1e3
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from attention_backends.cost import NOTHING, Attention, Meanwhile, Shape, Speeds
 from attention_backends.deferred import now
 from attention_backends.kernels import choose
 from attention_backends.layout import Layout, Route, key_heads
@@ -22,6 +21,7 @@ from attention_backends.schedule import auto
 from attention_backends.topology import Topology
 from attention_backends.trades import Trades
 from attention_backends.ulysses import HeadsToTokens, TokensToHeads, Trade
+from attention_backends.workload import NOTHING, Attention, Meanwhile, Shape, Speeds
 
 
 def context_parallel_attention(
@@ -75,7 +75,7 @@ def begin(
 ) -> Begun:
     """Sends the keys; returns what waits for the others' and attends. A query that is put off is computed there.
 
-    speeds: what schedule "auto" goes by, if not cost.SPEEDS. meanwhile: what runs before the wait.
+    speeds: what schedule "auto" goes by, if not workload.SPEEDS. meanwhile: what runs before the wait.
     apart: whether tensors go in messages of their own, on all ranks alike: a Ulysses row's (trades.py), or else a
         ring's values and keys (ring.py); None: by the speeds.
     """

@@ -16,7 +16,6 @@ import torch.distributed as dist
 
 from attention_backends import compiled
 from attention_backends.catalog import KERNELS, MODES, NOT_SUPPORTED, SCHEDULES, TRANSPORTS, mode_name
-from attention_backends.cost import Speeds
 from attention_backends.diffusers_seam import later, own_plan, planned
 from attention_backends.diffusers_seam.dispatch import (
     BACKEND,
@@ -35,6 +34,7 @@ from attention_backends.topology import Topology
 from attention_backends.transport import device
 from attention_backends.watch import PATIENCE
 from attention_backends.wire import wire_of
+from attention_backends.workload import Speeds
 
 register_packages()
 
@@ -69,7 +69,8 @@ def enable(
         shares: how the ranks' parts of each stream, and of the heads, compare: whole numbers, one a rank, as (2, 1)
             where the first rank is twice as fast. Empty: equal ones.
         kernel: a name of catalog.KERNELS. schedule: one of catalog.SCHEDULES.
-        speeds: what schedule="auto" goes by, if not cost.SPEEDS; schedule.measure finds them. The same on every rank.
+        speeds: what schedule="auto" goes by, if not workload.SPEEDS; schedule.measure finds them. Every rank's the
+            same.
         transport: how CUDA tensors travel: "nccl" (every rank has a GPU of its own), "host" (by gloo through host
             memory, so ranks may share a GPU) or "auto", by what the group can.
         cp_plan: what to split and gather, in place of the class's own `_cp_plan`: as plain data (see plan.py), or in

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attention_backends import cost
+from attention_backends import workload
 from attention_backends.catalog import MODES
 from attention_backends.layout import Layout
 from launcher.request.request import MAX_RANKS, Request
@@ -19,7 +19,7 @@ def countable(request: Request) -> bool:
     return whole and all(1 <= number < 1 << 62 for number in numbers)
 
 
-def kinds(request: Request) -> list[tuple[int, cost.Meanwhile]]:
+def kinds(request: Request) -> list[tuple[int, workload.Meanwhile]]:
     """How many layers there are of each kind, and what of theirs runs while something travels.
 
     A query's projection has d^2 weights, an MLP and its part of the last projection 4 d^2 each, two FLOPs a weight.
@@ -27,13 +27,16 @@ def kinds(request: Request) -> list[tuple[int, cost.Meanwhile]]:
     """
     model = request.config.model
     if model.single_layers is None or request.config.compile != "none" or not MODES[request.mode].overlaps:
-        return [(model.layers, cost.NOTHING)]
+        return [(model.layers, workload.NOTHING)]
     single, square = min(model.single_layers, model.layers), 2.0 * (model.heads * model.head_dim) ** 2
-    found = [(model.layers - single, cost.Meanwhile(square)), (single, cost.Meanwhile(square, 4 * square, 4 * square))]
+    found = [
+        (model.layers - single, workload.Meanwhile(square)),
+        (single, workload.Meanwhile(square, 4 * square, 4 * square)),
+    ]
     return [(count, meanwhile) for count, meanwhile in found if count]
 
 
-def attentions(request: Request, meanwhile: cost.Meanwhile = cost.NOTHING) -> list[cost.Attention]:
+def attentions(request: Request, meanwhile: workload.Meanwhile = workload.NOTHING) -> list[workload.Attention]:
     """What is attended to over ranks in a layer: all streams in one sequence, or the text by itself after the rest.
 
     Text that every rank holds whole moves nowhere and is left out. A mask is expanded to all heads and in the model's
@@ -44,11 +47,11 @@ def attentions(request: Request, meanwhile: cost.Meanwhile = cost.NOTHING) -> li
     drawn = Layout(tuple(sum(rank.values()) - own for rank, own in zip(held, text.lengths, strict=True)))
     size = ELEMENT_SIZE.get(request.dtype, 4)
 
-    def one(queries: Layout, keys: Layout, key_mask: int = 0) -> cost.Attention:
-        return cost.Attention(
+    def one(queries: Layout, keys: Layout, key_mask: int = 0) -> workload.Attention:
+        return workload.Attention(
             queries,
             keys,
-            cost.Shape(model.heads, model.head_dim, batch=request.batch, element_size=size),
+            workload.Shape(model.heads, model.head_dim, batch=request.batch, element_size=size),
             request.mesh.ring,
             request.mesh.ulysses,
             request.schedule or "gather",

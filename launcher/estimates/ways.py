@@ -15,7 +15,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
-from attention_backends import cost, prices
+from attention_backends import cost, prices, workload
 from attention_backends.catalog import KERNELS, MODES
 from launcher.config.schema import LaunchConfig
 from launcher.estimates import transfers
@@ -177,7 +177,7 @@ def way(request: Request) -> Way:
     )
 
 
-def layers_seconds(request: Request, speeds: Sequence[cost.Speeds]) -> float:
+def layers_seconds(request: Request, speeds: Sequence[workload.Speeds]) -> float:
     """Of the attentions of all layers in one call of the transformer, beside the work that runs meanwhile."""
     price = prices.price(MODES[request.mode])
     return sum(
@@ -194,7 +194,7 @@ def _others(request: Request) -> int:
     return sharded_bytes(request) * (request.mesh.ranks - 1) // request.mesh.ranks
 
 
-def _beside_weights(request: Request, seconds: float, link: cost.Speeds) -> float:
+def _beside_weights(request: Request, seconds: float, link: workload.Speeds) -> float:
     """A step's seconds with its weights on their way: each block's while the one before computes, but for the first."""
     layers = max(1, request.config.model.layers)
     wire = link.wire(_others(request), layers) if _others(request) else 0.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from attention_backends.cost import LAUNCH, Speeds
+from attention_backends.workload import LAUNCH, Speeds
 from launcher.request.request import MAX_RANKS, Request
 
 BY_HOST = 250e-6, 2.7e9  # s a message and bytes/s of cp.transport=host: attention_backends/gpu.json, an H100

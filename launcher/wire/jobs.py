@@ -82,7 +82,7 @@ class Sharing:
             gives them to its transformer, by "calls" or as a "batch".
         transformers: the pipeline's parts that are shared.
         shares: of the tokens and heads, one a rank of a sequence; empty: equal ones.
-        speeds: the fields of attention_backends.cost.Speeds that were planned with; empty: those that it states.
+        speeds: the fields of attention_backends.workload.Speeds that were planned with; empty: those that it states.
         implementation: whose code shares it, "own" or "diffusers".
         compile: what of the transformers is compiled, a word of launcher.compiling.WAYS.
     """

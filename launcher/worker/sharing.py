@@ -12,8 +12,8 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 import attention_backends
 from attention_backends.catalog import MODES
-from attention_backends.cost import Speeds
 from attention_backends.diffusers_seam import theirs
+from attention_backends.workload import Speeds
 from launcher.wire.jobs import Sharing
 from launcher.worker.compiling import blocks_compiled, whole_compiled
 from launcher.worker.guidance import Shapes, divided

@@ -8,10 +8,11 @@ import torch
 import torch.distributed as dist
 
 from attention_backends import attention2d, cost2d, exchange
-from attention_backends.cost import NOTHING, SPEEDS, Attention, Meanwhile, Shape, Speeds, cheapest, held, seconds, sent
+from attention_backends.cost import cheapest, held, seconds, sent
 from attention_backends.layout import Layout, Route, split_lengths
 from attention_backends.topology import Topology
 from attention_backends.unified import context_parallel_attention
+from attention_backends.workload import NOTHING, SPEEDS, Attention, Meanwhile, Shape, Speeds
 
 
 def counted(

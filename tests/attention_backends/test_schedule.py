@@ -7,11 +7,11 @@ import torch
 import torch.distributed as dist
 
 from attention_backends import exchange
-from attention_backends.cost import SPEEDS, Speeds
 from attention_backends.layout import Layout, Route, split_lengths
 from attention_backends.schedule import auto, measure
 from attention_backends.topology import Topology
 from attention_backends.unified import context_parallel_attention
+from attention_backends.workload import SPEEDS, Speeds
 
 LENGTHS = (700, 1, 900)
 

@@ -11,7 +11,7 @@ from cases import make_mask
 from order import INPUTS, order
 
 import attention_backends
-from attention_backends import cost, exchange
+from attention_backends import cost, exchange, workload
 from attention_backends.deferred import Deferred
 from attention_backends.layout import Layout
 from attention_backends.topology import Topology
@@ -19,8 +19,8 @@ from attention_backends.unified import begin
 
 UNEVEN = (9, 4, 31, 2)
 # By which a wire takes about a quarter of the tiny layers, so that hiding it pays; and by which it does not.
-SLOW, FAST = cost.Speeds(0.0, 50e6, 1e9, 5e9), cost.Speeds(0.0, 50e9, 1e9, 5e9)
-SLOWER = cost.Speeds(0.0, 5e6, 1e9, 5e9)  # too slow for an MLP to hide a ring's wire
+SLOW, FAST = workload.Speeds(0.0, 50e6, 1e9, 5e9), workload.Speeds(0.0, 50e9, 1e9, 5e9)
+SLOWER = workload.Speeds(0.0, 5e6, 1e9, 5e9)  # too slow for an MLP to hide a ring's wire
 
 
 def alike(
@@ -61,8 +61,8 @@ def alike(
         found[apart] = out, graded.detach(), *(x.grad for x in leaves)
         assert sent == counted.messages  # with a gradient the same is sent
         found[apart, "sent"] = counted
-    one = cost.Attention(layout, layout, cost.Shape(heads, 8, 2, key_heads, element_size=4), ring, ulysses)
-    told = {"key_mask": int(mask is not None), "mask_per_head": mask == "heads", "meanwhile": cost.Meanwhile(1.0)}
+    one = workload.Attention(layout, layout, workload.Shape(heads, 8, 2, key_heads, element_size=4), ring, ulysses)
+    told = {"key_mask": int(mask is not None), "mask_per_head": mask == "heads", "meanwhile": workload.Meanwhile(1.0)}
     marked = dataclasses.replace(one, **told)
     return {
         "same": [torch.equal(a, b) for a, b in zip(found[False], found[True], strict=True)],
@@ -259,7 +259,7 @@ def test_where_nothing_may_be_put_off_one_message_is_sent(ranks, way):
         assert before == now
 
 
-def counted(group: dist.ProcessGroup, speeds: cost.Speeds, degree: str) -> int:
+def counted(group: dist.ProcessGroup, speeds: workload.Speeds, degree: str) -> int:
     model, inputs = tiny.flux(), INPUTS["flux"]()
     with torch.no_grad():
         attention_backends.enable(model, process_group=group, unified_anything=True, speeds=speeds, **{degree: 2})

@@ -109,7 +109,7 @@ def overlapped(group: Any, family: str, arguments: dict[str, Any], inputs: list[
     import tiny
 
     import attention_backends
-    from attention_backends.cost import Speeds
+    from attention_backends.workload import Speeds
 
     linear = torch.nn.functional.linear
 
