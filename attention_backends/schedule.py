@@ -51,8 +51,8 @@ def apart(one: Attention, device: str, speeds: Speeds | None) -> bool:
 def measure(group: Group, *, heads: int, head_dim: int, dtype: torch.dtype, device: torch.device) -> Speeds:
     """What the slowest rank reaches, the same numbers on every rank; all ranks of the group call it together.
 
-    It takes a third of a second, more on a slow link: each speed is the best of three rounds, for what else runs on a machine
-    comes and goes.
+    It takes a third of a second, more on a slow link: each speed is the best of three rounds, for what else runs on a
+    machine comes and goes.
     """
     before = exchange.counters()
     rank, world = group.rank(), group.size()
