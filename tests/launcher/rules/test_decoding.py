@@ -4,7 +4,7 @@ import pytest
 from refusals import REFUSALS
 
 from launcher.decoding import Decoding
-from launcher.estimates import memory
+from launcher.estimates import decoding, memory
 from launcher.rules import problems
 
 BIG = ["runtime=cpu", "cp=ring_anything", "cp.ring_degree=2", "height=2048", "width=2048"]
@@ -23,7 +23,7 @@ def test_a_plan_counts_one_picture_of_a_batch_in_slices(ask):
     assert (sliced.decoding, both.decoding) == (Decoding(slicing=True), Decoding(512, True, True))
     assert problems(sliced, plan=True) == problems(both, plan=True) == []
     told = [[rank.decoding for rank in memory.of_ranks(request)] for request in (whole, sliced, both)]
-    pictures = 4 * memory.PIXEL * 2048 * 2048
+    pictures = 4 * decoding.PIXEL * 2048 * 2048
     assert told[0][0] - pictures == 4 * (told[1][0] - pictures)
     assert told[0][1] == told[1][1] == 0 < told[2][1]
 
