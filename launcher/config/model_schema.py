@@ -149,6 +149,7 @@ class ModelConfig:
     vae_patch: int = fact(1, "pixels, each way, that are one there")
     vae_tensors: float = fact(3.0, "tensors of so many channels that it holds at once")
     vae_frames: Optional[int] = fact(None, "frames that it decodes at once; null: all")
+    vae_mask: bool = fact(False, "its attention has a mask among all latents that it decodes at once")
     true_cfg: float = option(
         1.0, "classifier-free guidance scale; above 1 it uses negative_prompt and doubles the work"
     )

@@ -9,6 +9,8 @@ element, a stage is c P F b; where that stage holds k x k pixels as one (model.v
     a kernel's own   on a CPU a stage more: oneDNN's convolutions take and give blocks of 16 channels, so fewer count as
                      16. torch's own convolution of films, which takes small ones in float32 (SMALL), writes each value
                      once for each of the 27 places of its kernel. cuDNN's are not known: 3 stages on a GPU
+    a mask           of attention where model.vae_mask says so: b n^2, and n^2 that it is made of, with n latents
+                     that are decoded at once; before the last stage, so the larger of both counts
     the whole        12 bytes a pixel of a picture in float32; of a film 3 b, once as the last frames are decoded and
                      three times as it is brought from -1 .. 1 to 0 .. 1
     tiles            those that are decoded wait, and are joined to rows, and these to the whole
@@ -53,7 +55,7 @@ def held(request: Request, rank: int, batch: int) -> int:
     pixels, frames = request.rendered.height * request.rendered.width, request.rendered_frames
     at_once = _stage(request)
     stages = at_once * model.vae_tensors + _kernels_own(request, at_once)
-    parts = int((1 if decoding.slicing else batch) * stages) * (rank == 0 or decoding.shared)
+    parts = int((1 if decoding.slicing else batch) * max(stages, _mask(request))) * (rank == 0 or decoding.shared)
     if rank > 0:
         return parts
     if frames is None:
@@ -70,6 +72,18 @@ def _stage(request: Request) -> int:
     height, width = (min(side, tile or side) for side in (request.rendered.height, request.rendered.width))
     size = ELEMENT_SIZE.get(request.dtype, 4)
     return model.vae_width * height * width * min(frames, model.vae_frames or frames) * size // model.vae_patch**2
+
+
+def _mask(request: Request) -> int:
+    """Bytes of the mask among all latents that are decoded at once, and of the comparison that it is made of."""
+    model = request.config.model
+    if not model.vae_mask:
+        return 0
+    frames, sides = request.rendered_frames or 1, (request.rendered.height, request.rendered.width)
+    latents = -(-min(frames, model.vae_frames or frames) // (model.frames_per_latent or 1))
+    for side in sides:
+        latents *= min(side, request.decoding.tile or side) // model.vae_scale
+    return latents**2 * (ELEMENT_SIZE.get(request.dtype, 4) + 1)
 
 
 def _kernels_own(request: Request, stage: int) -> int:
