@@ -56,11 +56,11 @@ def held(request: Request, rank: int, batch: int) -> int:
     at_once = _stage(request)
     stages = at_once * model.vae_tensors + _kernels_own(request, at_once)
     parts = int((1 if decoding.slicing else batch) * max(stages, _mask(request))) * (rank == 0 or decoding.shared)
-    if rank > 0:
-        return parts
     if frames is None:
-        return parts + batch * pixels * (PIXEL + TILES * size * (decoding.tile is not None))
+        return parts + batch * pixels * (PIXEL + TILES * size * (decoding.tile is not None)) * (rank == 0)
     film = 3 * size * pixels * frames
+    if rank > 0:  # its tiles wait until rank 0 has taken them
+        return (parts + int(TILED * batch * film) // request.mesh.ranks) * decoding.shared
     if decoding.tile is None:
         return max(parts + batch * film, batch * FILMS * film)
     return max(parts + int(TILED * batch * film), int(JOINED * batch * film))

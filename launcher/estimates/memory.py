@@ -41,6 +41,7 @@ from launcher.estimates.weights import (
     with_weights,
     worked_on_by_all,
 )
+from launcher.installed import version
 from launcher.request.mesh import Mesh
 from launcher.request.request import Request
 from launcher.request.speeds import in_proportion
@@ -51,6 +52,9 @@ GIB = 2**30  # bytes
 # with torch 2.13; 553 to 556 with sharded weights); on a GPU the CUDA context and NCCL's buffers (an estimate).
 # Of the first a rank holds IMPORTED of its own, and the pages of LIBRARIES, which a machine's ranks share.
 IMPORTED, LIBRARIES = 355 << 20, 190 << 20
+# More of the first where one of these is installed: diffusers imports them, whether anything is quantised or not (50 to
+# 54 MiB with both).
+IMPORTED_TOO, WITH = 50 << 20, ("torchao", "bitsandbytes")
 BASE = {"cpu": IMPORTED + LIBRARIES, "cuda": 800 << 20}
 # What torch.compile adds to a process: its own code, graphs and what it builds. Measured with flux_tiny on two ranks:
 # 76 to 171 MiB more than without it, least where activations are largest, which it then saves some of.
@@ -98,7 +102,9 @@ def of_ranks(request: Request, every: bool = False) -> list[Memory]:
     buffers = price.held(largest, partial_size=4 if request.device == "cpu" else 0)
     return [
         Memory(
-            base=BASE.get(request.device, 0) + COMPILER * (request.device == "cpu" and request.config.compile != NONE),
+            base=BASE.get(request.device, 0)
+            + _imported_too(request)
+            + COMPILER * (request.device == "cpu" and request.config.compile != NONE),
             **_weights(request, rank),
             buffers=gathered(request) + (buffers[rank % len(buffers)] if request.mesh.sequence > 1 else 0),
             activations=batch
@@ -112,6 +118,12 @@ def of_ranks(request: Request, every: bool = False) -> list[Memory]:
         )
         for rank, held in enumerate(request.tokens_per_rank * (request.mesh.cfg if every else 1))
     ]
+
+
+def _imported_too(request: Request) -> int:
+    """Bytes of packages that diffusers imports where they are installed, on this machine's CPU."""
+    here = request.device == "cpu" and request.machine.here
+    return IMPORTED_TOO * (here and any(version(package) is not None for package in WITH))
 
 
 def estimate(request: Request) -> Memory | None:
@@ -145,7 +157,7 @@ def while_loading(request: Request) -> int | None:
         compiler = COMPILER * (request.config.compile != NONE)
         steps = [need.activations + need.buffers - blocks + compiler for need in needs]
     own = sum(
-        IMPORTED + step + max(blocks, sum(parts[name] for name in parts.keys() - files))
+        IMPORTED + _imported_too(request) + step + max(blocks, sum(parts[name] for name in parts.keys() - files))
         for parts, step in zip(held, steps, strict=False)
     )
     shared = sum(max(parts.get(name, 0) for parts in held) for name in files) + sum(quantised_files(request).values())
