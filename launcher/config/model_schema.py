@@ -145,8 +145,11 @@ class ModelConfig:
     transformer_params: Optional[int] = fact(None, "parameters of the transformer; null: as its files say")
     text_params: Optional[int] = fact(None, "parameters of all text encoders")
     vae_params: Optional[int] = fact(None, "parameters of the VAE")
-    vae_width: int = fact(256, "channels that the VAE's decoder holds of each pixel at full size")
+    vae_width: int = fact(256, "channels that the VAE's decoder holds of each pixel in its last stage")
+    vae_patch: int = fact(1, "pixels, each way, that are one there")
+    vae_tensors: float = fact(3.0, "tensors of so many channels that it holds at once")
     vae_frames: Optional[int] = fact(None, "frames that it decodes at once; null: all")
+    vae_mask: bool = fact(False, "its attention has a mask among all latents that it decodes at once")
     true_cfg: float = option(
         1.0, "classifier-free guidance scale; above 1 it uses negative_prompt and doubles the work"
     )

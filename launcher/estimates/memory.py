@@ -5,14 +5,8 @@ With s tokens on this rank, d = H D channels, b bytes an element:
     buffers          of one attention: keys and values of other ranks, traded heads, partial outputs (`cost.held`)
     activations      24 s d b: a FLUX block's residual and normed copies, q, k, v with their rotated float32 copies, an
                      MLP four times as wide, and what they are concatenated to
-    decoding         4 c P b, and half as much again that kernels keep, at most 48 MiB of it on a CPU: c channels of the
-                     VAE's last stage and P pixels that it decodes at once, on rank 0, and 12 bytes a pixel of the whole
-                     picture or video, in float32; in tiles P is a tile's, on each rank that decodes some, and rank 0
-                     holds 24 b a pixel of the whole beside it
-
-    weights          of the parts that the rank holds: launcher/holding.py; with runtime.weights=sharded a share of the
-                     transformer's, and two of its blocks, in three or four copies, with the buffers; with quantization=
-                     a byte, or half a one, of each of the transformer's
+    decoding         launcher/estimates/decoding.py
+    weights          launcher/estimates/weights.py
 
 With runtime.offload= what does not run waits in main memory: the weights that are there then are in offloaded.py.
 
@@ -32,13 +26,22 @@ from dataclasses import dataclass, replace
 
 from attention_backends import prices
 from attention_backends.catalog import MODES
-from launcher import offloading, quantizing
+from launcher import offloading
 from launcher.caches import HELD, HELD_BY_LAYERS
 from launcher.compiling import NONE
-from launcher.estimates.attentions import ELEMENT_SIZE, attentions, countable
+from launcher.estimates import decoding
+from launcher.estimates.attentions import attentions, countable
 from launcher.estimates.offloaded import present
-from launcher.families.replaced import quantised
-from launcher.holding import DECODES_BETWEEN_STEPS, encodes, on_first_rank
+from launcher.estimates.weights import (
+    gathered,
+    held_parts,
+    mapped,
+    parameters,
+    quantised_files,
+    with_weights,
+    worked_on_by_all,
+)
+from launcher.installed import version
 from launcher.request.mesh import Mesh
 from launcher.request.request import Request
 from launcher.request.speeds import in_proportion
@@ -49,18 +52,14 @@ GIB = 2**30  # bytes
 # with torch 2.13; 553 to 556 with sharded weights); on a GPU the CUDA context and NCCL's buffers (an estimate).
 # Of the first a rank holds IMPORTED of its own, and the pages of LIBRARIES, which a machine's ranks share.
 IMPORTED, LIBRARIES = 355 << 20, 190 << 20
+# More of the first where one of these is installed: diffusers imports them, whether anything is quantised or not (50 to
+# 54 MiB with both).
+IMPORTED_TOO, WITH = 50 << 20, ("torchao", "bitsandbytes")
 BASE = {"cpu": IMPORTED + LIBRARIES, "cuda": 800 << 20}
 # What torch.compile adds to a process: its own code, graphs and what it builds. Measured with flux_tiny on two ranks:
 # 76 to 171 MiB more than without it, least where activations are largest, which it then saves some of.
 COMPILER = 140 << 20
 ACTIVATIONS = 24  # elements of activations a token and channel
-# Elements that the VAE's last stage holds a pixel and channel, and those that kernels and malloc keep, on a CPU up to
-# KEPT bytes: flux_tiny's takes 4 at 2048 x 1024 and 7.7 at 512 x 512, FLUX.1's 4 at 768 x 768 and 6 at 256 x 256.
-DECODING, WORKSPACE, KEPT = 4, 2, 48 << 20
-# Elements a pixel of tiles that are decoded, of the rows that they are joined to, of the whole and of its copies:
-# measured with flux_tiny at 2048 x 1024 in tiles of 256 (727 MiB; 735 where two ranks share them).
-TILES = 24
-PIXEL = 12  # bytes of a finished pixel: three channels in float32
 
 
 @dataclass(frozen=True)
@@ -97,20 +96,15 @@ def of_ranks(request: Request, every: bool = False) -> list[Memory]:
     """
     if not countable(request):
         return []
-    model, largest = request.config.model, attentions(request)[0]
+    largest = attentions(request)[0]
     shape, size, batch = largest.shape, largest.shape.element_size, largest.shape.batch
     price = prices.price(MODES.get(request.mode, MODES["none"]))
     buffers = price.held(largest, partial_size=4 if request.device == "cpu" else 0)
-    pixels, frames = request.rendered.height * request.rendered.width, request.rendered_frames or 1
-    at_once, kept, tile = pixels, PIXEL * pixels * frames, request.decoding.tile
-    if tile is not None:
-        at_once = min(request.rendered.height, tile) * min(request.rendered.width, tile)
-        kept += TILES * pixels * frames * size
-    stage = model.vae_width * at_once * min(frames, model.vae_frames or frames) * size
-    decoding = DECODING * stage + min(WORKSPACE * stage, KEPT if request.device == "cpu" else WORKSPACE * stage)
     return [
         Memory(
-            base=BASE.get(request.device, 0) + COMPILER * (request.device == "cpu" and request.config.compile != NONE),
+            base=BASE.get(request.device, 0)
+            + _imported_too(request)
+            + COMPILER * (request.device == "cpu" and request.config.compile != NONE),
             **_weights(request, rank),
             buffers=gathered(request) + (buffers[rank % len(buffers)] if request.mesh.sequence > 1 else 0),
             activations=batch
@@ -119,12 +113,17 @@ def of_ranks(request: Request, every: bool = False) -> list[Memory]:
             * shape.heads
             * shape.head_dim
             * size,
-            decoding=(1 if request.decoding.slicing else batch) * decoding * (rank == 0 or request.decoding.shared)
-            + batch * kept * (rank == 0),
+            decoding=decoding.held(request, rank, batch),
             loading=_converting(request, rank),
         )
         for rank, held in enumerate(request.tokens_per_rank * (request.mesh.cfg if every else 1))
     ]
+
+
+def _imported_too(request: Request) -> int:
+    """Bytes of packages that diffusers imports where they are installed, on this machine's CPU."""
+    here = request.device == "cpu" and request.machine.here
+    return IMPORTED_TOO * (here and any(version(package) is not None for package in WITH))
 
 
 def estimate(request: Request) -> Memory | None:
@@ -152,52 +151,31 @@ def while_loading(request: Request) -> int | None:
     held = [held_parts(whole, rank) for rank in range(here)]
     if not all(held):
         return None
-    mapped, steps, blocks = _mapped(request), [0] * here, 0
+    files, steps, blocks = mapped(request), [0] * here, 0
     if request.device == "cpu":
         blocks, needs = gathered(request), of_ranks(request, every=True)
         compiler = COMPILER * (request.config.compile != NONE)
         steps = [need.activations + need.buffers - blocks + compiler for need in needs]
     own = sum(
-        IMPORTED + step + max(blocks, sum(parts[name] for name in parts.keys() - mapped))
+        IMPORTED + _imported_too(request) + step + max(blocks, sum(parts[name] for name in parts.keys() - files))
         for parts, step in zip(held, steps, strict=False)
     )
-    shared = sum(max(parts.get(name, 0) for parts in held) for name in mapped) + sum(_quantised_files(request).values())
+    shared = sum(max(parts.get(name, 0) for parts in held) for name in files) + sum(quantised_files(request).values())
     return LIBRARIES + shared + request.groups * own
-
-
-def _mapped(request: Request) -> set[str]:
-    """The parts whose files are in the dtype that is asked for: their pages become the weights.
-
-    Not of those that a GPU gives back to main memory, nor of transformers that wait in pinned memory for one.
-    """
-    config, offload = request.config, request.config.runtime.offload if request.device == "cuda" else offloading.NONE
-    if offload == offloading.MODEL:
-        return set()
-    known = {name for name, dtype in request.inputs.checkpoint.dtypes.items() if dtype == request.dtype}
-    own = config.quantization != quantizing.NONE or config.model.transformer or offload == offloading.GROUP
-    return known - (_shared(request, dict.fromkeys(known, 0)) if own else set())
 
 
 def _converting(request: Request, rank: int) -> int:
     """Bytes that a rank on a CPU holds before it leaves the others their share of weights that it converted, or before
     the files can go whose weights it quantised.
     """
-    if request.device == "cpu" and (files := _quantised_files(request)):
+    if request.device == "cpu" and (files := quantised_files(request)):
         return IMPORTED + LIBRARIES + sum(files.values()) + sum(held_parts(request, rank)[name] for name in files)
     if request.weights != "sharded" or request.device != "cpu":
         return 0
     held = held_parts(with_weights(request, "replicated"), rank)
-    if _shared(request, held) <= _mapped(request):
+    if worked_on_by_all(request, held) <= mapped(request):
         return 0
     return IMPORTED + LIBRARIES + sum(held.values())
-
-
-def _quantised_files(request: Request) -> dict[str, int]:
-    """Bytes of the parts that are quantised while they load, before they are: their files' pages."""
-    if request.config.quantization == quantizing.NONE:
-        return {}
-    counts = parameters(request)
-    return {name: counts[name] * ELEMENT_SIZE.get(request.dtype, 4) for name in _shared(request, counts)}
 
 
 def host_free_gib(request: Request) -> float | None:
@@ -275,59 +253,7 @@ def _weights(request: Request, rank: int) -> dict[str, int | None]:
     }
 
 
-def held_parts(request: Request, rank: int) -> dict[str, int]:
-    """Bytes of the weights of each part of the pipeline that a rank holds; empty where they are not known."""
-    held = {name: count * ELEMENT_SIZE.get(request.dtype, 4) for name, count in parameters(request).items()}
-    if (packed := quantised(request.config.model)) is not None:
-        held["transformer"] = packed
-    if (each := quantizing.BYTES.get(request.config.quantization)) is not None:
-        held |= {name: int(parameters(request)[name] * each) for name in _shared(request, held)}
-    if request.weights == "sharded":
-        held |= {name: -(-held[name] // request.mesh.ranks) for name in _shared(request, held)}
-    if rank == 0:
-        return held
-    decodes = request.decoding.shared or bool(request.inputs.pictures)
-    decodes = decodes or request.config.model.pipeline in DECODES_BETWEEN_STEPS
-    return {name: size for name, size in held.items() if not on_first_rank(name) or (decodes and not encodes(name))}
-
-
-def _shared(request: Request, held: dict[str, int]) -> set[str]:
-    """The parts whose work, and with sharded weights whose weights, all ranks share."""
-    return {"transformer", *request.config.model.transformers} & set(held)
-
-
-def with_weights(request: Request, how: str) -> Request:
-    """The same request with weights that are replicated, or sharded."""
-    return replace(request, weights=how, ways=())
-
-
 def emptied(request: Request) -> Request:
     """The same request on its machine with nothing else running: then all of each device's memory is free."""
     gpus = tuple(replace(gpu, used_mib=0) for gpu in request.machine.gpus)
     return replace(request, machine=replace(request.machine, gpus=gpus, free_gib=request.machine.memory_gib))
-
-
-def gathered(request: Request) -> int:
-    """Bytes of sharded weights that are whole on a rank at once: a block that computes and the next one.
-
-    Each comes in one buffer and is copied out of it, as FSDP2 does; gloo has a copy of its own (seen on a CPU).
-    """
-    if request.weights != "sharded":
-        return 0
-    return (4 if request.device == "cpu" else 3) * sharded_bytes(request) // max(2, request.config.model.layers)
-
-
-def sharded_bytes(request: Request) -> int:
-    """Bytes of the transformer that computes a step, whole."""
-    counts = parameters(request)
-    parts = _shared(request, counts)
-    return max((counts[name] for name in parts), default=0) * ELEMENT_SIZE.get(request.dtype, 4)
-
-
-def parameters(request: Request) -> dict[str, int]:
-    """Parameters of each part of the pipeline: by its files if they are here, else the facts in the model's file."""
-    if request.inputs.checkpoint.parameters:
-        return request.inputs.checkpoint.parameters
-    model = request.config.model
-    stated = {"transformer": model.transformer_params, "text": model.text_params, "vae": model.vae_params}
-    return {name: count for name, count in stated.items() if count is not None}

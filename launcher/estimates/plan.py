@@ -14,10 +14,11 @@ from launcher import offloading
 from launcher.estimates import memory
 from launcher.estimates.attentions import countable
 from launcher.estimates.groups import most_an_hour, per_hour, picture_seconds
-from launcher.estimates.memory import Memory, with_weights
+from launcher.estimates.memory import Memory
 from launcher.estimates.notes import notes
 from launcher.estimates.transfers import Travelling, travelling
 from launcher.estimates.ways import priced, way
+from launcher.estimates.weights import held_parts, with_weights
 from launcher.machines import Figures
 from launcher.problems import Problem
 from launcher.request.geometry import Size
@@ -145,7 +146,7 @@ def plan(request: Request) -> Plan:
         machine=f"{'this machine' if request.machine.here else request.machine.name}: {request.machine}",
         figures=request.machine.figures(request.device, request.devices),
         weights=request.weights,
-        held_bytes=[memory.held_parts(request, rank) for rank in range(request.mesh.ranks)] if real else [],
+        held_bytes=[held_parts(request, rank) for rank in range(request.mesh.ranks)] if real else [],
         replicated_seconds=None if found else _replicated_seconds(request),
         offload=_offload(request) if real else None,
         memory=memory.estimate(request),

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from launcher import offloading
-from launcher.estimates.memory import held_parts, sharded_bytes
+from launcher.estimates.weights import held_parts, sharded_bytes
 from launcher.request.request import Request
 
 

@@ -20,8 +20,9 @@ from attention_backends.catalog import KERNELS, MODES
 from launcher.config.schema import LaunchConfig
 from launcher.estimates import transfers
 from launcher.estimates.attentions import ELEMENT_SIZE, attentions, countable, kinds
-from launcher.estimates.memory import GIB, emptied, lacking, sharded_bytes, with_weights, within_memory
+from launcher.estimates.memory import GIB, emptied, lacking, within_memory
 from launcher.estimates.savings import refused, roomier
+from launcher.estimates.weights import sharded_bytes, with_weights
 from launcher.machines import Machine, insisted
 from launcher.request.fill_in import fill_in, shared
 from launcher.request.inputs import Inputs, read

@@ -123,9 +123,12 @@ def seeds(request: Request) -> Iterator[Problem]:
 def facts(request: Request) -> Iterator[Problem]:
     """A model's numbers, which a command line or a file of the user's may change, count something."""
     model = request.config.model
-    for key in ("heads", "head_dim", "layers", "vae_scale", "patch", "vae_width"):
+    for key in ("heads", "head_dim", "layers", "vae_scale", "patch", "vae_width", "vae_patch"):
         if not 1 <= (number := getattr(model, key)) <= MAX_FACT:
             yield Problem(f"model.{key}={number}", f"must be from 1 to {MAX_FACT}", "leave it out: it is the model's")
+    if not 0 < model.vae_tensors <= MAX_FACT:
+        rule = f"must be above 0 and at most {MAX_FACT}"
+        yield Problem(f"model.vae_tensors={model.vae_tensors:g}", rule, "leave it out: it is the model's")
     if (single := model.single_layers) is not None and not 0 <= single <= model.layers:
         rule = f"must be from 0 to model.layers, {model.layers}"
         yield Problem(f"model.single_layers={single}", rule, "leave it out: it is the model's")

@@ -31,6 +31,7 @@ from launcher.worker.decoding import decoded_by
 from launcher.worker.embeddings import Embeddings
 from launcher.worker.fetching import fetch, hashes
 from launcher.worker.given import started_from
+from launcher.worker.heap import give_back_what_is_freed
 from launcher.worker.load import load_pipeline
 from launcher.worker.lora import Loras
 from launcher.worker.offloading import Offload
@@ -214,6 +215,8 @@ class Worker:
                 raise FloatingPointError(f"the latents are not finite in {_made_with(job)}")
             if self.rank == 0 and not job.decoding.shared:  # the other ranks are done: their cores are free
                 torch.set_num_threads(min(job.cores, _cores()))
+            if job.frames is not None and job.load.device == "cpu":  # hundreds of tensors of many sizes follow
+                give_back_what_is_freed()
             self.send(Stage("decoding"))
             ended[:] = [time.monotonic()]
 

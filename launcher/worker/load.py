@@ -19,6 +19,7 @@ from launcher.quantizing import NF4
 from launcher.wire.jobs import Load
 from launcher.worker import processors, quantizing
 from launcher.worker.absent import absent
+from launcher.worker.heap import give_back_what_is_freed
 from launcher.worker.offloading import Offload
 
 
@@ -88,7 +89,7 @@ def _part(kind: Any, folder: str, name: str, dtype: torch.dtype, load: Load) -> 
     if name in load.quantized and load.quantization != NF4:
         source["quantization_config"] = quantizing.configuration(load.quantization)
     if name in load.quantized:
-        quantizing.give_back_what_is_freed()
+        give_back_what_is_freed()
     part, found = kind.from_pretrained(str(Path(folder, name)), output_loading_info=True, **source)
     for key, stored, wanted in found["mismatched_keys"]:
         shapes = f"{tuple(stored)} in its file, and its config.json asks for {tuple(wanted)}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -11,18 +9,6 @@ from typing import Any
 import diffusers
 import torch
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
-
-MMAP_THRESHOLD = -3, 1 << 20  # of mallopt(3), in bytes
-
-
-def give_back_what_is_freed() -> None:
-    """Have memory of a freed weight go back to the system at once.
-
-    glibc keeps what is smaller than the largest that was freed so far, up to 32 MiB, in a heap, where weights that come
-    and go leave holes: with 15 blocks of 71 to 170 MB on two ranks, a rank held 700 MiB that nothing was in.
-    """
-    with contextlib.suppress(AttributeError):  # another libc
-        ctypes.CDLL(None).mallopt(*MMAP_THRESHOLD)
 
 
 def let_go(part: torch.nn.Module) -> None:

@@ -16,7 +16,8 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
-from launcher.worker.quantizing import give_back_what_is_freed, tensors_of
+from launcher.worker.heap import give_back_what_is_freed
+from launcher.worker.quantizing import tensors_of
 
 MOST = "_most_gathered"  # what a transformer is told of itself: bytes
 

@@ -50,14 +50,14 @@ def planned(words: list[str], degrees: list[str]) -> float | None:
     if importlib.util.find_spec("hydra") is None:
         return None
     from launcher.config.compose import Composer, to_config
-    from launcher.estimates import memory
+    from launcher.estimates import memory, weights
     from launcher.estimates.ways import resolve
     from launcher.machines import Machine
 
     request = resolve(to_config(Composer().compose([*words, *degrees, "machine=h100x8"])), Machine(cores=1))
     found = memory.estimate(request)
     assert found is not None
-    return 2 * memory.parameters(request)["transformer"] + found.buffers + found.activations
+    return 2 * weights.parameters(request)["transformer"] + found.buffers + found.activations
 
 
 def told(name: str, found: Any, work: float, check: Any) -> None:

@@ -2,8 +2,8 @@
 
 from safetensors import safe_open
 
-from launcher.estimates.memory import parameters
 from launcher.estimates.plan import plan
+from launcher.estimates.weights import parameters
 from launcher.families.weights import BUNDLED
 
 

@@ -10,7 +10,7 @@ import pytest
 from launcher.cli.plan_page import page
 from launcher.cli.screen import header, in_bytes
 from launcher.config.compose import to_config
-from launcher.estimates import memory
+from launcher.estimates import memory, weights
 from launcher.estimates.notes import notes
 from launcher.estimates.plan import plan
 from launcher.estimates.savings import shortage
@@ -161,7 +161,7 @@ def test_memory_auto_leaves_a_mode_degrees_and_a_dtype_that_were_typed(ask):
 def test_ranks_of_a_machine_load_one_copy_and_their_transformers(ask):
     words = ["model=flux", "cp=ring_anything", *CARDS]
     one, parts = ask(*words, "cp=none"), ask(*words)
-    each = memory.held_parts(parts, 1)["transformer"]
+    each = weights.held_parts(parts, 1)["transformer"]
     assert memory.while_loading(parts) == memory.while_loading(one) + 3 * (each + memory.IMPORTED)
     assert memory.while_loading(ask(*words, "runtime.weights=sharded")) == memory.while_loading(parts)
     assert f"{in_bytes(memory.while_loading(parts))} of main memory" in plan_page(parts)
@@ -174,7 +174,7 @@ def test_ranks_of_a_machine_load_one_copy_and_their_transformers(ask):
 def test_files_that_need_no_conversion_are_in_memory_once(ask):
     words = ["model=flux_tiny", "runtime=cpu", "cp=ring_anything", "cp.ring_degree=2"]
     mapped, converted = ask(*words, "runtime.dtype=float16"), ask(*words, "runtime.dtype=bfloat16")
-    parts, halves = memory.held_parts(mapped, 0), memory.held_parts(converted, 0)
+    parts, halves = weights.held_parts(mapped, 0), weights.held_parts(converted, 0)
     assert mapped.inputs.checkpoint.dtypes["transformer"] == "float16"
     own = 2 * memory.IMPORTED + sum(rank.activations + rank.buffers for rank in memory.of_ranks(mapped))
     assert memory.while_loading(mapped) == memory.LIBRARIES + own + sum(parts.values())
@@ -189,7 +189,7 @@ def test_weights_that_wait_for_a_gpu_are_each_ranks_own(ask):
     )
     none, sequential, group, model = map(memory.while_loading, offloads)
     assert none == sequential
-    assert group == model == none + memory.held_parts(ask(*words, machine=machine), 1)["transformer"]
+    assert group == model == none + weights.held_parts(ask(*words, machine=machine), 1)["transformer"]
 
 
 def test_sharded_weights_that_are_converted_are_whole_for_a_moment(ask):
@@ -197,7 +197,7 @@ def test_sharded_weights_that_are_converted_are_whole_for_a_moment(ask):
     assert {rank.loading for rank in memory.of_ranks(ask(*words, "runtime.dtype=float16"))} == {0}
     request = ask(*words, "runtime.dtype=bfloat16")
     for rank, need in enumerate(memory.of_ranks(request)):
-        whole = memory.held_parts(memory.with_weights(request, "replicated"), rank)
+        whole = weights.held_parts(weights.with_weights(request, "replicated"), rank)
         assert need.loading == memory.IMPORTED + memory.LIBRARIES + sum(whole.values())
 
 

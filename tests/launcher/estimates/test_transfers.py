@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from launcher.cli.plan_page import page
-from launcher.estimates.memory import sharded_bytes
 from launcher.estimates.plan import plan
 from launcher.estimates.transfers import travelling
 from launcher.estimates.ways import way
+from launcher.estimates.weights import sharded_bytes
 from launcher.gpus import Gpu
 from launcher.machines import Machine
 

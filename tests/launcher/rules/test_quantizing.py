@@ -6,7 +6,7 @@ from refusals import REFUSALS
 from shared import GPUS
 from torch.testing._internal.two_tensor import TwoTensor
 
-from launcher.estimates import memory
+from launcher.estimates import memory, weights
 from launcher.estimates.notes import notes
 from launcher.gpus import Gpu
 from launcher.machines import Machine
@@ -36,7 +36,7 @@ def test_only_the_transformers_are_planned_and_loaded_with_it(ask):
     plain, asked = (
         ask("model=wan22_t2v_a14b", "runtime=gpu", *words, machine=GPUS) for words in ([], ["quantization=int8"])
     )
-    whole, held = (memory.held_parts(each, 0) for each in (plain, asked))
+    whole, held = (weights.held_parts(each, 0) for each in (plain, asked))
     assert {name: whole[name] / held[name] for name in whole} == {"transformer": 2, "text": 1, "vae": 1}
     assert memory.estimate(plain).total > memory.estimate(asked).total
     assert any(note.startswith("quantization=int8 makes another picture") for note in notes(asked))
@@ -86,7 +86,7 @@ def test_a_quantised_weight_is_counted_by_what_it_is_made_of():
 def test_a_cpu_is_planned_to_hold_files_beside_what_is_made_of_them(ask):
     words = ["runtime=cpu", "cp=ring_anything", "cp.ring_degree=2"]
     plain, packed = (ask(*words, *more) for more in ([], ["quantization=int8"]))
-    whole, made = (memory.held_parts(request, 1)["transformer"] for request in (plain, packed))
+    whole, made = (weights.held_parts(request, 1)["transformer"] for request in (plain, packed))
     assert [rank.loading for rank in memory.of_ranks(plain)] == [0, 0]
     assert [rank.loading for rank in memory.of_ranks(packed)] == [memory.IMPORTED + memory.LIBRARIES + whole + made] * 2
     assert memory.while_loading(packed) > memory.while_loading(ask("runtime=cpu", "cp=none", "quantization=int8"))

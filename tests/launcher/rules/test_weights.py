@@ -7,7 +7,7 @@ from shared import GPUS
 
 from launcher.cli.plan_page import page
 from launcher.config.compose import to_config
-from launcher.estimates import memory
+from launcher.estimates import memory, weights
 from launcher.estimates.notes import notes
 from launcher.estimates.plan import plan
 from launcher.estimates.ways import resolve
@@ -55,8 +55,8 @@ def test_groups_that_have_one_gpu_each_are_told_how_many_have_two(composer, gpus
 
 def test_a_plan_counts_a_share_and_the_blocks_that_are_gathered_and_tells_what_they_cost(ask):
     whole, parts = ask(*WORDS), ask(*WORDS, "runtime.weights=sharded")
-    size = memory.held_parts(whole, 1)["transformer"]
-    assert memory.held_parts(parts, 1) == {"transformer": size / 4}
+    size = weights.held_parts(whole, 1)["transformer"]
+    assert weights.held_parts(parts, 1) == {"transformer": size / 4}
     held = [memory.of_ranks(each)[1] for each in (whole, parts)]
     assert held[0].total - held[1].total == pytest.approx(size * (3 / 4 - 3 / 57), rel=1e-3)
     made = plan(parts)

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from shared import GPUS, a_job, a_recipe
 
 from launcher.caches import Cache
-from launcher.estimates import memory
+from launcher.estimates import memory, weights
 from launcher.families.weights import BUNDLED
 from launcher.offloading import IN_PIECES
 from launcher.wire.jobs import Job, LoraFile, Picture
@@ -158,7 +158,7 @@ def test_what_is_there_at_once_is_what_a_plan_counts(job, ask, monkeypatch, how)
     blocks = layers.pop() if how == "group" else 0
     assert most[AlignDevicesHook] == pytest.approx(max(layers), rel=0.01)
     assert most[ModuleGroup] == pytest.approx(blocks, rel=0.01)
-    assert max(layers) < sum(memory.held_parts(ask(*words, machine=GPUS), 0).values()) / 3
+    assert max(layers) < sum(weights.held_parts(ask(*words, machine=GPUS), 0).values()) / 3
 
 
 def test_a_forward_that_was_put_around_a_transformer_stays(job):
