@@ -11,12 +11,24 @@ from __future__ import annotations
 import contextlib
 import ctypes
 
-MMAP_THRESHOLD = -3, 1 << 20  # of mallopt(3), in bytes
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
+LARGE, LARGEST = 1 << 20, 32 << 20
 
 
 def give_back_what_is_freed() -> None:
-    """Have memory of tensors go back as it is freed, now and from now on."""
+    """Have memory of tensors go back as it is freed, now and from now on.
+
+    A step of a FLUX of 512 channels with 1,536 tokens takes a CPU 16% longer then: each tensor's pages are new.
+    """
     with contextlib.suppress(AttributeError):  # another libc
         libc = ctypes.CDLL(None)
-        libc.mallopt(*MMAP_THRESHOLD)
+        libc.mallopt(MMAP_THRESHOLD, LARGE)
         libc.malloc_trim(0)
+
+
+def keep_what_is_freed() -> None:
+    """Have it kept for what comes next, as glibc does once something large was freed."""
+    with contextlib.suppress(AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(MMAP_THRESHOLD, LARGEST)
+        libc.mallopt(TRIM_THRESHOLD, 2 * LARGEST)
