@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 
+# Of mallopt(3), with bytes. Unless they are set, glibc moves the second one up to 32 MiB, and the first to twice that.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 LARGE, LARGEST = 1 << 20, 32 << 20
 
