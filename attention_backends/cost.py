@@ -94,7 +94,7 @@ def apart(one: Attention, own: Speeds) -> bool:
     if one.meanwhile == NOTHING or one.ranks == 1:
         return False
     tokens = one.shape.batch * max(one.queries.lengths)
-    layer = 12 * tokens * one.meanwhile.query / own.compute + one.groups * max(
+    layer = own.work(12 * tokens * one.meanwhile.query) + one.groups * max(
         _attend(one, rank, own) for rank in range(one.ranks)
     )
     if one.ulysses_degree == 1:
@@ -133,7 +133,7 @@ def trade_apart(one: Attention, rank: int, own: Speeds) -> float:
         return count * number / own.bandwidth + peers * own.latency
 
     def work(tokens: int, flops: float) -> float:
-        return shape.batch * tokens * flops / own.compute
+        return own.work(shape.batch * tokens * flops)
 
     q_away, k_away = queries * (shape.heads - q_heads), keys * (shape.kv_heads - k_heads)
     back = (one.route.queries.lengths[row] - queries) * q_heads * shape.v_dim
@@ -173,10 +173,10 @@ def ring_seconds(
         pieces = [end - begin for run in runs for begin, end in run]
         last = max((run[-1][1] - run[-1][0] for run in runs if run), default=0)
         wire = own.wire(sum(pieces) * row, len(pieces) * (2 if first else 1))
-        wire -= min(wire * shape.v_dim / (shape.head_dim + shape.v_dim), shape.batch * count * first / own.compute)
+        wire -= min(wire * shape.v_dim / (shape.head_dim + shape.v_dim), own.work(shape.batch * count * first))
         token = 2 * shape.batch * count * shape.heads * (shape.head_dim + shape.v_dim) / own.compute  # s for one key
         compute = token * route.needed(member)
-        left = wire - shape.batch * count * meanwhile / own.compute
+        left = wire - own.work(shape.batch * count * meanwhile)
         if route.schedule == "staged":
             out = shape.batch * count * shape.heads * shape.v_dim * 4
             merge = (MERGE_PASSES + len(pieces)) * out / own.memory

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import torch
+from torch.nn import functional
 
 from attention_backends import cost, exchange, kernels
 from attention_backends.cost import cheapest
@@ -17,6 +18,7 @@ from attention_backends.layout import Route
 from attention_backends.transport import Group
 from attention_backends.workload import SPEEDS, Attention, Shape, Speeds
 
+ROUNDS = 3  # of measurements
 _cheapest, _apart = lru_cache(1024)(cheapest), lru_cache(1024)(cost.apart)  # a model asks the same at each layer
 
 
@@ -49,7 +51,8 @@ def apart(one: Attention, device: str, speeds: Speeds | None) -> bool:
 def measure(group: Group, *, heads: int, head_dim: int, dtype: torch.dtype, device: torch.device) -> Speeds:
     """What the slowest rank reaches, the same numbers on every rank; all ranks of the group call it together.
 
-    It takes some 50 ms, more on a slow link.
+    It takes a third of a second, more on a slow link: each speed is the best of three rounds, for what else runs on a
+    machine comes and goes.
     """
     before = exchange.counters()
     rank, world = group.rank(), group.size()
@@ -64,23 +67,33 @@ def measure(group: Group, *, heads: int, head_dim: int, dtype: torch.dtype, devi
         sends, receives = [((rank + 1) % world, out)], [((rank - 1) % world, into)]
         return slowest(lambda: exchange.wait(exchange.post(sends, receives, group)))
 
-    latency, size = swap(64), 1 << 18
-    large = swap(size)
-    while large < 2e-2 and size < 1 << 22:  # one that takes long enough to be timed, and that no burst carries
+    size = 1 << 18
+    while swap(size) < 2e-2 and size < 1 << 22:  # one that takes long enough to be timed, and that no burst carries
         size *= 4
-        large = swap(size)
     qkv = [torch.ones(1, 512, heads, head_dim, dtype=dtype, device=device) for _ in range(3)]
     operator = kernels.choose("auto", qkv[0], qkv[2], mask=False, lse=True)
-    kernel = slowest(lambda: kernels.attend(operator, *qkv))
+    width = heads * head_dim
+    tokens, weight = qkv[0].view(512, width), torch.ones(4 * width, width, dtype=dtype, device=device)
     page = torch.zeros(1 << 24, dtype=torch.uint8, device=device)  # more than a cache holds
-    memory = slowest(lambda: page.add_(1))
+    calls = (
+        lambda: kernels.attend(operator, *qkv),
+        lambda: functional.linear(tokens, weight),
+        lambda: page.add_(1),
+    )
+    rounds = [[swap(64), swap(size), *map(slowest, calls)] for _ in range(ROUNDS)]
+    latency, large, kernel, linear, memory = map(min, zip(*rounds, strict=True))
     exchange.reset_counters(before)  # the counters speak of attention alone
-    flops = 4 * 512 * 512 * heads * head_dim
-    launch = SPEEDS["cuda"].launch if device.type == "cuda" else 0.0
-    return Speeds(latency, size / max(large - latency, 1e-7), flops / kernel, page.numel() / memory, launch)
+    return Speeds(
+        latency,
+        size / max(large - latency, 1e-7),
+        4 * 512 * 512 * width / kernel,
+        page.numel() / memory,
+        SPEEDS["cuda"].launch if device.type == "cuda" else 0.0,
+        linear=2 * 512 * weight.numel() / linear,
+    )
 
 
-def _least(call: Callable[[], object], device: torch.device, times: int = 5) -> float:
+def _least(call: Callable[[], object], device: torch.device, times: int = 2) -> float:
     """The least of some timings: whatever else runs only ever adds to one."""
     taken = []
     for _ in range(times + 1):  # the first is a warm-up

@@ -117,7 +117,7 @@ def step_table(
     to_compute: the time as a multiple of the ranks' equal shares of what one rank takes alone. to_limit: of the larger
     one of what all ranks need for their shares when all compute at once, and of the wire. "Beside" is a limit of
     its own: a CPU computes less while it carries its wire. hidden: how much of the wire's own time the overlap takes
-    off. by_model: ms, of cost.py.
+    off, and in that limit's row how much could be taken off at all. by_model: ms, of cost.py.
     """
     from diffusers import FluxTransformer2DModel
 
@@ -209,7 +209,8 @@ def step_table(
         way, _, told = entry["row"].partition(", ")
         if way in limits:
             entry["to_limit"] = entry["ms_median"] / max(compute, find[f"{WIRE}, {way}"])
-        if way in limits and told == HIDDEN:
-            entry["hidden"] = (find[f"{way}, {OPEN}"] - entry["ms_median"]) / find[f"{WIRE}, {way}"]
+        hidden = way if told == HIDDEN else told if way == BOTH else None
+        if hidden in limits:
+            entry["hidden"] = (find[f"{hidden}, {OPEN}"] - entry["ms_median"]) / find[f"{WIRE}, {hidden}"]
     by_model(table, arguments, layout, speeds)
     return table, {}

@@ -86,9 +86,20 @@ def signals() -> Iterator[None]:
             asked = True
             raise Interrupted(signum)
 
+    def swallowed(unraisable: sys.UnraisableHookArgs) -> None:
+        # Python drops what is raised in __del__ or in a callback of a weakref, as each import has one.
+        nonlocal asked
+        if not isinstance(unraisable.exc_value, Interrupted):
+            hook(unraisable)
+            return
+        asked = False  # and from another thread a moment later, for here it would be dropped once more
+        again = (threading.main_thread().ident, unraisable.exc_value.signum)
+        threading.Timer(0.01, signal.pthread_kill, again).start()
+
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    hook, sys.unraisablehook = sys.unraisablehook, swallowed
     heard = [signum for signum in SIGNALS if signal.getsignal(signum) != signal.SIG_IGN]  # nohup ignores SIGHUP for us
     before = {signum: signal.signal(signum, interrupt) for signum in heard}
     leaving.asked.clear()
@@ -96,5 +107,6 @@ def signals() -> Iterator[None]:
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for signum, handler in before.items():
             signal.signal(signum, handler)

@@ -102,7 +102,8 @@ class RuntimeConfig:
     device: str = option("auto", "auto, cpu or cuda; auto takes the GPUs if there are any")
     devices: Optional[list[int]] = option(None, "which GPUs, e.g. [2,3]; default: all that are visible")
     processes: Optional[int] = option(
-        None, "ranks to start; default: the product of the degrees, else the machine's GPUs, else 2"
+        None,
+        "ranks to start, for each group of data=; default: the product of the degrees, else the machine's GPUs, else 2",
     )
     dtype: str = option("auto", "auto, float32, bfloat16 or float16; auto is float32 on a CPU and bfloat16 on a GPU")
     threads: Any = option(

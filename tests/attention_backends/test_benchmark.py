@@ -49,6 +49,10 @@ def test_a_step_is_measured_with_the_wire_hidden_and_not():
         assert row["to_limit"] > 0
         assert row["by_model"] > 0
     assert table["ring, nothing hidden"]["bytes"] == table["ring, wire hidden"]["bytes"]
+    hidden = {name for name, row in {**table, **limits}.items() if "hidden" in row}
+    assert hidden == {f"{way}, wire hidden" for way in ("ring", "ulysses")} | {
+        f"limit: wire beside compute, {way}" for way in ("ring", "ulysses")
+    }
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ Compiled files are kept in a folder of its own, as an installation has them.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import statistics
@@ -52,6 +53,9 @@ def cpu_seconds(words: list[str], environment: dict[str, str]) -> float:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
     told = {}
     with tempfile.TemporaryDirectory() as folder:
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
@@ -66,9 +70,9 @@ def main() -> None:
     for name, seconds in taken.items():
         ratios = [one / hydra for one, hydra in zip(seconds, alone, strict=True)]
         told[name] = {"seconds": statistics.median(seconds), "ratio": statistics.median(ratios)}
-        if "--json" not in sys.argv:
+        if not args.json:
             print(f"{name:<30} {told[name]['seconds']:.3f} s  {told[name]['ratio']:.2f}")
-    if "--json" in sys.argv:
+    if args.json:
         print(json.dumps(told, indent=2))
 
 

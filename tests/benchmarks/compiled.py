@@ -5,6 +5,7 @@ Wants two idle cores. The first job of each way compiles and is not counted; its
 
 from __future__ import annotations
 
+import argparse
 import statistics
 
 import launcher
@@ -16,6 +17,7 @@ TURNS = 5
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     """Print the median step of each way in each turn, and how they compare with eager ones."""
     steps: dict[str, list[float]] = {}
     for how in WAYS:

@@ -5,6 +5,7 @@ python -m tests.benchmarks.data     # wants two idle cores
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import tempfile
 import time
@@ -28,6 +29,7 @@ def seconds(session: Session, words: list[str], folder: Path, jobs: int = JOBS) 
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     ratios = []
     with tempfile.TemporaryDirectory() as made, Session(Composer()) as one, Session(Composer()) as two:
         folder = Path(made)

@@ -5,6 +5,7 @@ python -m tests.benchmarks.guidance     # wants two idle cores
 
 from __future__ import annotations
 
+import argparse
 import statistics
 
 import launcher
@@ -28,6 +29,7 @@ def pace(pool: launcher.Pool) -> float:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     with launcher.Pool(*WORDS) as one, launcher.Pool(*WORDS, "cp.cfg_degree=2") as two:
         pace(one), pace(two)  # they load
         for _ in range(TURNS):

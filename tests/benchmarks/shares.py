@@ -8,6 +8,7 @@ a whole core for both, the other rank that of half a core, in periods so short t
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import statistics
@@ -64,6 +65,7 @@ def pace(pool: launcher.Pool, *words: str) -> float:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     even, auto = "cp.shares=null", "cp.shares=auto"
     with launcher.Pool(*WORDS) as pool:
         pool.run(even)  # the ranks load

@@ -159,7 +159,7 @@ def test_a_folder_that_cannot_be_written_is_told(launch, tmp_path, name):
 
 
 SIGNALLED = """
-import os, signal, sys
+import os, signal, sys, time
 from launcher.cli import main as cli, subcommands
 
 def ended(name):
@@ -169,7 +169,27 @@ def ended(name):
         os.kill(os.getpid(), signum)
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)  # now all of them come at the same moment
-        import time; time.sleep(5)
+        time.sleep(30)
+    finally:
+        print("tidied up")
+
+subcommands.load = ended
+sys.exit(cli.main([]))
+"""
+SWALLOWED = """
+import os, signal, sys, time
+from launcher.cli import main as cli, subcommands
+
+class Dying:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)  # what is raised here is dropped by Python
+        print("not reached")
+
+def ended(name):
+    dying = Dying()
+    del dying
+    try:
+        time.sleep(30)
     finally:
         print("tidied up")
 
@@ -189,4 +209,13 @@ def test_signals_even_at_the_same_moment_end_it_in_words(names):
     first = min(signal.Signals[name] for name in names)  # Python handles them by their numbers
     assert ended.returncode == 128 + first
     assert ended.stderr == f"launcher: interrupted by {first.name}\n"
+    assert ended.stdout == "tidied up\n"
+
+
+@pytest.mark.slow
+def test_a_signal_in_a_moment_in_which_python_drops_what_is_raised_ends_it_too():
+    ended = subprocess.run(
+        [sys.executable, "-c", SWALLOWED], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (130, "launcher: interrupted by SIGINT\n")
     assert ended.stdout == "tidied up\n"
