@@ -1,7 +1,8 @@
 """Changing what is not ours so that it can be put back exactly, absence included."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, update_wrapper
+from types import MethodType
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ def add_hook(module: torch.nn.Module, hook: ModelHook, name: str) -> Undo:
     had_registry, had_forward = hasattr(module, "_diffusers_hook"), "forward" in vars(module)
     registry = HookRegistry.check_if_exists_or_initialize(module)
     registry.register_hook(hook, name)
+    _as_method(module)
 
     def undo() -> None:
         _remove(registry, name)
@@ -39,6 +41,19 @@ def add_hook(module: torch.nn.Module, hook: ModelHook, name: str) -> Undo:
                 _delete(module, "_diffusers_hook")
 
     return undo
+
+
+def _as_method(module: torch.nn.Module) -> None:
+    """Make a forward that diffusers has hooked a method of its module, as it was.
+
+    A functools.partial in its place torch.compile takes for another forward in each block, and compiles each block anew
+    until it reaches its limit of 8: `guard_to_detect_forward_monkeypatching` of torch/_dynamo/variables/nn_module.py.
+    """
+    hooked = module.forward
+    if isinstance(hooked, partial):
+        original = vars(hooked)["__wrapped__"]
+        function = update_wrapper(hooked.func, getattr(original, "__func__", original))
+        module.forward = MethodType(function, module)
 
 
 def _remove(registry: HookRegistry, name: str) -> None:

@@ -76,6 +76,38 @@ def test_a_plan_compiles_for_sizes_that_change(ranks, name, how):
         assert graphs[-1] == graphs[1]  # what another size compiles anew holds for all
 
 
+def deep(group: dist.ProcessGroup, name: str, plan: dict[str, Any]) -> tuple[float, int, int]:
+    """The error of a model of more blocks than torch compiles a function for, its graphs, and its kinds of blocks."""
+    from torch._dynamo import config
+    from torch._dynamo.utils import counters
+
+    from launcher.worker import compiling
+
+    compiling.HOW["backend"] = "aot_eager"
+    counters.clear()
+    small, given = model_of(name), TINY[name].given(SIZES[0])
+    more = {key: config.recompile_limit + 2 for key in ("num_layers", "num_single_layers") if key in small.config}
+    torch.manual_seed(1)
+    model = type(small).from_config({**small.config, **more}).eval()
+    with torch.no_grad():
+        expected = output(model(**given))
+        with compiling.blocks_compiled(model, "regional"):
+            attention_backends.enable(model, process_group=group, cp_plan=plan, ring_degree=2, unified_anything=True)
+            try:
+                found = output(model(**given))
+            finally:
+                attention_backends.disable(model)
+    error = ((found - expected).abs().max() / expected.abs().max()).item()
+    return error, counters["stats"]["unique_graphs"], len(model._repeated_blocks)
+
+
+@pytest.mark.parametrize("name", [name for name, ways in OFFERED.items() if "regional" in ways])
+def test_blocks_of_a_kind_are_compiled_once_however_many_there_are(ranks, name):
+    for error, graphs, kinds in ranks.run(deep, 2, name=name, plan=proof_cases.plans()[name]):
+        assert error <= proof_cases.LIMIT
+        assert graphs <= 2 * kinds  # the first block of some models is given something else
+
+
 def test_what_the_launcher_offers_is_tested():
     composer = Composer()
     models = [to_config(composer.compose([f"model={option}"])).model for option in composer.groups["model"]]
