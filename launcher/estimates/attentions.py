@@ -14,9 +14,10 @@ def countable(request: Request) -> bool:
     """Whether the numbers allow estimates; where they do not, rules say what is wrong."""
     model = request.config.model
     numbers = [model.heads, model.head_dim, model.layers, *request.streams.values()]
+    numbers += [model.vae_width, model.vae_patch]
     mesh, asked = request.mesh, request.processes
     whole = mesh.whole and mesh.ranks <= MAX_RANKS and asked in (None, mesh.ranks)
-    return whole and all(1 <= number < 1 << 62 for number in numbers)
+    return whole and all(1 <= number < 1 << 62 for number in numbers) and 0 < model.vae_tensors < 1 << 62
 
 
 def kinds(request: Request) -> list[tuple[int, workload.Meanwhile]]:

@@ -162,8 +162,11 @@ SIGNALLED = """
 import os, signal, sys, time
 from launcher.cli import main as cli, subcommands
 
+signals = [getattr(signal, word) for word in sys.argv[1:]]
+for signum in signals:
+    signal.signal(signum, signal.SIG_DFL)  # a shell has what it starts in the background ignore some
+
 def ended(name):
-    signals = [getattr(signal, word) for word in sys.argv[1:]]
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     for signum in signals:
         os.kill(os.getpid(), signum)
