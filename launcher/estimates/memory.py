@@ -16,8 +16,8 @@ not read: ranks of a machine share that memory while they load, and on a CPU aft
 
 `python -m tests.benchmarks.memory` measures all but encoding and offloads on a CPU, on one to four ranks: with a FLUX
 of 1 B parameters what ranks held was from 11% below to 7% above, with flux_tiny at up to 2048 x 1024 from 11% below to
-7% above, with quantised weights from 11% below to 9% above, with films of five families' tiny twins from 8% below to 9%
-above. A warm rank keeps some of what an earlier, larger job took.
+7% above, with each option of its group `options` from 12% below to 12% above, with films of five families' tiny twins
+from 6% below to 9% above. A warm rank keeps some of what an earlier, larger job took.
 """
 
 from __future__ import annotations
