@@ -36,7 +36,7 @@ class Speeds:
         latency: s a message. bandwidth: bytes/s into a rank. compute: FLOP/s. memory: bytes/s of one pass over memory.
         launch: s that the host takes for one block of keys, while the device computes; 0 where it computes itself.
         ring_latency, ring_bandwidth: of the ring alone, where it leads to other machines; 0: as of the rest.
-        linear: FLOP/s of linear maps; 0: as compute. On a CPU their kernels reach half as much again as attention's.
+        linear: FLOP/s of linear maps; 0: as compute. On a CPU their kernels reach a quarter more than attention's.
     """
 
     latency: float
