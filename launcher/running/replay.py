@@ -27,6 +27,7 @@ from launcher.records.files import sha256
 from launcher.records.record import Config, Recipe, Record, read_record
 from launcher.records.run_dir import INPUTS
 from launcher.request.pictures import listed
+from launcher.running.which_model import DEFAULT
 from launcher.wording import shorten
 
 HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")  # a repository's name
@@ -182,6 +183,7 @@ def words(
     found: list[str] = []
     problems: list[Problem] = []
     facts = [name for name, field in fields().items() if field.metadata.get("fact") and name != "model.name"]
+    own = dict(flat(config)).get("model.path", "bundled")
     for name, value in flat(config):
         if name in facts or name == "prompt" or name.startswith(PASSED_OVER):
             continue
@@ -191,7 +193,8 @@ def words(
             continue
         elif name == "model.name":
             problems += _model(value, composer.groups["model"])
-            found.insert(0, f"model={value}")
+            if value != DEFAULT or own == "bundled":  # else no model was named: what is in model.path says which
+                found.insert(0, f"model={value}")
         elif kept and name in kept:
             found.append(f"{name}={_word(kept[name])}")
         elif flaw := _flaw(name, value):

@@ -60,6 +60,16 @@ def test_words_ask_for_the_same(config, composer):
             assert dict(replay.flat(again))[name] == value, name
 
 
+def test_a_model_that_nobody_named_is_again_the_one_in_its_folder(config, composer):
+    assert words(config, (), composer)[0] == "model=flux_tiny"
+    config["model"]["path"] = "hub/other"
+    found = words(config, (), composer)
+    assert not any(word.startswith("model=") for word in found)
+    assert "model.path=hub/other" in found
+    config["model"]["name"] = "flux"
+    assert words(config, (), composer)[0] == "model=flux"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "kept", "gone"),
