@@ -193,7 +193,8 @@ def words(
             continue
         elif name == "model.name":
             problems += _model(value, composer.groups["model"])
-            if value != DEFAULT or own == "bundled":  # else no model was named: what is in model.path says which
+            # Else no model was named, and what is in model.path says which: a folder or repository that the user names.
+            if value != DEFAULT or own == "bundled" or "model.path" not in changed:
                 found.insert(0, f"model={value}")
         elif kept and name in kept:
             found.append(f"{name}={_word(kept[name])}")
