@@ -8,6 +8,7 @@ them all, to the bit.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -29,16 +30,17 @@ def shard(transformer: Any, device: torch.device, group: dist.ProcessGroup) -> N
     """
     if device.type == "cpu":
         give_back_what_is_freed()
-    mesh, blocks = DeviceMesh.from_group(group, device.type), blocks_of(transformer)
-    sizes = [_bytes_of(block) for block in blocks]
-    for block in (*blocks, transformer):
+    mesh, lists = DeviceMesh.from_group(group, device.type), _lists_of(transformer)
+    sizes = [[_bytes_of(block) for block in blocks] for blocks in lists]
+    for block in (*itertools.chain(*lists), transformer):
         fully_shard(block, mesh=mesh, reshard_after_forward=True)
         block._set_unshard_async_op(True)
-    _in_turn(blocks)
     setattr(transformer, MOST, 0)
     computed: list[Any] = []
-    for block, travelling in zip(blocks, [*sizes[1:], 0], strict=True):
-        _count_once(transformer, block, travelling, computed)
+    for blocks, each in zip(lists, sizes, strict=True):
+        _in_turn(blocks)  # of each list, until the order of all is seen: some may not compute (FLUX.3's image_cond)
+        for block, travelling in zip(blocks, [*each[1:], 0], strict=True):
+            _count_once(transformer, block, travelling, computed)
 
     def learn(*_: object) -> None:
         handle.remove()
@@ -47,17 +49,22 @@ def shard(transformer: Any, device: torch.device, group: dist.ProcessGroup) -> N
     handle = transformer.register_forward_hook(learn)
 
 
-def _in_turn(blocks: list[Any]) -> None:
+def _in_turn(blocks: Iterable[Any]) -> None:
     """Have each block ask for the weights of the one behind it."""
-    for block, after in itertools.zip_longest(blocks, blocks[1:]):
+    for block, after in itertools.pairwise((*blocks, None)):
         block.set_modules_to_forward_prefetch([] if after is None else [after])
 
 
 def blocks_of(transformer: torch.nn.Module) -> list[Any]:
     """The blocks with attention in them, in the order in which most classes compute them (not Wan's VACE)."""
-    lists = [each for each in transformer.children() if isinstance(each, torch.nn.ModuleList)]
-    attend = [each for each in lists if any(hasattr(part, "processor") for part in each.modules())]
-    return [block for each in attend for block in each]
+    return list(itertools.chain(*_lists_of(transformer)))
+
+
+def _lists_of(transformer: torch.nn.Module) -> list[torch.nn.ModuleList]:
+    """Those blocks, list by list: the transformer's own, and those by a name of its own (FLUX.3's mode_blocks)."""
+    parts = [each.children() if isinstance(each, torch.nn.ModuleDict) else [each] for each in transformer.children()]
+    lists = [each for each in itertools.chain(*parts) if isinstance(each, torch.nn.ModuleList)]
+    return [each for each in lists if any(hasattr(part, "processor") for part in each.modules())]
 
 
 def bytes_held(part: torch.nn.Module) -> int:
