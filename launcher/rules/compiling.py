@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 
-from launcher.compiling import NONE, WAYS
+from launcher.compiling import FULL, NONE, REGIONAL, WAYS
 from launcher.problems import Problem, choices
 from launcher.request.request import Request
 from launcher.rules.rule import rule
@@ -36,10 +36,10 @@ def compiled(request: Request) -> Iterator[Problem]:
     if (config.lora.path is not None or config.lora.stack) and not config.lora.fuse:
         what = "compiles anew for each LoRA and scale that are put on beside the weights"
         yield Problem(value, what, f"type lora.fuse=true, or {LEAVE}")
-    if request.mesh.cfg > 1:
-        yield Problem(
-            value, f"was not tested with cp.cfg_degree={request.mesh.cfg}", f"type cp.cfg_degree=1, or {LEAVE}"
-        )
+    if how == FULL and request.weights == "sharded":
+        instead = f"type compile={REGIONAL}, or " if REGIONAL in model.compiles else ""
+        what = "one graph can't hold weights that are gathered block by block"
+        yield Problem(f"{value} runtime.weights=sharded", what, f"{instead}type compile=none")
     if config.cp.implementation != "own":
         what = "was not tested with diffusers' own context parallelism"
         yield Problem(value, what, f"type cp={request.mode}, or {LEAVE}")

@@ -55,7 +55,6 @@ def _untried(request: Request) -> dict[str, bool]:
         "cp.implementation=diffusers": config.cp.implementation == "diffusers",
         f"runtime.offload={config.runtime.offload}": config.runtime.offload != "none",
         f"runtime.weights={request.weights}": request.weights != "replicated",
-        f"compile={config.compile}": config.compile != "none",
         f"model.transformer={config.model.transformer}": config.model.transformer is not None,
         "lora.path=...": bool(loras(config.lora)),
         f"cluster={config.cluster.name}": config.cluster.name != "none",

@@ -65,6 +65,5 @@ def _given(request: Request) -> dict[str, bool]:
         f"cache={config.cache.name}": config.cache.name != "none",
         f"model.transformer={config.model.transformer}": (config.model.transformer or "").endswith(".gguf"),
         "lora.path=...": bool(loras(config.lora)),
-        f"compile={config.compile}": config.compile != "none",
         f"cluster={config.cluster.name}": config.cluster.name != "none",
     }

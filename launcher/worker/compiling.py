@@ -37,7 +37,10 @@ def blocks_compiled(transformer: Any, how: str) -> Iterator[None]:
         yield
         return
     _keep()
-    kinds = {type(block) for block in transformer.modules() if type(block).__name__ in transformer._repeated_blocks}
+    repeated = set(transformer._repeated_blocks)
+    kinds = {  # of sharded weights a block's class is one that is made of the repeated one
+        type(block) for block in transformer.modules() if repeated & {kind.__name__ for kind in type(block).__mro__}
+    }
     fast = {kind: torch.compile(kind.forward, **HOW) for kind in kinds}
     blocks = [block for block in transformer.modules() if type(block) in fast]
     with contextlib.ExitStack() as stack:

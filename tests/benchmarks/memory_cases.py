@@ -79,7 +79,6 @@ def options(folder: Path) -> Iterator[list[str]]:
     for words in (
         *(["steps=1", *square(256), *RING, *each] for each in QUANTIZED),
         *(["steps=5", *square(512), *RING, f"cache={name}"] for name in ("first_block", "taylorseer")),
-        ["steps=1", *square(512), *RING, "compile=regional"],
         ["steps=1", *square(512), *RING, "batch=2", "images=2"],
         ["steps=1", *square(512), *RING, "batch=2", "images=2", "vae.slicing=true"],
         ["steps=1", *square(512), *RING, *SHARED],
@@ -88,11 +87,18 @@ def options(folder: Path) -> Iterator[list[str]]:
         yield [*fixed, *words]
     for words in (
         *(["steps=5", f"cache={name}", *TILES] for name in CACHES),
-        ["steps=2", "compile=regional", *TILES],
         ["steps=2", "batch=2", "images=2", "vae.slicing=true"],
         *(["steps=2", *TILES, *each] for each in QUANTIZED),
     ):
         yield ["model=flux_tiny", *square(1024), *RING, *words]
+
+
+def compiled(folder: Path) -> Iterator[list[str]]:
+    """compile= alone and with what it goes with, with the FLUX of 1 B parameters in bfloat16 and with flux_tiny."""
+    fixed = [*of_medium(folder, "bfloat16"), "runtime.dtype=bfloat16", "steps=1", *square(512), *RING]
+    yield from ([*fixed, "compile=regional", *words] for words in ([], SHARDED, *QUANTIZED[:1]))
+    for words in ([*RING, *TILES], ["cp=none", "cp.cfg_degree=2", "model.true_cfg=2", "negative_prompt=blue", *TILES]):
+        yield ["model=flux_tiny", "steps=2", *square(1024), "compile=regional", *words]
 
 
 # Facts of the twins' VAEs, and the films that they make: frames, side and ways. All stages of theirs have 4 or 8
@@ -128,6 +134,7 @@ def films(folder: Path) -> Iterator[list[str]]:
 GROUPS: dict[str, Callable[[Path], Iterator[list[str]]]] = {
     "sizes": sizes,
     "modes": modes,
+    "compiled": compiled,
     "films": films,
     "large": large,
     "options": options,

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,12 +18,16 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "
 
 import proof_cases
 from exact import alone, model_of
+from halves import guided
 from inputs import Size
 from miniatures import TINY, output
 from ranks import Ranks
 
 import attention_backends
 from launcher.config.compose import Composer, to_config
+from launcher.wire.jobs import Sharing
+from launcher.worker.sharded import shard
+from launcher.worker.sharing import Groups, shared
 
 pytestmark = pytest.mark.slow
 
@@ -34,6 +39,8 @@ OFFERED = {"flux": ["regional", "full"], "wan": ["regional", "full"], "qwenimage
 CASES = [(name, "full") for name in NAMES]
 CASES += [(name, how) for name in OFFERED for how in OFFERED[name] if name not in NAMES]
 SAMPLE = CASES if "FAMILY_SAMPLES" in os.environ else CASES[:1]  # a quarter of a minute each
+DEEP = [(name, False) for name, ways in OFFERED.items() if "regional" in ways]
+DEEP += [(name, True) for name, _ in (DEEP if "FAMILY_SAMPLES" in os.environ else DEEP[:1])]
 SIZES = (Size(2, 3, 5, 7), Size(2, 4, 4, 9), Size(2, 4, 6, 6), Size(2, 4, 3, 11))
 
 
@@ -76,7 +83,7 @@ def test_a_plan_compiles_for_sizes_that_change(ranks, name, how):
         assert graphs[-1] == graphs[1]  # what another size compiles anew holds for all
 
 
-def deep(group: dist.ProcessGroup, name: str, plan: dict[str, Any]) -> tuple[float, int, int]:
+def deep(group: dist.ProcessGroup, name: str, plan: dict[str, Any], sharded: bool) -> tuple[float, int, int]:
     """The error of a model of more blocks than torch compiles a function for, its graphs, and its kinds of blocks."""
     from torch._dynamo import config
     from torch._dynamo.utils import counters
@@ -91,6 +98,8 @@ def deep(group: dist.ProcessGroup, name: str, plan: dict[str, Any]) -> tuple[flo
     model = type(small).from_config({**small.config, **more}).eval()
     with torch.no_grad():
         expected = output(model(**given))
+        if sharded:
+            shard(model, torch.device("cpu"), group)
         with compiling.blocks_compiled(model, "regional"):
             attention_backends.enable(model, process_group=group, cp_plan=plan, ring_degree=2, unified_anything=True)
             try:
@@ -101,11 +110,38 @@ def deep(group: dist.ProcessGroup, name: str, plan: dict[str, Any]) -> tuple[flo
     return error, counters["stats"]["unique_graphs"], len(model._repeated_blocks)
 
 
-@pytest.mark.parametrize("name", [name for name, ways in OFFERED.items() if "regional" in ways])
-def test_blocks_of_a_kind_are_compiled_once_however_many_there_are(ranks, name):
-    for error, graphs, kinds in ranks.run(deep, 2, name=name, plan=proof_cases.plans()[name]):
+@pytest.mark.parametrize(("name", "sharded"), DEEP)
+def test_blocks_of_a_kind_are_compiled_once_however_many_there_are(ranks, name, sharded):
+    for error, graphs, kinds in ranks.run(deep, 2, name=name, plan=proof_cases.plans()[name], sharded=sharded):
         assert error <= proof_cases.LIMIT
-        assert graphs <= 2 * kinds  # the first block of some models is given something else
+        assert kinds <= graphs <= 2 * kinds  # the first block of some models is given something else
+
+
+def halved(_: dist.ProcessGroup, name: str, plan: dict[str, Any], how: str) -> tuple[list[float], int]:
+    """The error of guidance whose branches two halves compute, compiled, in two steps; and how many graphs it has."""
+    from torch._dynamo.utils import counters
+
+    from launcher.worker import compiling
+
+    compiling.HOW["backend"] = "aot_eager"
+    counters.clear()
+    model = model_of(name)
+    sharing = Sharing("none", 1, 1, "gather", "auto", plan, cfg_degree=2, compile=how)
+    with torch.no_grad():
+        expected = guided(model, name, "none")
+        with shared(SimpleNamespace(transformer=model), sharing, Groups()):
+            found = guided(model, name, "none")
+    pairs = zip(found, expected, strict=True)
+    return [((one - two).abs().max() / two.abs().max()).item() for one, two in pairs], counters["stats"][
+        "unique_graphs"
+    ]
+
+
+@pytest.mark.parametrize("how", ["regional", "full"] if "FAMILY_SAMPLES" in os.environ else ["full"])
+def test_each_half_of_guidance_compiles_its_branch(ranks, how):
+    for errors, graphs in ranks.run(halved, 2, name="flux", plan=proof_cases.plans()["flux"], how=how):
+        assert max(errors) <= proof_cases.LIMIT
+        assert graphs
 
 
 def test_what_the_launcher_offers_is_tested():

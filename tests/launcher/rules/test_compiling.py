@@ -14,7 +14,15 @@ def test_it_is_refused(refuse, line, said, machine):
     refuse(line, said, machine)
 
 
-@pytest.mark.parametrize("words", ["compile=full cp=none", "compile=regional cp=unified_anything"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "compile=full cp=none",
+        "compile=regional cp=unified_anything",
+        "compile=regional cp=ring_anything runtime.weights=sharded",
+        "compile=full model.true_cfg=2 cp.cfg_degree=2",
+    ],
+)
 def test_what_was_tested_is_legal(ask, words):
     assert problems(ask(*words.split()), plan=True) == []
 
