@@ -61,7 +61,7 @@ def off(case: list[str]) -> float:
     """Print a line for a case; return how far what was planned for it is off, at most."""
     composer, words = Composer(), [*SETTINGS, *case]
     request = request_of(with_model(composer.compose(words), composer), words, here())
-    needs, loading, seen = memory.of_ranks(request), memory.while_loading(request), held(words)
+    needs, loading, seen = memory.of_ranks(request, every=True), memory.while_loading(request), held(words)
     assert loading is not None
     pairs = [*zip((need.total for need in needs), seen.ranks, strict=True), (loading, seen.together)]
     told = [f"{one / 2**20:.0f} MiB planned, {two / 2**20:.0f} held ({two / one - 1:+.0%})" for one, two in pairs]
