@@ -143,7 +143,8 @@ def while_loading(request: Request) -> int | None:
 
     One copy of what rank 0 alone holds, and a transformer for each rank: whole, for sharded weights are cut when they
     are there. Files that need no conversion are there once for all ranks, on a CPU with the blocks that were gathered
-    beside their cut copies, and what a step takes is in the same memory. Each group of ranks loads so.
+    beside their cut copies, and what a step takes is in the same memory, which files that were quantised have left by
+    then. Each group of ranks loads so.
     """
     if not countable(request):
         return None
@@ -157,11 +158,12 @@ def while_loading(request: Request) -> int | None:
         compiler = COMPILER * (request.config.compile != NONE)
         steps = [need.activations + need.buffers - blocks + compiler for need in needs]
     own = sum(
-        IMPORTED + _imported_too(request) + step + max(blocks, sum(parts[name] for name in parts.keys() - files))
-        for parts, step in zip(held, steps, strict=False)
+        IMPORTED + _imported_too(request) + max(blocks, sum(parts[name] for name in parts.keys() - files))
+        for parts in held
     )
-    shared = sum(max(parts.get(name, 0) for parts in held) for name in files) + sum(quantised_files(request).values())
-    return LIBRARIES + shared + request.groups * own
+    shared = sum(max(parts.get(name, 0) for parts in held) for name in files)
+    first = max(request.groups * sum(steps[:here]), sum(quantised_files(request).values()))
+    return LIBRARIES + shared + request.groups * own + first
 
 
 def _converting(request: Request, rank: int) -> int:
