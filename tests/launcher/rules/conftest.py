@@ -27,7 +27,9 @@ def refuse(asked: Asked) -> Callable[[str, str, Machine], None]:
     """Require that a line is refused on a machine, and in these words."""
 
     def check(line: str, said: str, machine: Machine) -> None:
-        found = [str(problem) for problem in problems(asked(line, machine))]
+        broken = problems(asked(line, machine))
+        found = [str(problem) for problem in broken]
         assert any(said in text for text in found), found
+        assert [problem for problem in broken if not problem.instead] == []
 
     return check

@@ -40,13 +40,17 @@ def test_a_laptop_takes(ask, line):
 
 
 @pytest.mark.slow
-def test_every_rule_is_broken_by_some_line_and_every_problem_says_what_to_do(asked):
-    lines = {(line, machine) for room in REFUSALS.values() for line, _, machine in room}
-    requests = [asked(line, machine) for line, machine in lines]
-    found = {rule.__name__: [problem for request in requests for problem in rule(request)] for rule in RULES}
-    # A line can't make a film: tests/launcher/request/test_films.py breaks that rule.
-    assert [name for name, broken in found.items() if not broken] == ["films"]
-    assert [problem for broken in found.values() for problem in broken if not problem.instead] == []
+def test_every_rule_is_broken_by_some_line(asked):
+    """By one of its own room, most of them, so that few lines are composed; each line's own test reads what to do."""
+    unbroken = []
+    for rule in RULES:
+        if rule.__name__ == "films":
+            continue  # a line can't make a film: tests/launcher/request/test_films.py breaks that rule
+        room = rule.__module__.rpartition(".")[2]
+        lines = [*REFUSALS.get(room, []), *(line for name in REFUSALS.keys() - {room} for line in REFUSALS[name])]
+        if not any(list(rule(asked(line, machine))) for line, _, machine in lines):
+            unbroken.append(rule.__name__)
+    assert unbroken == []
 
 
 def test_every_rule_is_in_the_one_tuple_once():
