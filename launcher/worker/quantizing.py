@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import diffusers
 import torch
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+BLOCK = 64  # numbers of a weight that have one scale in NF4
 
 
 def let_go(part: torch.nn.Module) -> None:
@@ -45,7 +48,7 @@ def pack(part: torch.nn.Module) -> None:
             continue
         if layer.weight.numel() % (2 * layer.weight.element_size()):  # two numbers a byte, in elements of its dtype
             continue
-        packed = Linear4bit(
+        packed = (Linear4bit if layer.in_features % BLOCK == 0 else _across_rows())(
             layer.in_features, layer.out_features, layer.bias is not None, layer.weight.dtype,
             compress_statistics=False, quant_type="nf4", quant_storage=layer.weight.dtype, device="meta",
         )  # fmt: skip
@@ -60,6 +63,30 @@ def pack(part: torch.nn.Module) -> None:
         packed.bias = layer.bias
         parent, _, name = path.rpartition(".")
         setattr(part.get_submodule(parent), name, packed.to("cpu"))
+
+
+@functools.cache
+def _across_rows() -> type[torch.nn.Module]:
+    """The class of layers whose rows end within a block of 64 numbers.
+
+    bitsandbytes' CPU kernel (0.50) takes each row to begin a block and gives such a row others' scales. Of the same
+    numbers as one row it makes the right ones.
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    class AcrossRows(Linear4bit):  # type: ignore[misc]
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if x.device.type != "cpu":
+                found: torch.Tensor = super().forward(x)
+                return found
+            state, rows = self.weight.quant_state, (self.out_features, self.in_features)
+            row = (self.out_features * self.in_features,)
+            whole = torch.ops.bitsandbytes.dequantize_4bit(
+                self.weight.data, state.absmax, state.blocksize, state.quant_type, row, state.dtype
+            )
+            return torch.nn.functional.linear(x, whole.reshape(rows).to(x.dtype), self.bias)
+
+    return AcrossRows
 
 
 def tensors_of(weight: torch.Tensor) -> Iterator[torch.Tensor]:
