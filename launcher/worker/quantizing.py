@@ -80,7 +80,7 @@ def _across_rows() -> type[torch.nn.Module]:
                 found: torch.Tensor = super().forward(x)
                 return found
             state, rows = self.weight.quant_state, (self.out_features, self.in_features)
-            row = (self.out_features * self.in_features,)
+            row = (1, self.out_features * self.in_features)
             whole = torch.ops.bitsandbytes.dequantize_4bit(
                 self.weight.data, state.absmax, state.blocksize, state.quant_type, row, state.dtype
             )

@@ -144,7 +144,7 @@ QUANTIZED = [
     ["quantization=fp8", "cp=ulysses_anything", "cp.ulysses_degree=2", *CACHES[0]],
     ["quantization=nf4", "cp=ring_anything", "cp.ring_degree=2", "check=true"],
     ["quantization=int8", "cp=none", "cp.cfg_degree=2", "model.true_cfg=2", "negative_prompt=blue"],
-    ["quantization=int8", "cp=ring_anything", "cp.ring_degree=2", "compile=regional"],
+    ["quantization=nf4", "cp=ring_anything", "cp.ring_degree=2", "compile=regional"],
 ]
 
 
