@@ -90,3 +90,6 @@ def test_a_cpu_is_planned_to_hold_files_beside_what_is_made_of_them(ask):
     assert [rank.loading for rank in memory.of_ranks(plain)] == [0, 0]
     assert [rank.loading for rank in memory.of_ranks(packed)] == [memory.IMPORTED + memory.LIBRARIES + whole + made] * 2
     assert memory.while_loading(packed) > memory.while_loading(ask("runtime=cpu", "cp=none", "quantization=int8"))
+    large = [*words, "model=flux", "quantization=int8"]
+    without, compiled = (memory.while_loading(ask(*large, f"compile={how}")) for how in ("none", "regional"))
+    assert compiled == without  # its files take more than a step does, and are gone by then

@@ -17,9 +17,9 @@ def nearest(weight: torch.Tensor) -> torch.Tensor:
     return (levels[chosen] * scales).reshape(weight.shape)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 1e-5), (torch.float16, 1e-3), (torch.bfloat16, 1e-2)])
 @pytest.mark.parametrize("rows", [48, 64, 80, 144, 192, 720])  # of numbers: most of them end within a block
-def test_each_row_has_its_own_scales(rows, dtype):
+def test_each_row_has_its_own_scales(rows, dtype, limit):
     torch.manual_seed(rows)
     layer = torch.nn.Linear(rows, 64, dtype=dtype)
     layer.weight.data *= torch.linspace(0.1, 10, 64, dtype=dtype)[:, None]  # another block's scale would be seen
@@ -29,4 +29,4 @@ def test_each_row_has_its_own_scales(rows, dtype):
     with torch.no_grad():
         found = model["layer"](torch.eye(rows, dtype=dtype)).float()
     assert isinstance(model["layer"], bitsandbytes.nn.Linear4bit)
-    assert (found - expected).norm() < (1e-2 if dtype == torch.bfloat16 else 1e-5) * expected.norm()
+    assert (found - expected).norm() < limit * expected.norm()
