@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from attention_backends.layout import Route, split_lengths
-from attention_backends.workload import NOTHING, Attention, Moved, Shape, Speeds
+from attention_backends.workload import HOST, NOTHING, Attention, Moved, Shape, Speeds
 
 WORTH = 0.05  # of a layer that such messages must promise
 RING_WORTH = 0.01  # the same of a ring's
@@ -103,6 +103,16 @@ def apart(one: Attention, own: Speeds) -> bool:
         return plain - hidden - own.launch > RING_WORTH * (layer + plain)
     plain, hidden = (max(way(one, rank, own) for rank in range(one.ranks)) for way in (trade_at_once, trade_apart))
     return plain - hidden - 2 * one.groups * own.launch > WORTH * (layer + plain)
+
+
+def puts_off(one: Attention, own: Speeds) -> bool:
+    """Whether a marked layer's work is put off: where a device takes longer for a layer than a host to launch all that.
+
+    A device that waits for its host is not helped by a shorter wait for other ranks.
+    """
+    plain, tokens = replace(one, meanwhile=NOTHING), one.shape.batch * max(one.queries.lengths)
+    layer = own.work(12 * tokens * one.meanwhile.query) + seconds(plain, [own] * one.ranks)
+    return layer >= sum(HOST.values()) * own.launch
 
 
 def _ring(one: Attention, shape: Shape, speeds: Sequence[Speeds], meanwhile: float, *, apart: bool) -> float:

@@ -6,8 +6,7 @@ anything else computes it. Where the last projection multiplies the MLP and the 
 multiplied one by one, the MLP's first.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from torch.nn import functional
 Make = Callable[[], torch.Tensor]
 HOW = "Call enable(model, overlap=False)."
 _GETTERS = {  # of what is known beforehand; whether it requires a gradient is not
-    *(getattr(torch.Tensor, name).__get__ for name in ("shape", "dtype", "device", "ndim", "is_cuda")),
+    torch.Tensor.is_cuda.__get__,  # type: ignore[attr-defined]
     *(getattr(torch.Tensor, name) for name in ("size", "dim", "numel", "element_size", "is_floating_point")),
 }
 
@@ -63,6 +62,7 @@ class Deferred(torch.Tensor):
     ahead: Callable[[], None] | None
     parts: Sequence[Kept]
     columns: Callable[[int, int], torch.Tensor] | None
+    _told: tuple[torch.Size, torch.dtype, torch.device]
 
     @staticmethod
     def __new__(
@@ -77,13 +77,31 @@ class Deferred(torch.Tensor):
         parts: Sequence[Kept] = (),
         columns: Callable[[int, int], torch.Tensor] | None = None,
     ) -> "Deferred":
-        self: Deferred = torch.Tensor._make_wrapper_subclass(
-            cls, tuple(shape), dtype=dtype or like.dtype, device=like.device
-        )
+        kind, there = dtype or like.dtype, like.device
+        self: Deferred = torch.Tensor._make_wrapper_subclass(cls, tuple(shape), dtype=kind, device=there)
+        self._told = torch.Size(shape), kind, there
         self._make, self._made, self._begun = make, None, 0
         self._waits, self.ahead, self.parts, self.columns = waits, ahead, parts, columns
         self._graded = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
         return self
+
+    # Read some 150 times in a layer, where torch's own way to a subclass' attributes takes half a millisecond.
+
+    @property
+    def shape(self) -> torch.Size:  # type: ignore[override]
+        return self._told[0] if self._made is None else self._made.shape  # which may change in place
+
+    @property
+    def ndim(self) -> int:  # type: ignore[override]
+        return len(self.shape)
+
+    @property
+    def dtype(self) -> torch.dtype:  # type: ignore[override]
+        return self._told[1]
+
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        return self._told[2]
 
     @property
     def waits(self) -> bool:
@@ -98,8 +116,12 @@ class Deferred(torch.Tensor):
         """
         if self._make is not None:
             make, self._make = self._make, None
-            with self._mode():
+            grad, inference = self._graded
+            if (torch.is_grad_enabled(), torch.is_inference_mode_enabled()) == self._graded:
                 made: torch.Tensor = now(make())
+            else:  # what torch keeps of a computation, as it was when this one was put off
+                with torch.inference_mode(inference), torch.set_grad_enabled(grad):
+                    made = now(make())
             if made.shape != self.shape or made.dtype != self.dtype:
                 raise RuntimeError(
                     f"a module gave {tuple(made.shape)} of {made.dtype} where {tuple(self.shape)} of {self.dtype} was "
@@ -109,16 +131,6 @@ class Deferred(torch.Tensor):
         if self._made is None:
             raise RuntimeError("the computation of this tensor has failed before")
         return self._made
-
-    @contextmanager
-    def _mode(self) -> Iterator[None]:
-        """What torch keeps of a computation, as it was when this one was put off."""
-        grad, inference = self._graded
-        if (torch.is_grad_enabled(), torch.is_inference_mode_enabled()) == self._graded:
-            yield
-            return
-        with torch.inference_mode(inference), torch.set_grad_enabled(grad):
-            yield
 
     def then(self, change: Callable[[torch.Tensor], torch.Tensor], shape: Sequence[int] | None = None) -> "Deferred":
         """What `change` makes of it, put off as well. shape: of the result, if it is another."""
@@ -133,9 +145,10 @@ class Deferred(torch.Tensor):
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)
         if func in _FOLLOWS:
-            followed = None
-            with suppress(TypeError, IndexError, ValueError):  # torch says what is wrong with the arguments
+            try:
                 followed = _FOLLOWS[func](func, *args, **kwargs)
+            except (TypeError, IndexError, ValueError):  # torch says what is wrong with the arguments
+                followed = None
             if followed is not None:
                 return followed
         if func is functional.linear and (product := _linear(*args, **kwargs)) is not None:
@@ -151,11 +164,12 @@ class Deferred(torch.Tensor):
 
 def now(value: Any) -> Any:
     """The same with each deferred tensor computed, in lists, tuples and dicts as well."""
-    if isinstance(value, Deferred):
+    kind = type(value)
+    if kind is Deferred:
         return value.now()
-    if type(value) in (list, tuple):
-        return type(value)(now(item) for item in value)
-    return {key: now(item) for key, item in value.items()} if type(value) is dict else value
+    if kind is list or kind is tuple:
+        return kind(map(now, value))
+    return {key: now(item) for key, item in value.items()} if kind is dict else value
 
 
 def _same(func: Any, x: Any, *args: Any, **kwargs: Any) -> Any:

@@ -1,5 +1,6 @@
 """What is on for one model: its attention over all ranks, beside how its inputs are split (sharing.py)."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -7,13 +8,13 @@ from typing import Any
 
 import torch
 
-from attention_backends import compiled, exchange
+from attention_backends import compiled, cost, exchange
 from attention_backends.deferred import Deferred, now
 from attention_backends.header import DTYPES, Header, bits, disagreement
 from attention_backends.kernels import choose
 from attention_backends.layout import Layout, joined, look_alike
 from attention_backends.sharing import Sharing
-from attention_backends.workload import Meanwhile
+from attention_backends.workload import SPEEDS, Attention, Meanwhile, Shape
 
 COPIED = (
     "a model that attention_backends is enabled on can't be copied or pickled. Call attention_backends.disable(model) "
@@ -32,6 +33,9 @@ class ContextParallel(Sharing):
     meanwhile: dict[str, tuple[int, int]] = field(default_factory=dict, repr=False)
     blocks: set[str] = field(default_factory=set, repr=False)  # in which modules run while keys travel, by path
     in_order: set[str] = field(default_factory=set, repr=False)  # of these, those that run in their own order now
+    late: bool | None = field(
+        default=None, repr=False
+    )  # whether any of them is put off in this forward, once it is known
 
     @property
     def context_parallel_config(self) -> Any:
@@ -55,6 +59,20 @@ class ContextParallel(Sharing):
         """Note which attention comes next. Blocks of a kind that are traced alone share a graph, which names none."""
         if self.traced or not torch.compiler.is_compiling():
             self.where = where
+
+    def puts_off(self, x: torch.Tensor) -> bool:
+        """Whether this forward puts work off, x (B, ...) being what is worked on: the same on every rank."""
+        if self.late is None:
+            query = max((inside for inside, _ in self.meanwhile.values()), default=0)
+            tokens = Layout(self.topology.lengths(sum(self.streams.values())))
+            world, size = self.topology.world_size, x.element_size()
+            shape = Shape(world, max(1, math.isqrt(query) // world), x.shape[0], element_size=size)
+            degrees = self.ring_degree, self.ulysses_degree
+            one = Attention(
+                tokens, tokens, shape, *degrees, shares=self.topology.shares, meanwhile=Meanwhile(2.0 * query)
+            )
+            self.late = cost.puts_off(one, self.speeds or SPEEDS["cuda" if x.is_cuda else "cpu"])
+        return self.late
 
     def layouts(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, masked: bool, is_causal: bool
@@ -177,7 +195,7 @@ class ContextParallel(Sharing):
             "schedule": self.schedule,
             "speeds": self.speeds,
         }
-        if (weights := self.meanwhile.get(self.where)) and not in_order:
+        if (weights := self.meanwhile.get(self.where)) and not in_order and self.puts_off(query):
             # Also where this rank runs in its own order: what is sent is the same on all ranks.
             query_weights, mlp = weights
             told["meanwhile"] = Meanwhile(

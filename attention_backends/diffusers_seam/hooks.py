@@ -108,6 +108,7 @@ class ForwardHook(ModelHook):  # type: ignore[misc]
             raise ValueError("torch.func's transforms do not go over ranks. Use torch.autograd, or disable(model).")
         self.upkeep.check()
         self.state.start_forward(may_skip=self.upkeep.may_skip, given=kwargs)
+        self.state.late = None
         self.state.in_order = later.in_order(module, self.state.blocks)
         try:
             output = self.fn_ref.original_forward(*args, **kwargs)

@@ -34,6 +34,9 @@ OF_CLASS: Mapping[str, tuple[str, ...]] = {
 }
 
 
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
 class Later(ModelHook):  # type: ignore[misc]
     """Puts a linear layer's work off until its output is needed, and that of a norm after it.
 
@@ -57,8 +60,9 @@ class Later(ModelHook):  # type: ignore[misc]
         return Deferred(lambda: forward(kept.now()), (*x.shape[:-1], module.out_features), x, columns=columns)
 
     def _may_wait(self, module: Any, x: Any) -> bool:
-        """Whether nothing around this hook expects the work to be done at once: an offload that takes weights away."""
-        free = self.block not in self.state.in_order and module._diffusers_hook._hook_order[-1] == NAME
+        """Whether that pays, and nothing around this hook expects it at once: an offload that takes weights away."""
+        late = self.state.puts_off(x)  # first, so that each rank asks at the same place
+        free = late and self.block not in self.state.in_order and module._diffusers_hook._hook_order[-1] == NAME
         kind = torch.Tensor if isinstance(getattr(module, "out_features", None), int) else Deferred
         return free and type(x) is kind and not torch.is_autocast_enabled(x.device.type)
 
@@ -91,19 +95,24 @@ def in_order(model: torch.nn.Module, blocks: Iterable[str]) -> set[str]:
 
 
 def _inside(block: torch.nn.Module) -> Iterator[torch.nn.Module]:
-    modules = block.modules()
-    next(modules)  # what the block itself is given and gives is computed
-    return modules
+    """All but the block itself, for what it is given and gives is computed."""
+    for module in block._modules.values():
+        if module is not None:
+            yield module
+            yield from _inside(module)
 
 
 def _is_seen(module: torch.nn.Module) -> bool:
-    hooks = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-    if hooks or hasattr(module, "_hf_hook") or module._compiled_call_impl is not None:
+    if isinstance(module, OptimizedModule) or module._compiled_call_impl is not None:
         return True
-    kind = type(module).__module__.partition(".")[0]
-    if isinstance(module, OptimizedModule) or (torch.is_grad_enabled() and kind not in KNOWN):
+    own = vars(
+        module
+    )  # of every module before each forward: what is looked up by torch's own way takes ten times as long
+    if any(map(own.get, _HOOKS)) or "_hf_hook" in own:
         return True
-    registry = getattr(module, "_diffusers_hook", None)
+    if torch.is_grad_enabled() and type(module).__module__.partition(".")[0] not in KNOWN:
+        return True
+    registry = own.get("_diffusers_hook")
     return registry is not None and any(not name.startswith(OURS) for name in registry.hooks)
 
 
