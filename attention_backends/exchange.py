@@ -91,11 +91,13 @@ def _post(
 def words(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """The tensors as 8-byte words if all can be looked at so: torch copies strided rows an element a thread."""
     size = tensors[0].element_size()
-    fit = all(
-        x.stride(-1) == 1 and not any(n * size % 8 for n in (x.shape[-1], x.storage_offset(), *x.stride()[:-1]))
-        for x in tensors
-    )
-    return tuple(x.view(torch.int64) for x in tensors) if fit and size < 8 else tensors
+    if size >= 8:
+        return tensors
+    for x in tensors:
+        *strides, last = x.stride()
+        if last != 1 or any(n * size % 8 for n in (x.shape[-1], x.storage_offset(), *strides)):
+            return tensors
+    return tuple(x.view(torch.int64) for x in tensors)
 
 
 def wait(works: Sequence[Waits]) -> None:

@@ -54,7 +54,7 @@ def wires(topology: Topology, layout: Layout, qkv: list[torch.Tensor]) -> dict[s
         return start(Ring(layout, layout, topology=ring), qkv[1], qkv[2]).wait
 
     def trade() -> Wait:
-        waits = ulysses.start(inward, qkv), ulysses.start_back(outward, [attended])
+        waits = ulysses.start(inward, qkv), ulysses.Back(outward, [attended]).joined
         return lambda: [wait() for wait in waits]
 
     return {"ring": around, "ulysses": trade}

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import torch
 
-from attention_backends import exchange, ulysses
-from attention_backends.deferred import Deferred, Kept, now
+from attention_backends import ulysses
+from attention_backends.deferred import Deferred, now
 from attention_backends.layout import Layout, split_heads
 from attention_backends.topology import Topology
-from attention_backends.ulysses import HeadsToTokens, Ranges, TokensToHeads, Trade
+from attention_backends.ulysses import Back, HeadsToTokens, Ranges, TokensToHeads, Trade
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,15 +68,10 @@ class Trades:
         if torch.is_grad_enabled():
             (arrived,) = TokensToHeads.apply(trade, x)  # type: ignore[no-untyped-call]
             return arrived  # type: ignore[no-any-return]
-        finish, kept = ulysses.start(trade, [x]), Kept(x)
+        finish = ulysses.start(trade, [x])
         begin, end = heads[self.topology.ulysses_index]
         tokens = sum(layout.lengths[peer] for peer in self.topology.row)
-
-        def arrive() -> torch.Tensor:
-            kept.now()  # this rank's own part is read here
-            return finish()[0]
-
-        return Deferred(arrive, (x.shape[0], tokens, end - begin, x.shape[3]), x)
+        return Deferred(lambda: finish()[0], (x.shape[0], tokens, end - begin, x.shape[3]), x)
 
     def outward(self, attend: Callable[[int], torch.Tensor]) -> Callable[[], torch.Tensor]:
         """Attend to one group of heads after the other, and send each output, (B, S_row, h, D), as it is ready.
@@ -91,50 +86,12 @@ class Trades:
         if torch.is_grad_enabled():
             parts = [HeadsToTokens.apply(trade, attend(i))[0] for i, trade in enumerate(trades)]  # type: ignore[no-untyped-call]
             return lambda: sum(parts[1:], start=parts[0])  # where one has heads, the others have zeros
-        if self.groups == 1:
-            finish = ulysses.start_back(trades[0], [attend(0)])
-            return lambda: finish()[0]
-        sent = [_Group(trade, attend(i)) for i, trade in enumerate(trades)]
+        sent = [Back(trade, [attend(i)]) for i, trade in enumerate(trades)]
 
         def joined() -> torch.Tensor:
-            whole = sent[0].whole()
+            whole = sent[0].empty(0)
             for group in sent:
-                group.put(whole)
+                group.put(0, whole)
             return whole
 
         return joined
-
-
-class _Group:
-    """One group of heads of the output under way: (B, S_row, h, D) here, put into (B, S_local, H, D)."""
-
-    def __init__(self, trade: Trade, out: torch.Tensor) -> None:
-        self.trade, topology = trade, trade.topology
-        lengths = [trade.layouts[0].lengths[peer] for peer in topology.row]
-        parts = torch.split(out.transpose(0, 1), lengths)
-        self.arriving: list[torch.Tensor] = []
-        sends, receives = [], []
-        for member, peer in enumerate(topology.row):
-            if member == topology.ulysses_index:
-                self.arriving.append(parts[member])
-                continue
-            begin, end = trade.heads[0][member]
-            self.arriving.append(
-                out.new_empty((lengths[topology.ulysses_index], out.shape[0], end - begin, out.shape[3]))
-            )
-            sends.append((peer, parts[member].contiguous()))
-            receives.append((peer, self.arriving[-1]))
-        self.leaving = sends
-        self.works = list(exchange.post(sends, receives, topology.group))
-
-    def whole(self) -> torch.Tensor:
-        tokens, batch, _, width = self.arriving[0].shape
-        return self.arriving[0].new_empty((batch, tokens, self.trade.count(0), width))
-
-    def put(self, whole: torch.Tensor) -> None:
-        exchange.wait(self.works)
-        self.works.clear()
-        self.leaving.clear()
-        for (begin, end), part in zip(self.trade.heads[0], self.arriving, strict=True):
-            into, rows = exchange.words(whole[:, :, begin:end], part.transpose(0, 1))
-            into.copy_(rows)

@@ -111,7 +111,9 @@ def begin(
         trades = Trades(queries, keys, topology, q_heads, k_heads, query.shape[2], one.groups)
         query, grouped, value = trades.inward(query, key, value)
     elif inner:
-        inward = Trade((q_heads, k_heads, k_heads), (queries, keys, keys), topology)
+        # Keys and values that go on around a ring leave their memory for its buffer's.
+        alone = topology.ring_degree == 1 and queries == keys
+        inward = Trade((q_heads, k_heads, k_heads), (queries, keys, keys), topology, buffers=() if alone else (0, 1, 1))
         query, key, value = TokensToHeads.apply(inward, now(query), now(key), now(value))  # type: ignore[no-untyped-call]
         grouped = [key]
     first, end = q_heads[topology.ulysses_index]
