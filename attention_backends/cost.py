@@ -105,14 +105,30 @@ def apart(one: Attention, own: Speeds) -> bool:
     return plain - hidden - 2 * one.groups * own.launch > WORTH * (layer + plain)
 
 
+def host_seconds(one: Attention, own: Speeds) -> float:
+    """What the host takes to launch a layer with this attention, while the device computes: 0 where it is the device.
+
+    The attention of each piece of a staged ring is a launch.
+    """
+    launches = HOST["layer"] + (HOST["attention"] if one.ranks > 1 else 0)
+    launches += HOST["trade"] if one.ulysses_degree > 1 else 0
+    launches += HOST["later"] if one.meanwhile != NOTHING else 0
+    if one.schedule == "staged":
+        launches += max(
+            sum(len(one.route.pieces(owner, reader)) for owner in range(one.ring_degree) if owner != reader)
+            for reader in range(one.ring_degree)
+        )
+    return launches * own.launch
+
+
 def puts_off(one: Attention, own: Speeds) -> bool:
-    """Whether a marked layer's work is put off: where a device takes longer for a layer than a host to launch all that.
+    """Whether a marked layer's work is put off: where a device takes longer for a layer than its host to launch it so.
 
     A device that waits for its host is not helped by a shorter wait for other ranks.
     """
-    plain, tokens = replace(one, meanwhile=NOTHING), one.shape.batch * max(one.queries.lengths)
-    layer = own.work(12 * tokens * one.meanwhile.query) + seconds(plain, [own] * one.ranks)
-    return layer >= sum(HOST.values()) * own.launch
+    one, tokens = replace(one, schedule="gather"), one.shape.batch * max(one.queries.lengths)
+    layer = own.work(12 * tokens * one.meanwhile.query) + seconds(replace(one, meanwhile=NOTHING), [own] * one.ranks)
+    return layer >= host_seconds(one, own)
 
 
 def _ring(one: Attention, shape: Shape, speeds: Sequence[Speeds], meanwhile: float, *, apart: bool) -> float:
@@ -234,11 +250,11 @@ def held(one: Attention, partial_size: int = 0) -> list[int]:
             away += keys.lengths[rank] * (shape.kv_heads - k_heads) * width
             arrived = joined - queries.lengths[rank] * q_heads * shape.head_dim
             arrived -= keys.lengths[rank] * k_heads * width
+            at_once = one.ring_degree == 1 and queries == keys  # what arrives is in its place
+            back = local - queries.lengths[rank] * q_heads * shape.v_dim
             moments = {
-                "q, k and v are on the wire": away + arrived,
-                "what arrived is joined": arrived + joined,
-                "the output is on the wire": 2 * out + local,
-                "the heads of the output are joined": out + 2 * local,
+                "q, k and v are on the wire": away + joined + (0 if at_once else arrived),
+                "the heads of the output are joined": out + back + local,
             }
             traded = max(moments.values()) * size
             if one.ring_degree > 1:  # keys and values are let go once they are in the ring's buffer

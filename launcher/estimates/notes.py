@@ -7,14 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from launcher import quantizing
-from launcher.compiling import WAYS
+from launcher.compiling import REGIONAL, WAYS
 from launcher.estimates import memory
+from launcher.estimates.attentions import countable
 from launcher.estimates.savings import cheapest, shortage, smaller
-from launcher.estimates.ways import as_typed
+from launcher.estimates.ways import as_typed, device_seconds, host_seconds
 from launcher.families.replaced import unread
 from launcher.records.film import pixel_format
 from launcher.request.geometry import Size, whole_size
 from launcher.request.request import Request
+from launcher.request.speeds import rank_speeds
+from launcher.rules.compiling import compiled
 from launcher.wording import plural, shorten
 
 BUSY_MIB = 1024  # of a GPU: what a display takes is less
@@ -49,6 +52,7 @@ def notes(request: Request) -> list[str]:
     if request.cache.on:
         what = "makes another picture than without it, and a step's time above is of one that is computed"
         found.append(f"cache={request.cache.name} {what}; run.json tells which steps were not")
+    found += _host(request)
     if request.config.cp.implementation == "diffusers":
         found.append("bytes and times of a plan are those of this program's own modes, not of diffusers'")
     model = request.config.model
@@ -99,6 +103,19 @@ def _way_out(request: Request) -> str:
     if least is None or free is None or least.total <= free * memory.GIB:
         return "type a smaller size"
     return "no option here makes it fit, at no size"
+
+
+def _host(request: Request) -> list[str]:
+    """Where GPUs wait for what launches their work."""
+    if request.device != "cuda" or not countable(request):
+        return []
+    speeds = rank_speeds(request)
+    host, device = host_seconds(request, speeds[0]), device_seconds(request, speeds)
+    if host <= device:
+        return []
+    told = f"a GPU waits for its host, which takes about {1e3 * host:.0f} ms to launch {1e3 * device:.0f} ms of work"
+    fewer = replace(request, config=replace(request.config, compile=REGIONAL))
+    return [told if list(compiled(fewer)) else f"{told}; type compile={REGIONAL} to launch less"]
 
 
 def _pictures(request: Request) -> list[str]:

@@ -161,10 +161,7 @@ def way(request: Request) -> Way:
     sent = [0] * request.mesh.sequence
     for one in attentions(request):
         sent = [before + each.bytes for before, each in zip(sent, price.sent(one), strict=True)]
-    tokens = [sum(held.values()) for held in request.tokens_per_rank]
-    linear = (count / own.compute for count, own in zip(tokens, speeds, strict=True))
-    model = request.config.model
-    seconds = layers_seconds(request, speeds) + model.layers * max(linear) * linear_flops(request) * request.batch
+    model, seconds = request.config.model, max(device_seconds(request, speeds), host_seconds(request, speeds[0]))
     branch, link = result_bytes(request) if request.mesh.cfg > 1 else 0, speeds[0]
     calls = -(-request.passes // request.mesh.cfg)
     return Way(
@@ -180,12 +177,26 @@ def way(request: Request) -> Way:
 
 def layers_seconds(request: Request, speeds: Sequence[workload.Speeds]) -> float:
     """Of the attentions of all layers in one call of the transformer, beside the work that runs meanwhile."""
-    price = prices.price(MODES[request.mode])
-    return sum(
-        count * price.seconds(one, speeds)
-        for count, meanwhile in kinds(request)
-        for one in attentions(request, meanwhile)
-    )
+    price, total = prices.price(MODES[request.mode]), 0.0
+    for count, meanwhile in kinds(request):
+        for one in attentions(request, meanwhile):
+            late = meanwhile != workload.NOTHING and cost.puts_off(one, speeds[0])
+            total += count * price.seconds(one if late else replace(one, meanwhile=workload.NOTHING), speeds)
+    return total
+
+
+def device_seconds(request: Request, speeds: Sequence[workload.Speeds]) -> float:
+    """Of the slowest rank, to compute one call of the transformer and to wait for the others'."""
+    tokens = [sum(held.values()) for held in request.tokens_per_rank]
+    linear = max(count / own.compute for count, own in zip(tokens, speeds, strict=True)) * linear_flops(request)
+    return layers_seconds(request, speeds) + request.config.model.layers * linear * request.batch
+
+
+def host_seconds(request: Request, own: workload.Speeds) -> float:
+    """Of the host, to launch one call of the transformer; what is compiled is launched in fewer, larger pieces."""
+    if request.config.compile != "none":
+        return 0.0
+    return request.config.model.layers * cost.host_seconds(attentions(request)[0], own)
 
 
 def _others(request: Request) -> int:
