@@ -20,6 +20,7 @@ from launcher.request.speeds import rank_speeds
 from launcher.rules.compiling import compiled
 from launcher.wording import plural, shorten
 
+WAITS = 0.01  # s of a step that a GPU waits for its host: less is not told
 BUSY_MIB = 1024  # of a GPU: what a display takes is less
 
 
@@ -111,7 +112,7 @@ def _host(request: Request) -> list[str]:
         return []
     speeds = rank_speeds(request)
     host, device = host_seconds(request, speeds[0]), device_seconds(request, speeds)
-    if host <= device:
+    if host - device < WAITS:
         return []
     told = f"a GPU waits for its host, which takes about {1e3 * host:.0f} ms to launch {1e3 * device:.0f} ms of work"
     fewer = replace(request, config=replace(request.config, compile=REGIONAL))

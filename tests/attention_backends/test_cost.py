@@ -8,11 +8,11 @@ import torch
 import torch.distributed as dist
 
 from attention_backends import attention2d, cost2d, exchange
-from attention_backends.cost import cheapest, held, seconds, sent
+from attention_backends.cost import cheapest, held, host_seconds, puts_off, seconds, sent
 from attention_backends.layout import Layout, Route, split_lengths
 from attention_backends.topology import Topology
 from attention_backends.unified import context_parallel_attention
-from attention_backends.workload import NOTHING, SPEEDS, Attention, Meanwhile, Shape, Speeds
+from attention_backends.workload import LAUNCH, NOTHING, SPEEDS, Attention, Meanwhile, Shape, Speeds
 
 
 def counted(
@@ -138,6 +138,22 @@ def test_a_slow_link_is_hidden_and_a_fast_one_is_not_worth_it():
     assert cheapest(route, shape, [fast] * 2) == "gather"
     for name in ("gather", "staged"):
         assert seconds(Attention(layout, layout, shape, 2, 1, name), [slow] * 2) > 0.1
+
+
+def test_a_quarter_of_flux_waits_for_the_host_of_a_fast_gpu():
+    """gpu.json: 57 layers of a quarter of FLUX at 1024 x 1024 take an H100 49 ms and its host 105 (gather)."""
+    layout = Layout(split_lengths(4096 + 512, 4))
+    one = Attention(layout, layout, Shape(24, 128), 4, meanwhile=Meanwhile(2.0 * 3072**2))
+    nvlink = Speeds(3e-6, 450e9, 0.4 * 989e12, 3e12, LAUNCH)
+    assert 57 * host_seconds(replace(one, meanwhile=NOTHING), nvlink) == pytest.approx(0.105, rel=0.1)
+    assert not puts_off(one, nvlink)
+    assert puts_off(one, SPEEDS["cuda"])  # by PCIe the wire takes longer than all of it
+    assert puts_off(one, replace(nvlink, launch=0.0))  # a CPU computes itself
+    longer = Layout(split_lengths(4 * 4096 + 512, 4))
+    assert puts_off(replace(one, queries=longer, keys=longer), nvlink)
+    assert host_seconds(replace(one, schedule="staged"), nvlink) > host_seconds(one, nvlink)
+    trading = replace(one, ring_degree=1, ulysses_degree=4)
+    assert host_seconds(trading, nvlink) > host_seconds(one, nvlink)
 
 
 @pytest.mark.parametrize("reverse", [False, True])

@@ -274,3 +274,14 @@ def test_a_fast_wire_is_not_cut_into_messages(ranks):
     for degree, fast, slow, speeds in (("ulysses_degree", 2, 6, SLOW), ("ring_degree", 1, 2, SLOWER)):
         assert ranks.run(counted, 2, speeds=FAST, degree=degree) == [2 * fast + 1] * 2
         assert ranks.run(counted, 2, speeds=speeds, degree=degree) == [2 * slow + 1] * 2
+
+
+def test_a_device_that_waits_for_its_host_puts_nothing_off(ranks):
+    """Its host's time for a layer is above what any of these takes: blocks run in the model's own order."""
+    path = "single_transformer_blocks.0"
+    for slow, degree, sends in ((SLOW, "ulysses_degree", "post"), (SLOWER, "ring_degree", "start")):
+        busy = dataclasses.replace(slow, launch=1.0)
+        assert ranks.run(counted, 2, speeds=busy, degree=degree) == ranks.run(counted, 2, speeds=FAST, degree=degree)
+        told = {"family": "flux", "path": path, "sends": sends, degree: 2}
+        assert ranks.run(order, 2, speeds=busy, **told) == ranks.run(order, 2, overlap=False, **told)
+        assert ranks.run(order, 2, speeds=slow, **told) != ranks.run(order, 2, overlap=False, **told)

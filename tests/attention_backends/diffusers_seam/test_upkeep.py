@@ -100,6 +100,30 @@ def test_what_would_leave_ranks_to_themselves_is_refused_on_all(ranks, change, s
         assert says in error
 
 
+def lost(group: dist.ProcessGroup) -> list[str]:
+    """What each of two forwards says of a model whose block is gone, and then how far the whole one is off."""
+    model, inputs, told = tiny.flux(layers=2), tiny.flux_inputs(17, 7), []
+    with torch.no_grad():
+        alone = model(**inputs)[0]
+    attention_backends.enable(model, process_group=group, **ANY)
+    blocks = model.transformer_blocks
+    for here in (torch.nn.ModuleList([blocks[0]]), torch.nn.ModuleList([blocks[0]]), blocks):
+        model.transformer_blocks = here
+        try:
+            told.append(str(apart(model, inputs, alone)))
+        except ValueError as error:
+            told.append(str(error))
+    attention_backends.disable(model)
+    return told
+
+
+def test_a_block_that_is_gone_is_missed_in_each_forward_until_it_is_back(ranks):
+    for first, second, third in ranks.run(lost, 3):
+        assert "is no longer a module of the model" in first
+        assert first == second
+        assert float(third) < 1e-10
+
+
 def _ip_adapter(model: Any) -> None:
     from diffusers.models.transformers.transformer_flux import FluxIPAdapterAttnProcessor
 

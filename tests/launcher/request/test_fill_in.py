@@ -14,7 +14,8 @@ TWO_NODES = ["cp=unified", "machine=rtx4090_2nodes_10gbit"]
     [
         (["cp=auto"], LAPTOP, ("none", 1, 1, 1, "cpu")),
         (["cp=auto", "model=flux"], GPUS, ("ring", 4, 1, 4, "cuda")),
-        (["cp=auto", "model=flux", "cp.ring_degree=2"], GPUS, ("unified", 2, 2, 4, "cuda")),
+        (["cp=auto", "model=flux", "cp.ring_degree=2"], GPUS, ("ring", 2, 1, 2, "cuda")),  # for their host's sake
+        (["cp=auto", "model=flux", "cp.ring_degree=2", "height=2048"], GPUS, ("unified", 2, 2, 4, "cuda")),
         (["cp=auto", "runtime.processes=3"], LAPTOP, ("ring_anything", 3, 1, 3, "cpu")),
         (["cp=auto", "runtime.devices=[1]"], GPUS, ("none", 1, 1, 1, "cuda")),
         (["cp=none"], GPUS, ("none", 1, 1, 1, "cuda")),
