@@ -60,9 +60,9 @@ class Speeds:
 
 LAUNCH = 1e-4  # s a block on a GPU, measured: 0.08 to 0.2 ms more of a FLUX layer for each (gpu.json)
 # Launches that a layer of FLUX takes a host: its own work (75 to 83 ms for 57 layers with keys at hand), its attention
-# over ranks (105 ms with it), both in gpu.json; a Ulysses row's trade as much again and putting work off twice as much
-# (measured on a CPU, not beside a GPU: python -m tests.benchmarks.host).
-HOST = {"layer": 14, "attention": 4, "trade": 4, "later": 8}
+# over ranks (105 ms with it), both in gpu.json. A Ulysses row's trade and what putting work off takes are measured on a
+# CPU, as parts of a layer's own work (python -m tests.benchmarks.host), and not beside a GPU.
+HOST = {"layer": 14, "attention": 4, "trade": 6, "later": 10}
 # What schedule="auto" goes by where nobody says more: a CPU core that talks over gloo on one machine (measured), and a
 # GPU on PCIe (half of a data sheet's FLOP/s; FLUX on four RTX 4090, diffusers' pull request 13545, fits this link).
 SPEEDS = {

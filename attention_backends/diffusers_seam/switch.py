@@ -78,8 +78,8 @@ def enable(
         process_group: the ranks that share the sequence, if not all.
         patience: seconds. If all ranks stand still for so long, each in a wait that no other ends or outside the model
             and computing nothing, they have run apart, and each raises: watch.py.
-        overlap: run what needs no keys of other ranks while keys travel around a ring, where a plan says what that is.
-            Not under torch.compile.
+        overlap: run what needs no keys of other ranks while keys travel, where a plan says what that is and a device
+            takes longer for a layer than its host to launch it so (by the speeds). Not under torch.compile.
 
     Raises:
         ValueError: with the nearest legal values, for arguments that can't work.

@@ -113,10 +113,11 @@ def others(world: int, streams: list[int]) -> Iterator[Any]:
 
 @dataclass
 class Step:
-    """wall, kernel, attention: ms of a step by the clock, of its kernels and of those that attend; peak: bytes that
-    torch reserved; kernels: ms by kernel name."""
+    """wall, host, kernel, attention: ms of a step by the clock, until all of it is launched, of its kernels and of
+    those that attend; peak: bytes that torch reserved; kernels: ms by kernel name."""
 
     wall: float
+    host: float
     kernel: float
     attention: float
     peak: int
@@ -137,10 +138,11 @@ def step(model: torch.nn.Module, inputs: dict[str, Any], times: int = 5) -> Step
             model(**inputs)
         torch.cuda.synchronize()
         peak = torch.cuda.max_memory_reserved()
-        taken = []
+        taken, launched = [], []
         for _ in range(times):
             begin = time.perf_counter()
             model(**inputs)
+            launched.append((time.perf_counter() - begin) * 1e3)
             torch.cuda.synchronize()
             taken.append((time.perf_counter() - begin) * 1e3)
         with profile(activities=[ProfilerActivity.CUDA]) as seen:
@@ -151,7 +153,8 @@ def step(model: torch.nn.Module, inputs: dict[str, Any], times: int = 5) -> Step
         if event.device_type == torch.autograd.DeviceType.CUDA:
             kernels[event.name] = kernels.get(event.name, 0.0) + event.device_time_total / 1e3
     attention = sum(ms for name, ms in kernels.items() if "flash" in name or "fmha" in name or "sdpa" in name.lower())
-    return Step(sorted(taken)[len(taken) // 2], sum(kernels.values()), attention, peak, kernels)
+    wall, host = (sorted(each)[times // 2] for each in (taken, launched))
+    return Step(wall, host, sum(kernels.values()), attention, peak, kernels)
 
 
 class Limit:
