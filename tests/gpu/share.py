@@ -187,10 +187,16 @@ def shared(model: torch.nn.Module, inputs: dict[str, Any], world: int, streams: 
 def limit(model: torch.nn.Module, inputs: dict[str, Any], world: int, streams: list[int]) -> Step:
     """The same with attention's keys and values ready, and nothing of this package in its way."""
     ready = Limit(sum(streams))
+
+    def at_hand(state: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any) -> torch.Tensor:
+        state.calls += 1  # what is gathered asks whether any attention went over all ranks
+        return ready(query, key, value)
+
     with others(world, streams) as group:
-        state = attention_backends.enable(model, mode="unified_anything", ring_degree=world, process_group=group)
+        told = {"ring_degree": world, "process_group": group, "overlap": False}
+        state = attention_backends.enable(model, mode="unified_anything", **told)
         try:
-            with mock.patch.object(type(state), "attend", lambda self, q, k, v, *_: ready(q, k, v)):
+            with mock.patch.object(type(state), "attend", at_hand):
                 return step(model, inputs)
         finally:
             attention_backends.disable(model)
