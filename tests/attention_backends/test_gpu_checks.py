@@ -6,6 +6,8 @@ import pytest
 import tiny
 import torch
 from gpu import share
+from gpu.test_ranks import FAMILIES, OVERLAPS, model, overlapped
+from gpu.test_ranks import WAYS as MODES
 from gpu.test_size import WAYS
 
 
@@ -43,3 +45,20 @@ def test_keys_at_hand_are_those_of_all_ranks(on_a_cpu, monkeypatch):
     out = share.limit(tiny.flux(), tiny.flux_inputs(17, 7), 2, [7, 17])
     assert out.shape == (1, 17, 4)
     assert seen == [(4 + 9, 24)] * 2  # this rank's tokens in each of two layers, and everyone's keys
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["flux", "flux2", "qwen"])
+def test_what_is_put_off_gives_the_same(ranks, family):
+    told = {"family": family, "inputs": FAMILIES["qwen" if family == "qwen" else "flux"], "device": "cpu"}
+    for world, arguments in OVERLAPS:
+        assert max(one["apart"] for one in ranks.run(overlapped, world, arguments=arguments, **told)) < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_whole_transformers_are_compared_in_each_mode(ranks, family):
+    told = {"family": family, "inputs": FAMILIES[family], "dtype": "bfloat16", "device": "cpu"}
+    for world, arguments in MODES:
+        for found in ranks.run(model, world, arguments=arguments, **told):
+            assert 0 < found["shared"] < 3 * found["alone"]
