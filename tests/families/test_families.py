@@ -130,62 +130,68 @@ def changed(name: str, **parts: Any) -> dict[str, Any]:
 
 
 WRONG = [
-    # family, plan, part of what every rank says
+    # family, what makes the plan, part of what every rank says
     (
         "wan",
-        changed("wan", split={"block.0": {"hidden_states": {"dim": 1}}}),
+        lambda: changed("wan", split={"block.0": {"hidden_states": {"dim": 1}}}),
         "has no module 'block' there; nearest: blocks",
     ),
     (
         "wan",
-        changed("wan", split={"blocks.0": {"hidden_state": {"dim": 1}}}, gather={"proj_out": {"dim": 1}}, empty=[]),
+        lambda: changed(
+            "wan", split={"blocks.0": {"hidden_state": {"dim": 1}}}, gather={"proj_out": {"dim": 1}}, empty=[]
+        ),
         "has no parameter 'hidden_state'; nearest: hidden_states",
     ),
-    ("wan", changed("wan", local=["blocks.*.attn3"]), "has no module 'attn3' there; nearest: attn2, attn1"),
-    ("wan", changed("wan", local=["blocks.*.ffn"]), "has no attention there"),
-    ("wan", changed("wan", local=["blocks"]), "has no attention that goes over all ranks"),
+    ("wan", lambda: changed("wan", local=["blocks.*.attn3"]), "has no module 'attn3' there; nearest: attn2, attn1"),
+    ("wan", lambda: changed("wan", local=["blocks.*.ffn"]), "has no attention there"),
+    ("wan", lambda: changed("wan", local=["blocks"]), "has no attention that goes over all ranks"),
     # Attention to a rank's own part alone.
-    ("wan", changed("wan", local=["blocks.*.attn1"]), "blocks.0.attn1 stays local by the plan, and attends to this"),
+    (
+        "wan",
+        lambda: changed("wan", local=["blocks.*.attn1"]),
+        "blocks.0.attn1 stays local by the plan, and attends to this",
+    ),
     (
         "flux",
-        changed("flux", local=["single_transformer_blocks.*.attn"]),
+        lambda: changed("flux", local=["single_transformer_blocks.*.attn"]),
         "single_transformer_blocks.0.attn stays",
     ),
     # Positions that are not split: one token's are put on another's.
     (
         "wan",
-        changed("wan", split={"blocks.0": {"hidden_states": {"dim": 1}}}),
+        lambda: changed("wan", split={"blocks.0": {"hidden_states": {"dim": 1}}}),
         "is split where no tokens are: blocks.0, hidden_states along dimension 1 of (1, 30, 48)",
     ),
     # Dimensions that count no tokens, or that a tensor does not have.
     (
         "wan",
-        changed("wan", split={"blocks.0": {"hidden_states": {"dim": 2}}}),
+        lambda: changed("wan", split={"blocks.0": {"hidden_states": {"dim": 2}}}),
         "blocks.0, hidden_states along dimension 2 of (1, 30, 48)",
     ),
     (
         "wan",
-        changed("wan", split={"blocks.0": {"hidden_states": {"dim": 3}}}),
+        lambda: changed("wan", split={"blocks.0": {"hidden_states": {"dim": 3}}}),
         "blocks.0, hidden_states: dim=3, of a tensor of 3 dimensions, (1, 30, 48); write 0 to 2",
     ),
     (
         "hunyuan_video",
-        changed(
+        lambda: changed(
             "hunyuan_video",
             split=changed("hunyuan_video")["split"] | {"rope": {0: {"dim": 1, "like": "hidden_states"}}},
         ),
         "30 tokens of hidden_states, and there were 12 before: rope, output 0 along dimension 1 of (30, 12)",
     ),
-    ("wan", changed("wan", gather={"proj_out": {"dim": 3}}), "proj_out: dim=3, of a tensor of 3 dimensions"),
+    ("wan", lambda: changed("wan", gather={"proj_out": {"dim": 3}}), "proj_out: dim=3, of a tensor of 3 dimensions"),
     (
         "wan",
-        changed("wan", gather={"proj_out": {"dim": 0}}),
+        lambda: changed("wan", gather={"proj_out": {"dim": 0}}),
         "but it holds 15 of hidden_states; write dim: 1, which has 15",
     ),
     # The text counted as part of the picture.
     (
         "hunyuan_video",
-        changed(
+        lambda: changed(
             "hunyuan_video",
             split={
                 "transformer_blocks.0": {"hidden_states": {"dim": 1}, "encoder_hidden_states": {"dim": 1}},
@@ -194,14 +200,14 @@ WRONG = [
         ),
         "37 tokens along dimension 3, but the plan joins 30 of hidden_states",
     ),
-    ("wan", changed("wan", gather={"proj_out": {"dim": 2}}), "tokens on rank"),
+    ("wan", lambda: changed("wan", gather={"proj_out": {"dim": 2}}), "tokens on rank"),
 ]
 
 
 @pytest.mark.parametrize(("name", "plan", "says"), WRONG)
 def test_a_wrong_plan_is_an_error_on_every_rank_and_not_a_picture(ranks, name, plan, says):
     ranks.run(built, 2, name=name)
-    for told in ranks.errors(planned, 2, name=name, plan=plan, size=Size(2, 3, 5, 7)):
+    for told in ranks.errors(planned, 2, name=name, plan=plan(), size=Size(2, 3, 5, 7)):
         assert told is not None
         assert says in told
 

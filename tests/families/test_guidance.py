@@ -43,9 +43,6 @@ def ranks(request) -> Iterator[tuple[int, Ranks]]:
     pool.stop()
 
 
-PLANS = proof_cases.plans()
-
-
 @pytest.mark.parametrize("name", [*CALLS, *BATCH])
 def test_two_halves_are_as_one_rank(ranks, name):
     world, pool = ranks
@@ -56,7 +53,7 @@ def test_two_halves_are_as_one_rank(ranks, name):
             continue  # streams that these modes do not divide
         if mode == "ring_anything" and name in ("krea2", "hunyuan_video"):
             continue  # a mask
-        told = pool.run(halves, world, name=name, plan=PLANS[name], mode=mode, ring=ring, ulysses=ulysses)
+        told = pool.run(halves, world, name=name, plan=proof_cases.plans()[name], mode=mode, ring=ring, ulysses=ulysses)
         alone = output(model_of(name)(**TINY[name].given(size_of(mode))))
         for error, computed, sent in told:
             assert error <= proof_cases.LIMIT, (mode, error)
@@ -67,7 +64,7 @@ def test_two_halves_are_as_one_rank(ranks, name):
 def test_each_half_may_be_a_grid():
     pool = Ranks(8)
     try:
-        told = pool.run(halves, 8, name="flux", plan=PLANS["flux"], mode="attention2d", ring=2, ulysses=2)
+        told = pool.run(halves, 8, name="flux", plan=proof_cases.plans()["flux"], mode="attention2d", ring=2, ulysses=2)
     finally:
         pool.stop()
     for error, computed, _ in told:
