@@ -44,6 +44,7 @@ SIZES = [
 ]
 # QwenImage's text is as long as its prompts: 6 letters and 6 more, then 7 and 5 more, both divisible.
 PROMPTS = [("a cat", "blurry"), ("猫 🐈", ""), ("cat cat", "dog dog")]
+UNGUIDED = -1  # in place of a size's number: the first size without guidance
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +80,7 @@ def alone(families, own, tmp_path_factory) -> dict[tuple[str, int], np.ndarray]:
         for number in range(len(SIZES))
     }
     found |= {(pipelines.OWN, number): single.run(sized(own, number, "none"))[0] for number in (0, 2)}
+    found |= {(name, UNGUIDED): single.run(unguided(families[name], "none"))[0] for name in twins.FACTS}
     single.close()
     return found
 
@@ -149,19 +151,11 @@ def unguided(config: LaunchConfig, mode: str, world: int | None = None) -> Reque
     return request
 
 
-@pytest.fixture(scope="module")
-def alone_unguided(families, tmp_path_factory) -> dict[str, np.ndarray]:
-    single = Warm(tmp_path_factory.mktemp("unguided"))
-    found = {name: single.run(unguided(families[name], "none"))[0] for name in twins.FACTS}
-    single.close()
-    return found
-
-
 @pytest.mark.parametrize("name", list(twins.FACTS))
-def test_without_guidance_too_ranks_make_what_one_process_makes(warm, families, alone, alone_unguided, name):
+def test_without_guidance_too_ranks_make_what_one_process_makes(warm, families, alone, name):
     world, group = warm
     (shown,) = group.run(unguided(families[name], "unified_anything", world))
-    assert np.abs(shown - alone_unguided[name]).max() <= 1
+    assert np.abs(shown - alone[name, UNGUIDED]).max() <= 1
     assert np.abs(shown - alone[name, 0]).max() > 1  # guidance is another picture
 
 

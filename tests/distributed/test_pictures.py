@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from shared import Ended
+from shared import hermetic, validated
 
+from launcher.config.compose import Composer
 from launcher.estimates.memory import estimate
 from launcher.families.weights import BUNDLED
 from launcher.records.files import sha256
 from launcher.records.picture import read_recipe
+from launcher.running.session import Session
 
 pytestmark = pytest.mark.slow
 
@@ -25,11 +28,10 @@ def pixels(path: Path) -> np.ndarray:
         return np.asarray(image.convert("RGB")).astype(int)
 
 
-def made(ended: Ended) -> dict[tuple, tuple[Path, dict]]:
+def made(folder: Path) -> dict[tuple, tuple[Path, dict]]:
     """Each run's picture and record, by mode and size, and shares if they are unequal."""
-    assert ended.code == 0, ended.err
     found = {}
-    for run in ended.runs:
+    for run in (path.parent for path in folder.rglob("run.json")):
         record = json.loads((run / "run.json").read_text())
         assert record["status"] == "done"
         size = record["size"]["requested"]
@@ -45,53 +47,61 @@ def assert_same(one: Path, other: Path) -> None:
     assert difference.mean() < 0.01
 
 
+MODES = {
+    2: "ring,ulysses,ulysses_anything,ring_anything",
+    3: "ulysses_anything,ring_anything",
+    4: "unified,ring,ulysses_anything,unified_anything,attention2d",
+}
+UNEVEN = "height=16,328 width=16,1544"
+SWEEPS = {  # by ranks: what they draw, loaded once
+    1: ["cp=none height=16,256,1000 width=256", f"cp=none {UNEVEN}"],
+    2: [f"cp={MODES[2]} height=256 width=256"],
+    3: [f"cp={MODES[3]} cp.shares=null,[5,1,2] height=256 width=256", f"cp=ring_anything cp.ring_degree=3 {UNEVEN}"],
+    4: [f"cp={MODES[4]} height=256 width=256"],
+}
+
+
 @pytest.fixture(scope="module")
-def launch_module(tmp_path_factory):
-    import subprocess
+def drawn(tmp_path_factory):
+    """What a number of ranks makes, started when it is asked for."""
 
-    from shared import command, hermetic, validated
-
-    def run(*words: str) -> Ended:
+    def sweeps(world: int) -> dict[tuple, tuple[Path, dict]]:
         folder = tmp_path_factory.mktemp("runs")
-        result = subprocess.run(
-            command(*words), cwd=folder, env=hermetic(), capture_output=True, text=True, timeout=300, check=False
-        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            for name, value in hermetic().items():
+                patch.setenv(name, value)
+            with Session(Composer()) as session:
+                for number, line in enumerate(SWEEPS[world]):
+                    words = [*SAME, *line.split(), f"runtime.processes={world}", f"hydra.sweep.dir={number}"]
+                    assert not session.sweep(words).failed
         validated(folder)
-        return Ended(result.returncode, result.stdout, result.stderr, folder / "outputs")
+        return made(folder)
 
-    return run
+    return functools.cache(sweeps)
 
 
 @pytest.fixture(scope="module")
-def alone(launch_module):
+def alone(drawn):
     """Pictures made by one process, every size that the other tests ask for."""
-    squares = made(launch_module("-m", *SAME, "cp=none", "height=16,256,1000", "width=256"))
-    return squares | made(launch_module("-m", *SAME, "cp=none", "height=16,328", "width=16,1544"))
+    return drawn(1)
 
 
-@pytest.mark.parametrize(
-    ("modes", "degrees"),
-    [
-        ("ring,ulysses,ulysses_anything,ring_anything", ["runtime.processes=2"]),
-        ("ulysses_anything,ring_anything", ["runtime.processes=3", "cp.shares=null,[5,1,2]"]),
-        ("unified,ring,ulysses_anything,unified_anything,attention2d", ["runtime.processes=4"]),
-    ],
-)
-def test_every_mode_makes_the_picture_of_one_process(launch_module, alone, modes, degrees):
-    shared = made(launch_module("-m", *SAME, f"cp={modes}", *degrees, "height=256", "width=256"))
+@pytest.mark.parametrize("world", MODES)
+def test_every_mode_makes_the_picture_of_one_process(drawn, alone, world):
+    shared = {key: each for key, each in drawn(world).items() if key[1:3] == (256, 256)}
     uneven = [record for _, record in shared.values() if record["config"]["cp"]["shares"]]
-    assert len(shared) - len(uneven) == len(modes.split(","))
+    assert len(shared) - len(uneven) == len(MODES[world].split(","))
     assert [[rank["image"] for rank in record["tokens_per_rank"]] for record in uneven] == [[160, 32, 64]] * len(uneven)
-    assert len(uneven) in (0, 2)
+    assert len(uneven) == (2 if world == 3 else 0)
     for picture, record in shared.values():
         assert_same(picture, alone["none", 256, 256][0])
         assert record["loads"] == 1
-        assert len(record["peak_bytes"]) == record["config"]["runtime"]["processes"]
+        assert len(record["peak_bytes"]) == record["config"]["runtime"]["processes"] == world
 
 
-def test_uneven_and_tiny_sizes_over_three_ranks(launch_module, alone):
-    words = ["cp=ring_anything", "cp.ring_degree=3", "height=16,328", "width=16,1544"]
-    shared = made(launch_module("-m", *SAME, *words))
+def test_uneven_and_tiny_sizes_over_three_ranks(drawn, alone):
+    shared = {key: each for key, each in drawn(3).items() if key[1:3] != (256, 256)}
     assert len(shared) == 4
     for (_, height, width), (picture, record) in shared.items():
         assert_same(picture, alone["none", height, width][0])

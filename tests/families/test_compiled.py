@@ -39,8 +39,9 @@ OFFERED = {"flux": ["regional", "full"], "wan": ["regional", "full"], "qwenimage
 CASES = [(name, "full") for name in NAMES]
 CASES += [(name, how) for name in OFFERED for how in OFFERED[name] if name not in NAMES]
 SAMPLE = CASES if "FAMILY_SAMPLES" in os.environ else CASES[:1]  # a quarter of a minute each
-DEEP = [(name, False) for name, ways in OFFERED.items() if "regional" in ways]
-DEEP += [(name, True) for name, _ in (DEEP if "FAMILY_SAMPLES" in os.environ else DEEP[:1])]
+DEEP = [("flux", True), ("wan", False), ("qwenimage", False)]  # and whether its weights are sharded
+if "FAMILY_SAMPLES" in os.environ:
+    DEEP = [(name, sharded) for name, ways in OFFERED.items() if "regional" in ways for sharded in (False, True)]
 SIZES = (Size(2, 3, 5, 7), Size(2, 4, 4, 9), Size(2, 4, 6, 6), Size(2, 4, 3, 11))
 
 
