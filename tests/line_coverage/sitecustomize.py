@@ -52,13 +52,12 @@ if sys.version_info >= (3, 12):
         sys.monitoring.use_tool_id(sys.monitoring.COVERAGE_ID, __name__)
         sys.monitoring.register_callback(sys.monitoring.COVERAGE_ID, sys.monitoring.events.LINE, note)
 
-else:
+else:  # imported now, for a test looks at what commands import
+    from slipcover import bytecode
+    from slipcover.slipcover import findlinestarts
 
     def marked(code: CodeType) -> CodeType:
         """The code with a call of MARK before each line."""
-        from slipcover import bytecode
-        from slipcover.slipcover import findlinestarts
-
         edit, added = bytecode.Editor(code), 0
         for number, each in enumerate(code.co_consts):
             if isinstance(each, CodeType):
