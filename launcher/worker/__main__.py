@@ -166,6 +166,8 @@ def describe(error: BaseException) -> str:
     if not said:
         return type(error).__name__
     told = f"{type(error).__name__}: {shorten(' '.join(said), LONGEST)}"
+    if isinstance(error, SystemError) and "exception set" in str(error):  # C code that failed and did not say why
+        return f"{told}: a library failed and did not say why, as when memory or a limit is used up (see ulimit -v)"
     if (
         said[-1].endswith(":") and error.__cause__ is not None
     ):  # diffusers' lazy imports, of a MemoryError without words

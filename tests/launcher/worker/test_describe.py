@@ -69,3 +69,11 @@ def test_a_reason_that_is_missing_is_the_causes():
     assert describe(error).startswith("out of memory, or of what a limit ")
     error.__cause__ = ValueError("no")
     assert describe(error) == "RuntimeError: Failed to import x because of the following error: ValueError: no"
+
+
+def test_a_library_that_fails_without_a_word_is_not_taken_for_one_that_gave_its_reason():
+    """Seen in a rank that was given no more address space."""
+    told = describe(SystemError("error return without exception set"))
+    assert told.startswith("SystemError: error return without exception set: ")
+    assert "as when memory or a limit is used up" in told
+    assert describe(SystemError("bad argument to internal function")).endswith("internal function")
