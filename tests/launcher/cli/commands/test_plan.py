@@ -32,9 +32,9 @@ def test_the_page_tells_one_picture_and_an_hour(ask, composer):
     made = plan(request)
     assert made.picture_seconds == pytest.approx(28 * min(row.seconds for row in made.modes if row.seconds))
     text = " ".join(page(made, request, "").split())
-    assert "picture about 708 ms, all steps together" in text
+    assert "picture about 2.87 s, all steps together" in text
     assert (
-        "an hour about 5,090 pictures by 1 group of ranks; with objective=throughput 5,470: 8 groups of 1 rank" in text
+        "an hour about 1,250 pictures by 1 group of ranks; with objective=throughput 5,470: 8 groups of 1 rank" in text
     )
     data = json.loads(json.dumps(made.asdict()))
     assert (data["groups"], data["most_an_hour"]["groups"]) == (1, 8)
