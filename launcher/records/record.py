@@ -190,7 +190,8 @@ class Record:
         text_tokens: of each call of the transformer that differs; None: not known before the start.
         seconds: of the whole run; times are those of each stage.
         step_seconds: of the denoising steps of each call of the pipeline (a picture, or batch= of them), on rank 0.
-        peak_bytes: the most memory that each rank held, on its GPU if it uses one; peak_host_bytes: in main memory.
+        peak_bytes: the most that each rank held in this job, of its GPU if it has one; peak_host_bytes: in main memory.
+            Since the rank began, where the system (a hardened container) does not let them be counted anew.
         sent_bytes: by each rank to others, in attention; None where diffusers' own modes ran, which count none.
         check: of `check=true`.
         loads: how often these ranks had loaded weights by then: 1 in all jobs of a sweep with one model.

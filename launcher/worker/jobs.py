@@ -31,7 +31,7 @@ from launcher.worker.decoding import decoded_by
 from launcher.worker.embeddings import Embeddings
 from launcher.worker.fetching import fetch, hashes
 from launcher.worker.given import started_from
-from launcher.worker.heap import give_back_what_is_freed, keep_what_is_freed
+from launcher.worker.heap import give_back, give_back_what_is_freed, keep_what_is_freed
 from launcher.worker.load import load_pipeline
 from launcher.worker.lora import Loras
 from launcher.worker.offloading import Offload
@@ -65,6 +65,7 @@ class Worker:
         """Make a job's pictures."""
         began = time.monotonic()
         torch.set_num_threads(job.threads[self.rank])
+        give_back()  # what a larger job before it has left is not this job's
         surroundings.reset_peak_memory()
         if self.pipe is None:
             self._load(job.load, job.sharing.transformers)
@@ -215,7 +216,7 @@ class Worker:
                 raise FloatingPointError(f"the latents are not finite in {_made_with(job)}")
             if self.rank == 0 and not job.decoding.shared:  # the other ranks are done: their cores are free
                 torch.set_num_threads(min(job.cores, _cores()))
-            if films:  # hundreds of tensors of many sizes follow
+            if on_cpu:  # tensors of many sizes follow
                 give_back_what_is_freed()
             self.send(Stage("decoding"))
             ended[:] = [time.monotonic()]
@@ -225,7 +226,7 @@ class Worker:
             self.skips.step(step)
             self.send(Step(numbers.start, step))
 
-        films = job.frames is not None and job.load.device == "cpu"
+        on_cpu = job.load.device == "cpu"
         steps, moments = Steps(stepped, drawn), surroundings.Moments()
         try:
             transformers = [getattr(self.pipe, name) for name in job.sharing.transformers]
@@ -235,7 +236,7 @@ class Worker:
                 output = "latent" if not decodes else "pil" if job.frames is None else "pt"
                 result = self._draw(job, pictures, output)
                 decoded = time.monotonic()
-                if films and not (job.load.sharded or job.load.quantized):  # which want little memory in steps too
+                if on_cpu and not (job.load.sharded or job.load.quantized):  # which want little memory in steps too
                     keep_what_is_freed()
                 torch.set_num_threads(job.threads[self.rank])
                 if self.rank == 0:
