@@ -17,7 +17,8 @@ from launcher.nodes import Node, host
 from launcher.problems import Interrupted, RunFailed
 from launcher.records.run_dir import versions
 from launcher.running import failures, started
-from launcher.running.cluster import TICK, devices, fits, listing
+from launcher.running.alike import fits, listing
+from launcher.running.cluster import TICK, devices
 from launcher.running.folder import GroupFolder
 from launcher.running.starters import accelerate
 from launcher.wire import channel, proof, protocol

@@ -6,7 +6,6 @@ Before any weights are loaded the machines are compared: versions, the run's fol
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import secrets
 import select
@@ -14,14 +13,13 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launcher.machines import here
 from launcher.nodes import Node, host
 from launcher.problems import Problem, Refused, RunFailed
-from launcher.records.files import sha256
 from launcher.records.run_dir import RunDir, versions
+from launcher.running.alike import TOKEN, difference, listing
 from launcher.running.starters.accelerate import Machines, interface_of
 from launcher.wire import proof, protocol
 from launcher.wire.agents import FROM_AGENT, End, Ended, Join, Leave, Look, Seen
@@ -37,9 +35,6 @@ TICK = 0.1  # seconds between looks at what may have ended
 PATIENCE = 60.0  # seconds that an agent has to look at its files
 SEND_TIMEOUT = 10.0  # seconds that an agent has to take a message
 CLOCKS = 2.0  # seconds that two machines' clocks may differ, without a word
-SMALL = 1 << 20  # bytes of files that are compared by what they hold; larger ones by their size
-MOST_FILES = 10_000
-TOKEN = ".launcher-shared"  # the file in a run's folder by which another machine tells that it is the same folder
 
 
 class Agent:
@@ -206,7 +201,8 @@ class Cluster:
                 agent.send(look)
             mine = listing(model)
             for agent in self.agents.values():
-                self._compared(agent, self._answer(agent), mine, run_dir, model)
+                if different := difference(self._answer(agent), mine, run_dir.path, model):
+                    raise RunFailed(f"{agent} {different}")
         finally:
             path.unlink(missing_ok=True)
 
@@ -220,22 +216,6 @@ class Cluster:
                 if agent.lost:
                     raise RunFailed(self.told(agent))
         raise RunFailed(f"{agent} did not look at its files within {PATIENCE:g} s")
-
-    def _compared(self, agent: Agent, seen: Seen, mine: dict[str, str], run_dir: RunDir, model: str) -> None:
-        if not seen.shared:
-            where = shorten(str(run_dir.path), 80)
-            raise RunFailed(
-                f"{agent} does not see the run's folder {where}: type output.dir=FOLDER, of a folder that all machines "
-                "share, under one path"
-            )
-        names = sorted(set(mine) | set(seen.files))
-        if different := [name for name in names if mine.get(name) != seen.files.get(name)]:
-            what = "lacks" if different[0] not in seen.files else "has another"
-            raise RunFailed(
-                f"{agent} {what} {shorten(different[0], 60)} of the model in {shorten(model, 80)}"
-                + (f", and {plural(len(different) - 1, 'other file')} differ" if len(different) > 1 else "")
-                + ": copy the model there, or type model.path=FOLDER of a folder that all machines share"
-            )
 
     def machines(self, number: int, port: int) -> Machines:
         """What `accelerate launch` on one machine is told of all."""
@@ -322,23 +302,3 @@ def devices() -> tuple[str, ...]:
     """What this machine computes with: the names of its GPUs, or how many cores it has."""
     machine = here()
     return tuple(gpu.name for gpu in machine.gpus) or (f"cpu ({machine.cores} cores)",)
-
-
-def listing(folder: str) -> dict[str, str]:
-    """The files of a model's folder by name: the SHA-256 of small ones, the size of others; empty if it is none."""
-    root = Path(folder)
-    found: dict[str, str] = {}
-    for path in sorted(root.rglob("*")) if root.is_dir() else ():
-        if path.is_file() and len(found) < MOST_FILES and "__pycache__" not in path.parts:
-            size = path.stat().st_size
-            found[str(path.relative_to(root))] = sha256(path) if size <= SMALL else f"{size} bytes"
-    return found
-
-
-def fits(look: Look) -> bool:
-    """Whether the file that the launcher has written is here."""
-    try:
-        found = Path(look.path).read_bytes()[:1024]
-    except OSError:
-        return False
-    return hashlib.sha256(found).digest() == hashlib.sha256(look.token.encode()).digest()

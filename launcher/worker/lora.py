@@ -1,18 +1,15 @@
 """LoRAs on a loaded pipeline, by diffusers and peft: put on, scaled, taken off; the weights below stay as they are.
 
 diffusers and its converters drop what they do not know, with a line in a log at most. So what the model wears in the
-end is compared with the file, matrix by matrix and scale by scale.
+end is compared with the file (lora_worn.py).
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
 import re
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +22,7 @@ from launcher import lora_keys as names
 from launcher.lora_config import PEFT_PREFIX
 from launcher.wire.jobs import LoraFile
 from launcher.worker.absent import is_absent
+from launcher.worker.lora_worn import Pair, all_worn, among, some
 
 ADAPTER = re.compile(r"\.lora_\w+\.")  # in the name of a parameter that an adapter has added
 # Kohya's names, which have underscores for dots.
@@ -36,8 +34,6 @@ FLAT = {
     "lora_te1_": "text_encoder",
 }
 WRAPPERS = re.compile(r"\b(_orig_mod|module)\.")  # what torch.compile and DistributedDataParallel put before names
-TOLERANCE = 0.05  # of a matrix' energy: bfloat16 changes less than 0.01 of it
-FINGERPRINT = 64  # elements of a row, whose signs tell it from the other rows
 
 
 class Loras:
@@ -108,7 +104,7 @@ class Loras:
         if flaw := names.flaw(state):
             raise ValueError(f"{path.name} {flaw}")
         if infinite := [key for key, tensor in state.items() if not bool(tensor.isfinite().all())]:
-            raise ValueError(f"{path.name} holds numbers that are not finite: {_some(infinite)}")
+            raise ValueError(f"{path.name} holds numbers that are not finite: {some(infinite)}")
         stems, _ = names.stems(state)
         layers = {stem: self._layer(stem) for stem in stems}
         scales = _scales(path, metadata, stems, state)
@@ -136,13 +132,13 @@ class Loras:
             if converted:
                 self.pipe.load_lora_weights(converted, adapter_name=adapter)
         except Exception as error:  # a converter that meets what it does not expect: KeyError, AssertionError
-            first = f" ({_some([stem for stem, layer in layers.items() if layer is None] or list(layers))})"
+            first = f" ({some([stem for stem, layer in layers.items() if layer is None] or list(layers))})"
             raise ValueError(f"{path.name} does not fit {type(self.pipe).__name__}: {_reason(error)}{first}") from error
         if changed := [name for name, shape in self._shapes().items() if shapes.get(name, shape) != shape]:
-            raise ValueError(f"{path.name} is made for a transformer of other sizes: it would widen {_some(changed)}")
+            raise ValueError(f"{path.name} is made for a transformer of other sizes: it would widen {some(changed)}")
         more = [stem for stem, parts in stems.items() if {"magnitude", "bias"} & set(parts.keys)]
         more = [stem for stem in more if not self._worn_elsewhere(layers[stem] or "")]
-        self._compare(path, adapter, [pair for pair in pairs if not _among(pair, elsewhere)], more)
+        all_worn(path.name, [pair for pair in pairs if not among(pair, elsewhere)], more, self.pipe, adapter)
 
     def _worn_elsewhere(self, key: str) -> bool:
         """Whether a key is of a text encoder that another rank runs."""
@@ -186,87 +182,6 @@ class Loras:
         """The sizes of the transformer's own weights."""
         named = self.pipe.transformer.named_parameters()
         return {name.replace(".base_layer", ""): weight.shape for name, weight in named if not ADAPTER.search(name)}
-
-    def _compare(self, path: Path, adapter: str, pairs: list[Pair], more: list[str]) -> None:
-        """Check that the model wears every matrix of the file, with its scale.
-
-        A converter may cut `up` into the parts of a fused layer, deal the rows of `down` out to them, and move the
-        scale from one to the other. All of this leaves the signs of a row of `down`, and the energy that belongs to it.
-        """
-        given, worn = _energies(pairs), _energies(list(_worn(self.pipe, adapter)))
-        dropped, wrong = [], {}
-        for pair in pairs:
-            rows = dict.fromkeys(pair.rows())
-            own = {row: given[row] for row in rows if given[row] > 0}
-            there = {row: worn[row] for row in own if row in worn}
-            if own and sum(own[row] for row in there) < (1 - TOLERANCE) * sum(own.values()):
-                dropped.append(pair.name)
-            elif own:
-                ratio = sum(there.values()) / sum(given[row] for row in there)
-                if abs(ratio - 1) > TOLERANCE:
-                    wrong[pair.name] = math.sqrt(ratio)
-        kind = type(self.pipe).__name__
-        if dropped:
-            many = f"{len(dropped)} of the {len(pairs)} layers in {path.name}"
-            raise ValueError(f"{many} can't be used by {kind}: {_some(dropped)}")
-        if wrong:
-            factor = next(iter(wrong.values()))
-            raise ValueError(f"{path.name} would be {factor:.3g} times as strong as it says at {_some(list(wrong))}")
-        if len(more) > sum(pair.more for pair in _worn(self.pipe, adapter)):
-            raise ValueError(f"{path.name} has biases or magnitudes that can't be used by {kind}: {_some(more)}")
-
-
-@dataclass
-class Pair:
-    """The two matrices of a layer.
-
-    Args:
-        down: (rank, inputs, ...). up: (outputs, rank, ...).
-        more: they have a bias or a magnitude beside them.
-    """
-
-    name: str
-    down: torch.Tensor
-    up: torch.Tensor
-    scale: float
-    more: bool = False
-
-    def rows(self) -> list[bytes]:
-        """A fingerprint of each row of `down`, which scaling and rounding leave as it is."""
-        down = self.down.flatten(1).float()
-        signs = (down[:, :FINGERPRINT].sign() + 1).to(torch.uint8).numpy()
-        return [b"%d " % down.shape[1] + row.tobytes() for row in signs]
-
-    def energies(self) -> list[float]:
-        """What each row adds to the layer: the square of scale * |row of down| * |column of up|."""
-        down, up = self.down.flatten(1).double(), self.up.flatten(1).double()
-        return ((self.scale**2) * down.square().sum(1) * up.square().sum(0)).tolist()
-
-
-def _among(pair: Pair, state: dict[str, torch.Tensor]) -> bool:
-    """Whether this pair, or what a converter made of it, is among these tensors."""
-    return any(tensor.shape == pair.down.shape and torch.equal(tensor, pair.down) for tensor in state.values())
-
-
-def _energies(pairs: list[Pair]) -> dict[bytes, float]:
-    """The energy of all rows with the same fingerprint."""
-    found: dict[bytes, float] = defaultdict(float)
-    for pair in pairs:
-        for row, energy in zip(pair.rows(), pair.energies(), strict=True):
-            found[row] += energy
-    return dict(found)
-
-
-def _worn(pipe: Any, adapter: str) -> Iterator[Pair]:
-    """What the pipeline's layers wear of one adapter."""
-    for part, module in pipe.components.items():
-        for name, layer in module.named_modules() if isinstance(module, torch.nn.Module) else ():
-            if adapter in getattr(layer, "lora_A", ()):
-                down, up = layer.lora_A[adapter], layer.lora_B[adapter]
-                if down.weight.is_meta or up.weight.is_meta:
-                    continue  # peft made room for them, and nothing of the file came there
-                more = up.bias is not None or adapter in getattr(layer, "lora_magnitude_vector", ())
-                yield Pair(f"{part}.{name}", down.weight.cpu(), up.weight.cpu(), float(layer.scaling[adapter]), more)
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -327,7 +242,3 @@ def _reason(error: Exception) -> str:
         if isinstance(error, (ValueError, RuntimeError)) and reason
         else f"{type(error).__name__} {reason}".strip()
     )
-
-
-def _some(found: list[str]) -> str:
-    return found[0] if len(found) == 1 else f"{found[0]} and {len(found) - 1} more"

@@ -14,7 +14,8 @@ from launcher.problems import Refused, RunFailed
 from launcher.records.run_dir import RunDir, versions
 from launcher.running import agent as agents
 from launcher.running import cluster as clusters
-from launcher.running.cluster import Cluster, listing
+from launcher.running.alike import listing
+from launcher.running.cluster import Cluster
 from launcher.wire import proof, protocol
 from launcher.wire.agents import TO_AGENT, Ended, Join
 from launcher.wire.channel import Channel
@@ -194,15 +195,6 @@ def test_folders_that_differ_are_told_before_anything_is_loaded(nodes, tmp_path,
     finally:
         cluster.close(0)
         assert other.ended() == 0
-
-
-def test_large_files_are_compared_by_their_size(tmp_path, monkeypatch):
-    monkeypatch.setattr(clusters, "SMALL", 3)
-    (tmp_path / "a").write_text("1234")
-    (tmp_path / "b").write_text("12")
-    found = listing(str(tmp_path))
-    assert found["a"] == "4 bytes"
-    assert len(found["b"]) == 64
 
 
 def test_an_agent_that_leaves_or_is_gone_is_told(nodes, tmp_path):
