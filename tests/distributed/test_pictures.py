@@ -54,7 +54,7 @@ MODES = {
 }
 UNEVEN = "height=16,328 width=16,1544"
 SWEEPS = {  # by ranks: what they draw, loaded once
-    1: [f"cp=none {UNEVEN}", "cp=none height=256,16,1000 width=256"],
+    1: [f"cp=none {UNEVEN}", "cp=none height=256,1000,16 width=256"],
     2: [f"cp={MODES[2]} height=256 width=256"],
     3: [f"cp={MODES[3]} cp.shares=null,[5,1,2] height=256 width=256", f"cp=ring_anything cp.ring_degree=3 {UNEVEN}"],
     4: [f"cp={MODES[4]} height=256 width=256"],
@@ -161,6 +161,9 @@ def test_memory_is_about_what_a_plan_says(ask, alone):
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:  # no job's peak is its own here: proc(5)
         held, planned = [max(held)], [max(planned)]
+    else:
+        small = [max(alone["none", *size][1]["peak_bytes"]) for size in [(16, 16), (16, 256)]]  # its first, its last
+        assert small[1] - small[0] < 30 << 20
     for most, plan in zip(held, planned, strict=True):
         assert 0.85 < most / plan < 1.15
 
