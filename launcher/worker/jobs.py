@@ -31,7 +31,7 @@ from launcher.worker.decoding import decoded_by
 from launcher.worker.embeddings import Embeddings
 from launcher.worker.fetching import fetch, hashes
 from launcher.worker.given import started_from
-from launcher.worker.heap import give_back, give_back_what_is_freed, keep_what_is_freed
+from launcher.worker.heap import give_back_what_is_freed, keep_what_is_freed
 from launcher.worker.load import load_pipeline
 from launcher.worker.lora import Loras
 from launcher.worker.offloading import Offload
@@ -65,7 +65,6 @@ class Worker:
         """Make a job's pictures."""
         began = time.monotonic()
         torch.set_num_threads(job.threads[self.rank])
-        give_back()  # what a larger job before it has left is not this job's
         surroundings.reset_peak_memory()
         if self.pipe is None:
             self._load(job.load, job.sharing.transformers)
@@ -234,10 +233,12 @@ class Worker:
             with seen[0], seen[1] as first, np.errstate(invalid="raise"):  # NaN would be saved as black
                 decodes = self.rank == 0 or job.decoding.shared
                 output = "latent" if not decodes else "pil" if job.frames is None else "pt"
-                result = self._draw(job, pictures, output)
+                try:
+                    result = self._draw(job, pictures, output)
+                finally:
+                    if on_cpu and not (job.load.sharded or job.load.quantized):  # which want little memory in steps too
+                        keep_what_is_freed()
                 decoded = time.monotonic()
-                if on_cpu and not (job.load.sharded or job.load.quantized):  # which want little memory in steps too
-                    keep_what_is_freed()
                 torch.set_num_threads(job.threads[self.rank])
                 if self.rank == 0:
                     for number in numbers:

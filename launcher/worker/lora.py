@@ -22,7 +22,7 @@ from launcher import lora_keys as names
 from launcher.lora_config import PEFT_PREFIX
 from launcher.wire.jobs import LoraFile
 from launcher.worker.absent import is_absent
-from launcher.worker.lora_worn import Pair, all_worn, among, some
+from launcher.worker.lora_worn import Pair, all_worn, among
 
 ADAPTER = re.compile(r"\.lora_\w+\.")  # in the name of a parameter that an adapter has added
 # Kohya's names, which have underscores for dots.
@@ -104,7 +104,7 @@ class Loras:
         if flaw := names.flaw(state):
             raise ValueError(f"{path.name} {flaw}")
         if infinite := [key for key, tensor in state.items() if not bool(tensor.isfinite().all())]:
-            raise ValueError(f"{path.name} holds numbers that are not finite: {some(infinite)}")
+            raise ValueError(f"{path.name} holds numbers that are not finite: {names.some(infinite)}")
         stems, _ = names.stems(state)
         layers = {stem: self._layer(stem) for stem in stems}
         scales = _scales(path, metadata, stems, state)
@@ -132,10 +132,12 @@ class Loras:
             if converted:
                 self.pipe.load_lora_weights(converted, adapter_name=adapter)
         except Exception as error:  # a converter that meets what it does not expect: KeyError, AssertionError
-            first = f" ({some([stem for stem, layer in layers.items() if layer is None] or list(layers))})"
+            first = f" ({names.some([stem for stem, layer in layers.items() if layer is None] or list(layers))})"
             raise ValueError(f"{path.name} does not fit {type(self.pipe).__name__}: {_reason(error)}{first}") from error
         if changed := [name for name, shape in self._shapes().items() if shapes.get(name, shape) != shape]:
-            raise ValueError(f"{path.name} is made for a transformer of other sizes: it would widen {some(changed)}")
+            raise ValueError(
+                f"{path.name} is made for a transformer of other sizes: it would widen {names.some(changed)}"
+            )
         more = [stem for stem, parts in stems.items() if {"magnitude", "bias"} & set(parts.keys)]
         more = [stem for stem in more if not self._worn_elsewhere(layers[stem] or "")]
         all_worn(path.name, [pair for pair in pairs if not among(pair, elsewhere)], more, self.pipe, adapter)

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from launcher.lora_keys import some
+
 TOLERANCE = 0.05  # of a matrix' energy: bfloat16 changes less than 0.01 of it
 FINGERPRINT = 64  # elements of a row, whose signs tell it from the other rows
 
@@ -103,8 +105,3 @@ def _worn(pipe: Any, adapter: str) -> Iterator[Pair]:
                     continue  # peft made room for them, and nothing of the file came there
                 more = up.bias is not None or adapter in getattr(layer, "lora_magnitude_vector", ())
                 yield Pair(f"{part}.{name}", down.weight.cpu(), up.weight.cpu(), float(layer.scaling[adapter]), more)
-
-
-def some(names: list[str]) -> str:
-    """The first of these names, and how many more there are."""
-    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"

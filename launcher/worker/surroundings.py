@@ -16,6 +16,7 @@ from diffusers.utils.constants import DIFFUSERS_ATTN_BACKEND
 from attention_backends import ContextParallel
 from attention_backends.diffusers_seam import theirs
 from launcher.records.record import Scheduler
+from launcher.worker.heap import give_back
 
 
 def deterministic() -> None:
@@ -92,9 +93,11 @@ class Moments:
 
 
 def reset_peak_memory() -> None:
-    """Count from now on."""
+    """Count from now on, without what a larger job before has left: free memory goes back first."""
     if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()  # what is reserved counts
         torch.cuda.reset_peak_memory_stats()
+    give_back()
     if sys.platform == "linux":
         with contextlib.suppress(OSError):  # a hardened container may forbid it: then the peak is the process's
             Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM back to what is used now: proc(5)

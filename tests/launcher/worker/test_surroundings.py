@@ -39,6 +39,16 @@ def test_the_environment_says_how_numbers_are_made():
     assert found["deterministic"] == "false"
 
 
+def test_a_jobs_peak_on_a_gpu_is_counted_from_what_it_needs(monkeypatch):
+    """Not run on one: what torch keeps for later tensors goes back before what is reserved counts."""
+    calls = []
+    monkeypatch.setattr(surroundings.torch.cuda, "is_initialized", lambda: True)
+    for name in ("empty_cache", "reset_peak_memory_stats"):
+        monkeypatch.setattr(surroundings.torch.cuda, name, lambda name=name: calls.append(name))
+    surroundings.reset_peak_memory()
+    assert calls == ["empty_cache", "reset_peak_memory_stats"]
+
+
 @pytest.mark.slow
 def test_deterministic_refuses_what_gives_another_result_each_time():
     """In a process of its own, for torch keeps it for all that follows."""
