@@ -18,7 +18,7 @@ demo: $(VENV)/ready
 # Several processes share the cores, where threads that spin while they wait starve each other.
 test quick: export OMP_WAIT_POLICY = PASSIVE
 # Hundreds of processes share what one has compiled, whatever the caller's environment says.
-test quick: export PYTHONDONTWRITEBYTECODE =
+test quick gpu: export PYTHONDONTWRITEBYTECODE =
 test: export COVERAGE_FOLDER = $(abspath $(VENV))/coverage
 test: check
 	rm -rf $(COVERAGE_FOLDER) && mkdir $(COVERAGE_FOLDER)

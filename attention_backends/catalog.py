@@ -1,6 +1,9 @@
 """What exists, in plain tables that need no torch: modes (how ranks cooperate), kernels (what a rank computes with)."""
 
+import importlib.util
+import itertools
 from dataclasses import dataclass
+from importlib import metadata
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,32 @@ TRANSPORTS: tuple[str, ...] = ("auto", "nccl", "host")  # of CUDA tensors: from 
 
 
 @dataclass(frozen=True)
+class Package:
+    """A distribution, the module that it brings, and the oldest version that diffusers' wrapper of it works with."""
+
+    name: str
+    module: str
+    least: str = "0"
+
+    def missing(self) -> str:
+        """What Kernel.missing gives."""
+        if importlib.util.find_spec(self.module) is None:
+            return f"needs the package {self.name}, which is not installed"
+        try:
+            version = metadata.version(self.name)
+        except metadata.PackageNotFoundError:  # somebody's own build
+            return ""
+        if _numbers(version) >= _numbers(self.least):
+            return ""
+        return f"needs the package {self.name} from version {self.least} on, and {version} is installed"
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Of a release: "2.8.0.post2" is (2, 8, 0)."""
+    return tuple(map(int, itertools.takewhile(str.isdecimal, version.partition("+")[0].split("."))))
+
+
+@dataclass(frozen=True)
 class Kernel:
     """One attention operator, under diffusers' own name for it (AttentionBackendName's value).
 
@@ -98,7 +127,7 @@ class Kernel:
         devices: device types it runs on. dtypes: torch dtype names.
         head_dim_max, head_dim_multiple: limits of the head size (0: none).
         lse: gives a log-sum-exp. mask: takes an attention mask.
-        package: what must be installed beyond torch ("": nothing).
+        package: what must be installed beyond torch.
         capability: the least CUDA compute capability, (0, 0) for any.
     """
 
@@ -110,8 +139,12 @@ class Kernel:
     head_dim_multiple: int = 0
     lse: bool = True
     mask: bool = False
-    package: str = ""
+    package: Package | None = None
     capability: tuple[int, int] = (0, 0)
+
+    def missing(self) -> str:
+        """What keeps its package from being used here, as the end of a sentence about the kernel; "": nothing."""
+        return self.package.missing() if self.package else ""
 
 
 _HALF = ("float16", "bfloat16")
@@ -119,6 +152,8 @@ _ALL = ("float64", "float32", *_HALF)
 _CUDA = ("cuda",)
 _ANY = ("cpu", "cuda")
 _AMPERE, _HOPPER = (8, 0), (9, 0)
+_FLASH, _FLASH_3 = Package("flash-attn", "flash_attn", "2.6.3"), Package("flash-attn-3", "flash_attn_interface")
+_SAGE_2 = Package("sageattention", "sageattention", "2.1.1")  # PyPI's 1.0.6 gives no LSE and changes its keys
 
 KERNELS: dict[str, Kernel] = {
     kernel.name: kernel
@@ -129,9 +164,9 @@ KERNELS: dict[str, Kernel] = {
         Kernel("_native_flash", "cuda_flash", _CUDA, _HALF, 256, 8, capability=_AMPERE),
         Kernel("_native_efficient", "cuda_efficient", _CUDA, ("float32", *_HALF), mask=True),
         Kernel("_native_cudnn", "cuda_cudnn", _CUDA, _HALF, 128, 8, mask=True, capability=_AMPERE),
-        Kernel("flash", "flash", _CUDA, _HALF, 256, 8, package="flash-attn", capability=_AMPERE),
-        Kernel("_flash_3", "_flash_3", _CUDA, _HALF, 256, package="flash-attn-3", capability=_HOPPER),
-        Kernel("sage", "sage", _CUDA, _HALF, 128, package="sageattention", capability=_AMPERE),
+        Kernel("flash", "flash", _CUDA, _HALF, 256, 8, package=_FLASH, capability=_AMPERE),
+        Kernel("_flash_3", "_flash_3", _CUDA, _HALF, 256, package=_FLASH_3, capability=_HOPPER),
+        Kernel("sage", "sage", _CUDA, _HALF, 128, package=_SAGE_2, capability=_AMPERE),
     )
 }
 

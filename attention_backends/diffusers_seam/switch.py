@@ -96,6 +96,8 @@ def enable(
         if kernel in NOT_SUPPORTED:
             raise ValueError(f"kernel={kernel!r} {NOT_SUPPORTED[kernel]}.")
         _check_choice("kernel", kernel, tuple(KERNELS))
+        if why := KERNELS[kernel].missing():
+            raise ValueError(f"kernel={kernel!r} {why}. kernel='auto' picks one that fits.")
         _check_choice("schedule", schedule, SCHEDULES)
         _check_choice("transport", transport, TRANSPORTS)
         if not 0 < patience < math.inf:

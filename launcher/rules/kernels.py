@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 
 from attention_backends.catalog import KERNELS
@@ -10,8 +9,6 @@ from launcher.problems import Problem, choices
 from launcher.request.request import Request
 from launcher.rules.rule import rule
 from launcher.rules.words import DTYPES
-
-MODULES = {"flash-attn": "flash_attn", "flash-attn-3": "flash_attn_interface"}  # where the names differ
 
 
 @rule
@@ -42,6 +39,5 @@ def kernels(request: Request) -> Iterator[Problem]:
     if request.masked and not kernel.mask:
         what = f"doesn't support attention masks, and {request.why_masked()}"
         yield Problem(value, what, "type attention=auto")
-    package = kernel.package
-    if request.machine.here and package and importlib.util.find_spec(MODULES.get(package, package)) is None:
-        yield Problem(value, f"needs the package {package}, which is not installed", "type attention=auto")
+    if request.machine.here and (why := kernel.missing()):
+        yield Problem(value, why, "type attention=auto")

@@ -1,7 +1,8 @@
 """The tables say the same as what runs, and arguments of `enable` map to one row."""
 
+import importlib.util
 import inspect
-from importlib import import_module
+from importlib import import_module, metadata
 
 import pytest
 from diffusers.models.attention_dispatch import AttentionBackendName
@@ -45,3 +46,24 @@ def test_an_unknown_flag_is_refused():
 def test_kernel_names_are_diffusers_own():
     assert (set(KERNELS) - {"auto"}) | set(NOT_SUPPORTED) == {member.value for member in AttentionBackendName}
     assert not set(KERNELS) & set(NOT_SUPPORTED)
+
+
+@pytest.mark.parametrize(
+    ("found", "version", "said"),
+    [
+        (False, None, "needs the package sageattention, which is not installed"),
+        (True, "1.0.6", "needs the package sageattention from version 2.1.1 on, and 1.0.6 is installed"),
+        (True, "2.1.1", ""),
+        (True, "2.10.0.post1+cu130", ""),
+        (True, None, ""),
+    ],
+)
+def test_a_package_that_is_missing_or_too_old_is_told(monkeypatch, found, version, said):
+    def told(name: str) -> str:
+        if version is None:
+            raise metadata.PackageNotFoundError(name)
+        return version
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: object() if found else None)
+    monkeypatch.setattr(metadata, "version", told)
+    assert (KERNELS["sage"].missing(), KERNELS["auto"].missing()) == (said, "")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,10 +33,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 KEY = pytest.StashKey[Report]()
+TIMED = ("size", "transport")  # these come first, with nothing beside them
+ORDER = (*TIMED, "kernels", "ranks", "with_compile", "families", "launcher")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = [item for item in items if HERE in item.path.parents]
+    if here == items:
+        items.sort(key=lambda item: ORDER.index(item.path.stem.removeprefix("test_")))
     reason = why_not() if here else ""
     for item in here:
         item.add_marker(pytest.mark.gpu)
@@ -90,6 +95,30 @@ def check(request: pytest.FixtureRequest):
     yield partial(report.check, request.path.stem.removeprefix("test_"))
     wrong = [one for one in report.checks[begin:] if not one["passed"]]
     assert not wrong, "\n".join(f"{one['row']}, {one['name']}: {one['figure']} (limit {one['limit']})" for one in wrong)
+
+
+@pytest.fixture(scope="session")
+def begun(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Any]]]:
+    """What each module's `beside` makes: processes take longer to start than to compute, so they start early."""
+    here = (item for item in request.session.items if HERE in item.path.parents and isinstance(item, pytest.Function))
+    modules = {item.module.__name__: item.module for item in here}
+    some = {name: module.beside for name, module in modules.items() if hasattr(module, "beside")}
+    pool = ThreadPoolExecutor(max(1, len(some)))
+    yield {name: pool.submit(make, tmp_path_factory.mktemp(name)) for name, make in some.items()}
+    pool.shutdown(wait=False, cancel_futures=True)  # an interrupted session writes its report first
+
+
+@pytest.fixture(autouse=True)
+def _begin(request: pytest.FixtureRequest) -> None:
+    """Begin them with the first check that isn't timed."""
+    if request.path.stem.removeprefix("test_") not in TIMED:
+        request.getfixturevalue("begun")
+
+
+@pytest.fixture(scope="module")
+def beside(request: pytest.FixtureRequest, begun: dict[str, Future[Any]]) -> Any:
+    """What this module's `beside` made."""
+    return begun[request.module.__name__].result()
 
 
 @pytest.fixture(scope="session")

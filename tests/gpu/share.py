@@ -174,14 +174,23 @@ class Limit:
         return torch.nn.functional.scaled_dot_product_attention(query.transpose(1, 2), *self.ready).transpose(1, 2)
 
 
-def shared(model: torch.nn.Module, inputs: dict[str, Any], world: int, streams: list[int], **arguments: Any) -> Step:
-    """A step of the first of `world` ranks."""
-    with others(world, streams) as group:
+def shared(
+    model: torch.nn.Module, inputs: dict[str, Any], world: int, streams: list[int], *, compiled: bool = False,
+    **arguments: Any,
+) -> Step:  # fmt: skip
+    """A step of the first of `world` ranks; compiled: its blocks, as compile=regional has them."""
+    with others(world, streams) as group, _compiled(model) if compiled else contextlib.nullcontext():
         attention_backends.enable(model, mode="unified_anything", process_group=group, **arguments)
         try:
             return step(model, inputs)
         finally:
             attention_backends.disable(model)
+
+
+def _compiled(model: torch.nn.Module) -> contextlib.AbstractContextManager[None]:
+    from launcher.worker.compiling import blocks_compiled
+
+    return blocks_compiled(model, "regional")
 
 
 def limit(model: torch.nn.Module, inputs: dict[str, Any], world: int, streams: list[int]) -> Step:

@@ -1,6 +1,5 @@
 """Every kernel of the catalog on real tensors, out and LSE against float64, and the hazards that were reported."""
 
-import importlib.util
 import math
 
 import pytest
@@ -10,7 +9,6 @@ torch = pytest.importorskip("torch")
 from attention_backends import kernels  # noqa: E402
 from attention_backends.catalog import KERNELS  # noqa: E402
 
-MODULES = {"flash-attn": "flash_attn", "flash-attn-3": "flash_attn_interface"}
 # Of an output that is about 1: half precision rounds what is summed in float32; of an LSE, which is in float32.
 OUT = {"float64": 1e-12, "float32": 3e-6, "float16": 2e-3, "bfloat16": 1.6e-2}
 LSE = {"float64": 1e-12, "float32": 1e-5, "float16": 2e-3, "bfloat16": 1e-2}
@@ -53,8 +51,8 @@ def errors(operator, q, k, v, bias=None, is_causal=False):
 def cases(name):
     """dtypes of a kernel and whether it takes a mask; skips where its package or the card is missing."""
     rules = KERNELS[name]
-    if rules.package and importlib.util.find_spec(MODULES.get(rules.package, rules.package)) is None:
-        pytest.skip(f"{rules.package} is not installed")
+    if why := rules.missing():
+        pytest.skip(f"{name} {why}")
     if torch.cuda.get_device_capability() < rules.capability:
         pytest.skip(f"needs compute capability {rules.capability}")
     return rules.dtypes
@@ -94,6 +92,20 @@ def test_kernel(name, check):
         check(f"{name} {dtype}: NaN or -inf", wrong, 0)
         check(f"{name} {dtype}, causal: out", found[0], OUT[dtype])
         check(f"{name} {dtype}, causal: LSE", found[1], LSE[dtype])
+
+
+def test_sage(check):
+    """It is 8-bit, so not exact: errors are of its rounding. Its keys are as they were."""
+    import attention_backends.diffusers_seam  # noqa: F401 - diffusers' wrappers are registered there
+
+    for dtype in cases("sage"):
+        q, k, v = tensors(dtype, width=128)
+        kept = k.clone()
+        out, lse, wrong = errors(operator_for("sage", q, v, False), q, k, v)
+        check(f"sage {dtype}: out", out, 0.1)
+        check(f"sage {dtype}: LSE", lse, 0.1)
+        check(f"sage {dtype}: NaN or -inf", wrong, 0)
+        assert torch.equal(k, kept)
 
 
 MASKS = {

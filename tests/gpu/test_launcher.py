@@ -33,9 +33,15 @@ def launch(folder: Path, *words: str, gpu: bool = True) -> subprocess.CompletedP
     from shared import command
 
     folder.mkdir(exist_ok=True)
-    return subprocess.run(
-        command(*words), cwd=folder, env=environment(gpu), capture_output=True, text=True, timeout=150, check=False
+    process = subprocess.Popen(
+        command(*words), cwd=folder, env=environment(gpu), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+    try:
+        told = process.communicate(timeout=150)
+    except subprocess.TimeoutExpired:
+        process.terminate()  # which ends its ranks too
+        told = process.communicate()
+    return subprocess.CompletedProcess(words, process.returncode, *told)
 
 
 def pixels(folder: Path):
@@ -46,43 +52,82 @@ def pixels(folder: Path):
     return np.asarray(Image.open(path)).astype(int)
 
 
-WAYS = {
-    "the CPU": ("cp=none", "runtime=cpu"),
-    "1 rank": ("cp=none", "runtime=gpu"),
-    "2 ranks": ("cp=ring_anything", "cp.ring_degree=2", *GPU),
-    "3 ranks": ("cp=ring_anything", "cp.ring_degree=3", *GPU),
-    "1 rank, by blocks": ("cp=none", "runtime=gpu", "runtime.offload=group"),
-    "2 ranks, by blocks": ("cp=ring_anything", "cp.ring_degree=2", *GPU, "runtime.offload=group"),
-    "2 ranks, by layers": ("cp=ring_anything", "cp.ring_degree=2", *GPU, "runtime.offload=sequential"),
-    "3 ranks, Ulysses": ("cp=ulysses_anything", "cp.ulysses_degree=3", *GPU),
+TWO = ("cp=ring_anything", "cp.ring_degree=2", *GPU)
+ALONE = ("cp=none", "runtime=gpu")
+RANKS = {"1 rank": ALONE, "2 ranks": TWO}
+# How a picture is made on the card, and what more is asked for there and on the CPU that it is compared with.
+WAYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "1 rank": (ALONE, ()),
+    "2 ranks": (TWO, ()),
+    "3 ranks": (("cp=ring_anything", "cp.ring_degree=3", *GPU), ()),
+    "3 ranks, Ulysses": (("cp=ulysses_anything", "cp.ulysses_degree=3", *GPU), ()),
+    "4 ranks, both": (("cp=unified_anything", "cp.ring_degree=2", "cp.ulysses_degree=2", *GPU), ()),
+    "4 ranks, a grid": (("cp=attention2d", "cp.ring_degree=2", "cp.ulysses_degree=2", *GPU), ()),
+    "1 rank, by blocks": ((*ALONE, "runtime.offload=group"), ()),
+    "1 rank, by parts": ((*ALONE, "runtime.offload=model"), ()),
+    "2 ranks, by blocks": ((*TWO, "runtime.offload=group"), ()),
+    "2 ranks, by layers": ((*TWO, "runtime.offload=sequential"), ()),
+    "1 rank, compiled blocks": ((*ALONE, "compile=regional"), ()),
+    "2 ranks, compiled blocks": ((*TWO, "compile=regional"), ()),
+    "2 ranks, one graph": ((*TWO, "compile=full"), ()),
+    "2 ranks, first_block": (TWO, ("cache=first_block",)),
+    "2 ranks, shared tiles": (TWO, ("vae.tiling=true", "vae.tile=128", "vae.shared=true")),
+    "1 rank, deterministic": ((*ALONE, "deterministic=true"), ()),
 }
+for bits, package in {"int8": "torchao", "fp8": "torchao", "nf4": "bitsandbytes"}.items():
+    if importlib.util.find_spec(package):
+        WAYS |= {f"{name}, {bits}": (words, (f"quantization={bits}",)) for name, words in RANKS.items()}
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """All pictures, made at the same time: to start takes longer than to draw."""
-    folders = {way: tmp_path_factory.mktemp("run") for way in WAYS}
-    with ThreadPoolExecutor(len(WAYS)) as pool:
+def beside(folder: Path) -> dict[str, tuple[Path, subprocess.CompletedProcess[str]]]:
+    """All pictures, some at the same time: to start takes longer than to draw."""
+    if MISSING:
+        return {}
+    jobs = {_cpu(more): ("cp=none", "runtime=cpu", *(word for word in more if word != "vae.shared=true"))
+            for _, more in WAYS.values()}  # fmt: skip
+    jobs |= {way: (*words, *more) for way, (words, more) in WAYS.items()}
+    jobs = dict(
+        sorted(jobs.items(), key=lambda job: not any(word.startswith("compile=") for word in job[1]))
+    )  # longest
+    folders = {way: folder / str(number) for number, way in enumerate(jobs)}
+    with ThreadPoolExecutor(5) as pool:
         ended = {
-            way: pool.submit(launch, folder, *ASKED, *WAYS[way], gpu=way != "the CPU")
-            for way, folder in folders.items()
+            way: pool.submit(launch, folders[way], *ASKED, *words, gpu="runtime=cpu" not in words)
+            for way, words in jobs.items()
         }
     return {way: (folders[way], job.result()) for way, job in ended.items()}
 
 
-@pytest.mark.parametrize("way", [way for way in WAYS if way != "the CPU"])
-def test_picture(way, runs, check):
+def _cpu(more: tuple[str, ...]) -> str:
+    return " ".join(["the CPU", *more])
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_picture(way, beside, check):
     import numpy as np
 
-    for folder, done in (runs["the CPU"], runs[way]):
+    like, made = beside[_cpu(WAYS[way][1])], beside[way]
+    for folder, done in (like, made):
         assert done.returncode == 0, done.stderr + "".join(log.read_text()[-2000:] for log in folder.rglob("*.log"))
-    apart = np.abs(pixels(runs[way][0]) - pixels(runs["the CPU"][0]))
+    apart = np.abs(pixels(made[0]) - pixels(like[0]))
     check(f"flux_tiny, {way}: most levels apart", apart.max(), 4)
     check(f"flux_tiny, {way}: mean levels apart", apart.mean(), 0.05)
-    (record,) = runs[way][0].glob("outputs/**/run.json")
-    times = json.loads(record.read_text())["times"]
-    print(way, times)
-    check(f"flux_tiny, {way}: 4 steps", times["denoise"], unit="s")
+
+
+def test_a_sweep_of_warm_ranks(tmp_path, check):
+    """A small picture after a large one holds what it held before it; its first step tells what that takes."""
+    done = launch(tmp_path, "-m", "height=64,2000,64,2000", "width=2000", "steps=4", "seed=7", *ALONE)
+    assert done.returncode == 0, done.stderr
+    records = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("outputs/**/[0-9]/run.json"))]
+    small, large, again, last = records
+    assert [one["loads"] for one in records] == [1] * 4
+    for name, one in {"64 x 2000": again, "2000 x 2000": last}.items():
+        check(f"flux_tiny after another size, {name}: peak memory", one["peak_bytes"][0] / 2**20, unit="MiB")
+        first, *rest = one["step_seconds"][0]
+        check(f"flux_tiny after another size, {name}: first step above others", (first - min(rest)) * 1e3, unit="ms")
+    for name, before, after in (("64 x 2000", small, again), ("2000 x 2000", large, last)):
+        more = after["peak_bytes"][0] / before["peak_bytes"][0] - 1
+        check(f"flux_tiny after another size, {name}: peak above its first", more, 0.05)
 
 
 def test_a_killed_rank(tmp_path, check):

@@ -64,6 +64,7 @@ def planned(words: list[str], degrees: list[str]) -> float | None:
 
 
 def told(name: str, found: Any, work: float, check: Any) -> None:
+
     check(f"{name}: a step", found.wall, unit="ms")
     check(f"{name}: launched", found.host, unit="ms")
     check(f"{name}: kernels", found.kernel, unit="ms")
@@ -75,19 +76,22 @@ def told(name: str, found: Any, work: float, check: Any) -> None:
     check(f"{name}: peak memory", found.peak / 2**30, unit="GiB")
 
 
-def shares(name: str, model: Any, inputs: Any, streams: list[int], words: list[str], linear: int, check: Any) -> None:
-    """All ways of one model; linear: FLOPs of a layer's linear maps for a token, over channels squared."""
-    from share import limit, shared, step
-
+def flops(model: Any, world: int, streams: list[int], linear: int) -> float:
+    """Of the first rank; linear: of a layer's linear maps for a token, over channels squared."""
     from attention_backends.layout import split_lengths
 
     layers = getattr(model.config, "num_single_layers", 0) + model.config.num_layers
     dim = model.config.num_attention_heads * model.config.attention_head_dim
+    tokens = sum(split_lengths(each, world)[0] for each in streams)
+    return layers * (tokens * linear * dim**2 + 4 * tokens * sum(streams) * dim)
+
+
+def shares(name: str, model: Any, inputs: Any, streams: list[int], words: list[str], linear: int, check: Any) -> None:
+    """All ways of one model; linear: as flops() has it."""
+    from share import limit, shared, step
 
     def work(world: int) -> float:
-        """FLOPs of the first rank."""
-        tokens = sum(split_lengths(each, world)[0] for each in streams)
-        return layers * (tokens * linear * dim**2 + 4 * tokens * sum(streams) * dim)
+        return flops(model, world, streams, linear)
 
     found = step(model, inputs)
     told(f"{name}, 1 of 1", found, work(1), check)
@@ -136,6 +140,18 @@ def test_flux(check, freed):
     for name, side in (("FLUX 1024 x 1024", 64), ("FLUX 1000 x 1000", 63)):
         words = ["model=flux", f"height={16 * side}", f"width={16 * side}"]
         shares(name, model, flux_inputs(side, side), [512, side * side], words, 24, check)
+
+
+def test_flux_compiled(check, freed):
+    """What its blocks take where they are compiled: a rank of four waits for its host where they are not."""
+    pytest.importorskip("diffusers")
+    pytest.importorskip("triton")
+    pytest.importorskip("psutil")
+    from share import flux, flux_inputs, shared
+
+    model, streams = flux(), [512, 64 * 64]
+    found = shared(model, flux_inputs(64, 64), 4, streams, compiled=True, ring_degree=4, schedule="gather")
+    told("FLUX 1024 x 1024, 1 of 4, gather, compiled blocks", found, flops(model, 4, streams, 24), check)
 
 
 def test_wan(check, freed):

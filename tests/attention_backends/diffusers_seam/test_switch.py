@@ -51,6 +51,7 @@ def refused(group: dist.ProcessGroup, **arguments: object) -> None:
         ({"mode": "ring", "ring_degree": 2, "ulysses_degree": 2}, "these degrees mean unified"),
         ({"mode": "ulysses", "ring_degree": 2}, "these degrees mean ring"),
         ({"ring_degree": 2, "kernel": "fast"}, "choose from auto, native"),
+        ({"ring_degree": 2, "kernel": "_flash_3"}, "kernel='_flash_3' needs the package flash-attn-3, which is not"),
         ({"ring_degree": 2, "schedule": "fast"}, "choose from auto, gather, staged"),
     ],
 )
