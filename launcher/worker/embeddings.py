@@ -49,9 +49,11 @@ class Embeddings:
         names = [name for name in ENCODE if hasattr(type(pipe), name)]
         for name in names:
             setattr(pipe, name, self._keeping(pipe, name, getattr(pipe, name)))
+        loaded = _padding(pipe)
         try:
             yield
         finally:
+            _pad(pipe, loaded)  # some pipelines look at it when they are made, before anything is encoded
             for name in names:
                 delattr(pipe, name)
 
@@ -64,11 +66,14 @@ class Embeddings:
                 return self._encoded(pipe, lambda: encode(*args, **kwargs))
             key = (type(pipe).__name__, name, str(form), *((type(each), each) for each in leaves))
             if key not in self._kept:
-                self._kept[key] = _copied(self._encoded(pipe, lambda: encode(*args, **kwargs)))
+                result = _copied(self._encoded(pipe, lambda: encode(*args, **kwargs)))
+                self._kept[key] = result, _padding(pipe)
             self._kept.move_to_end(key)
             while len(self._kept) > MOST:
                 self._kept.popitem(last=False)
-            return _copied(self._kept[key])  # a pipeline may write into what it gets
+            result, padding = self._kept[key]
+            _pad(pipe, padding)
+            return _copied(result)  # a pipeline may write into what it gets
 
         return kept
 
@@ -81,8 +86,7 @@ class Embeddings:
             telling.tell_tensors({"failure": None, "result": result, "padding": _padding(pipe)}, self.group)
             return result
         result, padding = _heard(self.group)
-        for name, side in padding.items():
-            getattr(pipe, name).padding_side = side
+        _pad(pipe, padding)
         return result
 
     def _run(self, encode: Callable[[], Any]) -> Any:
@@ -104,6 +108,11 @@ def _padding(pipe: Any) -> dict[str, str]:
     """The side on which tokenizers pad: encoders set it, and what comes after them reads it (LTX-2's connectors)."""
     parts = getattr(pipe, "components", {}).items()
     return {name: part.padding_side for name, part in parts if hasattr(part, "padding_side")}
+
+
+def _pad(pipe: Any, sides: dict[str, str]) -> None:
+    for name, side in sides.items():
+        getattr(pipe, name).padding_side = side
 
 
 def _heard(group: Group) -> tuple[Any, dict[str, str]]:

@@ -119,6 +119,9 @@ def test_three_ranks_make_what_one_makes(single, three, families, files, name, t
     other = dict(files, image=files["last_image"], last_image=files["image"], video=files["other_video"])
     (turned,) = single.run(asked(families[name], task, other, "none", 1))
     assert np.abs(turned - expected).max() > 4
+    # What warm ranks have done before doesn't.
+    (again,) = single.run(alone)
+    assert np.array_equal(again, expected)
 
 
 def test_what_is_given_is_recorded(single, families, files):

@@ -53,6 +53,28 @@ def test_what_was_given_alike_is_encoded_once():
     assert "encode_prompt" not in vars(pipe)
 
 
+def test_a_tokenizer_pads_as_in_a_process_of_its_own():
+    """LTX-2's encoder has its tokenizer pad on the left; a pipeline that is made later takes the side that it finds."""
+
+    class Padding(Pipe):
+        def __init__(self) -> None:
+            super().__init__()
+            self.components = {"tokenizer": SimpleNamespace(padding_side="right"), "vae": None}
+            self.tokenizer = self.components["tokenizer"]
+
+        def encode_prompt(self, prompt: object, device: object = None) -> tuple[torch.Tensor, None]:
+            self.tokenizer.padding_side = "left"
+            return super().encode_prompt(prompt, device)
+
+    pipe, kept = Padding(), Embeddings()
+    for _ in range(2):  # encoded, then kept
+        assert pipe.tokenizer.padding_side == "right"
+        with kept.of(pipe):
+            pipe.encode_prompt("a cat")
+            assert pipe.tokenizer.padding_side == "left"
+    assert (pipe.tokenizer.padding_side, pipe.calls) == ("right", 1)
+
+
 def test_the_last_few_are_kept_and_another_lora_forgets_all():
     pipe, kept = Pipe(), Embeddings()
     kept.forget_if(("a",))
@@ -110,7 +132,8 @@ def test_rank_0_encodes_for_all_to_the_bit_and_once():
         with embeddings.of(pipe):
             assert pipe.tokenizer.padding_side == "right"
             found = [pipe.encode_prompt("a cat"), pipe.encode_prompt("a cat"), pipe.encode_image(torch.zeros(1))]
-        assert pipe.tokenizer.padding_side == "left"
+            assert pipe.tokenizer.padding_side == "left"
+        assert pipe.tokenizer.padding_side == "right"
         return found, asked
 
     (first, calls), (second, none) = ranks(work)
