@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import transformers
-from transformers.utils import is_torchvision_available
 
 FILMS = "video_processor"
 
 
 def pictures_only(kind: Any) -> Any:
-    """A processor's class without the part that reads films, which needs torchvision.
+    """A processor's class without the part that reads films, which needs torchvision, and a file of its own with it.
 
     No pipeline here gives its text encoder a film. The part that reads pictures does with Pillow.
     """
@@ -25,5 +24,5 @@ def pictures_only(kind: Any) -> Any:
 def load(kind: Any, folder: str) -> Any:
     """A tokenizer, scheduler, processor or another part without weights, from its folder."""
     if issubclass(kind, transformers.ProcessorMixin) and FILMS in kind.get_attributes():
-        kind = kind if is_torchvision_available() else pictures_only(kind)
+        kind = pictures_only(kind)
     return kind.from_pretrained(folder)

@@ -18,9 +18,8 @@ from launcher.worker import processors
 pytestmark = pytest.mark.slow
 
 
-def test_a_processor_reads_pictures_without_what_films_need(tmp_path, monkeypatch):
+def test_a_processor_reads_pictures_without_what_films_need(tmp_path):
     pipeline_parts.qwen_processor().save_pretrained(tmp_path)
-    monkeypatch.setattr(processors, "is_torchvision_available", lambda: False)
     found = processors.load(transformers.Qwen2VLProcessor, str(tmp_path))
     assert isinstance(found, transformers.Qwen2VLProcessor)
     assert type(found).__name__ == "Qwen2VLProcessor"  # which a pipeline's index and its checks go by
