@@ -52,6 +52,8 @@ class Warm:
     def run(self, request: Request) -> list[np.ndarray]:
         """Each picture's frames (frames, height, width, 3)."""
         made = self.make(request)
+        logs = sorted(made.folder.rglob("*.log"))
+        assert made.record.files, logs[-1].read_text()[-2000:] if logs else made.record.status
         shown = [read_frames(made.folder / facts.file, made.record.frames.fps) for facts in made.record.files]
         return [np.stack([np.asarray(frame) for frame in frames]).astype(int) for frames in shown]
 

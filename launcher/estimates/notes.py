@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from launcher import quantizing
-from launcher.compiling import REGIONAL, WAYS
+from launcher.compiling import WAYS
 from launcher.estimates import memory
 from launcher.estimates.attentions import countable
 from launcher.estimates.savings import cheapest, shortage, smaller
@@ -17,7 +17,6 @@ from launcher.records.film import pixel_format
 from launcher.request.geometry import Size, whole_size
 from launcher.request.request import Request
 from launcher.request.speeds import rank_speeds
-from launcher.rules.compiling import compiled
 from launcher.wording import plural, shorten
 
 WAITS = 0.01  # s of a step that a GPU waits for its host: less is not told
@@ -114,9 +113,7 @@ def _host(request: Request) -> list[str]:
     host, device = host_seconds(request, speeds[0]), device_seconds(request, speeds)
     if host - device < WAITS:
         return []
-    told = f"a GPU waits for its host, which takes about {1e3 * host:.0f} ms to launch {1e3 * device:.0f} ms of work"
-    fewer = replace(request, config=replace(request.config, compile=REGIONAL))
-    return [told if list(compiled(fewer)) else f"{told}; type compile={REGIONAL} to launch less"]
+    return [f"a GPU waits for its host, which takes about {1e3 * host:.0f} ms to launch {1e3 * device:.0f} ms of work"]
 
 
 def _pictures(request: Request) -> list[str]:

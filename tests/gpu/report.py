@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import subprocess
@@ -46,8 +47,8 @@ class Report:
             self.tests[name] = why.replace("Skipped", "skipped")
         elif outcome.failed:
             crash = getattr(outcome.longrepr, "reprcrash", None)
-            said = (crash.message if crash else str(outcome.longrepr)).strip().splitlines()
-            self.tests[name] = f"failed: {' ... '.join(dict.fromkeys((said[0], said[-1])))[:200]}"
+            said = (crash.message if crash else str(outcome.longrepr)).strip().replace(f"{PACKAGE.parent}/", "")
+            self.tests[name] = f"failed: {said.splitlines()[0][:200]}"
         elif self.tests.get(name, NOT_RUN) == NOT_RUN:
             self.tests[name] = "passed"
 
@@ -120,13 +121,25 @@ def summary(found: dict[str, Any]) -> list[str]:
     ends = list(found["tests"].values())
     words = ("passed", "failed", "skipped", NOT_RUN)
     lines = [f"Tests: {', '.join(f'{sum(told.startswith(word) for told in ends)} {word}' for word in words)}."]
-    wrong = [one for one in found["checks"] if not one["passed"]]
-    lines += [f"Above its limit: {one['row']}, {one['name']}: {shown(one)} ({one['limit']:g})." for one in wrong]
+    lines += _above([one for one in found["checks"] if not one["passed"]])
     lines += [
         f"{name}: {told}." for name, told in found["tests"].items() if told.startswith("failed") or told == NOT_RUN
     ]
     reasons = {told for told in ends if told.startswith("skipped")}
     return [*lines, *sorted(f"{reason.capitalize()}." for reason in reasons)]
+
+
+def _above(wrong: list[dict[str, Any]]) -> list[str]:
+    """Of figures of one kind the worst; what is no number is."""
+    kinds: dict[tuple[str, str, float], list[dict[str, Any]]] = {}
+    for one in wrong:
+        kinds.setdefault((one["section"], one["name"], one["limit"]), []).append(one)
+    lines = []
+    for (_, name, limit), some in kinds.items():
+        worst = max(some, key=lambda one: math.inf if math.isnan(one["figure"]) else one["figure"])
+        more = f", the worst of {len(some)}" if len(some) > 1 else ""
+        lines.append(f"Above its limit: {worst['row']}, {name}: {shown(worst)} ({limit:g}){more}.")
+    return lines
 
 
 def shown(one: dict[str, Any]) -> str:
@@ -178,6 +191,9 @@ def tables(found: dict[str, Any], current: str) -> str:
         ],
         ("By host memory", "what"): [one for one in checks if one["section"] == "transport"],
         ("The launcher", "what"): [one for one in checks if one["section"] == "launcher"],
+        ("Families' tiny twins, levels of 255, the worst of them", "way"): [
+            {**one, "row": _tail(one)} for one in checks if one["section"] == "families"
+        ],
         ("What torch's operators do by themselves", "operator"): theirs,
     }
     pages = ["\n".join(lines)]
@@ -190,6 +206,11 @@ def tables(found: dict[str, Any], current: str) -> str:
 def _head(one: dict[str, Any]) -> str:
     """What was attended with, in which dtype: the cases of it are one line."""
     return str(one["row"]).partition(",")[0]
+
+
+def _tail(one: dict[str, Any]) -> str:
+    """Without whose it is."""
+    return str(one["row"]).partition(", ")[2]
 
 
 def readme(text: str, found: dict[str, Any], current: str) -> str:

@@ -184,7 +184,7 @@ def test_a_full_card(tmp_path, check):
     line = cause(done.stderr)
     print(line)
     assert re.match(r"launcher: rank \d: out of GPU memory", line), line
-    assert "estimated" in line
+    assert "were planned" in line
 
 
 def test_two_ranks_on_one_gpu_are_refused_without_the_host_transport(tmp_path):

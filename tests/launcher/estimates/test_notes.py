@@ -22,18 +22,12 @@ def test_notes_are_numbers_with_what_to_type(ask):
     assert "50 times slower" in notes(ask("runtime.dtype=float16"))[0]
 
 
-def test_a_host_that_gpus_wait_for_is_told_with_what_launches_less(ask):
+def test_a_host_that_gpus_wait_for_is_told(ask):
     words = ["machine=h100x8", "model=flux", "machine.gpus=4"]
     (note,) = (note for note in notes(ask(*words)) if "its host" in note)
-    assert re.fullmatch(
-        r"a GPU waits for its host, which takes about \d+ ms to launch \d+ ms of work; type compile=regional to launch "
-        "less",
-        note,
-    )
-    assert not any("its host" in note for note in notes(ask(*words, "compile=regional")))
+    assert re.fullmatch(r"a GPU waits for its host, which takes about \d+ ms to launch \d+ ms of work", note)
+    assert note in notes(ask(*words, "compile=regional")), "compiled blocks were launched no faster"
     assert not any("its host" in note for note in notes(ask(*words, "height=2048", "width=2048")))
-    (alone,) = (note for note in notes(ask(*words, "cache=first_block")) if "its host" in note)
-    assert alone.endswith("ms of work"), "what is refused is not named"
     assert not any("its host" in note for note in notes(ask("machine=h100x8")))  # too small to matter
 
 
