@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 torch = pytest.importorskip("torch")
-NEEDED = ("diffusers", "transformers", "accelerate", "hydra", "psutil", "tqdm", "PIL", "jsonschema", "ftfy")
+NEEDED = ("diffusers", "transformers", "accelerate", "hydra", "psutil", "tqdm", "PIL")
 MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"needs {', '.join(MISSING)}, not installed")
 
