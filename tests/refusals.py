@@ -173,6 +173,7 @@ REFUSALS: dict[str, list[Refusal]] = {
         ("scheduler=unipc scheduler.options={solver_type:1}", "must be text; its default is bh2", LAPTOP),
         ("scheduler=unipc scheduler.options={solver_type:[1]}", "must be a number, true, false or text", LAPTOP),
         (f"scheduler=unipc image={PICTURE}", "can't start from a picture; type scheduler=euler", LAPTOP),
+        ("model=skyreels_v2_df_1_3b scheduler=euler", "refuses the whole numbers that SkyReelsV2Diffu", LAPTOP),
         ("model=qwenimage scheduler=dpmpp_2m", "can't follow the sigmas that QwenImagePipeline gives", LAPTOP),
         (
             "scheduler=deis scheduler.shift=3",

@@ -149,6 +149,11 @@ def gives_times(kind: str) -> bool:
     return any(isinstance(each, ast.keyword) and each.arg == "per_token_timesteps" for each in ast.walk(node))
 
 
+def gives_whole_times(kind: str) -> bool:
+    """Whether a pipeline has times for each frame, whole numbers, which `FlowMatchEulerDiscreteScheduler` refuses."""
+    return "def generate_timestep_matrix(" in _pipeline_file(kind)
+
+
 def method(node: ast.ClassDef, name: str) -> ast.FunctionDef | None:
     """A method of a class, by its name."""
     return next((each for each in node.body if isinstance(each, ast.FunctionDef) and each.name == name), None)

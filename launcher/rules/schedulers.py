@@ -53,6 +53,9 @@ def scheduler(request: Request) -> Iterator[Problem]:
     if own and (found := _times(request, own)) is not None:
         yield found
         return
+    if wish.name == "euler" and sources.gives_whole_times(model.pipeline):
+        yield Problem(value, f"refuses the whole numbers that {model.pipeline} has for times", "type scheduler=unipc")
+        return
     if wish.empty or not own:
         return
     kind = chosen(wish, own)

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten  # diffusers' outputs are known to it
+from torch.utils._pytree import tree_flatten, tree_map  # diffusers' outputs are known to it
 
 from attention_backends import exchange
 from launcher.worker.telling import Shape, hear, shapes, tell
@@ -128,8 +128,7 @@ def _joined(one: Any, two: Any) -> Any:
         return [*one, *two]
     if isinstance(one, tuple):
         return tuple(_joined(*both) for both in zip(one, two, strict=True))
-    values, form = tree_flatten(one)  # an output class of diffusers
-    return tree_unflatten([_joined(*both) for both in zip(values, tree_flatten(two)[0], strict=True)], form)
+    return type(one)(**{name: _joined(one[name], two[name]) for name in one})  # an output class of diffusers
 
 
 @contextlib.contextmanager

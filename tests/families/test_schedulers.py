@@ -30,9 +30,9 @@ WISHES = [
     Wish("dpmpp_2m", 5.0),
     Wish("euler", None, "karras"),
 ]
-# Those whose pipelines do four different things with their scheduler; `python tests/families/test_schedulers.py`
+# Those whose pipelines do five different things with their scheduler; `python tests/families/test_schedulers.py`
 # tries all, a minute and a half.
-SAMPLE = ("sd35_medium", "zimage_turbo", "cogvideox_5b", "helios")
+SAMPLE = ("sd35_medium", "zimage_turbo", "cogvideox_5b", "helios", "skyreels_v2_df_1_3b")
 
 
 def disagreements(name: str, folder: Path) -> list[str]:

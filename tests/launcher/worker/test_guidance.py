@@ -73,7 +73,16 @@ def test_of_two_calls_each_half_computes_one_and_has_both(pairs, dtype):
     assert [len(computed[half]) for half in (0, 1)] == [2, 2]
 
 
-@pytest.mark.parametrize("kind", [tuple, list, lambda x: x[0], lambda x: Transformer2DModelOutput(sample=x[0])])
+KINDS: tuple[Callable[..., Any], ...] = (
+    tuple,
+    list,
+    lambda x: x[0],
+    lambda x: Transformer2DModelOutput(sample=x[0]),
+    lambda x: Transformer2DModelOutput(sample=x),
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_batch_is_computed_in_halves_whatever_comes_out(pairs, kind):
     given = torch.arange(8.0).reshape(2, 4)
     text, time, words = torch.tensor([[1.0], [10.0]]), torch.tensor(3.0), ["yes", "no"]
@@ -88,6 +97,8 @@ def test_a_batch_is_computed_in_halves_whatever_comes_out(pairs, kind):
     for found in both(pairs, rank):
         assert torch.equal(torch.cat(tree_flatten(found)[0]), given + text + time)
         assert type(found) is type(kind([given]))
+        entries = getattr(found, "sample", found)
+        assert not isinstance(entries, list) or len(entries) == 2  # as Z-Image's pipeline for masks has them
 
 
 def test_a_batch_of_two_pictures_is_computed_in_halves_of_two(pairs):
