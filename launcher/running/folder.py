@@ -45,7 +45,9 @@ class GroupFolder:
         else:
             tried = ", ".join(map(str, places)) or os.environ.get("TMPDIR", "/tmp")
             raise RunFailed(f"no folder for temporary files can be used (tried {tried}); set TMPDIR to a short path")
-        self._lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        # A file object, which closes its descriptor once: a group is ended more than once, and meanwhile the number is
+        # somebody else's.
+        self._lock = (self.path / LOCK).open("w", encoding="utf-8")
         fcntl.flock(self._lock, fcntl.LOCK_EX)
 
     @property
@@ -59,10 +61,9 @@ class GroupFolder:
             file.write(json.dumps(str(run.absolute())) + "\n")
 
     def remove(self) -> None:
-        """Remove the folder with all that is in it."""
+        """Remove the folder with all that is in it; no harm is done if it was removed before."""
         shutil.rmtree(self.path, ignore_errors=True)
-        with contextlib.suppress(OSError):  # it was removed before
-            os.close(self._lock)
+        self._lock.close()
 
 
 def _places() -> Iterator[Path]:

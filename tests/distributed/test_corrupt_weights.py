@@ -93,7 +93,7 @@ def test_what_headers_show_is_refused_before_the_first_rank_starts(swept):
 def test_what_the_ranks_find_is_told_and_no_picture_is_made_of_it(swept):
     ended, said, _ = swept
     failed = [line for line in ended.out.splitlines() if line.startswith("[") and "  failed  rank 0: " in line]
-    assert len(failed) == len(FOUND)
+    assert len(failed) == len(FOUND), ended.out
     for number, (name, line) in enumerate(zip(list(said)[2:], failed, strict=True), start=2):
         assert said[name] in line
         folder = ended.folder / str(number)
