@@ -67,8 +67,8 @@ def end(process: subprocess.Popen[bytes] | None, ranks: Iterable[psutil.Process]
 
 
 def _descendants(process: subprocess.Popen[bytes] | None) -> list[psutil.Process]:
-    """Ranks that were started and have not connected yet."""
-    if process is None:
+    """Ranks that were started and have not connected yet; of one that has ended the number may be another's by now."""
+    if process is None or process.poll() is not None:
         return []
     try:
         return psutil.Process(process.pid).children(recursive=True)

@@ -5,6 +5,7 @@ import inspect
 from importlib import import_module, metadata
 
 import pytest
+from diffusers.models import attention_dispatch
 from diffusers.models.attention_dispatch import AttentionBackendName
 
 from attention_backends import enable
@@ -46,6 +47,11 @@ def test_an_unknown_flag_is_refused():
 def test_kernel_names_are_diffusers_own():
     assert (set(KERNELS) - {"auto"}) | set(NOT_SUPPORTED) == {member.value for member in AttentionBackendName}
     assert not set(KERNELS) & set(NOT_SUPPORTED)
+
+
+def test_the_oldest_versions_are_diffusers_own():
+    theirs = {"flash": attention_dispatch._REQUIRED_FLASH_VERSION, "sage": attention_dispatch._REQUIRED_SAGE_VERSION}
+    assert {name: KERNELS[name].package.least for name in theirs} == theirs
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"needs {', '.join(MISSING)}, not installed")
 
 ROOT = Path(__file__).parent.parent.parent
+REFUSED = {"ideogram4": {"1 rank, by blocks"}}  # before a rank starts
 BESIDE = 3  # processes that draw at the same time: to build a twin and to load it takes longer than to draw
 
 
@@ -65,7 +66,9 @@ def test_twin(name, beside, check):
     told = beside[name]
     print(told.get("failed", ""))
     assert "failed" not in told, told["failed"].strip().splitlines()[-1]
-    for way, (most, mean) in told.items():
+    assert {way for way, one in told.items() if isinstance(one, str)} == REFUSED.get(name, set()), told
+    for way in told.keys() - REFUSED.get(name, set()):
+        most, mean = told[way]
         if way == "1 rank":
             check(f"{name}, {way}: mean levels from a CPU's", mean, 2.5)
             continue

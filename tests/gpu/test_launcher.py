@@ -86,9 +86,8 @@ def beside(folder: Path) -> dict[str, tuple[Path, subprocess.CompletedProcess[st
     jobs = {_cpu(more): ("cp=none", "runtime=cpu", *(word for word in more if word != "vae.shared=true"))
             for _, more in WAYS.values()}  # fmt: skip
     jobs |= {way: (*words, *more) for way, (words, more) in WAYS.items()}
-    jobs = dict(
-        sorted(jobs.items(), key=lambda job: not any(word.startswith("compile=") for word in job[1]))
-    )  # longest
+    # What compiles takes longest.
+    jobs = dict(sorted(jobs.items(), key=lambda job: not any(word.startswith("compile=") for word in job[1])))
     folders = {way: folder / str(number) for number, way in enumerate(jobs)}
     with ThreadPoolExecutor(5) as pool:
         ended = {
