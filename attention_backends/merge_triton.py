@@ -11,47 +11,44 @@ import triton
 import triton.language as tl
 
 ROWS = 16  # query rows of a program
-_TYPES = {
-    torch.float64: tl.float64,
-    torch.float32: tl.float32,
-    torch.bfloat16: tl.bfloat16,
-    torch.float16: tl.float16,
-}
 
 
 @triton.jit  # type: ignore[untyped-decorator]
 def merge_kernel(  # type: ignore[no-untyped-def]
-    outs, lses, merged, total, blocks, queries, heads, width,
+    outs, lses, merged, total, queries, heads, width,
     out_b, out_s, out_h, out_d,
-    ROWS: tl.constexpr, WIDTH: tl.constexpr, OUT: tl.constexpr, LSE: tl.constexpr,
+    ROWS: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
-    """outs, lses: addresses of `blocks` tensors each, (B, S, H, D) with the given strides and dense (B, H, S)."""
+    """outs, lses: a tuple of tensors each, (B, S, H, D) with the given strides and dense (B, H, S).
+
+    They are arguments, not a table of addresses in memory: so the compiler knows that they are aligned and reads 16
+    bytes at a time, of all blocks at once. It compiles for each number of blocks (0.3 s for 4, 2 s for 33, on a disk
+    from then on).
+    """
+    wide = total.dtype.element_ty
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     batch, head = tl.program_id(1) // heads, tl.program_id(1) % heads
     channels = tl.arange(0, WIDTH)
     real = rows < queries
     at = tl.program_id(1) * queries + rows  # in an LSE
 
-    top = tl.full((ROWS,), -float("inf"), LSE)
-    for block in range(blocks):
-        lse = tl.load(tl.load(lses + block).to(tl.pointer_type(LSE)) + at, mask=real, other=-float("inf"))
-        top = tl.maximum(top, lse)
+    top = tl.full((ROWS,), -float("inf"), wide)
+    for block in tl.static_range(len(lses)):
+        top = tl.maximum(top, tl.load(lses[block] + at, mask=real, other=-float("inf")))
     top = tl.where(top == -float("inf"), 0.0, top)  # a row that no block sees: weights exp(-inf) = 0, not NaN
-    weight = tl.zeros((ROWS,), LSE)
-    whole = tl.zeros((ROWS, WIDTH), LSE)
+    weight = tl.zeros((ROWS,), wide)
+    whole = tl.zeros((ROWS, WIDTH), wide)
     cells = batch.to(tl.int64) * out_b + head * out_h + rows[:, None].to(tl.int64) * out_s + channels[None, :] * out_d
     inside = real[:, None] & (channels[None, :] < width)
-    for block in range(blocks):
-        lse = tl.load(tl.load(lses + block).to(tl.pointer_type(LSE)) + at, mask=real, other=-float("inf"))
-        out = tl.load(tl.load(outs + block).to(tl.pointer_type(OUT)) + cells, mask=inside, other=0.0)
-        share = tl.exp(lse - top)
+    for block in tl.static_range(len(outs)):
+        share = tl.exp(tl.load(lses[block] + at, mask=real, other=-float("inf")) - top)
         weight += share
-        whole += share[:, None] * out.to(LSE)
+        whole += share[:, None] * tl.load(outs[block] + cells, mask=inside, other=0.0).to(wide)
     seen = weight > 0
     whole = whole / tl.where(seen, weight, 1.0)[:, None]
     tl.store(total + at, tl.where(seen, top + tl.log(tl.where(seen, weight, 1.0)), -float("inf")), mask=real)
     place = ((batch.to(tl.int64) * queries + rows[:, None]) * heads + head) * width + channels[None, :]
-    tl.store(merged + place, whole.to(OUT), mask=inside)
+    tl.store(merged + place, whole.to(merged.dtype.element_ty), mask=inside)
 
 
 def merge(outs: Sequence[torch.Tensor], lses: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -62,13 +59,10 @@ def merge(outs: Sequence[torch.Tensor], lses: Sequence[torch.Tensor]) -> tuple[t
         outs = [out.contiguous() for out in outs]
     merged = outs[0].new_empty(outs[0].shape)
     total = torch.empty_like(lses[0])
-    # Pinned, so that the copy waits its turn on the device and the host does not wait for it.
-    addresses = torch.tensor([[x.data_ptr() for x in xs] for xs in (outs, lses)], pin_memory=merged.is_cuda)
-    addresses = addresses.to(merged.device, non_blocking=True)
     grid = (triton.cdiv(queries, ROWS), batch * heads)
     if merged.numel():
         merge_kernel[grid](
-            *addresses, merged, total, len(outs), queries, heads, width, *outs[0].stride(),
-            ROWS=ROWS, WIDTH=triton.next_power_of_2(width), OUT=_TYPES[merged.dtype], LSE=_TYPES[total.dtype],
+            tuple(outs), tuple(lses), merged, total, queries, heads, width, *outs[0].stride(),
+            ROWS=ROWS, WIDTH=triton.next_power_of_2(width),
         )  # fmt: skip
     return merged, total

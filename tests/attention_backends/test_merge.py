@@ -44,10 +44,10 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from attention_backends.merge_triton import merge_kernel, tl
+from attention_backends.merge_triton import merge_kernel
 
-kinds = ["*i64", "*i64", "*bf16", "*fp32", *["i32"] * 8, *["constexpr"] * 4]
-constants = {"ROWS": 16, "WIDTH": 128, "OUT": tl.bfloat16, "LSE": tl.float32}
+kinds = [("*bf16",) * 3, ("*fp32",) * 3, "*bf16", "*fp32", *["i32"] * 6, *["constexpr"] * 3]
+constants = {"out_d": 1, "ROWS": 16, "WIDTH": 128}
 source = ASTSource(merge_kernel, dict(zip(merge_kernel.arg_names, kinds, strict=True)), constexprs=constants)
 for capability in (80, 90):
     compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32))
