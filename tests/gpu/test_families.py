@@ -40,7 +40,7 @@ def drawn(folder: Path, some: list[str]) -> list[dict[str, Any]]:
     env = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "LAUNCHER_"))}
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     env |= {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder), "PYTHONPATH": os.pathsep.join(paths)}
-    env["NVIDIA_TF32_OVERRIDE"] = "0"  # convolutions in float32 are in float32
+    env["NVIDIA_TF32_OVERRIDE"] = "0"  # torch's default for convolutions; with it some twins are 53 levels off
     folder.mkdir()
     command = [sys.executable, str(Path(__file__).parent / "twins_on_card.py"), str(folder), *some]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240, check=False)
@@ -59,18 +59,13 @@ def beside(folder: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_twin(name, beside, check):
-    """One rank draws what a CPU draws, about: weights are random, and a few steps make much of a rounding's difference.
-
-    All other ways draw what that rank draws.
-    """
+    """One rank draws what a CPU draws, and all other ways what that rank draws."""
     told = beside[name]
     print(told.get("failed", ""))
     assert "failed" not in told, told["failed"].strip().splitlines()[-1]
     assert {way for way, one in told.items() if isinstance(one, str)} == REFUSED.get(name, set()), told
     for way in told.keys() - REFUSED.get(name, set()):
         most, mean = told[way]
-        if way == "1 rank":
-            check(f"{name}, {way}: mean levels from a CPU's", mean, 2.5)
-            continue
-        check(f"{name}, {way}: most levels from one rank's", most, 3)
-        check(f"{name}, {way}: mean levels from one rank's", mean, 0.1)
+        like = "a CPU's" if way == "1 rank" else "one rank's"
+        check(f"{name}, {way}: most levels from {like}", most, 3)
+        check(f"{name}, {way}: mean levels from {like}", mean, 0.1)

@@ -55,6 +55,9 @@ def cases(name):
         pytest.skip(f"{name} {why}")
     if torch.cuda.get_device_capability() < rules.capability:
         pytest.skip(f"needs compute capability {rules.capability}")
+    if rules.package:
+        pytest.importorskip("diffusers")
+        import attention_backends.diffusers_seam  # noqa: F401 - diffusers' wrappers are registered there
     return rules.dtypes
 
 
@@ -96,8 +99,6 @@ def test_kernel(name, check):
 
 def test_sage(check):
     """It is 8-bit, so not exact: errors are of its rounding. Its keys are as they were."""
-    import attention_backends.diffusers_seam  # noqa: F401 - diffusers' wrappers are registered there
-
     for dtype in cases("sage"):
         q, k, v = tensors(dtype, width=128)
         kept = k.clone()
