@@ -17,7 +17,7 @@ from launcher.running.session import Session
 pytestmark = pytest.mark.slow
 
 GROUPS = (("cp=ring_anything",), ("cp=none",), ("cp=none",))
-SWEEPS = (16, 17, 17) if "FAMILY_SAMPLES" in os.environ else (8, 8, 8)
+SWEEPS = (16, 17, 17) if "FAMILY_SAMPLES" in os.environ else (6, 6, 6)
 SMALL = ["runtime=cpu", "steps=1", "height=16", "width=16"]
 MIB = 2**20
 

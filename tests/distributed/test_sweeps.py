@@ -34,7 +34,7 @@ def records(folder: Path) -> dict[str, dict]:
 def swept(tmp_path_factory):
     """Eight jobs over the same two ranks."""
     folder = tmp_path_factory.mktemp("sweep")
-    words = ["-m", *SMALL, "cp=ring,ring_anything", "runtime.processes=2", "height=48,64", "seed=1,2"]
+    words = ["-m", *SMALL, "cp=ulysses,ring_anything", "runtime.processes=2", "height=48,64", "seed=1,2"]
     result = subprocess.run(command(*words), cwd=folder, env=hermetic(), capture_output=True, text=True, check=False)
     (sweep,) = (path.parent for path in folder.rglob("multirun.yaml"))
     validated(folder)
@@ -44,7 +44,7 @@ def swept(tmp_path_factory):
 def test_the_screen_says_how_many_jobs_what_varies_and_how_each_ended(swept):
     ended, _ = swept
     lines = ended.out.splitlines()
-    assert lines[0] == "sweep      8 jobs: cp (ring, ring_anything) x height (48, 64) x seed (1, 2)"
+    assert lines[0] == "sweep      8 jobs: cp (ulysses, ring_anything) x height (48, 64) x seed (1, 2)"
     assert [line[:5] for line in lines if line.startswith("[")] == [f"[{number}/8]" for number in range(1, 9)]
     assert lines[-3] == "8 done"
     assert lines[-2].startswith("side by side: ")
@@ -63,6 +63,14 @@ def test_the_weights_are_loaded_once(swept):
     assert {record["loads"] for record in found.values()} == {1}
     assert sum(record["times"]["load"] > 0.01 for record in found.values()) == 1
     assert all(record["status"] == "done" for record in found.values())
+
+
+def test_both_modes_draw_the_same(swept):
+    for number in range(4):
+        pictures = (swept[0].folder / str(job) / "0000.png" for job in (number, number + 4))
+        apart = difference(*pictures).largest
+        assert apart is not None
+        assert apart <= 1
 
 
 def test_a_warm_jobs_picture_is_that_of_a_run_alone_to_the_byte(swept, launch):

@@ -41,7 +41,7 @@ def test_its_command_says_what_is_wrong(
 @pytest.mark.parametrize(
     ("size", "usual", "mean"),
     [
-        ("512x512", 6, 0.95),
+        ("512x512", 3, 0.95),
         ("256x256", 8, 0.93),
         ("256x256 in any words", 8, 0.93),
         ("1000x1024", 1, 0.93),

@@ -12,7 +12,7 @@ from launcher.flux_tiny.vocabulary import read
 
 pytestmark = pytest.mark.slow
 
-REQUEST = (shard_error.PROMPT, 384, 12, 0)  # size, steps, seed
+REQUEST = (shard_error.PROMPT, 288, 8, 0)  # size, steps, seed
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ from launcher.rules import problems
 from launcher.running.message import job_message
 
 COMPOSER = Composer()
-REQUESTS = 2000 if "FAMILY_SAMPLES" in os.environ else 500
+REQUESTS = 2000 if "FAMILY_SAMPLES" in os.environ else 300
 few = st.none() | st.integers(1, 4)
 numbers = few | st.integers(-2, 9) | st.integers()
 sides = st.tuples(st.integers(1, 1500), st.integers(1, 1500))

@@ -41,14 +41,18 @@ def test_a_laptop_takes(ask, line):
 
 @pytest.mark.slow
 def test_every_rule_is_broken_by_some_line(asked):
-    """By one of its own room, most of them, so that few lines are composed; each line's own test reads what to do."""
+    """By one of its own room, most of them, or one that says its name: few lines are composed so.
+
+    Each line's own test reads what to do.
+    """
+    all_lines = [(name, *line) for name, lines in REFUSALS.items() for line in lines]
     unbroken = []
     for rule in RULES:
         if rule.__name__ == "films":
             continue  # a line can't make a film: tests/launcher/request/test_films.py breaks that rule
         room = rule.__module__.rpartition(".")[2]
-        lines = [*REFUSALS.get(room, []), *(line for name in REFUSALS.keys() - {room} for line in REFUSALS[name])]
-        if not any(list(rule(asked(line, machine))) for line, _, machine in lines):
+        likely = sorted(all_lines, key=lambda one: (one[0] != room, rule.__name__[:5] not in one[1]))
+        if not any(list(rule(asked(line, machine))) for _, line, _, machine in likely):
             unbroken.append(rule.__name__)
     assert unbroken == []
 
