@@ -53,29 +53,31 @@ def scheduler(request: Request) -> Iterator[Problem]:
     if own and (found := _times(request, own)) is not None:
         yield found
         return
-    if wish.name == "euler" and sources.gives_whole_times(model.pipeline):
+    whole_times = sources.gives_whole_times(model.pipeline)  # which euler refuses
+    if wish.name == "euler" and whole_times:
         yield Problem(value, f"refuses the whole numbers that {model.pipeline} has for times", "type scheduler=unipc")
         return
     if wish.empty or not own:
         return
+    names = [name for name in fitting(own) if not (whole_times and name == "euler")]
     kind = chosen(wish, own)
     if kind is None:
-        names = fitting(own)
         have = str(own.get("_class_name"))
         instead = f"type {choices(f'scheduler={name}' for name in names)}" if names else AUTO
         what = f"can't follow what {model.name} predicts, which needs " + (f"a {have}" if not names else "another")
         yield Problem(value, what, instead)
         return
     flow, node = predicts(own) == FLOW, sources.pipeline(model.pipeline)
+    take_sigmas = f"type {choices(f'scheduler={name}' for name in names if SOLVERS[name].get(FLOW) in TAKE_SIGMAS)}"
     if flow and kind not in TAKE_SIGMAS and node is not None and sources.gives_sigmas(node):
         what = f"can't follow the sigmas that {model.pipeline} gives its scheduler"
-        yield Problem(value, what, "type scheduler=euler or scheduler=unipc")
+        yield Problem(value, what, take_sigmas)
     static = wish.shift is not None or not own.get("use_dynamic_shifting")
     if flow and kind in DYNAMIC_ONLY and node is not None and static and sources.gives_mu(node):
         what = f"takes no shift but the one that {model.pipeline} finds for each size"
         if not own.get("use_dynamic_shifting"):
             what = f"can't keep the shift of {model.name}, which is the same for each size"
-        yield Problem(value, what, "type scheduler=euler or scheduler=unipc")
+        yield Problem(value, what, take_sigmas)
     if flow and kind != EULER and strength(request.config) is not None:
         yield Problem(value, "can't start from a picture", "type scheduler=euler")
     if wish.shift is not None and not flow:
@@ -84,7 +86,8 @@ def scheduler(request: Request) -> Iterator[Problem]:
     if wish.sigmas is not None:
         value = f"scheduler.sigmas={wish.sigmas}"
         if kind not in SPACED or (flow and kind != EULER):
-            instead = f"type {choices(_spaced(fitting(own), flow))}" if fitting(own) else AUTO
+            spaced = _spaced(names, flow)
+            instead = f"type {choices(spaced)}" if spaced else AUTO
             yield Problem(value, f"a {kind} has no such spacing", instead)
         elif wish.sigmas == "beta" and not installed("scipy"):
             yield Problem(value, "needs the package scipy, which is not installed", "type pip install scipy")
