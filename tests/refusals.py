@@ -88,7 +88,7 @@ REFUSALS: dict[str, list[Refusal]] = {
         ("compile=full cache=pab", "compile=full: was not tested with cache=pab; type cache=none, or", LAPTOP),
         ("compile=regional runtime=gpu_offload", "was not tested with runtime.offload=model; type runtime.off", GPUS),
         ("compile=full lora.path=a.safetensors", "compiles anew for each LoRA and scale", LAPTOP),
-        ("compile=full cp=diffusers_ring", "was not tested with diffusers' own context parallelism; type cp=r", LAPTOP),
+        ("compile=full cp=diffusers_ring", "was not tested with diffusers' own context parallelism; type cp.i", LAPTOP),
         ("compile=full runtime.weights=sharded cp=ring_anything", "block by block; type compile=regional, or", LAPTOP),
         ("compile=full cp=none attention=flash", "was not tested with attention=flash on one rank; type att", GPUS),
         ("compile=full model.transformer=a.gguf", "compile=full: was not tested with a GGUF transformer", LAPTOP),

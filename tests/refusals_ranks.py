@@ -31,7 +31,7 @@ RANKS: dict[str, list[tuple[str, str, Machine]]] = {
             LAPTOP,
         ),
         ("cp.implementation=theirs", "unknown option; choose from own, diffusers", LAPTOP),
-        ("cp=none cp.implementation=diffusers", "cp=none shares no sequence; leave it out", LAPTOP),
+        ("cp=none cp.implementation=diffusers", "cp=none shares no sequence; type cp.implementation=own", LAPTOP),
         (
             "cp=unified_anything cp.implementation=diffusers",
             "diffusers has no unified_anything; it has ring, ulysses, unified, ulysses_anything, ring_anything",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 from launcher.families.tasks import task_of, tasks
@@ -9,6 +10,12 @@ from launcher.problems import Problem
 from launcher.request.request import Request
 from launcher.rules.rule import rule
 from launcher.wording import plural
+
+
+def larger(request: Request) -> str:
+    """What to type for two pictures a call; "" where that is refused."""
+    config = dataclasses.replace(request.config, batch=2)
+    return "" if list(batches(dataclasses.replace(request, config=config))) else "type batch=2"
 
 
 @rule

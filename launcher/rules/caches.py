@@ -6,6 +6,7 @@ import ast
 import math
 from collections.abc import Iterator
 
+from launcher import compiling
 from launcher.caches import NEEDS, NONE, SETTINGS
 from launcher.families import sources
 from launcher.families.tasks import task_of
@@ -31,29 +32,39 @@ def cache(request: Request) -> Iterator[Problem]:
         return
     for name in sorted({name for takes in SETTINGS.values() for name in takes} - set(SETTINGS[asked.name])):
         if (given := getattr(asked, name)) is not None:
-            takers = [f"cache={each}" for each, takes in SETTINGS.items() if name in takes]
-            yield Problem(typed(f"cache.{name}", given), f"{value} takes none", f"type {choices(takers)}, or {LEAVE}")
+            takers = [each for each, takes in SETTINGS.items() if name in takes]
+            yield Problem(typed(f"cache.{name}", given), f"{value} takes none", _instead(request, takers))
     if asked.name == NONE:
         return
-    if asked.name not in model.caches:
-        tested = [f"cache={each}" for each in model.caches]
-        what = f"was not tested with {model.name}"
-        yield Problem(value, what, f"type {choices(tested)}, or {LEAVE}" if tested else LEAVE)
-        return
-    task = task_of(request.config)
+    if why := _unfit(request, asked.name):
+        yield Problem(value, why, _instead(request, list(SETTINGS)))
+    if asked.name in model.caches:
+        yield from _numbers(request)
+
+
+def _unfit(request: Request, name: str) -> str:
+    """Why a cache can't serve the request; "" where it can."""
+    model, task = request.config.model, task_of(request.config)
+    if name not in model.caches:
+        return f"was not tested with {model.name}"
     pipeline = (task.pipeline if task is not None else None) or model.pipeline
-    if not _has(pipeline, NEEDS[asked.name]):
-        what = f"{pipeline} does not tell it which of its calls or steps it is in (it has no {NEEDS[asked.name]})"
-        yield Problem(value, what, LEAVE)
-    if asked.name == "pab" and request.passes == 2 and model.guidance_branches == "calls":
-        what = f"{pipeline} calls its transformer twice a step, and one call would be given the other's attention"
-        others = [f"cache={each}" for each in model.caches if each != "pab"]
-        yield Problem(value, what, f"type {choices(others)}, or {LEAVE}" if others else LEAVE)
-    if asked.name == "faster" and request.passes == 2:
-        what = "was tested where a step has one pass of the transformer, and guidance makes it two"
-        others = [f"cache={each}" for each in model.caches if each != "faster"]
-        yield Problem(value, what, f"type {choices(others)}, or {LEAVE}")
-    yield from _numbers(request)
+    if not _has(pipeline, NEEDS[name]):
+        return f"{pipeline} does not tell it which of its calls or steps it is in (it has no {NEEDS[name]})"
+    if name == "pab" and request.passes == 2 and model.guidance_branches == "calls":
+        return f"{pipeline} calls its transformer twice a step, and one call would be given the other's attention"
+    if name == "faster" and request.passes == 2:
+        return "was tested where a step has one pass of the transformer, and guidance makes it two"
+    return ""
+
+
+def _instead(request: Request, names: list[str]) -> str:
+    """What to type: those of these caches that can serve the request."""
+    config = request.config
+    if config.compile != compiling.NONE or config.cp.implementation != "own":  # which were tested without
+        return LEAVE
+    known = config.model.mag_ratios or config.cache.ratios
+    fit = [name for name in names if name != NONE and not _unfit(request, name) and (name != "mag" or known)]
+    return f"type {choices(f'cache={name}' for name in fit)}, or {LEAVE}" if fit else LEAVE
 
 
 def _has(pipeline: str, name: str) -> bool:

@@ -42,7 +42,7 @@ def compiled(request: Request) -> Iterator[Problem]:
         yield Problem(f"{value} runtime.weights=sharded", what, f"{instead}type compile=none")
     if config.cp.implementation != "own":
         what = "was not tested with diffusers' own context parallelism"
-        yield Problem(value, what, f"type cp={request.mode}, or {LEAVE}")
+        yield Problem(value, what, f"type cp.implementation=own, or {LEAVE}")
     if request.mode == "none" and (kernel := config.attention.kernel) not in ("auto", "native"):
         yield Problem(value, f"was not tested with attention={kernel} on one rank", f"type attention=auto, or {LEAVE}")
     if (model.transformer or "").endswith(".gguf"):

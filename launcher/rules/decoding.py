@@ -8,6 +8,7 @@ from launcher.decoding import OVERLAP, SHARED, TILED
 from launcher.families import sources
 from launcher.problems import Problem
 from launcher.request.request import Request
+from launcher.rules import batches
 from launcher.rules.numbers import MAX_SIDE
 from launcher.rules.rule import rule
 
@@ -23,7 +24,8 @@ def slices(request: Request) -> Iterator[Problem]:
     if kind not in TILED:
         yield _untried("vae.slicing=true", request)
     elif request.config.batch == 1:
-        yield Problem("vae.slicing=true", "each picture is decoded alone with batch=1", f"type batch=2, or {LEAVE}")
+        instead = " or ".join(filter(None, [batches.larger(request), LEAVE]))
+        yield Problem("vae.slicing=true", "each picture is decoded alone with batch=1", instead)
 
 
 def _untried(value: str, request: Request) -> Problem:
@@ -38,11 +40,11 @@ def tiles(request: Request) -> Iterator[Problem]:
     asked, model = request.config.vae, request.config.model
     kind = sources.part_of(model.pipeline, "vae")
     if not asked.tiling:
+        instead = f"type vae.tiling=true, or {LEAVE}" if kind in TILED else LEAVE
         if asked.tile is not None:
-            yield Problem(f"vae.tile={asked.tile}", "the VAE decodes all at once", f"type vae.tiling=true, or {LEAVE}")
+            yield Problem(f"vae.tile={asked.tile}", "the VAE decodes all at once", instead)
         if asked.shared:
-            what = "ranks are dealt tiles, and the VAE decodes all at once"
-            yield Problem("vae.shared=true", what, f"type vae.tiling=true, or {LEAVE}")
+            yield Problem("vae.shared=true", "ranks are dealt tiles, and the VAE decodes all at once", instead)
         return
     if kind not in TILED:
         yield _untried("vae.tiling=true", request)
@@ -61,4 +63,5 @@ def tiles(request: Request) -> Iterator[Problem]:
         what = f"{kind} keeps what it computed of a tile's frames for the next ones, so tiles can't be dealt"
         yield Problem("vae.shared=true", what, LEAVE)
     elif request.mesh.ranks == 1:
-        yield Problem("vae.shared=true", "there is one rank", f"type cp=ring_anything, or {LEAVE}")
+        alone = request.device == "cuda" and len(request.usable) < 2
+        yield Problem("vae.shared=true", "there is one rank", LEAVE if alone else f"type cp=ring_anything, or {LEAVE}")

@@ -42,7 +42,8 @@ def devices(request: Request) -> Iterator[Problem]:
             instead = "type model=flux_tiny, or insist with runtime.device=cpu (hours a picture)"
             yield Problem(f"model={config.model.name}", what, instead)
         if (how := config.runtime.offload) in offloading.WAYS[1:]:
-            yield Problem(f"runtime.offload={how}", "moves weights off a GPU, and this run uses none", "leave it out")
+            what = "moves weights off a GPU, and this run uses none"
+            yield Problem(f"runtime.offload={how}", what, "leave it out, or type runtime.offload=none")
     elif request.device == "cuda" and not there and config.runtime.devices is None:
         yield Problem("runtime.device=cuda", f"this machine has {machine}", "type runtime.device=cpu or leave it out")
     if request.device == "cuda" and there and machine.asked and (build := torch_build()).endswith("+cpu"):
@@ -54,7 +55,8 @@ def devices(request: Request) -> Iterator[Problem]:
 def check(request: Request) -> Iterator[Problem]:
     """A self-check compares several ranks with one."""
     if request.config.check and request.mesh.ranks == 1:
-        instead = "type cp=ring_anything, or leave it out"
+        alone = request.device == "cuda" and len(request.usable) < 2
+        instead = "leave it out" if alone else "type cp=ring_anything, or leave it out"
         yield Problem("check=true", "compares several ranks with one, and this run has one process", instead)
 
 

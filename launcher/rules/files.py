@@ -123,7 +123,9 @@ def film(request: Request) -> Iterator[Problem]:
     for key in ("codec", "crf"):
         if getattr(output, key) is not None and not kind.film:
             what = f"is of output=mp4, and this is output={kind.name}"
-            yield Problem(f"output.{key}={getattr(output, key)}", what, "type output=mp4, or leave it out")
+            films = request.config.model.frames_per_latent is not None
+            instead = "type output=mp4, or leave it out" if films else "leave it out"
+            yield Problem(f"output.{key}={getattr(output, key)}", what, instead)
     if codec is None:
         return
     if output.crf is not None and not 0 <= output.crf <= codec.worst:

@@ -105,8 +105,8 @@ def guidance(request: Request) -> Iterator[Problem]:
             yield Problem(value, "must be a number from 0", f"type guidance={model.guidance or 3.5}")
         elif not takes_scale:
             what = f"{model.name} takes no distilled guidance scale"
-            also = ", or type model.true_cfg=2 for classifier-free guidance" if model.arguments.true_cfg else ""
-            yield Problem(value, what, f"leave it out{also}")
+            also = "type model.true_cfg=2 in its place, for classifier-free guidance, or "
+            yield Problem(value, what, f"{also if model.arguments.true_cfg else ''}leave it out")
     elif model.guidance_steps is not None:
         if config.steps != model.guidance_steps:
             what = f"{model.name}'s own guidance schedule has {model.guidance_steps} steps"
@@ -124,7 +124,8 @@ def guidance(request: Request) -> Iterator[Problem]:
         what = f"{model.name} takes no scale of classifier-free guidance"
         yield Problem(f"model.true_cfg={model.true_cfg:g}", what, "leave it out")
     if config.negative_prompt is not None and request.negative_prompt is None:
-        instead = f"type {scale}=2, which doubles the work, or leave it out"
+        takes = model.guidance_cfg or model.arguments.true_cfg is not None
+        instead = f"type {scale}=2, which doubles the work, or leave it out" if takes else "leave it out"
         yield Problem("negative_prompt", f"has no effect while {scale} is 1 (off)", instead)
 
 
@@ -137,7 +138,8 @@ def frames(request: Request) -> Iterator[Problem]:
         if model.frames_per_latent is None:
             if number is not None:
                 what = f"{model.name} makes pictures, not videos"
-                yield Problem(f"{key}={number}", what, "leave it out, or type model=wan_t2v_1_3b or model=ltx_video")
+                films = ", or type model=wan_t2v_1_3b or model=ltx_video" if request.device == "cuda" else ""
+                yield Problem(f"{key}={number}", what, f"leave it out{films}")
         elif number is None or not 1 <= number <= most:
             what = f"{model.name} makes videos: type a number from 1 to {most}"
             yield Problem(f"{key}={'null' if number is None else number}", what, f"type {key}={default}")

@@ -18,6 +18,7 @@ WHO = {  # takes what
     "last_image": "model=wan_flf2v_14b or model=ltx2",
     "video": "model=wan_t2v_1_3b, model=cogvideox_5b or model=ltx2",
 }
+SMALL = {"image": "model=flux_tiny", "mask_image": "model=flux_tiny"}  # enough for a CPU
 LEAST_SIDE, MOST_ASPECT = 64, 8  # of a picture that FLUX.2's pipelines look at: `check_image_input`
 
 
@@ -33,7 +34,9 @@ def inputs(request: Request) -> Iterator[Problem]:
         value = f"{name}={getattr(config, name)}"
         able = [needs for needs in needed if name in needs]
         if not able:
-            yield Problem(value, f"{model.name} takes no {name}", f"leave it out, or type {WHO[name]}")
+            who = WHO[name] if request.device == "cuda" else SMALL.get(name)
+            others = f", or type {who}" if who else ""
+            yield Problem(value, f"{model.name} takes no {name}", f"leave it out{others}")
             return
     closest = min((needs for needs in needed if set(needs) & set(have)), key=lambda needs: len(set(needs) ^ set(have)))
     lacking = [name for name in closest if name not in have]

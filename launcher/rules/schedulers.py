@@ -53,33 +53,21 @@ def scheduler(request: Request) -> Iterator[Problem]:
     if own and (found := _times(request, own)) is not None:
         yield found
         return
-    whole_times = sources.gives_whole_times(model.pipeline)  # which euler refuses
-    if wish.name == "euler" and whole_times:
+    if wish.name == "euler" and sources.gives_whole_times(model.pipeline):
         yield Problem(value, f"refuses the whole numbers that {model.pipeline} has for times", "type scheduler=unipc")
         return
     if wish.empty or not own:
         return
-    names = [name for name in fitting(own) if not (whole_times and name == "euler")]
-    kind = chosen(wish, own)
+    flow, kind = predicts(own) == FLOW, chosen(wish, own)
+    names = [name for name in fitting(own) if not _unfit(request, own, SOLVERS[name][predicts(own)])]
+    instead = f"type {choices(f'scheduler={name}' for name in names)}" if names else AUTO
     if kind is None:
         have = str(own.get("_class_name"))
-        instead = f"type {choices(f'scheduler={name}' for name in names)}" if names else AUTO
         what = f"can't follow what {model.name} predicts, which needs " + (f"a {have}" if not names else "another")
         yield Problem(value, what, instead)
         return
-    flow, node = predicts(own) == FLOW, sources.pipeline(model.pipeline)
-    take_sigmas = f"type {choices(f'scheduler={name}' for name in names if SOLVERS[name].get(FLOW) in TAKE_SIGMAS)}"
-    if flow and kind not in TAKE_SIGMAS and node is not None and sources.gives_sigmas(node):
-        what = f"can't follow the sigmas that {model.pipeline} gives its scheduler"
-        yield Problem(value, what, take_sigmas)
-    static = wish.shift is not None or not own.get("use_dynamic_shifting")
-    if flow and kind in DYNAMIC_ONLY and node is not None and static and sources.gives_mu(node):
-        what = f"takes no shift but the one that {model.pipeline} finds for each size"
-        if not own.get("use_dynamic_shifting"):
-            what = f"can't keep the shift of {model.name}, which is the same for each size"
-        yield Problem(value, what, take_sigmas)
-    if flow and kind != EULER and strength(request.config) is not None:
-        yield Problem(value, "can't start from a picture", "type scheduler=euler")
+    if why := _unfit(request, own, kind):
+        yield Problem(value, why, instead)
     if wish.shift is not None and not flow:
         what = f"shifts the sigmas of a flow, which the {own['_class_name']} of {model.name} doesn't do"
         yield Problem(f"scheduler.shift={wish.shift:g}", what, AUTO)
@@ -92,6 +80,24 @@ def scheduler(request: Request) -> Iterator[Problem]:
         elif wish.sigmas == "beta" and not installed("scipy"):
             yield Problem(value, "needs the package scipy, which is not installed", "type pip install scipy")
     yield from _options(request, kind)
+
+
+def _unfit(request: Request, own: Mapping[str, Any], kind: str) -> str:
+    """Why a scheduler's class can't serve the request; "" where it can."""
+    model, flow = request.config.model, predicts(own) == FLOW
+    node = sources.pipeline(model.pipeline)
+    if kind == EULER and sources.gives_whole_times(model.pipeline):
+        return f"refuses the whole numbers that {model.pipeline} has for times"
+    if flow and kind != EULER and strength(request.config) is not None:
+        return "can't start from a picture"
+    if flow and kind not in TAKE_SIGMAS and node is not None and sources.gives_sigmas(node):
+        return f"can't follow the sigmas that {model.pipeline} gives its scheduler"
+    static = request.scheduler.shift is not None or not own.get("use_dynamic_shifting")
+    if flow and kind in DYNAMIC_ONLY and node is not None and static and sources.gives_mu(node):
+        if not own.get("use_dynamic_shifting"):
+            return f"can't keep the shift of {model.name}, which is the same for each size"
+        return f"takes no shift but the one that {model.pipeline} finds for each size"
+    return ""
 
 
 def _times(request: Request, own: Mapping[str, Any]) -> Problem | None:

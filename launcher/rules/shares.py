@@ -34,7 +34,8 @@ def shares(request: Request) -> Iterator[Problem]:
         other = (
             f", or runtime.processes={len(shares) * mesh.cfg}" if cp.ring_degree == cp.ulysses_degree is None else ""
         )
-        yield Problem(value, what, f"type {example}{other}")
+        near = f"type {example}{other}" if mesh.sequence > 1 else f"leave it out{other.replace('or ', 'or type ', 1)}"
+        yield Problem(value, what, near)
     elif request.shares and mode.even:
         anything = mode.any_length(masked=request.masked)
         what = f"cp={mode.name} needs equal shares, and these are {list(request.shares)}"

@@ -97,9 +97,9 @@ def implementation(request: Request) -> Iterator[Problem]:
     cp, model, mode = request.config.cp, request.config.model, MODES.get(request.mode)
     if cp.implementation != "diffusers" or mode is None:
         return  # another word is named by words
-    value, own = "cp.implementation=diffusers", "leave it out"
+    value, own = "cp.implementation=diffusers", "type cp.implementation=own"
     if not mode.parallel:
-        yield Problem(value, f"cp={mode.name} shares no sequence", "leave it out, or type cp=diffusers_ring")
+        yield Problem(value, f"cp={mode.name} shares no sequence", f"{own}, or cp=diffusers_ring")
         return
     if not mode.theirs:
         names = ", ".join(row.name for row in MODES.values() if row.theirs)
@@ -110,7 +110,7 @@ def implementation(request: Request) -> Iterator[Problem]:
     if request.masked and mode.has_ring:
         why = request.why_masked("an attention mask")
         what = f"{why}, of which diffusers' {mode.name} applies one rank's to all"
-        yield Problem(value, what, own)
+        yield Problem(value, what, f"type cp={mode.any_length(masked=True)} in its place")
     if request.mesh.cfg > 1:
         yield Problem(value, "diffusers divides no guidance", "type cp.cfg_degree=1")
     if request.shares:
@@ -142,38 +142,38 @@ def a_device_each(request: Request) -> Iterator[Problem]:
     """One GPU a rank, unless they exchange by host memory; a CPU has cores for its ranks."""
     machine, world = request.machine, request.mesh.ranks
     if world > MAX_RANKS:
-        yield Problem(f"{world} ranks", f"one host runs at most {MAX_RANKS}", _fewer(request, MAX_RANKS))
+        yield Problem(f"{world} ranks", f"one host runs at most {MAX_RANKS}", _ranks(request, MAX_RANKS))
     elif world % machine.nodes:
         more = machine.nodes * -(-world // machine.nodes)
-        instead = f"type cp=ring_anything runtime.processes={more}" if world == 1 else f"type runtime.processes={more}"
+        instead = f"type cp=ring_anything runtime.processes={more}" if world == 1 else _ranks(request, more, more="")
         yield Problem(plural(world, "rank"), f"does not divide among {machine.nodes} machines", instead)
     elif request.device == "cpu" and world > RANKS_PER_CORE * machine.nodes * machine.cores:
         most = RANKS_PER_CORE * machine.nodes * machine.cores
         what = f"{plural(machine.nodes * machine.cores, 'core')} can serve at most {most}"
-        yield Problem(f"{world} ranks on a CPU", what, _fewer(request, most))
+        yield Problem(f"{world} ranks on a CPU", what, _ranks(request, most))
     elif request.device == "cuda" and machine.gpus:
         available = machine.nodes * len(request.usable)
         if request.config.cp.transport == "host":
             if world > (most := RANKS_PER_GPU * available):
                 yield Problem(
-                    f"{world} ranks", f"{plural(available, 'GPU')} can serve at most {most}", _fewer(request, most)
+                    f"{world} ranks", f"{plural(available, 'GPU')} can serve at most {most}", _ranks(request, most)
                 )
         elif world > available:
             what = f"each rank needs its own GPU; available: {available}"
             sharing = ", or cp.transport=host, by which ranks share a GPU (slower than one rank)"
-            yield Problem(f"{world} ranks", what, _fewer(request, available) + sharing)
+            yield Problem(f"{world} ranks", what, _ranks(request, available) + sharing)
 
 
-def _fewer(request: Request, most: int) -> str:
-    """What to type for so many ranks at most, in place of what was typed."""
+def _ranks(request: Request, count: int, more: str = " or less") -> str:
+    """What to type for so many ranks, in place of what was typed."""
     cp, mode = request.config.cp, MODES.get(request.mode)
-    if most < 2:
+    if count < 2:
         return "type cp=none"
     if cp.ring_degree is None and cp.ulysses_degree is None:
-        return f"type runtime.processes={most} or less"
+        return f"type runtime.processes={count}{more}"
     if mode is None or mode.has_ring == mode.has_ulysses:
-        return f"type degrees whose product is {most} or less"
-    return f"type cp.{'ring' if mode.has_ring else 'ulysses'}_degree={most} or less"
+        return f"type degrees whose product is {count}{more}"
+    return f"type cp.{'ring' if mode.has_ring else 'ulysses'}_degree={count}{more}"
 
 
 @rule
@@ -240,7 +240,7 @@ def masks(request: Request) -> Iterator[Problem]:
     if not mode.masks:
         what = f"doesn't support attention masks, and {request.why_masked()}"
         same = f"type cp=unified_anything cp.ring_degree={request.mesh.ring} cp.ulysses_degree=1"
-        yield Problem(f"cp={mode.name}", what, same)
+        yield Problem(f"cp={mode.name}", what, same if request.mesh.sequence > 1 else "type cp=none")
 
 
 @rule
@@ -268,7 +268,8 @@ def cached(request: Request) -> Iterator[Problem]:
     if name == NONE:
         return
     if request.config.cp.implementation == "diffusers":
-        instead = f"type cp={request.mode} in its place, or cache=none"
+        ours = MODES[request.mode].any_length(masked=request.masked) if request.masked else request.mode
+        instead = f"type cp={ours} in its place, or cache=none"
         yield Problem(f"cache={name}", "was not tested with diffusers' own context parallelism", instead)
     elif name == "first_block" and request.mesh.cfg == 2 and model.guidance_branches == "batch":
         what = "decides for both branches of guidance at once, which cp.cfg_degree=2 divides"

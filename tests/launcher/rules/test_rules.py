@@ -69,6 +69,36 @@ def test_all_problems_are_told_at_once(ask):
     assert all(part in found for part in ("height=0", "steps=0", "6 heads"))
 
 
+@pytest.mark.parametrize(
+    ("line", "machine", "refused_too"),
+    [
+        ("model=chronoedit vae.slicing=true", GPUS, "batch=2"),
+        ("cache=first_block vae.slicing=true", LAPTOP, "batch=2"),
+        ("model=hunyuan_video_15 cache.order=2", GPUS, "cache=taylorseer"),
+        ("model=wan_t2v_1_3b cache.interval=3", GPUS, "cache=pab"),
+        ("compile=full cache.interval=3", LAPTOP, "cache=pab"),
+        ("cp=diffusers_ring cache.interval=3", LAPTOP, "cache=pab"),
+        ("output=png output.codec=h265", LAPTOP, "output=mp4"),
+        ("model=hunyuan_video_15 negative_prompt=ugly", GPUS, "model.true_cfg"),
+        ("model=cogvideox_2b vae.tile=512", GPUS, "vae.tiling=true"),
+        ("model=cogvideox_2b vae.shared=true", GPUS, "vae.tiling=true"),
+        ("frames=81", LAPTOP, "model=wan"),
+        ("model=wan_t2v_1_3b runtime.device=cpu mask_image=a.png", LAPTOP, "model=flux_fill"),
+        ("scheduler=ddim scheduler.shift=3", LAPTOP, "scheduler=dpmpp_2m"),
+        ("check=true runtime.devices=[0]", GPUS, "cp=ring_anything"),
+        ("vae.shared=true vae.tiling=true vae.tile=64 runtime.devices=[0]", GPUS, "cp=ring_anything"),
+        ("model=ideogram4 cp=ring_anything runtime.devices=[0]", GPUS, "cp=unified_anything"),
+        ("model=chroma cp=diffusers_ring_anything cache=pab", GPUS, "cp=ring_anything"),
+        ("cp=diffusers_ring runtime.devices=[0] cp.shares=[1,1,1,1]", GPUS, "cp.shares=[2,1]"),
+        ("machine=h100x8_2nodes cp=ring_anything cp.ring_degree=3", GPUS, "runtime.processes"),
+    ],
+)
+def test_what_is_advised_is_not_refused_next(ask, line, machine, refused_too):
+    found = problems(ask(*line.split(), machine=machine), True)
+    assert found
+    assert [str(problem) for problem in found if refused_too in problem.instead] == []
+
+
 def test_the_mission_line_is_legal_on_gpus_but_for_the_weights(ask):
     request = ask("model=flux", "cp=ring_anything", "height=1000", machine=GPUS)
     assert [problem.value for problem in problems(request)] == ["model.path=black-forest-labs/FLUX.1-dev"]
