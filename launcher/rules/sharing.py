@@ -110,7 +110,7 @@ def implementation(request: Request) -> Iterator[Problem]:
     if request.masked and mode.has_ring:
         why = request.why_masked("an attention mask")
         what = f"{why}, of which diffusers' {mode.name} applies one rank's to all"
-        yield Problem(value, what, f"type cp={mode.any_length(masked=True)} in its place")
+        yield Problem(value, what, own if mode.masks else f"type cp={mode.any_length(masked=True)} in its place")
     if request.mesh.cfg > 1:
         yield Problem(value, "diffusers divides no guidance", "type cp.cfg_degree=1")
     if request.shares:
@@ -264,11 +264,11 @@ def a_plan(request: Request) -> Iterator[Problem]:
 @rule
 def cached(request: Request) -> Iterator[Problem]:
     """A cache needs to be asked alike of all that is computed."""
-    name, model = request.config.cache.name, request.config.model
-    if name == NONE:
+    name, model, mode = request.config.cache.name, request.config.model, MODES.get(request.mode)
+    if name == NONE or mode is None:
         return
     if request.config.cp.implementation == "diffusers":
-        ours = MODES[request.mode].any_length(masked=request.masked) if request.masked else request.mode
+        ours = mode.any_length(masked=True) if request.masked and not mode.masks else mode.name
         instead = f"type cp={ours} in its place, or cache=none"
         yield Problem(f"cache={name}", "was not tested with diffusers' own context parallelism", instead)
     elif name == "first_block" and request.mesh.cfg == 2 and model.guidance_branches == "batch":
