@@ -34,9 +34,8 @@ def inputs(request: Request) -> Iterator[Problem]:
         value = f"{name}={getattr(config, name)}"
         able = [needs for needs in needed if name in needs]
         if not able:
-            who = WHO[name] if request.device == "cuda" else SMALL.get(name)
-            others = f", or type {who}" if who else ""
-            yield Problem(value, f"{model.name} takes no {name}", f"leave it out{others}")
+            who = WHO[name] if request.device == "cuda" else SMALL.get(name, WHO[name])
+            yield Problem(value, f"{model.name} takes no {name}", f"leave it out, or type {who}")
             return
     closest = min((needs for needs in needed if set(needs) & set(have)), key=lambda needs: len(set(needs) ^ set(have)))
     lacking = [name for name in closest if name not in have]
