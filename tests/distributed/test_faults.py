@@ -111,6 +111,7 @@ class Strangers:
 
     def __init__(self) -> None:
         self.held: list[socket.socket] = []
+        self.done = threading.Event()
 
     def __call__(self, _group: Group, _folder: Path) -> None:
         threading.Thread(target=self._visit, daemon=True).start()
@@ -154,6 +155,7 @@ class Strangers:
                     with contextlib.suppress(OSError):  # the group has ended
                         self.held.append(socket.create_connection(port))
                         self.held[-1].sendall(words)
+        self.done.set()
 
 
 WHOLE = "FAMILY_SAMPLES" in os.environ  # without it, one fault of each kind
@@ -190,7 +192,15 @@ ONE = {
 }
 ALIKE = ("killed while loading", "told to end", "killed while decoding", "agent told to end")
 TWO = {name: fault for name, fault in TWO.items() if WHOLE or name not in ALIKE}
-INTERRUPT = Fault("denoising", lambda *_: os.kill(os.getpid(), signal.SIGINT), "")
+
+
+def interrupt(_group: Group, _folder: Path) -> None:
+    """Ctrl-C, once the strangers of the job before, whose ranks these are, have been everywhere."""
+    STRANGERS.done.wait(LIMIT)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+INTERRUPT = Fault("denoising", interrupt, "")
 
 
 class Screen(io.StringIO):
