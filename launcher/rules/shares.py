@@ -19,7 +19,7 @@ MAX_SHARE = 10_000
 @rule
 def shares(request: Request) -> Iterator[Problem]:
     """Unequal shares are whole numbers, one for each rank of a sequence, in a mode that takes any length."""
-    shares, mode, mesh, cp = request.config.cp.shares, MODES.get(request.mode), request.mesh, request.config.cp
+    shares, mode, mesh = request.config.cp.shares, MODES.get(request.mode), request.mesh
     if shares is None or mode is None or not mesh.whole or mesh.ranks > MAX_RANKS:
         return
     value, example = typed("cp.shares", shares), typed("cp.shares", [2, *[1] * (max(mesh.sequence, 2) - 1)])
@@ -31,15 +31,19 @@ def shares(request: Request) -> Iterator[Problem]:
         yield Problem(value, f"cp={mode.name} shares no sequence", "leave it out, or type cp=ring_anything")
     elif shares != "auto" and len(shares) != mesh.sequence:
         what = f"{plural(len(shares), 'share')} for {plural(mesh.sequence, 'rank')} of a sequence ({mesh})"
-        other = (
-            f", or runtime.processes={len(shares) * mesh.cfg}" if cp.ring_degree == cp.ulysses_degree is None else ""
-        )
-        near = f"type {example}{other}" if mesh.sequence > 1 else f"leave it out{other.replace('or ', 'or type ', 1)}"
-        yield Problem(value, what, near)
+        words = [example] if mesh.sequence > 1 else []
+        words += _processes(request, len(shares) * mesh.cfg)
+        yield Problem(value, what, f"type {', or '.join(words)}" if words else "leave it out")
     elif request.shares and mode.even:
         anything = mode.any_length(masked=request.masked)
         what = f"cp={mode.name} needs equal shares, and these are {list(request.shares)}"
         yield Problem(value, what, f"type cp={anything}, or cp.shares=null for equal ones")
+
+
+def _processes(request: Request, count: int) -> list[str]:
+    """What to type for so many ranks, where degrees that were typed don't say how many there are."""
+    cp = request.config.cp
+    return [f"runtime.processes={count}"] if cp.ring_degree is None and cp.ulysses_degree is None else []
 
 
 @rule
@@ -48,7 +52,8 @@ def threads_each(request: Request) -> Iterator[Problem]:
     listed, mesh = request.config.runtime.threads, request.mesh
     if whole_numbers(listed) and mesh.whole and len(listed) != mesh.ranks:
         what = f"{plural(len(listed), 'number')} for {plural(mesh.ranks, 'rank')} ({mesh})"
-        instead = f"type runtime.threads={listed[0]} for all, or runtime.processes={len(listed)}"
+        words = [f"runtime.threads={listed[0]} for all", *_processes(request, len(listed))]
+        instead = f"type {', or '.join(words)}"
         yield Problem(typed("runtime.threads", listed), what, instead)
 
 

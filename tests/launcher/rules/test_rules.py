@@ -90,6 +90,7 @@ def test_all_problems_are_told_at_once(ask):
         ("model=ideogram4 cp=ring_anything runtime.devices=[0]", GPUS, "cp=unified_anything"),
         ("model=chroma cp=diffusers_ring_anything cache=pab", GPUS, "cp=ring_anything"),
         ("model=chroma cp.mode=foo cp.implementation=diffusers cache=pab", GPUS, "cp=foo"),
+        ("cp=ulysses cp.ulysses_degree=2 runtime.threads=[2,1,1]", LAPTOP, "runtime.processes"),
         ("cp=diffusers_ring runtime.devices=[0] cp.shares=[1,1,1,1]", GPUS, "cp.shares=[2,1]"),
         ("machine=h100x8_2nodes cp=ring_anything cp.ring_degree=3", GPUS, "runtime.processes"),
     ],
